@@ -1,0 +1,1 @@
+"""Live blind deblurring for microscopes, with the optics under watch."""

@@ -1,0 +1,93 @@
+"""The blur as a linear operator: forward, adjoint, a gradient step in two FFTs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+__all__ = ["BlurOperator", "Convolution"]
+
+
+class BlurOperator(Protocol):
+    """A linear blur A(γ) on images of one shape, batched over leading dimensions."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return A x, (..., H, W)."""
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        """Return Aᵀ y, (..., H, W)."""
+
+    def right_side(self, y: torch.Tensor) -> torch.Tensor:
+        """Return what `gradient_step` needs of y, computed once a frame."""
+
+    def gradient_step(
+        self, z: torch.Tensor, right_side: torch.Tensor, step: torch.Tensor | float
+    ) -> torch.Tensor:
+        """Return z - step · Aᵀ(A z - y)."""
+
+
+class Convolution:
+    """Periodic convolution with a PSF.
+
+    Parameters
+    ----------
+    psf
+        (..., K, K), K odd, centred; real. Gradients flow through it.
+    shape
+        (H, W) of the images; at least K each.
+
+    Raises
+    ------
+    ValueError
+        When the PSF is larger than the images, or its sides are even.
+    """
+
+    def __init__(self, psf: torch.Tensor, shape: tuple[int, int]) -> None:
+        rows, columns = psf.shape[-2:]
+        if rows % 2 == 0 or columns % 2 == 0:
+            raise ValueError(f"a PSF has odd sides, got {rows} × {columns}")
+        if rows > shape[0] or columns > shape[1]:
+            raise ValueError(
+                f"the PSF of {rows} × {columns} pixels does not fit into an image of "
+                f"{shape[0]} × {shape[1]}; pad the image to at least the PSF's size"
+            )
+        self.shape = shape
+        padded = torch.nn.functional.pad(
+            psf, (0, shape[1] - columns, 0, shape[0] - rows)
+        )
+        centred = torch.roll(padded, (-(rows // 2), -(columns // 2)), (-2, -1))
+        self.otf: torch.Tensor = torch.fft.rfft2(centred)
+
+    @staticmethod
+    def _transform(x: torch.Tensor) -> torch.Tensor:
+        spectrum: torch.Tensor = torch.fft.rfft2(x)
+        return spectrum
+
+    def _apply(self, spectrum: torch.Tensor) -> torch.Tensor:
+        image: torch.Tensor = torch.fft.irfft2(spectrum, s=self.shape)
+        return image
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return h ⋆ x, (..., H, W)."""
+        return self._apply(self._transform(x) * self.otf)
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        """Return the correlation of y with h, (..., H, W)."""
+        return self._apply(self.right_side(y))
+
+    def right_side(self, y: torch.Tensor) -> torch.Tensor:
+        """Return conj(ĥ)·ŷ, (..., H, W // 2 + 1)."""
+        return self._transform(y) * self.otf.conj()
+
+    def gradient_step(
+        self, z: torch.Tensor, right_side: torch.Tensor, step: torch.Tensor | float
+    ) -> torch.Tensor:
+        """Return z - step·F⁻¹(|ĥ|²·Fz - conj(ĥ)·Fy): two real FFTs, not four."""
+        power = self.otf.real**2 + self.otf.imag**2
+        return z - step * self._apply(power * self._transform(z) - right_side)
+
+    def wiener(self, y: torch.Tensor, balance: float | torch.Tensor) -> torch.Tensor:
+        """Return F⁻¹(conj(ĥ)·ŷ / (|ĥ|² + balance)), (..., H, W)."""
+        power = self.otf.real**2 + self.otf.imag**2
+        return self._apply(self.right_side(y) / (power + balance))

@@ -1,0 +1,277 @@
+"""The family of blurs of a microscope with a few Zernike aberrations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from deepblur_live.optics.operators import Convolution
+from deepblur_live.optics.pupil import (
+    PUPIL_SAMPLES,
+    Pupil,
+    pupil,
+    pupil_amplitude,
+    pupil_field,
+    pupil_intensity,
+)
+from deepblur_live.optics.zernike import MODE_NAMES, noll_to_nm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["PAPER_MODES", "SPHERICAL_MODES", "OpticsLike", "ZernikeFamily"]
+
+PAPER_MODES = (4, 5, 6, 7, 8, 9, 10)
+SPHERICAL_MODES = (*PAPER_MODES, 11)
+
+# Half the PSF window in units of λ/NA: 31 pixels at the paper's optics.
+_HALF_WINDOW = 3.9
+
+
+class OpticsLike(Protocol):
+    """What a family needs of a microscope's description."""
+
+    @property
+    def numerical_aperture(self) -> float:
+        """Numerical aperture of the objective."""
+
+    @property
+    def wavelength_nm(self) -> float:
+        """Emission wavelength in nm."""
+
+    @property
+    def refractive_index(self) -> float:
+        """Refractive index of the immersion medium."""
+
+    @property
+    def pixel_size_nm(self) -> float:
+        """Size of a camera pixel in the specimen, in nm."""
+
+    @property
+    def noll(self) -> Sequence[int]:
+        """Noll indices followed."""
+
+
+@dataclass(frozen=True)
+class ZernikeFamily:
+    """PSFs |F{pupil·exp(-2πi Σ γ_k Z_k)}|² of a few Zernike modes.
+
+    Parameters
+    ----------
+    numerical_aperture
+        NA of the objective.
+    wavelength_nm
+        Emission wavelength in vacuum, nm.
+    refractive_index
+        Of the immersion medium; bounds the NA.
+    pixel_size_nm
+        Camera pixel in the specimen, nm.
+    noll
+        Noll indices of the modes, waves rms; the paper's 4–10 by default.
+    ranges
+        Half-width of each mode's range in waves rms (one number serves all).
+    pupil_samples
+        Points across the pupil, odd.
+
+    Raises
+    ------
+    ValueError
+        When a value cannot be; the text names it.
+
+    References
+    ----------
+    Debarnot & Weiss, *Deep-Blur*, Biological Imaging 4:e13 (2024), section 3.
+    """
+
+    numerical_aperture: float = 1.41
+    wavelength_nm: float = 540.0
+    refractive_index: float = 1.51
+    pixel_size_nm: float = 100.0
+    noll: tuple[int, ...] = PAPER_MODES
+    ranges: tuple[float, ...] | float = 0.15
+    pupil_samples: int = PUPIL_SAMPLES
+
+    def __post_init__(self) -> None:
+        """Refuse what no microscope has."""
+        object.__setattr__(self, "noll", tuple(self.noll))
+        if isinstance(self.ranges, (int, float)):
+            object.__setattr__(self, "ranges", (float(self.ranges),) * len(self.noll))
+        if not self.noll or len(set(self.noll)) != len(self.noll) or min(self.noll) < 4:
+            raise ValueError(
+                f"noll {self.noll}: give different Noll indices from 4 (defocus) on; "
+                "1 to 3 (piston, tilts) do not blur"
+            )
+        if len(self.half_ranges) != len(self.noll) or min(self.half_ranges) <= 0:
+            raise ValueError(f"ranges {self.ranges}: one positive number a mode")
+        if not 0 < self.numerical_aperture <= self.refractive_index:
+            raise ValueError(
+                f"numerical_aperture {self.numerical_aperture}: must lie between 0 "
+                f"and the refractive index {self.refractive_index}"
+            )
+        if not self.cutoff < 0.5:
+            raise ValueError(
+                f"pixel_size_nm {self.pixel_size_nm}: λ/(NA·px) is "
+                f"{1 / self.cutoff:.2f} pixels; the PSF needs more than 2"
+            )
+        if self.pupil_samples % 2 == 0 or self.pupil_samples < 31:
+            raise ValueError(f"pupil_samples {self.pupil_samples}: odd, from 31 on")
+
+    @classmethod
+    def from_optics(cls, optics: OpticsLike) -> ZernikeFamily:
+        """Return the family of a profile's optics."""
+        return cls(
+            optics.numerical_aperture,
+            optics.wavelength_nm,
+            optics.refractive_index,
+            optics.pixel_size_nm,
+            tuple(optics.noll),
+        )
+
+    @property
+    def half_ranges(self) -> tuple[float, ...]:
+        """Half-width of each mode's range, waves rms."""
+        assert isinstance(self.ranges, tuple)
+        return self.ranges
+
+    @property
+    def n_coefficients(self) -> int:
+        """Number of modes P."""
+        return len(self.noll)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each mode."""
+        return tuple(MODE_NAMES.get(j, f"Noll {j}") for j in self.noll)
+
+    @property
+    def units(self) -> str:
+        """Unit of the coefficients."""
+        return "waves rms"
+
+    @property
+    def cutoff(self) -> float:
+        """Pupil radius f_c = NA·px/λ, cycles a pixel; the OTF ends at twice that."""
+        return self.numerical_aperture * self.pixel_size_nm / self.wavelength_nm
+
+    @property
+    def even(self) -> NDArray[np.bool_]:
+        """(P,) True where Z(-ρ) = Z(ρ): the modes whose common sign is invisible."""
+        return np.array([noll_to_nm(j)[0] % 2 == 0 for j in self.noll])
+
+    @property
+    def window(self) -> int:
+        """Side K of the PSF window in pixels, odd; see `energy_cut`."""
+        return 2 * math.ceil(_HALF_WINDOW / self.cutoff) + 1
+
+    def pupil(self, dtype: torch.dtype, device: torch.device) -> Pupil:
+        """Return the pupil's cached grid and transform."""
+        return pupil(
+            self.noll, self.cutoff, self.window, self.pupil_samples, dtype, device
+        )
+
+    def psf(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """Return the PSF (..., K, K) of γ (..., P), sum 1, differentiable."""
+        if coefficients.shape[-1] != self.n_coefficients:
+            raise ValueError(
+                f"got {coefficients.shape[-1]} coefficients for the "
+                f"{self.n_coefficients} modes {self.noll}"
+            )
+        grid = self.pupil(coefficients.dtype, coefficients.device)
+        intensity = pupil_intensity(grid, coefficients)
+        return intensity / intensity.sum((-2, -1), keepdim=True)
+
+    def psf_and_jacobian(
+        self, coefficients: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the PSF (..., K, K) and its derivatives (..., P, K, K) in γ.
+
+        With a the amplitude, ∂|a|²/∂γ_k = 2 Re(conj(a)·F{-2πi Z_k·field}).
+        """
+        grid = self.pupil(coefficients.dtype, coefficients.device)
+        field = pupil_field(grid, coefficients)
+        amplitude = pupil_amplitude(grid, field)
+        slopes = pupil_amplitude(grid, -2j * math.pi * grid.modes * field[..., None, :])
+        intensity = amplitude.real**2 + amplitude.imag**2
+        total = intensity.sum((-2, -1), keepdim=True)
+        psf = intensity / total
+        slope = 2 * (amplitude[..., None, :, :].conj() * slopes).real
+        share = slope.sum((-2, -1), keepdim=True)
+        jacobian = (slope - psf[..., None, :, :] * share) / total[..., None, :, :]
+        return psf, jacobian
+
+    def energy_cut(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """Return the share (...) of the PSF's energy that lies outside its window."""
+        grid = self.pupil(coefficients.dtype, coefficients.device)
+        intensity = pupil_intensity(grid, coefficients)
+        return 1 - intensity.sum((-2, -1)) / grid.energy
+
+    def operator(
+        self, coefficients: torch.Tensor, shape: tuple[int, int]
+    ) -> Convolution:
+        """Return A(γ), the convolution with the PSF of γ, on images of `shape`."""
+        return Convolution(self.psf(coefficients), shape)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw (n, P) coefficients, uniform in the box of the ranges (the paper's)."""
+        unit = torch.rand(n, self.n_coefficients, generator=generator) * 2 - 1
+        return unit * torch.tensor(self.half_ranges)
+
+    def sample_rms(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Draw (n, P) coefficients whose rms is uniform from 0 to the box's corner.
+
+        A good microscope lives near zero, in a corner that the box hardly visits.
+        """
+        half = torch.tensor(self.half_ranges)
+        direction = torch.randn(n, self.n_coefficients, generator=generator) * half
+        direction = direction / direction.norm(dim=1, keepdim=True)
+        # The largest amount along this direction that stays inside the box.
+        reach = (half / direction.abs().clamp(min=1e-9)).min(dim=1, keepdim=True).values
+        reach = reach.clamp(max=float(half.norm()))
+        drawn: torch.Tensor = direction * reach * torch.rand(n, 1, generator=generator)
+        return drawn
+
+    def canonical(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return γ or its twin: the one whose first even mode is not negative."""
+        coefficients = np.asarray(coefficients, dtype=np.float64)
+        if not self.even.any():
+            return coefficients.copy()
+        leading = coefficients[..., int(np.argmax(self.even))]
+        flip = np.where(leading < 0, -1.0, 1.0)[..., None]
+        return np.where(self.even, coefficients * flip, coefficients)
+
+    def equivalents(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (2, P): γ and its twin, all even modes' signs flipped."""
+        coefficients = np.asarray(coefficients, dtype=np.float64)
+        return np.stack(
+            [coefficients, np.where(self.even, -coefficients, coefficients)]
+        )
+
+    def rotated(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return γ of the PSF turned by 180°: the odd modes' signs flipped."""
+        coefficients = np.asarray(coefficients, dtype=np.float64)
+        return np.where(self.even, coefficients, -coefficients)
+
+    def wavefront_rms(
+        self, coefficients: NDArray[np.float64]
+    ) -> NDArray[np.float64] | np.float64:
+        """Return the rms wavefront error in waves: the modes are orthonormal."""
+        rms: NDArray[np.float64] | np.float64 = np.sqrt(
+            np.sum(np.square(np.asarray(coefficients, dtype=np.float64)), axis=-1)
+        )
+        return rms
+
+    def strehl(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the Strehl ratio: on-axis intensity over the unaberrated one."""
+        gamma = torch.as_tensor(np.asarray(coefficients), dtype=torch.float64)
+        grid = self.pupil(torch.float64, gamma.device)
+        axis = pupil_field(grid, gamma).sum(-1).abs() / grid.weight.sum()
+        result: NDArray[np.float64] = (axis**2).numpy()
+        return result

@@ -1,0 +1,37 @@
+"""Periodic continuation of frames: sizes, smoothness, the frame untouched."""
+
+import pytest
+import torch
+
+from deepblur_live.optics import extend, seven_smooth
+
+
+def test_seven_smooth_sizes():
+    assert [seven_smooth(n) for n in (1, 31, 127, 542, 2078, 2200)] == [
+        2,
+        32,
+        128,
+        560,
+        2100,
+        2240,
+    ]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (63, 101), (33, 200), (1, 5)])
+def test_the_frame_is_kept_and_continued(shape):
+    image = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    whole = extend(image, 30)
+    assert torch.equal(whole[:, : shape[0], : shape[1]], image)
+    assert whole.shape[-2] == seven_smooth(shape[0] + 30)
+    assert whole.shape[-1] == seven_smooth(shape[1] + 30)
+    assert whole.min() >= image.min() - 1e-6
+    assert whole.max() <= image.max() + 1e-6
+
+
+def test_no_step_at_the_seams_of_a_ramp():
+    ramp = torch.linspace(0, 1, 100)[:, None].expand(100, 60).contiguous()
+    whole = extend(ramp, 30)
+    wrapped = torch.cat([whole, whole[:1]])
+    # The whole ramp must come back within the margin: some 10 % a pixel at most,
+    # where plain wrapping would step by 100 %.
+    assert wrapped.diff(dim=0).abs().max() < 0.1

@@ -1,0 +1,82 @@
+"""The blur operator against brute force, its adjoint, its gradient step."""
+
+import numpy as np
+import pytest
+import torch
+
+from deepblur_live.optics import Convolution, ZernikeFamily
+
+
+def operator(shape, dtype=torch.float64, batch=2):
+    family = ZernikeFamily(pupil_samples=63)
+    gamma = family.sample(batch, torch.Generator().manual_seed(1)).to(dtype)
+    return family.operator(gamma, shape)
+
+
+def images(shape, dtype=torch.float64, batch=2):
+    generator = torch.Generator().manual_seed(2)
+    return torch.rand(batch, *shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("shape", [(31, 31), (40, 64), (63, 50), (45, 31)])
+def test_adjoint(shape):
+    blur, u, v = operator(shape), images(shape), images(shape).flip(0)
+    left = (blur.forward(u) * v).sum()
+    right = (u * blur.adjoint(v)).sum()
+    assert abs(left - right) <= 1e-12 * abs(left)
+
+
+def test_forward_is_the_brute_force_convolution():
+    psf = torch.rand(3, 5, generator=torch.Generator().manual_seed(0)).double()
+    x = images((7, 8), batch=1)[0]
+    expected = torch.zeros_like(x)
+    for i in range(7):
+        for j in range(8):
+            for a in range(3):
+                for b in range(5):
+                    expected[i, j] += psf[a, b] * x[(i - a + 1) % 7, (j - b + 2) % 8]
+    torch.testing.assert_close(Convolution(psf, (7, 8)).forward(x), expected)
+
+
+def test_gradient_step_equals_the_four_fft_form():
+    shape = (40, 45)
+    blur, z, y = operator(shape), images(shape), images(shape).flip(1)
+    expected = z - 0.7 * blur.adjoint(blur.forward(z) - y)
+    step = blur.gradient_step(z, blur.right_side(y), 0.7)
+    torch.testing.assert_close(step, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_flux_is_kept():
+    blur, x = operator((40, 45)), images((40, 45))
+    torch.testing.assert_close(blur.forward(x).sum((1, 2)), x.sum((1, 2)))
+
+
+def test_operator_is_differentiable_in_the_coefficients():
+    family = ZernikeFamily(pupil_samples=31)
+    x = images((32, 32), batch=1)[0]
+    gamma = torch.full((7,), 0.05, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda g: family.operator(g, (32, 32)).forward(x)[::8, ::8], gamma, atol=1e-6
+    )
+
+
+def test_float32_agrees_with_float64():
+    x = images((40, 40))
+    single = operator((40, 40), torch.float32).forward(x.float())
+    double = operator((40, 40)).forward(x)
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single.numpy(), double.numpy(), atol=2e-5)
+
+
+def test_wiener_undoes_the_blur_without_noise():
+    blur, x = operator((64, 64)), images((64, 64))
+    smooth = blur.forward(x)
+    restored = blur.wiener(blur.forward(smooth), 1e-6)
+    assert (restored - smooth).norm() < 0.03 * smooth.norm()
+
+
+def test_a_psf_larger_than_the_image_is_refused():
+    with pytest.raises(ValueError, match=r"31 × 31 pixels does not fit .* 30 × 64"):
+        Convolution(torch.rand(31, 31), (30, 64))
+    with pytest.raises(ValueError, match="odd sides"):
+        Convolution(torch.rand(4, 5), (30, 64))
