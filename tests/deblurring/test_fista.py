@@ -1,0 +1,89 @@
+"""The unrolled network: what it is before training, and that it can learn."""
+
+import torch
+
+from deepblur_live.deblurring import ProximalNet, UnrolledFista
+from deepblur_live.optics import ZernikeFamily
+
+FAMILY = ZernikeFamily(pupil_samples=63)
+
+
+def scene(n=2, side=64):
+    generator = torch.Generator().manual_seed(0)
+    sharp = torch.nn.functional.avg_pool2d(
+        torch.rand(n, side + 2, side + 2, generator=generator), 3, 1
+    )
+    gamma = FAMILY.sample(n, generator)
+    operator = FAMILY.operator(gamma, (side, side))
+    return sharp, operator, operator.forward(sharp)
+
+
+def test_untrained_it_is_plain_accelerated_gradient_descent():
+    sharp, operator, y = scene()
+    network = UnrolledFista(iterations=15)
+    with torch.no_grad():
+        result = network(y, operator, torch.full((2,), 0.01))
+    # FISTA by hand, with the operator's own adjoint and the textbook momenta.
+    x = z = y
+    t = 1.0
+    for _ in range(15):
+        new = z - operator.adjoint(operator.forward(z) - y)
+        following = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        z = new + (t - 1) / following * (new - x)
+        x, t = new, following
+    torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
+    assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
+
+
+def test_flux_is_kept_by_the_data_step():
+    _, operator, y = scene()
+    with torch.no_grad():
+        result = UnrolledFista()(y, operator, torch.full((2,), 0.01))
+    torch.testing.assert_close(result.mean((1, 2)), y.mean((1, 2)), rtol=1e-4, atol=0)
+
+
+def test_proximal_network_starts_as_the_identity_and_hears_its_condition():
+    network = ProximalNet()
+    x = torch.rand(1, 1, 16, 24)
+    low, high = torch.tensor([[0.0, -3.0]]), torch.tensor([[0.9, -1.0]])
+    with torch.no_grad():
+        assert torch.equal(network(x, low), x)
+        last = network.layers[-1].weight
+        last.copy_(0.1 * torch.randn(last.shape))
+        assert (network(x, low) - network(x, high)).abs().max() > 1e-4
+
+
+def test_odd_places_move_with_the_picture():
+    """Two pixels further in, two pixels further out: the fold is by two."""
+    network = ProximalNet()
+    with torch.no_grad():
+        network.layers[-1].weight.normal_(0, 0.1)
+        x = torch.rand(1, 1, 40, 40)
+        condition = torch.tensor([[0.5, -2.0]])
+        moved = network(torch.roll(x, (2, 2), (2, 3)), condition)
+        still = torch.roll(network(x, condition), (2, 2), (2, 3))
+    torch.testing.assert_close(
+        moved[..., 14:-14, 14:-14], still[..., 14:-14, 14:-14], atol=1e-5, rtol=1e-4
+    )
+
+
+def test_every_parameter_learns_and_the_error_falls():
+    torch.manual_seed(0)
+    sharp, operator, y = scene(side=32)
+    noisy = y + 0.2 * torch.randn(y.shape)
+    network = UnrolledFista(iterations=4, channels=8)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    errors = []
+    for _ in range(40):
+        result = network(noisy, operator, torch.full((2,), 0.2))
+        error = (result - sharp).square().mean()
+        optimiser.zero_grad()
+        error.backward()
+        optimiser.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.95 * errors[0]
+    for name, parameter in network.named_parameters():
+        moved = parameter.grad.abs().sum()
+        # The first momentum multiplies x - x = 0 only in the last iteration.
+        assert moved > 0 or name == "momentum", name
+    assert network.momentum.grad[:-1].abs().min() > 0
