@@ -1,0 +1,35 @@
+"""Frame → γ and its covariance: the spectrum, the ResNet18, the refinement."""
+
+from deepblur_live.identification.identifier import Identifier, Network
+from deepblur_live.identification.network import (
+    INPUT_SHAPE,
+    IdentificationNet,
+    network_input,
+    outer_products,
+)
+from deepblur_live.identification.refine import Fit, SpectralRefiner
+from deepblur_live.identification.rotation import Rotation
+from deepblur_live.identification.spectrum import (
+    WINDOW,
+    PowerSpectrum,
+    Reliable,
+    reliable,
+    welch,
+)
+
+__all__ = [
+    "INPUT_SHAPE",
+    "WINDOW",
+    "Fit",
+    "IdentificationNet",
+    "Identifier",
+    "Network",
+    "PowerSpectrum",
+    "Reliable",
+    "Rotation",
+    "SpectralRefiner",
+    "network_input",
+    "outer_products",
+    "reliable",
+    "welch",
+]

@@ -1,0 +1,118 @@
+"""Frame after frame → γ: running spectrum, start, refinement, rotation, verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from deepblur_live.identification.network import network_input
+from deepblur_live.identification.refine import SpectralRefiner
+from deepblur_live.identification.rotation import Rotation
+from deepblur_live.identification.spectrum import PowerSpectrum, Reliable
+from deepblur_live.optics import Estimate, ZernikeFamily
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Identifier", "Network"]
+
+# (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
+Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+_LIBRARY_STARTS = 8
+
+
+class Identifier:
+    """Identifies the blur of a stream of frames.
+
+    Parameters
+    ----------
+    family
+        The blurs to choose among.
+    network
+        The identification network, or None: the spectrum then works alone.
+    average_s
+        Time constant of the running average spectrum, seconds.
+    """
+
+    def __init__(
+        self,
+        family: ZernikeFamily,
+        network: Network | None = None,
+        average_s: float = 5.0,
+    ) -> None:
+        self.family = family
+        self.network = network
+        self.spectrum = PowerSpectrum(average_s)
+        self.refiner = SpectralRefiner(family)
+        self.rotation = Rotation(family)
+        self.noise_sigma = 0.01
+
+    def reset(self) -> None:
+        """Forget all frames (another specimen, another frame size)."""
+        self.spectrum.reset()
+        self.rotation.reset()
+
+    def observe(self, image: torch.Tensor, time: float) -> None:
+        """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
+        self.spectrum.add(image, time)
+
+    def estimate(
+        self,
+        image: torch.Tensor,
+        prediction: NDArray[np.float64] | None = None,
+        noise_variance: float | None = None,
+    ) -> Estimate:
+        """Identify the blur from the frames observed so far.
+
+        Parameters
+        ----------
+        image
+            The newest frame, scaled: it decides the rotation.
+        prediction
+            (P,) the tracker's; the fit starts there too, and the library is left out.
+        noise_variance
+            Of a calibrated camera, in the image's units; read off the spectrum if None.
+
+        Raises
+        ------
+        RuntimeError
+            Before the first `observe`.
+        """
+        data = self.refiner.prepare(
+            self.spectrum.value,
+            self.spectrum.looks,
+            self.spectrum.frames,
+            noise_variance,
+        )
+        self.noise_sigma = float(data.reliable.floor) ** 0.5
+        silent = self.refiner.silent(data)
+        if silent is not None:
+            return silent
+        starts, prior = [], None
+        if self.network is not None:
+            prior = self.ask_network(data.reliable)
+            starts.append(prior[0][None])
+        if prediction is not None:
+            starts.append(torch.as_tensor(prediction, dtype=torch.float32)[None])
+        else:
+            starts.append(self.refiner.starts(data, _LIBRARY_STARTS))
+        fit = self.refiner.fit(data, torch.cat(starts), prior)
+        found = self.refiner.judge(data, fit)
+        if not found.trusted:
+            return found
+        turned = self.rotation.decide(image, found.coefficients, self.noise_sigma)
+        flipped = np.where(turned * found.coefficients < 0, -1.0, 1.0)
+        covariance = found.covariance * flipped[:, None] * flipped[None]
+        return Estimate(turned, covariance, found.quality)
+
+    def ask_network(self, spectrum: Reliable) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the network's coefficients (P,) and standard deviations (P,)."""
+        assert self.network is not None
+        batched = Reliable(
+            spectrum.log_signal[None], spectrum.weight[None], spectrum.floor[None]
+        )
+        return self.network(network_input(batched, self.family.cutoff))

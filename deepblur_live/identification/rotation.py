@@ -1,0 +1,88 @@
+"""The bit a spectrum cannot tell: a PSF from the same PSF turned by 180°."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from deepblur_live.optics import Convolution, ZernikeFamily, extend
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Rotation", "sparsity"]
+
+# A crop is enough to see edges ring.
+_CROP = 320
+
+
+def sparsity(image: torch.Tensor) -> torch.Tensor:
+    """Return ‖∇x‖₁ / (‖∇x‖₂ √N) over the last two axes: small for few sharp edges."""
+    down = image.diff(dim=-2)[..., :, :-1]
+    right = image.diff(dim=-1)[..., :-1, :]
+    square = down**2 + right**2
+    return square.sqrt().mean((-2, -1)) / square.mean((-2, -1)).sqrt()
+
+
+class Rotation:
+    """Votes, frame after frame, on which of γ and its rotation is true.
+
+    A frame deconvolved with the true PSF has sparser gradients than with the PSF turned
+    by 180°. One frame may be wrong; the evidence of many is kept.
+
+    Parameters
+    ----------
+    family
+        The blurs.
+    memory
+        Share of the evidence that is kept from vote to vote.
+    """
+
+    def __init__(self, family: ZernikeFamily, memory: float = 0.9) -> None:
+        self.family = family
+        self._memory = memory
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the evidence."""
+        self._evidence = 0.0
+        self._reference: NDArray[np.float64] | None = None
+
+    def advantage(
+        self, image: torch.Tensor, coefficients: NDArray[np.float64], sigma: float
+    ) -> float:
+        """Return how much sparser (relative) `image` gets with γ than turned.
+
+        `image` is (H, W), scaled to about [0, 1], with noise `sigma`.
+        """
+        height, width = (min(n, _CROP) for n in image.shape)
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        crop = image[top : top + height, left : left + width]
+        both = np.stack([coefficients, self.family.rotated(coefficients)])
+        psf = self.family.psf(torch.as_tensor(both, dtype=torch.float32))
+        # The noise alone decides how far a deconvolution may go.
+        balance = max((3 * sigma) ** 2 / max(float(crop.var()), 1e-9), 1e-3)
+        whole = extend(crop, psf.shape[-1] - 1)
+        blur = Convolution(psf, (whole.shape[-2], whole.shape[-1]))
+        restored = blur.wiener(whole, balance)[..., :height, :width]
+        a, b = sparsity(restored)
+        return float(torch.log(b / a))
+
+    def decide(
+        self, image: torch.Tensor, coefficients: NDArray[np.float64], sigma: float
+    ) -> NDArray[np.float64]:
+        """Return γ or its rotation: the one that this frame and earlier ones favour."""
+        turned = self.family.rotated(coefficients)
+        if self._reference is not None:
+            odd = ~self.family.even
+            if float(self._reference[odd] @ coefficients[odd]) < 0:
+                coefficients, turned = turned, coefficients
+        self._evidence *= self._memory
+        self._evidence += self.advantage(image, coefficients, sigma)
+        if self._evidence < 0:
+            self._evidence = -self._evidence
+            coefficients = turned
+        self._reference = coefficients
+        return coefficients

@@ -1,0 +1,198 @@
+"""A frame's power spectrum: Welch average over windows and frames, floor, reliability.
+
+The windowed spectrum of a blurred frame is nearly S_x(f)·|ĥ(f)|² + σ². Where it rises
+above the noise, its logarithm is the specimen's smooth spectrum plus log|ĥ|², whose
+notches tell the blur. A power spectrum does not see a moving specimen, so averaging
+over frames needs no registration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+__all__ = ["WINDOW", "PowerSpectrum", "Reliable", "frequencies", "reliable", "welch"]
+
+WINDOW = 64
+# Half-overlapping Hann windows share little: measured on white noise, a window of a
+# large frame counts 0.9.
+_LOOKS_PER_WINDOW = 0.9
+# How far the logarithm of a real specimen's spectrum strays from smooth: one sigma.
+MODEL_ERROR = 0.3
+
+
+@lru_cache(maxsize=8)
+def frequencies(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return |f| (cycles a pixel) and the angle (radians) of the bins, (W, W//2+1)."""
+    fy = torch.fft.fftfreq(WINDOW, device=device)[:, None]
+    fx = torch.fft.rfftfreq(WINDOW, device=device)[None]
+    return torch.hypot(fy, fx).clamp(min=0.5 / WINDOW), torch.atan2(fy, fx)
+
+
+@lru_cache(maxsize=8)
+def _hann(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    line = torch.hann_window(WINDOW, dtype=dtype, device=device)
+    window = line[:, None] * line[None]
+    return window / (window**2).mean().sqrt()
+
+
+def welch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the power spectrum (..., W, W//2+1) of images (..., H, W) and its looks.
+
+    White noise of variance σ² has the spectrum σ². Looks is the number of independent
+    windows in the average.
+
+    Raises
+    ------
+    ValueError
+        When the image is smaller than one window.
+    """
+    if min(image.shape[-2:]) < WINDOW:
+        raise ValueError(
+            f"an image of {image.shape[-2]} × {image.shape[-1]} pixels is smaller than "
+            f"one window of {WINDOW} × {WINDOW}"
+        )
+    windows = image.unfold(-2, WINDOW, WINDOW // 2).unfold(-2, WINDOW, WINDOW // 2)
+    count = windows.shape[-4] * windows.shape[-3]
+    windows = windows - windows.mean((-2, -1), keepdim=True)
+    spectra = torch.fft.rfft2(windows * _hann(image.dtype, image.device))
+    power = (spectra.real**2 + spectra.imag**2).mean((-4, -3)) / WINDOW**2
+    return power, max(1.0, count * _LOOKS_PER_WINDOW)
+
+
+class PowerSpectrum:
+    """Running average spectrum of the frames of the last seconds.
+
+    Parameters
+    ----------
+    average_s
+        Time constant of the exponential forgetting in seconds; 0 keeps the newest
+        frame alone.
+    """
+
+    def __init__(self, average_s: float) -> None:
+        self.average_s = average_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self._sum: torch.Tensor | None = None
+        self._weight = self._weight_squared = self._looks = 0.0
+        self._time = 0.0
+
+    @property
+    def frames(self) -> float:
+        """Effective number of frames in the average."""
+        if not self._weight_squared:
+            return 0.0
+        return self._weight**2 / self._weight_squared
+
+    @property
+    def looks(self) -> float:
+        """Effective number of windows a frame in the average."""
+        return self._looks
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The average spectrum (W, W//2+1).
+
+        Raises
+        ------
+        RuntimeError
+            Before the first frame.
+        """
+        if self._sum is None:
+            raise RuntimeError("no frame has been added to the spectrum yet")
+        return self._sum / self._weight
+
+    def add(self, image: torch.Tensor, time: float) -> None:
+        """Add one frame (H, W) taken at `time` seconds."""
+        spectrum, self._looks = welch(image)
+        if self._sum is None or self.average_s <= 0:
+            self._sum, self._weight, self._weight_squared = spectrum, 1.0, 1.0
+        else:
+            keep = math.exp(-max(0.0, time - self._time) / self.average_s)
+            self._sum = keep * self._sum + spectrum
+            self._weight = keep * self._weight + 1
+            self._weight_squared = keep**2 * self._weight_squared + 1
+        self._time = time
+
+
+@dataclass(frozen=True)
+class Reliable:
+    """The part of a spectrum that rises above the noise.
+
+    Parameters
+    ----------
+    log_signal
+        (..., W, W//2+1) log(S_y - σ²), 0 where unreliable.
+    weight
+        One over its standard deviation, 0 where unreliable.
+    floor
+        (...) the noise's σ², in the image's units squared.
+    """
+
+    log_signal: torch.Tensor
+    weight: torch.Tensor
+    floor: torch.Tensor
+
+    @property
+    def bins(self) -> torch.Tensor:
+        """(...) how many bins are reliable."""
+        return (self.weight > 0).sum((-2, -1))
+
+
+def reliable(
+    spectrum: torch.Tensor,
+    looks: float,
+    frames: float,
+    cutoff: float,
+    noise_variance: float | None = None,
+) -> Reliable:
+    """Find the noise floor and what rises above it.
+
+    Parameters
+    ----------
+    spectrum
+        (..., W, W//2+1), from `welch`.
+    looks, frames
+        Independent windows a frame, and frames, in the average.
+    cutoff
+        Pupil radius NA·px/λ in cycles a pixel: the OTF ends at twice that, and what
+        lies beyond is noise.
+    noise_variance
+        The camera's, where it is calibrated; needed where the OTF leaves no corner.
+
+    Raises
+    ------
+    ValueError
+        When the OTF leaves no corner free and no noise variance is given.
+    """
+    radius, _ = frequencies(spectrum.device)
+    if noise_variance is not None:
+        floor = spectrum.new_full(spectrum.shape[:-2], noise_variance)
+    else:
+        corner = radius > 2 * cutoff * 1.04
+        if int(corner.sum()) < 12:
+            raise ValueError(
+                f"λ/(NA·px) of {1 / cutoff:.2f} pixels leaves no frequencies beyond "
+                "the optics to read the noise from: calibrate the camera (offset, "
+                "gain, read noise)"
+            )
+        floor = spectrum[..., corner].median(-1).values
+    # A noiseless spectrum still ends at the precision of its numbers.
+    peak = spectrum.amax((-2, -1))
+    floor = torch.maximum(floor, 1e-9 * peak)[..., None, None]
+    signal = spectrum - floor
+    usable = (
+        (signal > 2 * floor / math.sqrt(frames))
+        & (radius > 1.2 / WINDOW)
+        & (radius < 2 * cutoff)
+    )
+    signal = torch.where(usable, signal, torch.ones_like(signal))
+    spread = spectrum / signal / math.sqrt(looks * frames)
+    weight = usable / torch.sqrt(spread**2 + MODEL_ERROR**2)
+    return Reliable(torch.log(signal) * usable, weight, floor[..., 0, 0])

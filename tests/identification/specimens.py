@@ -1,0 +1,36 @@
+"""Specimens for the tests of identification: random but repeatable."""
+
+import torch
+
+from deepblur_live.optics import ZernikeFamily
+
+__all__ = ["FAMILY", "blurred", "cells"]
+
+FAMILY = ZernikeFamily()
+_MARGIN = FAMILY.window - 1
+
+
+def cells(size=256, seed=0):
+    """Discs and points of many sizes: edges, and a spectrum that falls slowly."""
+    generator = torch.Generator().manual_seed(seed)
+    side = size + _MARGIN
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    image = torch.zeros(side, side)
+    for _ in range(120):
+        cy, cx = torch.rand(2, generator=generator) * side
+        radius = 1 + 12 * torch.rand(1, generator=generator) ** 3
+        stretch = 0.5 + torch.rand(1, generator=generator)
+        disc = (y - cy) ** 2 * stretch + (x - cx) ** 2 / stretch < radius**2
+        image += disc * (0.1 + 0.9 * torch.rand(1, generator=generator))
+    points = torch.rand(side, side, generator=generator) < 0.003
+    return (image + points * 2.0) / image.max()
+
+
+def blurred(specimen, gamma, sigma, seed=0):
+    """The camera's view of a specimen: its interior, blurred, with noise."""
+    shape = (specimen.shape[0], specimen.shape[1])
+    y = FAMILY.operator(torch.as_tensor(gamma).float(), shape).forward(specimen)
+    cut = _MARGIN // 2
+    y = y[cut:-cut, cut:-cut]
+    generator = torch.Generator().manual_seed(seed)
+    return y + sigma * torch.randn(y.shape, generator=generator)

@@ -1,0 +1,149 @@
+"""Identification of known blurs, with no network: accuracy, errors, refusals."""
+
+import numpy as np
+import pytest
+import torch
+from specimens import FAMILY, blurred, cells
+
+from deepblur_live.identification import (
+    Identifier,
+    Rotation,
+    SpectralRefiner,
+    welch,
+)
+from deepblur_live.optics import SPHERICAL_MODES, ZernikeFamily, psf_snr
+
+
+def truths(n, seed=3):
+    return FAMILY.sample(n, torch.Generator().manual_seed(seed)).double().numpy()
+
+
+def snr(gamma, truth, family=FAMILY):
+    both = torch.tensor(np.stack([gamma, truth]))
+    h, reference = family.psf(both)
+    return float(psf_snr(h, reference))
+
+
+@pytest.fixture(scope="module")
+def mean_psf():
+    return FAMILY.psf(FAMILY.sample(500, torch.Generator().manual_seed(0))).mean(0)
+
+
+def test_blurs_are_found_far_better_than_the_constant_guess(mean_psf):
+    scores, trivial = [], []
+    for i, truth in enumerate(truths(4)):
+        frame = blurred(cells(seed=i), truth, 0.003, i)
+        identifier = Identifier(FAMILY)
+        identifier.observe(frame, 0.0)
+        found = identifier.estimate(frame)
+        assert found.trusted, found.reason
+        assert found.quality < 1.5
+        scores.append(snr(found.coefficients, truth))
+        reference = FAMILY.psf(torch.tensor(truth).float())
+        trivial.append(float(psf_snr(mean_psf, reference)))
+    # The median: one frame in some is a wrong minimum, and says so by no means yet.
+    assert np.median(scores) > np.median(trivial) + 8
+
+
+def test_errors_are_of_the_size_the_covariance_says():
+    refiner = SpectralRefiner(FAMILY)
+    pulls = []
+    for i, truth in enumerate(truths(8, seed=5)):
+        spectrum, looks = welch(blurred(cells(seed=i), truth, 0.01, i))
+        data = refiner.prepare(spectrum, looks, 1)
+        fit = refiner.fit(data, torch.tensor(truth).float()[None])
+        error = fit.coefficients[0] - truth
+        pulls.append(error @ np.linalg.solve(fit.covariance, error) / len(error))
+    assert 0.2 < np.median(pulls) < 4
+
+
+def test_averaging_frames_tells_more():
+    truth = truths(1, seed=8)[0]
+    specimen = cells(seed=4)
+    one, many = Identifier(FAMILY), Identifier(FAMILY, average_s=1e6)
+    for k in range(30):
+        frame = blurred(specimen, truth, 0.05, k)
+        if k == 0:
+            one.observe(frame, 0.0)
+            single = one.estimate(frame)
+        many.observe(frame, 0.01 * k)
+    averaged = many.estimate(frame)
+    assert np.trace(averaged.covariance) < 0.6 * np.trace(single.covariance)
+
+
+def test_a_prediction_is_followed_and_the_library_left_out():
+    truth = truths(1, seed=9)[0]
+    frame = blurred(cells(seed=2), truth, 0.003)
+    identifier = Identifier(FAMILY)
+    identifier.observe(frame, 0.0)
+    found = identifier.estimate(frame, prediction=truth + 0.01)
+    assert snr(found.coefficients, truth) > 15
+    # The twin and the turn are those of the prediction.
+    assert np.abs(found.coefficients - truth).max() < 0.06
+
+
+@pytest.mark.parametrize("sigma", [0.003, 0.02])
+def test_the_rotation_is_decided_by_sparsity(sigma):
+    right = 0
+    for i, truth in enumerate(truths(6, seed=1)):
+        frame = blurred(cells(seed=i), truth, sigma, i)
+        rotation = Rotation(FAMILY)
+        turned = FAMILY.rotated(truth)
+        first = rotation.decide(frame, turned, sigma)
+        right += bool(np.allclose(first, truth))
+    assert right >= 5
+
+
+def test_rotation_keeps_its_evidence_over_one_odd_frame():
+    truth = truths(1, seed=1)[0]
+    rotation = Rotation(FAMILY)
+    good = blurred(cells(seed=0), truth, 0.003)
+    for _ in range(5):
+        rotation.decide(good, truth, 0.003)
+    other = blurred(cells(seed=0), FAMILY.rotated(truth), 0.003)
+    np.testing.assert_allclose(rotation.decide(other, truth, 0.003), truth)
+    for _ in range(20):
+        last = rotation.decide(other, truth, 0.003)
+    np.testing.assert_allclose(last, FAMILY.rotated(truth))
+
+
+def test_spherical_is_found_by_the_list_alone():
+    family = ZernikeFamily(noll=SPHERICAL_MODES)
+    truth = np.array([0.08, -0.05, 0.06, 0.1, -0.04, 0.05, -0.08, 0.1])
+    specimen = cells(seed=6)
+    shape = (specimen.shape[0], specimen.shape[1])
+    y = family.operator(torch.tensor(truth).float(), shape).forward(specimen)
+    y = y[15:-15, 15:-15]
+    y = y + 0.002 * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+    identifier = Identifier(family)
+    identifier.observe(y, 0.0)
+    found = identifier.estimate(y)
+    assert found.trusted
+    assert snr(found.coefficients, truth, family) > 12
+
+
+@pytest.mark.parametrize("kind", ["flat", "dim"])
+def test_frames_that_cannot_tell_say_so(kind):
+    generator = torch.Generator().manual_seed(0)
+    frame = 0.05 * torch.randn(256, 256, generator=generator)
+    if kind == "dim":
+        frame = frame + 0.01 * blurred(cells(), truths(1)[0], 0.0)
+    identifier = Identifier(FAMILY)
+    identifier.observe(frame, 0.0)
+    found = identifier.estimate(frame)
+    assert not found.trusted
+    assert found.reason
+
+
+def test_a_spectrum_of_another_kind_is_not_of_the_family():
+    # A strong grating: sharp lines that no blur and no smooth specimen makes.
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    frame = ((x * 0.9 + y * 0.31) % 9 < 4).float() * ((y % 7) < 3)
+    frame = blurred(
+        torch.nn.functional.pad(frame, (15, 15, 15, 15)), truths(1)[0], 0.001
+    )
+    identifier = Identifier(FAMILY)
+    identifier.observe(frame, 0.0)
+    found = identifier.estimate(frame)
+    assert not found.trusted
+    assert "fits" in found.reason

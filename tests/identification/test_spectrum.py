@@ -1,0 +1,79 @@
+"""The running spectrum: white noise, floors, weights, forgetting."""
+
+import math
+
+import pytest
+import torch
+
+from deepblur_live.identification import PowerSpectrum, reliable, welch
+from deepblur_live.optics import ZernikeFamily
+
+CUTOFF = ZernikeFamily().cutoff
+
+
+def noise(sigma, shape=(256, 256), seed=0):
+    return sigma * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_white_noise_has_its_variance_as_spectrum():
+    spectrum, looks = welch(noise(0.3))
+    assert spectrum.shape == (64, 33)
+    assert looks == pytest.approx(0.9 * 49)
+    inner = spectrum[3:-3, 3:-3]
+    assert inner.mean() == pytest.approx(0.09, rel=0.02)
+    # Looks is what the scatter of a bin says it is.
+    scatter = float(inner.std() / inner.mean())
+    assert scatter == pytest.approx(1 / math.sqrt(looks), rel=0.1)
+
+
+def test_the_floor_is_read_from_the_corner_and_noise_alone_is_unreliable():
+    spectrum, looks = welch(noise(0.02))
+    found = reliable(spectrum, looks, 1, CUTOFF)
+    assert found.floor == pytest.approx(0.02**2, rel=0.1)
+    assert found.bins < 20
+
+
+def test_a_calibrated_camera_gives_the_floor():
+    spectrum, looks = welch(noise(0.02))
+    assert reliable(spectrum, looks, 1, CUTOFF, 1e-3).floor == pytest.approx(1e-3)
+
+
+def test_fine_sampling_without_a_corner_asks_for_calibration():
+    spectrum, looks = welch(noise(0.02))
+    with pytest.raises(ValueError, match="calibrate the camera"):
+        reliable(spectrum, looks, 1, 0.45)
+    reliable(spectrum, looks, 1, 0.45, 4e-4)
+
+
+def test_averaging_forgets_by_time_not_by_count():
+    running = PowerSpectrum(average_s=2.0)
+    for i in range(200):
+        running.add(noise(0.1, seed=i), i * 0.1)
+    # Effective number of an exponential average: (1 + a) / (1 - a), a = e^(-dt / τ).
+    a = math.exp(-0.05)
+    assert running.frames == pytest.approx((1 + a) / (1 - a), rel=0.01)
+    running.add(noise(10.0), 1000.0)
+    assert running.value[20, 20] > 1
+    running.reset()
+    with pytest.raises(RuntimeError, match="no frame"):
+        _ = running.value
+
+
+def test_no_memory_keeps_the_newest_frame():
+    running = PowerSpectrum(average_s=0)
+    running.add(noise(1.0), 0.0)
+    running.add(noise(0.1, seed=1), 0.0)
+    assert running.frames == 1
+    torch.testing.assert_close(running.value, welch(noise(0.1, seed=1))[0])
+
+
+def test_a_clock_that_jumps_back_keeps_the_average_whole():
+    running = PowerSpectrum(average_s=1.0)
+    running.add(noise(1.0), 10.0)
+    running.add(noise(1.0, seed=1), 5.0)
+    assert running.frames == pytest.approx(2)
+
+
+def test_too_small_an_image_is_refused():
+    with pytest.raises(ValueError, match="60 × 80 pixels is smaller"):
+        welch(torch.zeros(60, 80))
