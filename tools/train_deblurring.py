@@ -1,0 +1,117 @@
+"""Train the deblurring network: blurred noisy crops and true operators → sharp crops.
+
+python tools/train_deblurring.py --data FOLDER --out training/deblurring
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from training_data import CropBank, blurred_and_noisy, read_tiles
+from training_loop import train
+
+from deepblur_live.deblurring import UnrolledFista
+from deepblur_live.optics import ZernikeFamily, extend
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with TILES.csv"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="checkpoints; resumed")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--crop", type=int, default=98, help="side of a crop, pixels")
+    parser.add_argument("--iterations", type=int, default=15)
+    parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--shrink", type=int, default=2)
+    parser.add_argument("--micrographs", type=float, default=0.4)
+    parser.add_argument("--max-noise", type=float, default=0.1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train."""
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
+    device = torch.device(options.device)
+    family = ZernikeFamily()
+    margin = family.window - 1
+    tiles = read_tiles(options.data)
+    bank = CropBank(
+        options.data, tiles, options.crop + margin, device, options.micrographs
+    )
+    print(f"{len(bank.table)} tiles, {bank.pixels.numel() / 1e6:.0f} MP on {device}")
+    model = UnrolledFista(options.iterations, options.channels, options.shrink)
+    model = model.to(device).to(memory_format=torch.channels_last)
+
+    def batch_loss(model: nn.Module, step: int) -> tuple[torch.Tensor, float, float]:
+        # A resumed run must not see the crops of its first minutes again.
+        generator.manual_seed(options.seed * 1_000_003 + step)
+        n = options.batch
+        sharp = bank.draw(n, generator)
+        gamma = torch.cat(
+            [family.sample(n // 2, generator), family.sample_rms(n - n // 2, generator)]
+        ).to(device)
+        with torch.no_grad():
+            psf = family.psf(gamma)
+            low, high = math.log(0.0007), math.log(options.max_noise)
+            sigma = torch.exp(low + (high - low) * torch.rand(n, generator=generator))
+            noisy = blurred_and_noisy(sharp, psf, sigma, generator)
+            cut = margin // 2
+            truth = sharp[:, cut:-cut, cut:-cut]
+            continued = extend(noisy, margin)
+            shape = (continued.shape[-2], continued.shape[-1])
+            operator = family.operator(gamma, shape)
+        with torch.autocast(device.type, torch.bfloat16):
+            result = model(continued, operator, sigma.to(device))
+        result = result[:, : options.crop, : options.crop]
+        error = (result - truth).square().mean((1, 2))
+        trivial = (noisy - truth).square().mean((1, 2))
+        # Relative to the noise that is there, or the noisiest crops rule the gradient.
+        loss = (error / (sigma.to(device) ** 2 + 1e-3)).mean()
+        return loss, float(error.mean().detach()), float(trivial.mean())
+
+    train(
+        model,
+        batch_loss,
+        folder=options.out,
+        minutes=options.minutes,
+        batch=options.batch,
+        rate=options.rate,
+        device=device,
+        describe={
+            "command": shlex.join(
+                ["python", "tools/train_deblurring.py", *sys.argv[1:]]
+            ),
+            "architecture": {
+                "iterations": options.iterations,
+                "channels": options.channels,
+                "shrink": options.shrink,
+            },
+            "tiles": len(tiles.rows),
+            "tiles_sha256": tiles.digest,
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+            "torch": torch.__version__,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

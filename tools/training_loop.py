@@ -1,0 +1,185 @@
+"""The training loop that both networks share: resume, minutes, average, progress."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["Progress", "train"]
+
+# The weights that ship are an exponential moving average over about 1000 steps.
+_DECAY = 0.999
+
+
+@dataclass
+class Progress:
+    """How far a training has come; saved beside its weights.
+
+    Parameters
+    ----------
+    step, samples, minutes
+        Over all runs of this training.
+    error, reference
+        Running means of the error and of what a trivial predictor would score.
+    """
+
+    step: int = 0
+    samples: int = 0
+    minutes: float = 0.0
+    error: float = float("nan")
+    reference: float = float("nan")
+
+
+def train(
+    model: nn.Module,
+    batch_loss: Callable[[nn.Module, int], tuple[torch.Tensor, float, float]],
+    *,
+    folder: Path,
+    minutes: float,
+    batch: int,
+    rate: float,
+    device: torch.device,
+    describe: dict[str, object],
+) -> Progress:
+    """Train until `minutes` are over, from the last checkpoint in `folder` if any.
+
+    Parameters
+    ----------
+    batch_loss
+        (model, step) → the loss to descend, the error to show, and that of the trivial
+        predictor (for identification the labels' variance), on one batch.
+    rate
+        Learning rate of AdamW; it falls to zero over the last third of this run.
+    describe
+        Written to ``training.json`` beside the weights.
+
+    Returns
+    -------
+    Progress
+        Over all runs. ``folder/weights.safetensors`` holds the averaged weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-4)
+    average = copy.deepcopy(model)
+    progress = _resume(folder, model, average, optimiser)
+    start, shown, saved = time.monotonic(), 0.0, time.monotonic()
+    earlier, first = progress.minutes, progress.samples
+    model.train()
+    while (elapsed := time.monotonic() - start) < minutes * 60:
+        fraction = elapsed / (minutes * 60)
+        for group in optimiser.param_groups:
+            warm = min(1.0, (progress.step + 1) / 300)
+            group["lr"] = rate * warm * min(1.0, 3 * (1 - fraction))
+        loss, error, reference = batch_loss(model, progress.step)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        # A batch without a finite gradient teaches nothing and must not spoil the rest.
+        if torch.isfinite(norm):
+            optimiser.step()
+        _follow(average, model, min(_DECAY, (1 + progress.step) / (10 + progress.step)))
+        progress.step += 1
+        progress.samples += batch
+        progress.minutes = earlier + (time.monotonic() - start) / 60
+        if time.monotonic() - shown > 15 or progress.step == 1:
+            shown = time.monotonic()
+            old = progress.error == progress.error
+            progress.error = 0.8 * progress.error + 0.2 * error if old else error
+            progress.reference = (
+                0.8 * progress.reference + 0.2 * reference if old else reference
+            )
+            speed = (progress.samples - first) / (time.monotonic() - start)
+            print(
+                f"{progress.minutes:7.1f} min  step {progress.step:7d}  "
+                f"samples {progress.samples:9d}  {speed:7.1f}/s  "
+                f"error {progress.error:.5f}  trivial {progress.reference:.5f}",
+                flush=True,
+            )
+        if time.monotonic() - saved > 120:
+            saved = time.monotonic()
+            _save(folder, model, average, optimiser, progress, describe)
+    _save(folder, model, average, optimiser, progress, describe)
+    return progress
+
+
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for a, b in zip(
+            average.state_dict().values(), model.state_dict().values(), strict=True
+        ):
+            if a.dtype.is_floating_point:
+                a.lerp_(b, 1 - decay)
+            else:
+                a.copy_(b)
+
+
+def _save(
+    folder: Path,
+    model: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    describe: dict[str, object],
+) -> None:
+    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v.contiguous() for k, v in average.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {
+            f"optimiser.{index}.{k}": torch.as_tensor(v).contiguous()
+            for k, v in state.items()
+        }
+    _replace(folder / "checkpoint.safetensors", tensors)
+    _replace(
+        folder / "weights.safetensors",
+        {k: v.contiguous() for k, v in average.state_dict().items()},
+    )
+    text = json.dumps(describe | {"progress": asdict(progress)}, indent=1)
+    partial = folder / "training.json.part"
+    partial.write_text(text)
+    os.replace(partial, folder / "training.json")
+
+
+def _replace(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    partial = path.with_suffix(".part")
+    save_file({k: v.detach().cpu() for k, v in tensors.items()}, partial)
+    os.replace(partial, path)
+
+
+def _resume(
+    folder: Path,
+    model: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> Progress:
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        return Progress()
+    tensors = load_file(path)
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+    model.load_state_dict(part("model."))
+    average.load_state_dict(part("average."))
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in part("optimiser.").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    content = optimiser.state_dict()
+    content["state"] = state
+    optimiser.load_state_dict(content)
+    progress = json.loads((folder / "training.json").read_text())["progress"]
+    print(f"resuming {folder} at {progress['samples']} samples", flush=True)
+    return Progress(**progress)
