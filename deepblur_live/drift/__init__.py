@@ -1,0 +1,21 @@
+"""Coefficients over time: the tracker, the baseline, the alerts."""
+
+from __future__ import annotations
+
+from deepblur_live.drift.alert import Alert, clock_text
+from deepblur_live.drift.monitor import DriftMonitor
+from deepblur_live.drift.status import DriftState, DriftStatus
+from deepblur_live.drift.tracker import Tracker, TrackState
+from deepblur_live.drift.twins import nearest_twin, twin_signs
+
+__all__ = [
+    "Alert",
+    "DriftMonitor",
+    "DriftState",
+    "DriftStatus",
+    "TrackState",
+    "Tracker",
+    "clock_text",
+    "nearest_twin",
+    "twin_signs",
+]
