@@ -1,0 +1,239 @@
+"""One rig: optics, camera, model, drift and display, read from a strict TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import ValidationError, field_validator, model_validator
+
+from deepblur_live.settings import Section, as_toml, explain, setting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "NOLL_PRESETS",
+    "Camera",
+    "Display",
+    "Drift",
+    "Model",
+    "Optics",
+    "Profile",
+    "ProfileError",
+    "check_profile",
+    "load_profile",
+    "write_profile",
+]
+
+NOLL_PRESETS: Mapping[str, tuple[int, ...]] = {
+    "paper": tuple(range(4, 11)),
+    "spherical": tuple(range(4, 12)),
+}
+"""Named sets of Zernike modes: the paper's 4-10, and those with spherical (11)."""
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; the text names the file, the key and the cure."""
+
+
+class Optics(Section):
+    """The microscope: objective, emission, sampling, modes followed."""
+
+    numerical_aperture: float = setting(
+        1.41, "of the objective, as engraved on it", ge=0.05, le=1.7
+    )
+    wavelength_nm: float = setting(
+        540.0, "emission, not excitation", unit="nm", ge=300, le=1200
+    )
+    refractive_index: float = setting(
+        1.51, "of the immersion: air 1.0, water 1.33, glycerol 1.47", ge=1.0, le=1.8
+    )
+    pixel_size_nm: float = setting(
+        100.0, "camera pixel over magnification", unit="nm", ge=10, le=2000
+    )
+    noll: tuple[int, ...] = setting(
+        NOLL_PRESETS["paper"],
+        'Zernike modes followed, as Noll indices 4 to 37; or "paper" (4-10) or '
+        '"spherical" (4-11)',
+    )
+
+    @field_validator("noll", mode="before")
+    @classmethod
+    def _expand_preset(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in NOLL_PRESETS:
+                names = " or ".join(f'"{name}"' for name in NOLL_PRESETS)
+                raise ValueError(f"is no preset: give {names}, or a list of indices")
+            return NOLL_PRESETS[value]
+        if isinstance(value, list | tuple) and all(type(v) is int for v in value):
+            return tuple(value)
+        raise ValueError("must be a list of Noll indices, such as [4, 5, 6]")
+
+    @field_validator("noll")
+    @classmethod
+    def _check_indices(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        right = sorted({index for index in value if 4 <= index <= 37})
+        if not right:
+            raise ValueError("names no mode: give Noll indices from 4 to 37")
+        if list(value) != right:
+            raise ValueError(
+                "must be Noll indices from 4 to 37, each once, in order (1 to 3 are "
+                f"piston and tilts, which blur nothing): {right}?"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_aperture(self) -> Self:
+        if self.numerical_aperture > self.refractive_index:
+            raise ValueError(
+                f"numerical_aperture {self.numerical_aperture:g} cannot exceed "
+                f"refractive_index {self.refractive_index:g}: correct the aperture, or "
+                "give the immersion's index (air 1.0, water 1.33, glycerol 1.47, "
+                "oil 1.515)"
+            )
+        return self
+
+
+class Camera(Section):
+    """The camera's calibration; leave a value out to have it estimated."""
+
+    offset_adu: float | None = setting(
+        None, "mean of a dark frame", unit="ADU", example=100.0, ge=0, le=65535
+    )
+    gain_e_per_adu: float | None = setting(
+        None, "from the data sheet", unit="electrons/ADU", example=0.46, gt=0, le=1000
+    )
+    read_noise_e: float | None = setting(
+        None, "rms, from the data sheet", unit="electrons", example=1.6, ge=0, le=1000
+    )
+
+    @model_validator(mode="after")
+    def _check_gain(self) -> Self:
+        if self.read_noise_e is not None and self.gain_e_per_adu is None:
+            raise ValueError(
+                "read_noise_e is in electrons and means nothing without "
+                "gain_e_per_adu: give both, or leave both out"
+            )
+        return self
+
+
+class Model(Section):
+    """Which networks, and how they are run."""
+
+    name: str = setting("zernike7", "a model's name, or the folder it is in")
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "where the networks run: a CUDA card where there is one"
+    )
+    threads: int | None = setting(
+        None,
+        "for torch on the CPU; left out: one less than cores",
+        example=3,
+        ge=1,
+        le=64,
+    )
+    identify_every_s: float = setting(
+        0.5, "between two identifications", unit="s", ge=0, le=60
+    )
+    average_s: float = setting(
+        5.0, "memory of the running average spectrum", unit="s", ge=0, le=600
+    )
+
+
+class Drift(Section):
+    """When a change of the wavefront becomes a warning, and when an alarm."""
+
+    warn_waves: float = setting(
+        0.036, "change of the wavefront that warns", unit="waves rms", gt=0, le=0.5
+    )
+    alarm_waves: float = setting(
+        0.072, "change of the wavefront that alarms", unit="waves rms", gt=0, le=0.5
+    )
+    baseline_points: int = setting(
+        20, "identifications that make the baseline", ge=3, le=10_000
+    )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.warn_waves >= self.alarm_waves:
+            raise ValueError(
+                f"warn_waves {self.warn_waves:g} must be below alarm_waves "
+                f"{self.alarm_waves:g}"
+            )
+        return self
+
+
+class Display(Section):
+    """How the window shows it."""
+
+    refresh_hz: float = setting(30.0, "of the window", unit="Hz", gt=0, le=60)
+    units: Literal["nm", "waves"] = setting("nm", "of the drift plot, rms")
+    clip_percent: float = setting(
+        0.1, "ignored at each end by the autocontrast", unit="%", ge=0, lt=50
+    )
+
+
+class Profile(Section):
+    """One rig."""
+
+    name: str = setting("default", "of the rig, as it appears in the session's log")
+    optics: Optics = Optics()
+    camera: Camera = Camera()
+    model: Model = Model()
+    drift: Drift = Drift()
+    display: Display = Display()
+
+    def to_toml(self) -> str:
+        """Return the profile as TOML, each key with its meaning, unit and range."""
+        return as_toml(
+            self, "One rig. Every key may be left out; it then has its default value."
+        )
+
+
+def load_profile(path: Path | str) -> Profile:
+    """Read a profile.
+
+    Raises
+    ------
+    ProfileError
+        The file cannot be read, is not TOML, holds an unknown key or a value out of
+        range; the text names the file, the key, and what would be right.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path}: not a text file in UTF-8: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{path}: not a TOML file: {error}") from error
+    return check_profile(content, str(path))
+
+
+def check_profile(content: Mapping[str, Any], origin: str) -> Profile:
+    """Return the profile with these settings, the defaults for what is left out.
+
+    Parameters
+    ----------
+    content
+        Settings by section, as TOML gives them or `Profile.model_dump`.
+    origin
+        Where they come from: each sentence of the error begins with it.
+
+    Raises
+    ------
+    ProfileError
+        A key is unknown or a value out of range; the text says what would be right.
+    """
+    try:
+        return Profile.model_validate(content)
+    except ValidationError as error:
+        told = explain(error, Profile, content)
+        raise ProfileError("\n".join(f"{origin}: {line}" for line in told)) from error
+
+
+def write_profile(profile: Profile, path: Path | str) -> None:
+    """Write a profile that `load_profile` reads back, with a comment for each key."""
+    Path(path).write_text(profile.to_toml(), encoding="utf-8", newline="\n")

@@ -1,0 +1,92 @@
+"""From grey values to what the networks read, and back; and frames that cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from deepblur_live.identification import WINDOW
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["BadFrame", "Scaled", "scale"]
+
+# A picture with more clipped pixels than this does not show its blur.
+_MAX_SATURATED = 0.01
+_CEILINGS = (255, 1023, 4095, 16383, 65535)
+# Statistics are taken on about so many pixels: a percentile needs no more.
+_SAMPLE = 65_536
+
+
+class BadFrame(ValueError):
+    """A frame that cannot be deblurred; the text says why, in a few words."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A frame scaled to about [0, 1], and the way back.
+
+    Parameters
+    ----------
+    image
+        (H, W) float32.
+    low, span
+        Grey values: ``pixels = low + span · image``.
+    """
+
+    image: torch.Tensor
+    low: float
+    span: float
+
+    def restore(self, image: torch.Tensor) -> NDArray[np.float32]:
+        """Return an image in the frame's grey values, (H, W) float32."""
+        grey: NDArray[np.float32] = (image * self.span + self.low).float().cpu().numpy()
+        return grey
+
+    def noise_variance(self, offset: float, gain: float, read_noise: float) -> float:
+        """Return a calibrated camera's mean noise variance, in the image's units.
+
+        Parameters
+        ----------
+        offset, gain, read_noise
+            Grey value without light, electrons a grey value, rms electrons.
+        """
+        mean = float(self.image.mean()) * self.span + self.low
+        electrons = max(0.0, (mean - offset) * gain)
+        return (electrons + read_noise**2) / gain**2 / self.span**2
+
+
+def scale(pixels: NDArray[Any]) -> Scaled:
+    """Scale a frame robustly, from its 0.1 and 99.9 percentiles.
+
+    Raises
+    ------
+    BadFrame
+        When it is not grey, too small, constant, saturated or not finite.
+    """
+    if pixels.ndim != 2:
+        raise BadFrame(f"not a grey picture (shape {pixels.shape})")
+    if pixels.dtype.kind not in "uif":
+        raise BadFrame(f"not a number type ({pixels.dtype})")
+    if min(pixels.shape) < WINDOW:
+        height, width = pixels.shape
+        raise BadFrame(f"too small ({height} × {width}, at least {WINDOW} × {WINDOW})")
+    native = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+    stride = max(1, int(np.sqrt(native.size / _SAMPLE)))
+    sample = native[::stride, ::stride]
+    if native.dtype.kind == "f" and not np.isfinite(native).all():
+        raise BadFrame("not a number (NaN or infinity)")
+    highest = sample.max()
+    if native.dtype.kind == "u" and int(highest) in _CEILINGS:
+        clipped = float(np.mean(sample == highest))
+        if clipped > _MAX_SATURATED and highest > sample.min():
+            raise BadFrame(f"saturated ({clipped:.0%} of the pixels)")
+    low, high = (float(v) for v in np.percentile(sample, (0.1, 99.9)))
+    if not high > low:
+        raise BadFrame("constant")
+    image = torch.from_numpy(native.astype(np.float32))
+    return Scaled((image - low) / (high - low), low, high - low)

@@ -1,0 +1,138 @@
+"""Running the networks: the seam, and torch as its reference."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from deepblur_live.optics import Convolution, ZernikeFamily, extend
+
+if TYPE_CHECKING:
+    from deepblur_live.runtime.pack import ModelPack
+
+__all__ = ["Choice", "Executor", "TorchExecutor", "choose_device", "tune_process"]
+
+
+class Executor(Protocol):
+    """Runs a model's two networks on one device."""
+
+    @property
+    def description(self) -> str:
+        """What runs where, for a person to read."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors go."""
+
+    def identify(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return coefficients (P,) and deviations (P,) for (1, 2, 64, 32) inputs."""
+
+    def deblur(
+        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+    ) -> torch.Tensor:
+        """Return the sharp (H, W) of an image scaled to about [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which device was chosen, and why."""
+
+    device: torch.device
+    why: str
+
+
+def choose_device(wanted: str = "auto") -> Choice:
+    """Choose where the networks run.
+
+    Raises
+    ------
+    ValueError
+        When a device is named that is not there.
+    """
+    if wanted == "cpu":
+        return Choice(torch.device("cpu"), "asked for")
+    if torch.cuda.is_available():
+        return Choice(torch.device("cuda"), torch.cuda.get_device_name())
+    if wanted == "cuda":
+        raise ValueError("model.device 'cuda': torch finds no CUDA card here")
+    return Choice(torch.device("cpu"), "torch finds no CUDA card")
+
+
+def tune_process(threads: int | None = None) -> int:
+    """Tune this process for inference on the CPU; return its number of threads.
+
+    One core is left to the camera and the window. Large buffers are kept rather than
+    returned to the system after each layer, which makes convolutions three times
+    quicker with glibc.
+    """
+    count = threads or max(1, (os.cpu_count() or 2) - 1)
+    torch.set_num_threads(count)
+    if sys.platform == "linux":
+        # M_TRIM_THRESHOLD = -1, M_MMAP_MAX = -4 (malloc.h); other C libraries lack it.
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(-4, 0)
+            mallopt(-1, 2**30)
+    return count
+
+
+class TorchExecutor:
+    """The reference: torch on the CPU or a CUDA card.
+
+    Parameters
+    ----------
+    pack
+        The model.
+    family
+        The rig's blurs.
+    device
+        Where to run.
+    half
+        Convolutions in bfloat16; FFTs stay in float32.
+    """
+
+    def __init__(
+        self,
+        pack: ModelPack,
+        family: ZernikeFamily,
+        device: torch.device,
+        *,
+        half: bool = True,
+    ) -> None:
+        self.device = device
+        self._family, self._half = family, half
+        self._identification = pack.identification.to(device)
+        self._deblurring = pack.deblurring.to(device)
+        self._deblurring.proximal.use_channels_last()
+
+    @property
+    def description(self) -> str:
+        """What runs where."""
+        precision = "bfloat16" if self._half else "float32"
+        return f"torch {torch.__version__} on {self.device.type}, {precision}"
+
+    @torch.inference_mode()
+    def identify(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return coefficients (P,) and deviations (P,), on the CPU."""
+        output = self._identification(inputs.to(self.device))
+        coefficients, sigma = self._identification.decode(output.cpu())
+        return coefficients[0], sigma[0]
+
+    @torch.inference_mode()
+    def deblur(
+        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+    ) -> torch.Tensor:
+        """Return the sharp (H, W), on the executor's device."""
+        psf = self._family.psf(coefficients.to(self.device, torch.float32)[None])
+        whole = extend(image.to(self.device)[None], psf.shape[-1] - 1)
+        shape = (whole.shape[-2], whole.shape[-1])
+        operator = Convolution(psf, shape)
+        level = torch.tensor([sigma], dtype=torch.float32, device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+            sharp: torch.Tensor = self._deblurring(whole, operator, level)
+        return sharp[0, : image.shape[0], : image.shape[1]].float()

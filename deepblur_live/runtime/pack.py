@@ -1,0 +1,180 @@
+"""A model: its manifest and its weights, found, checked and loaded; never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import deepblur_live
+from deepblur_live.deblurring import UnrolledFista
+from deepblur_live.identification import IdentificationNet
+from deepblur_live.optics import ZernikeFamily
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Manifest", "ModelPack", "PackError", "find_packs", "load_pack"]
+
+
+class PackError(ValueError):
+    """A model that cannot be used; the text names the file and what would be right."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Weights(_Part):
+    """One network's weights file."""
+
+    file: str
+    sha256: str
+    architecture: dict[str, int] = {}
+    training: dict[str, Any] = {}
+
+
+class Manifest(_Part):
+    """What ``manifest.json`` of a model says; every key is checked.
+
+    Parameters
+    ----------
+    name, family, noll
+        The model's name, its family of blurs (``"zernike"``) and that family's modes.
+    sampling_min, sampling_max
+        Range of λ/(NA·px) in pixels that the model serves.
+    identification, deblurring
+        The two networks' weights.
+    accuracy
+        As measured by ``tools/evaluate.py``.
+    """
+
+    name: str
+    family: str
+    noll: list[int]
+    sampling_min: float
+    sampling_max: float
+    identification: Weights
+    deblurring: Weights
+    accuracy: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class ModelPack:
+    """A model's networks, ready for use on the CPU in float32.
+
+    Parameters
+    ----------
+    folder
+        Where it was found.
+    manifest
+        Its description.
+    identification, deblurring
+        The networks, in evaluation mode.
+    """
+
+    folder: Path
+    manifest: Manifest
+    identification: IdentificationNet
+    deblurring: UnrolledFista
+
+    def check(self, family: ZernikeFamily) -> None:
+        """Refuse optics that the model was not made for.
+
+        Raises
+        ------
+        PackError
+            When λ/(NA·px) is outside the model's range.
+        """
+        sampling = 1 / family.cutoff
+        low, high = self.manifest.sampling_min, self.manifest.sampling_max
+        if not low <= sampling <= high:
+            unit = family.wavelength_nm / family.numerical_aperture
+            raise PackError(
+                f"optics.pixel_size_nm {family.pixel_size_nm:g}: λ/(NA·px) is "
+                f"{sampling:.2f} pixels, and the model {self.manifest.name!r} serves "
+                f"{low:g} to {high:g}; with this objective and wavelength that is a "
+                f"pixel of {unit / high:.0f} to {unit / low:.0f} nm in the specimen"
+            )
+
+
+def find_packs() -> dict[str, Path]:
+    """Return the models there are: name → folder.
+
+    An installed package carries them inside; a checkout has them beside the package.
+    """
+    package = Path(deepblur_live.__file__).parent
+    found: dict[str, Path] = {}
+    for engines in (package / "engines", package.parent / "engines"):
+        if engines.is_dir():
+            for manifest in sorted(engines.glob("*/manifest.json")):
+                found.setdefault(manifest.parent.name, manifest.parent)
+    return found
+
+
+def load_pack(name: str) -> ModelPack:
+    """Load a model by its name, or from a folder.
+
+    Raises
+    ------
+    PackError
+        When there is no such model, or a file of it is missing, altered, or not what
+        the manifest says.
+    """
+    packs = find_packs()
+    folder = packs.get(name, Path(name))
+    path = folder / "manifest.json"
+    if not path.is_file():
+        known = ", ".join(sorted(packs)) or "none"
+        raise PackError(f"model {name!r}: not found; installed models: {known}")
+    try:
+        manifest = Manifest.model_validate(json.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PackError(f"{path}: not a readable JSON file: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise PackError(f"{path}: {key}: {first['msg']}") from error
+    if manifest.family != "zernike":
+        raise PackError(
+            f"{path}: family {manifest.family!r}: this version knows 'zernike'"
+        )
+    even = ZernikeFamily(noll=tuple(manifest.noll)).even.tolist()
+    identification = IdentificationNet(even)
+    _fill(identification, folder, manifest.identification)
+    try:
+        deblurring = UnrolledFista(**manifest.deblurring.architecture)
+    except TypeError as error:
+        raise PackError(f"{path}: deblurring.architecture: {error}") from error
+    _fill(deblurring, folder, manifest.deblurring)
+    return ModelPack(folder, manifest, identification, deblurring)
+
+
+def _fill(network: torch.nn.Module, folder: Path, weights: Weights) -> None:
+    """Load checked weights into a network and put it into evaluation mode."""
+    path = folder / weights.file
+    if path.suffix != ".safetensors":
+        raise PackError(
+            f"{path}: weights are safetensors files; nothing else is opened"
+        )
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PackError(f"{path}: cannot be read: {error.strerror}") from error
+    if digest != weights.sha256:
+        raise PackError(
+            f"{path}: sha256 is {digest[:12]}…, the manifest says "
+            f"{weights.sha256[:12]}…: the file was altered or cut short; install anew"
+        )
+    try:
+        tensors = load_file(path)
+        network.load_state_dict({k: v.float() for k, v in tensors.items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise PackError(f"{path}: does not hold this network: {error}") from error
+    network.eval()
