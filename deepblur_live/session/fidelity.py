@@ -1,0 +1,222 @@
+"""How true a session was, where the truth is known: PSF SNR, and images beside it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from deepblur_live.optics import BlurFamily, psf_snr, psnr, ssim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from deepblur_live.runtime.frame import FrameResult
+    from deepblur_live.session.history import History
+
+__all__ = [
+    "FollowedFamily",
+    "ImageFidelity",
+    "ImageSample",
+    "PsfFidelity",
+    "image_fidelity",
+    "psf_fidelity",
+    "take_sample",
+    "with_truth",
+]
+
+_MAX_SIDE = 512
+_MAX_PSFS = 200
+_BATCH = 50
+
+
+class FollowedFamily(BlurFamily, Protocol):
+    """What a session needs of a family: its PSFs and its Strehl ratio, too."""
+
+    def psf(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """Return the PSF (..., K, K) of γ (..., P), sum 1."""
+
+    def strehl(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the Strehl ratio of γ."""
+
+
+@dataclass(frozen=True)
+class ImageSample:
+    """The middle of a frame, raw and deblurred, kept for the end of the session.
+
+    Parameters
+    ----------
+    time, number
+        Of the frame.
+    raw, deblurred
+        (h, w) float32, at most 512² from the middle of the frame, in its units.
+    truth
+        The same region of the sharp image, or None where it is not known.
+    metadata
+        The frame's.
+    frame_shape
+        (H, W) of the whole frame.
+    """
+
+    time: float
+    number: int
+    raw: NDArray[np.float32]
+    deblurred: NDArray[np.float32]
+    metadata: Mapping[str, Any]
+    frame_shape: tuple[int, int]
+    truth: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class PsfFidelity:
+    """PSF SNR of the track against the truth, dB; NaN where no truth is known.
+
+    Parameters
+    ----------
+    mean, median
+        Over points spread evenly over the session.
+    constant
+        Mean for the constant mean PSF of the family: what costs nothing to say.
+    n
+        Points compared.
+    """
+
+    mean: float = math.nan
+    median: float = math.nan
+    constant: float = math.nan
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class ImageFidelity:
+    """Means over the kept frames whose sharp image is known; NaN without any.
+
+    Parameters
+    ----------
+    psnr_raw, psnr_deblurred
+        dB, with the sharp image's range as the peak.
+    ssim_raw, ssim_deblurred
+        Structural similarity, same range.
+    n
+        Frames compared.
+    """
+
+    psnr_raw: float = math.nan
+    psnr_deblurred: float = math.nan
+    ssim_raw: float = math.nan
+    ssim_deblurred: float = math.nan
+    n: int = 0
+
+
+def take_sample(result: FrameResult) -> ImageSample:
+    """Copy the middle of a deblurred result."""
+    assert result.deblurred is not None
+    height, width = result.deblurred.shape
+    window = _middle((height, width))
+    return ImageSample(
+        time=result.frame.time,
+        number=result.frame.number,
+        raw=np.array(result.frame.pixels[window], dtype=np.float32),
+        deblurred=np.array(result.deblurred[window], dtype=np.float32),
+        metadata=dict(result.frame.metadata),
+        frame_shape=(height, width),
+    )
+
+
+def with_truth(
+    samples: Sequence[ImageSample],
+    truth_image: Callable[[Mapping[str, Any]], NDArray[Any] | None] | None,
+    on_error: Callable[[str], None],
+) -> tuple[ImageSample, ...]:
+    """Return the samples with their sharp images, where there are such.
+
+    Parameters
+    ----------
+    truth_image
+        From a frame's metadata to its sharp image (H, W), or None. What it raises,
+        and an image of another shape, go to `on_error`: the sample stays without.
+    """
+    if truth_image is None:
+        return tuple(samples)
+    found = []
+    for sample in samples:
+        truth = None
+        try:
+            truth = _true_region(sample, truth_image(sample.metadata))
+        except Exception as error:
+            # The caller's code; a session's end does not hang on it.
+            on_error(f"true image of frame {sample.number}: {error!r}")
+        found.append(replace(sample, truth=truth))
+    return tuple(found)
+
+
+def _true_region(
+    sample: ImageSample, image: NDArray[Any] | None
+) -> NDArray[np.float32] | None:
+    if image is None:
+        return None
+    if image.shape != sample.frame_shape:
+        raise ValueError(
+            f"its shape is {image.shape}, the frame's {sample.frame_shape}"
+        )
+    return np.array(image[_middle(sample.frame_shape)], dtype=np.float32)
+
+
+def image_fidelity(samples: Sequence[ImageSample]) -> ImageFidelity:
+    """Compare raw and deblurred with the truth, over the samples that have one."""
+    scores = [
+        (
+            psnr(sample.raw, sample.truth, peak),
+            psnr(sample.deblurred, sample.truth, peak),
+            ssim(sample.raw, sample.truth, peak),
+            ssim(sample.deblurred, sample.truth, peak),
+        )
+        for sample in samples
+        if sample.truth is not None and (peak := float(np.ptp(sample.truth))) > 0
+    ]
+    if not scores:
+        return ImageFidelity()
+    means = np.mean(scores, axis=0).tolist()
+    return ImageFidelity(means[0], means[1], means[2], means[3], len(scores))
+
+
+def psf_fidelity(history: History, family: FollowedFamily) -> PsfFidelity:
+    """Compare the PSFs of the track with the true ones, at up to 200 points."""
+    known = np.flatnonzero(np.isfinite(history.truth).all(axis=1))
+    if not known.size:
+        return PsfFidelity()
+    spread = np.linspace(0, known.size - 1, min(known.size, _MAX_PSFS)).round()
+    chosen = known[spread.astype(int)]
+    mean_psf = _mean_psf(family)
+    scores, constant = [], []
+    for start in range(0, len(chosen), _BATCH):
+        batch = chosen[start : start + _BATCH]
+        truth = family.psf(torch.as_tensor(history.truth[batch].copy()))
+        track = family.psf(torch.as_tensor(history.coefficients[batch].copy()))
+        scores.append(psf_snr(track, truth))
+        constant.append(psf_snr(mean_psf, truth))
+    found = torch.cat(scores).numpy()
+    return PsfFidelity(
+        float(found.mean()),
+        float(np.median(found)),
+        float(torch.cat(constant).mean()),
+        len(chosen),
+    )
+
+
+def _mean_psf(family: FollowedFamily) -> torch.Tensor:
+    drawn = family.sample(4 * _BATCH, torch.Generator().manual_seed(0)).double()
+    batches = range(0, len(drawn), _BATCH)
+    psfs = [family.psf(drawn[start : start + _BATCH]) for start in batches]
+    return torch.cat(psfs).mean(0)
+
+
+def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
+    starts = [max(0, (side - _MAX_SIDE) // 2) for side in shape]
+    rows, columns = (slice(start, start + _MAX_SIDE) for start in starts)
+    return rows, columns

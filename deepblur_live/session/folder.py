@@ -1,0 +1,70 @@
+"""Where a session is kept: a new folder by date and time, and plain JSON in it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+__all__ = ["new_session_folder", "plain", "write_json"]
+
+_MAX_IN_A_SECOND = 1000
+
+
+def new_session_folder(parent: Path, now: datetime) -> Path:
+    """Make a folder named by date and time under `parent`; never one that exists.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be made; the text names it.
+    """
+    stem = f"{now:%Y-%m-%d_%H-%M-%S}"
+    for count in range(1, _MAX_IN_A_SECOND):
+        folder = parent / (stem if count == 1 else f"{stem}_{count}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not parent.is_dir():
+                raise
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot make a session folder ({error.strerror}); give a folder "
+                "that can be written",
+                str(folder),
+            ) from error
+        else:
+            return folder
+    raise FileExistsError(f"{parent}: no free name left for {stem}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON so that a reader finds the old file or the new one, never half."""
+    text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(text + "\n", encoding="utf-8", newline="\n")
+    os.replace(partial, path)
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON can say of `value`; numbers that are none become null."""
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

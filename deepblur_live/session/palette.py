@@ -1,0 +1,22 @@
+"""Colours of the session's pictures, safe for the colour-blind, on white."""
+
+from __future__ import annotations
+
+__all__ = ["ALARM", "CURVES", "INK", "MUTED", "WARN"]
+
+INK = "#1d2327"
+MUTED = "#69727a"
+WARN = "#c98500"
+ALARM = "#c43c00"
+
+# Okabe and Ito's palette, its yellow darkened for white paper.
+CURVES = (
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#b7a400",
+    "#0072b2",
+    "#d55e00",
+    "#cc79a7",
+    "#5a6268",
+)

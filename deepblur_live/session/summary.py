@@ -1,0 +1,117 @@
+"""What a session came to: counts, speed, fidelity, alerts, in a few printed lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from deepblur_live.drift import Alert, clock_text
+from deepblur_live.session.fidelity import ImageFidelity, PsfFidelity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["SessionSummary"]
+
+
+@dataclass(frozen=True)
+class SessionSummary:
+    """A finished session.
+
+    Parameters
+    ----------
+    duration_s
+        From the first frame to the last.
+    captured, processed, dropped, camera_gaps
+        Frames, as the listener counted them.
+    raw_only
+        Frames passed on raw, by reason.
+    fps
+        Processed frames a second, over the session.
+    latency_p50_ms, latency_p95_ms
+        Capture to result; NaN without any frame.
+    psf, images
+        Against the truth, where it is known.
+    alerts
+        Those raised, oldest first.
+    rows, rows_lost
+        Of the drift log.
+    folder
+        Where all of it is kept, or None.
+    """
+
+    duration_s: float
+    captured: int
+    processed: int
+    dropped: int
+    camera_gaps: int
+    raw_only: Mapping[str, int]
+    fps: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    psf: PsfFidelity = field(default_factory=PsfFidelity)
+    images: ImageFidelity = field(default_factory=ImageFidelity)
+    alerts: tuple[Alert, ...] = ()
+    rows: int = 0
+    rows_lost: int = 0
+    folder: Path | None = None
+
+    def text(self) -> str:
+        """Return the summary for a person to read, a few short lines."""
+        return "\n".join(f"{label:<8} {line}" for label, line in self._lines() if line)
+
+    def _lines(self) -> list[tuple[str, str]]:
+        return [
+            ("Frames", self._frames()),
+            ("Speed", self._speed()),
+            ("Blur", self._blur()),
+            ("Images", self._images()),
+            *self._alerts(),
+            ("Log", f"{self.rows_lost} rows lost" if self.rows_lost else ""),
+            ("Kept in", "" if self.folder is None else str(self.folder)),
+        ]
+
+    def _frames(self) -> str:
+        text = (
+            f"{self.captured} captured, {self.processed} processed, "
+            f"{self.dropped} dropped, in {clock_text(self.duration_s)}"
+        )
+        raw = ", ".join(f"{n} {reason}" for reason, n in self.raw_only.items() if n)
+        if raw:
+            text += f"; passed on raw: {raw}"
+        if self.camera_gaps:
+            text += f"; {self.camera_gaps} never came from the camera"
+        return text
+
+    def _speed(self) -> str:
+        if not self.processed:
+            return ""
+        return (
+            f"{self.fps:.1f} frames/s, latency {self.latency_p50_ms:.0f} ms (median), "
+            f"{self.latency_p95_ms:.0f} ms (95 %)"
+        )
+
+    def _blur(self) -> str:
+        psf = self.psf
+        if not psf.n:
+            return ""
+        return (
+            f"PSF SNR against the truth {psf.mean:.1f} dB mean, {psf.median:.1f} dB "
+            f"median (constant mean PSF: {psf.constant:.1f} dB)"
+        )
+
+    def _images(self) -> str:
+        images = self.images
+        if not images.n:
+            return ""
+        return (
+            f"raw → deblurred: PSNR {images.psnr_raw:.1f} → "
+            f"{images.psnr_deblurred:.1f} dB, SSIM {images.ssim_raw:.2f} → "
+            f"{images.ssim_deblurred:.2f}, over {images.n} frames"
+        )
+
+    def _alerts(self) -> list[tuple[str, str]]:
+        if not self.alerts:
+            return [("Alerts", "none")]
+        return [("Alert", alert.text) for alert in self.alerts]

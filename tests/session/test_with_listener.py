@@ -1,0 +1,78 @@
+"""A session behind the real listener, its worker on a thread."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from deepblur_live.acquisition.listener import DeblurListener
+from deepblur_live.drift import DriftState, Tracker
+from deepblur_live.optics import Estimate, ZernikeFamily
+from deepblur_live.profile import Drift, Profile
+from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.session import LiveSession
+
+
+class TrueIdentification:
+    """A pipeline that reads the truth and adds a millliwave of noise."""
+
+    def __init__(self) -> None:
+        self._tracker = Tracker(ZernikeFamily())
+        self._rng = np.random.default_rng(0)
+
+    def process(self, frame: Frame) -> FrameResult:
+        if not np.ptp(frame.pixels):
+            return FrameResult(frame, FrameState.RAW_ONLY, "constant")
+        truth = np.array(frame.metadata["truth"])
+        noisy = truth + self._rng.normal(0, 0.001, 7)
+        estimate = Estimate(noisy, np.eye(7) * 1e-6, 1.0)
+        return FrameResult(
+            frame,
+            FrameState.DEBLURRED,
+            deblurred=frame.pixels.astype(np.float32),
+            estimate=estimate,
+            track=self._tracker.update(frame.time, estimate),
+        )
+
+
+def test_ramp_through_the_listener(tmp_path, family, start):
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 1000, (64, 64), dtype=np.uint16)
+    alarmed = threading.Event()
+    with DeblurListener(TrueIdentification, policy="all", in_process=True) as listener:
+        session = LiveSession(
+            Profile(drift=Drift(baseline_points=10)),
+            family,
+            listener,
+            tmp_path,
+            truth_image=lambda metadata: pixels.astype(float),
+        )
+        session.events.alertRaised.connect(
+            lambda alert: alarmed.set() if alert.level is DriftState.ALARM else None
+        )
+        ramp = np.concatenate([np.zeros(15), np.linspace(0, 0.12, 60)])
+        for k, amount in enumerate(ramp):
+            truth = start + amount * np.eye(7)[3]
+            metadata = {"truth": truth.tolist(), "truth_time": float(k)}
+            assert listener.submit(pixels, metadata, "ramp", time=float(k), block=True)
+        for k in range(4):
+            listener.submit(
+                np.zeros((64, 64)), {}, "ramp", time=float(len(ramp) + k), block=True
+            )
+        assert listener.drain(20)
+        assert alarmed.is_set()
+        assert session.status.state is DriftState.RAW_ONLY
+        summary = session.close()
+        assert list(session.background_errors) == []
+        assert listener.background_errors == []
+    assert summary.captured == summary.processed == 79
+    assert dict(summary.raw_only) == {"constant": 4}
+    assert [alert.level for alert in summary.alerts] == [
+        DriftState.WARN,
+        DriftState.ALARM,
+    ]
+    assert summary.psf.mean > 20
+    assert summary.images.psnr_deblurred == pytest.approx(300, abs=200)
+    assert (session.folder / "drift.png").exists()
