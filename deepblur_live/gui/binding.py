@@ -1,0 +1,21 @@
+"""One Qt binding for qtpy and pyqtgraph alike; the widgets import both from here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PyQt6 import QtCore, QtGui, QtWidgets
+    from PyQt6.QtCore import pyqtSignal as Signal
+else:
+    import qtpy
+    from qtpy import QtCore, QtGui, QtWidgets
+    from qtpy.QtCore import Signal
+
+    # Left alone, the two search in different orders and may load two bindings.
+    os.environ.setdefault("PYQTGRAPH_QT_LIB", qtpy.API_NAME)
+
+import pyqtgraph as pg
+
+__all__ = ["QtCore", "QtGui", "QtWidgets", "Signal", "pg"]

@@ -1,0 +1,290 @@
+"""The window: a timer pulls the newest result; nothing in the pipeline waits for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepblur_live.gui.alert_banner import AlertBanner
+from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
+from deepblur_live.gui.camera_link import CameraLink
+from deepblur_live.gui.drift_plot import DriftPlot
+from deepblur_live.gui.message_line import MessageLine
+from deepblur_live.gui.picture_pair import PicturePair
+from deepblur_live.gui.psf_view import PsfView
+from deepblur_live.gui.snapshot import save_snapshot
+from deepblur_live.gui.state_text import chip_of, raw_only_text, status_text
+from deepblur_live.gui.theme import STYLE
+from deepblur_live.gui.toolbar import Toolbar
+
+if TYPE_CHECKING:
+    from pymmcore_plus import CMMCorePlus
+
+    from deepblur_live.gui.session_view import SessionView
+    from deepblur_live.runtime.frame import FrameResult
+
+__all__ = ["MainWindow"]
+
+logger = logging.getLogger(__name__)
+
+# Curves and words need no more; a plot costs some 10 ms each time.
+_SLOW_S = 0.2
+
+
+class MainWindow(QtWidgets.QMainWindow):
+    """Raw and deblurred side by side, drift below, the session's state in words.
+
+    Parameters
+    ----------
+    session
+        What is shown; it belongs to the caller, who closes it after the window.
+    mmcore
+        A core to control: Live, Snap and exposure appear. Live mode started here ends
+        with the window.
+    parent
+        Qt's.
+    """
+
+    def __init__(
+        self,
+        session: SessionView,
+        *,
+        mmcore: CMMCorePlus | None = None,
+        parent: QtWidgets.QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._newest: FrameResult | None = None
+        self._shown: FrameResult | None = None
+        self._psf_of: FrameResult | None = None
+        self._new_at = self._slow_at = -float("inf")
+        self._interval = 0.0
+        self._shown_at: deque[float] = deque(maxlen=60)
+        self._folder: Path | None = None
+        self._link = None if mmcore is None else CameraLink(mmcore)
+
+        display = session.profile.display
+        self.setWindowTitle(f"deblur live · {session.profile.name}")
+        self.setStyleSheet(STYLE)
+        self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
+        self.toolbar = Toolbar(camera=mmcore is not None)
+        self.banner = AlertBanner()
+        self.pictures = PicturePair(
+            clip_percent=display.clip_percent,
+            pixel_size_nm=session.profile.optics.pixel_size_nm,
+        )
+        self.drift = DriftPlot(session)
+        self.psf = PsfView(session)
+        self.status = QtWidgets.QLabel()
+        self.status.setObjectName("status")
+        self.message = MessageLine()
+        self._lay_out()
+        self._connect()
+
+        self.timer = QtCore.QTimer(self)
+        self.timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
+        self.timer.setInterval(max(1, round(1000 / display.refresh_hz)))
+        self.timer.timeout.connect(self.refresh)
+        self.timer.start()
+
+    @property
+    def shown(self) -> FrameResult | None:
+        """The result on the screen."""
+        return self._shown
+
+    @property
+    def error(self) -> str:
+        """What went wrong in the window itself last; empty when nothing ever did."""
+        return self.message.error
+
+    def refresh(self) -> None:
+        """Pull the newest of everything; the timer's slot. Never raises."""
+        self.message.guard(self._refresh)
+
+    def acknowledge(self) -> None:
+        """Tell the session that the alert was seen, and take the banner away."""
+        self._session.acknowledge()
+        self.banner.answer()
+
+    def rebaseline(self) -> None:
+        """Take the present optics for the new baseline."""
+        self._session.rebaseline()
+        self.banner.answer()
+
+    def save_snapshot(self, folder: Path | None = None) -> tuple[Path, ...]:
+        """Save the result on the screen.
+
+        Parameters
+        ----------
+        folder
+            Where; the session's folder, or the one chosen last, by default.
+
+        Returns
+        -------
+        paths
+            The files written; none when there is nothing to save or no folder.
+        """
+        if self._shown is None:
+            self.message.say("nothing to save yet")
+            return ()
+        folder = folder or self._folder or self._session.folder or self._choose_folder()
+        if folder is None:
+            return ()
+        paths = save_snapshot(self._shown, self._session, folder)
+        self.message.say(f"saved {paths[-1].stem} in {folder}")
+        return paths
+
+    def keyPressEvent(self, event: QtGui.QKeyEvent | None) -> None:
+        """Give the pictures their keys; the rest is Qt's."""
+        if event is None or not self.pictures.press(event.key()):
+            super().keyPressEvent(event)
+
+    def keyReleaseEvent(self, event: QtGui.QKeyEvent | None) -> None:
+        """Swap back."""
+        if event is not None and event.key() == QtCore.Qt.Key.Key_Space:
+            if not event.isAutoRepeat():
+                self.pictures.set_held(False)
+            return
+        super().keyReleaseEvent(event)
+
+    def changeEvent(self, event: QtCore.QEvent | None) -> None:
+        """Swap back when another window takes the keys: the release goes there."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QtCore.QEvent.Type.ActivationChange:
+            self.pictures.set_held(False)
+
+    def closeEvent(self, event: QtGui.QCloseEvent | None) -> None:
+        """Stop the timer, and live mode if it was started here."""
+        self.timer.stop()
+        if self._link is not None and not self._link.close():
+            logger.warning("the camera did not answer while the window closed")
+        super().closeEvent(event)
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        latest = self._session.listener.latest
+        if latest is not None and latest is not self._newest:
+            self._interval = now - self._new_at if self._newest is not None else 0.0
+            self._newest, self._new_at = latest, now
+            if not self.toolbar.freeze.isChecked():
+                # Before it is drawn: one that cannot be drawn is tried once only.
+                self._shown = latest
+                self._shown_at.append(now)
+                self.pictures.show_result(latest)
+        self.pictures.paint_if_needed()
+        if now - self._slow_at >= _SLOW_S:
+            self._slow_at = now
+            self._refresh_words(now)
+            self._refresh_plots()
+
+    def _refresh_words(self, now: float) -> None:
+        session = self._session
+        statistics = session.listener.statistics
+        alert = session.alerts[-1] if session.alerts else None
+        status = session.status
+        waited = now - self._new_at
+        chip = chip_of(self._newest, status, statistics, waited, self._interval)
+        self.toolbar.show_chip(chip)
+        self.banner.show_alert(alert, status)
+        self.status.setText(status_text(statistics, self._fps_shown(now)))
+        self.status.setToolTip(raw_only_text(statistics))
+        if self._link is not None:
+            self.toolbar.show_camera(self._link)
+        self.message.update_from(
+            (*session.listener.background_errors, *session.background_errors),
+            "" if self._link is None else self._link.error,
+        )
+
+    def _refresh_plots(self) -> None:
+        self.drift.show_history(self._session.history, self._session.alerts)
+        if self._shown is not None and self._shown is not self._psf_of:
+            self._psf_of = self._shown
+            self.psf.show_result(self._shown)
+
+    def _fps_shown(self, now: float) -> float:
+        recent = [moment for moment in self._shown_at if now - moment < 2.0]
+        return len(recent) / 2.0
+
+    def _choose_folder(self) -> Path | None:
+        chosen = QtWidgets.QFileDialog.getExistingDirectory(
+            self, "Folder for snapshots", str(self._folder or Path.home())
+        )
+        return Path(chosen) if chosen else None
+
+    def _save_as(self) -> None:
+        folder = self._choose_folder()
+        if folder is not None:
+            self._folder = folder
+            self.save_snapshot(folder)
+
+    def _connect(self) -> None:
+        bar, pictures = self.toolbar, self.pictures
+        bar.flicker.toggled.connect(pictures.set_swapped)
+        bar.auto.toggled.connect(pictures.set_auto)
+        bar.lock.toggled.connect(pictures.set_locked)
+        bar.cross.toggled.connect(pictures.set_crosshair)
+        bar.freeze.toggled.connect(pictures.set_frozen)
+        bar.fit.triggered.connect(pictures.raw.fit)
+        bar.pixels.triggered.connect(pictures.raw.zoom_to_pixels)
+        # Bound methods: a connected closure would keep the window alive for ever.
+        bar.save.triggered.connect(self._on_save)
+        bar.save_as.triggered.connect(self._on_save_as)
+        bar.acknowledge.triggered.connect(self._on_acknowledge)
+        self.banner.acknowledged.connect(self._on_acknowledge)
+        bar.rebaseline.triggered.connect(self._on_rebaseline)
+        self.banner.rebaselined.connect(self._on_rebaseline)
+        if self._link is not None:
+            bar.live.triggered.connect(self._link.set_live)
+            bar.snap.triggered.connect(self._on_snap)
+            bar.exposure_asked.connect(self._on_exposure)
+
+    def _on_save(self) -> None:
+        self.message.guard(self.save_snapshot)
+
+    def _on_save_as(self) -> None:
+        self.message.guard(self._save_as)
+
+    def _on_acknowledge(self) -> None:
+        self.message.guard(self.acknowledge)
+
+    def _on_rebaseline(self) -> None:
+        self.message.guard(self.rebaseline)
+
+    def _on_snap(self) -> None:
+        if self._link is not None:
+            self._link.snap()
+
+    def _on_exposure(self, exposure_ms: float) -> None:
+        if self._link is not None and exposure_ms != self._link.exposure_ms:
+            self._link.set_exposure(exposure_ms)
+        self.setFocus()
+
+    def _lay_out(self) -> None:
+        bottom = QtWidgets.QWidget()
+        row = QtWidgets.QHBoxLayout(bottom)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(14)
+        row.addWidget(self.drift, 1)
+        row.addWidget(self.psf)
+        splitter = QtWidgets.QSplitter(QtCore.Qt.Orientation.Vertical)
+        splitter.setChildrenCollapsible(False)
+        splitter.addWidget(self.pictures)
+        splitter.addWidget(bottom)
+        splitter.setSizes([560, 280])
+        splitter.setStretchFactor(0, 1)
+        foot = QtWidgets.QHBoxLayout()
+        foot.addWidget(self.status, 1)
+        foot.addWidget(self.message)
+        body = QtWidgets.QWidget()
+        column = QtWidgets.QVBoxLayout(body)
+        column.setContentsMargins(10, 8, 10, 6)
+        column.setSpacing(8)
+        column.addWidget(self.toolbar)
+        column.addWidget(self.banner)
+        column.addWidget(splitter, 1)
+        column.addLayout(foot)
+        self.setCentralWidget(body)
+        self.resize(1400, 900)

@@ -1,0 +1,115 @@
+"""The PSF's thumbnail with its Strehl ratio, and the true one beside it when known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from deepblur_live.acquisition.truth import read_truth
+from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
+from deepblur_live.gui.state_text import format_wavefront
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepblur_live.gui.session_view import SessionView
+    from deepblur_live.runtime.frame import FrameResult
+
+__all__ = ["PsfView"]
+
+_SIDE = 124
+_Align = QtCore.Qt.AlignmentFlag
+
+
+class PsfView(QtWidgets.QWidget):
+    """Estimated PSF, and the true PSF where the source knows its truth.
+
+    Drawn as the square root of the intensity, each to its own peak: side lobes and
+    wings are what tells aberrations apart, and a linear scale hides them. The outer
+    sixths of the window, nearly dark, are left out.
+    """
+
+    def __init__(
+        self, session: SessionView, parent: QtWidgets.QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._family = session.family
+        self._wavelength_nm = session.profile.optics.wavelength_nm
+        self.estimated = _Thumbnail("PSF, estimated")
+        self.true = _Thumbnail("PSF, true")
+        self.true.hide()
+        scale = QtWidgets.QLabel("√ intensity")
+        scale.setObjectName("muted")
+        row = QtWidgets.QHBoxLayout()
+        row.setSpacing(10)
+        row.addWidget(self.estimated)
+        row.addWidget(self.true)
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.setContentsMargins(0, 6, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(scale, alignment=_Align.AlignHCenter)
+        layout.addStretch(1)
+
+    def show_result(self, result: FrameResult) -> None:
+        """Show the tracked PSF of `result`; without one, keep saying so."""
+        track = result.track
+        if track is None or result.psf is None:
+            self.estimated.show_nothing("no estimate")
+        else:
+            self.estimated.show_psf(result.psf, self._caption(track.coefficients))
+        truth = read_truth(result.frame.metadata)
+        if truth is not None and len(truth.coefficients) != len(self._family.names):
+            truth = None
+        self.true.setVisible(truth is not None)
+        if truth is not None:
+            with torch.inference_mode():
+                psf = self._family.psf(torch.as_tensor(truth.coefficients)).numpy()
+            self.true.show_psf(psf, self._caption(truth.coefficients))
+
+    def _caption(self, coefficients: NDArray[np.float64]) -> str:
+        return format_wavefront(
+            float(self._family.strehl(coefficients)),
+            float(self._family.wavefront_rms(coefficients)),
+            self._wavelength_nm,
+        )
+
+
+class _Thumbnail(QtWidgets.QWidget):
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        heading = QtWidgets.QLabel(title)
+        heading.setObjectName("muted")
+        self.picture = QtWidgets.QLabel()
+        self.picture.setFixedSize(_SIDE, _SIDE)
+        self.picture.setAlignment(_Align.AlignCenter)
+        self.picture.setStyleSheet("background: black;")
+        self.text = QtWidgets.QLabel()
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for label in (heading, self.picture, self.text):
+            label.setAlignment(_Align.AlignCenter)
+            layout.addWidget(label, alignment=_Align.AlignHCenter)
+        layout.addStretch(1)
+
+    def show_psf(self, psf: NDArray[Any], text: str) -> None:
+        edge = psf.shape[0] // 6
+        middle = psf[edge : psf.shape[0] - edge, edge : psf.shape[1] - edge]
+        root = np.sqrt(np.clip(np.nan_to_num(middle), 0, None))
+        grey = np.ascontiguousarray(root * (255 / max(float(root.max()), 1e-12)))
+        data = grey.astype(np.uint8).tobytes()
+        height, width = middle.shape
+        image = QtGui.QImage(
+            data, width, height, width, QtGui.QImage.Format.Format_Grayscale8
+        )
+        pixmap = QtGui.QPixmap.fromImage(image)
+        self.picture.setPixmap(
+            pixmap.scaled(_SIDE, _SIDE, QtCore.Qt.AspectRatioMode.KeepAspectRatio)
+        )
+        self.text.setText(text)
+
+    def show_nothing(self, text: str) -> None:
+        self.picture.clear()
+        self.text.setText(text)

@@ -1,0 +1,90 @@
+"""Colours and style sheet: dark for the dark room, and safe for the colour-blind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deepblur_live.gui.state_text import ChipState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ALARM",
+    "BACKGROUND",
+    "CHIP_COLOURS",
+    "CURVE_COLOURS",
+    "MUTED",
+    "PANEL",
+    "STYLE",
+    "TEXT",
+    "WARN",
+    "curve_colour",
+]
+
+BACKGROUND = "#17191c"
+PANEL = "#1f2226"
+TEXT = "#e4e6e8"
+MUTED = "#9aa0a6"
+WARN = "#e69f00"
+ALARM = "#ff6a33"
+
+# Okabe and Ito's palette, its blue and vermilion lightened for a dark ground.
+CURVE_COLOURS = (
+    "#e69f00",
+    "#56b4e9",
+    "#1fbf8f",
+    "#f0e442",
+    "#6f9bff",
+    "#ff7f50",
+    "#d98bb8",
+    "#c8ccd0",
+)
+
+# Background and text of the chip; each pair has a contrast of 4.5 or more.
+CHIP_COLOURS: Mapping[ChipState, tuple[str, str]] = {
+    ChipState.NO_FRAMES: ("#3a3f45", TEXT),
+    ChipState.BASELINING: ("#56b4e9", "#000000"),
+    ChipState.OK: ("#1fbf8f", "#000000"),
+    ChipState.WARN: (WARN, "#000000"),
+    ChipState.ALARM: (ALARM, "#000000"),
+    ChipState.RAW_ONLY: ("#c8ccd0", "#000000"),
+    ChipState.STALE: ("#d98bb8", "#000000"),
+}
+
+STYLE = f"""
+QWidget {{ background: {BACKGROUND}; color: {TEXT}; font-size: 13px; }}
+QToolTip {{ background: #2b2f34; color: {TEXT}; border: 1px solid #50565c; }}
+QToolButton, QPushButton {{
+    background: #2b2f34; border: 1px solid #3a3f45; border-radius: 4px;
+    padding: 4px 9px;
+}}
+QToolButton:hover, QPushButton:hover {{ background: #363b41; }}
+QToolButton:checked {{
+    background: #27506b; border-color: #56b4e9; color: #ffffff;
+}}
+QToolButton:disabled, QPushButton:disabled, QDoubleSpinBox:disabled {{
+    color: #6a7076;
+}}
+QDoubleSpinBox {{
+    background: #2b2f34; border: 1px solid #3a3f45; border-radius: 4px;
+    padding: 3px 4px;
+}}
+QDoubleSpinBox:focus {{ border-color: #56b4e9; }}
+QSplitter::handle {{ background: #2b2f34; }}
+QLabel#muted {{ color: {MUTED}; }}
+QLabel#status {{ color: {MUTED}; font-size: 12px; }}
+QLabel#message {{ color: {WARN}; font-size: 12px; }}
+QLabel#overlay {{
+    background: rgba(0, 0, 0, 150); border-radius: 3px; padding: 2px 6px;
+}}
+QLabel#notice {{
+    background: rgba(0, 0, 0, 170); border-radius: 4px; padding: 10px 16px;
+    font-size: 16px;
+}}
+"""
+
+
+def curve_colour(index: int) -> str:
+    """Return the colour of a coefficient's curve."""
+    return CURVE_COLOURS[index % len(CURVE_COLOURS)]
