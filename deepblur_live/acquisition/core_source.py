@@ -1,0 +1,114 @@
+"""Every frame of a core: MDA and snapped frames by event, live ones by the tap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deepblur_live.acquisition.core_signals import connect_direct, let_core_exit
+from deepblur_live.acquisition.live import LiveTap
+from deepblur_live.acquisition.metadata import mda_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+    from pymmcore_plus import CMMCorePlus
+
+__all__ = ["CoreSource"]
+
+
+class CoreSource:
+    """Connected to a core from its making to its `close`.
+
+    Parameters
+    ----------
+    core
+        Kept alive meanwhile.
+    accept
+        Called with (pixels, metadata, source) of each frame, on the thread that made
+        it, where it must not linger. The source is "mda", "live" or "snap".
+    on_gap
+        Called with the number of live frames that were missed.
+    report
+        Called from any thread with what went wrong; nothing is raised into the core.
+    poll_interval_s, stale_after_s
+        Of the live tap, see `deepblur_live.acquisition.live.LiveTap`.
+    """
+
+    def __init__(
+        self,
+        core: CMMCorePlus,
+        accept: Callable[[NDArray[Any], Mapping[str, Any], str], object],
+        *,
+        on_gap: Callable[[int], None],
+        report: Callable[[str], None],
+        poll_interval_s: float,
+        stale_after_s: float,
+    ) -> None:
+        self.core = core
+        self.sequence: object = None
+        """The sequence of the MDA that was started last."""
+        self._accept = accept
+        self._report = report
+        let_core_exit(core)
+        self._tap = LiveTap(
+            core,
+            lambda pixels, metadata: accept(pixels, metadata, "live"),
+            on_gap=on_gap,
+            on_error=report,
+            poll_interval_s=poll_interval_s,
+            stale_after_s=stale_after_s,
+        )
+        mda, events = core.mda.events, core.events
+        self._disconnects = [
+            connect_direct(signal, slot)
+            for signal, slot in (
+                (mda.sequenceStarted, self._on_sequence_started),
+                (mda.frameReady, self._on_frame_ready),
+                (events.imageSnapped, self._on_image_snapped),
+                (events.continuousSequenceAcquisitionStarted, self._on_live_started),
+                (events.sequenceAcquisitionStarted, self._on_series_started),
+                (events.sequenceAcquisitionStopped, self._on_sequence_stopped),
+            )
+        ]
+        self._tap.start()
+
+    def close(self) -> None:
+        """Disconnect everything and end the tap."""
+        for disconnect in self._disconnects:
+            disconnect()
+        self._disconnects = []
+        self._tap.stop()
+
+    def _on_sequence_started(self, sequence: object = None, *_: object) -> None:
+        self.sequence = sequence
+
+    def _on_frame_ready(
+        self, image: Any, event: object = None, metadata: object = None
+    ) -> None:
+        try:
+            self._accept(image, mda_metadata(event, metadata), "mda")
+        except Exception as error:
+            self._report(f"a frame of the MDA was lost: {error!r}")
+
+    def _on_image_snapped(self, *_: object) -> None:
+        try:
+            core = self.core
+            if core.mda.is_running():
+                return  # it comes as frameReady
+            metadata = {
+                "exposure_ms": core.getExposure(),
+                "camera": core.getCameraDevice(),
+            }
+            self._accept(core.getImage(), metadata, "snap")
+        except Exception as error:
+            self._report(f"a snapped frame was lost: {error!r}")
+
+    def _on_live_started(self, *_: object) -> None:
+        self._tap.sequence_began(continuous=True)
+
+    def _on_series_started(self, *_: object) -> None:
+        self._tap.sequence_began()
+
+    def _on_sequence_stopped(self, *_: object) -> None:
+        self._tap.sequence_stopped()

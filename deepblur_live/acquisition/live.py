@@ -1,0 +1,219 @@
+"""The live tap: sees the frames of a running sequence without taking them away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from deepblur_live.acquisition.metadata import live_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+    from pymmcore_plus import CMMCorePlus
+
+__all__ = ["LiveTap"]
+
+_CHECK_RUNNING_S = 0.05
+_IDLE_S = 0.25
+"""Between looks for a sequence that began without an event."""
+_CHECK_EXPOSURE_S = 1.0
+_LEAST_RECHECK_S = 0.01
+_UNNUMBERED = -1
+
+
+class LiveTap:
+    """Peeks at the newest frame of a core's sequence buffer.
+
+    Live mode has no event for a new frame, so the tap polls: a changed number of
+    images in the buffer asks for a look, the ``ImageNumber`` tag tells whether it was
+    a new frame, and gaps in it how many were missed. It rests while an MDA runs, whose
+    frames come as events.
+
+    Parameters
+    ----------
+    core
+        The core to look at.
+    deliver
+        Called with (pixels, metadata) of each new frame, on the tap's thread.
+    on_gap
+        Called with the number of frames missed before a frame.
+    on_error
+        Called with a text: a camera that stopped sending or ended live mode by itself,
+        once an outage; an error of the core, once each.
+    poll_interval_s
+        Between two looks at the buffer's fill. A remote core is slow to ask: give more.
+    stale_after_s
+        Silence beyond the exposure after which the camera is said to have stopped.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        core: CMMCorePlus,
+        deliver: Callable[[NDArray[Any], Mapping[str, Any]], object],
+        *,
+        on_gap: Callable[[int], None],
+        on_error: Callable[[str], None],
+        poll_interval_s: float = 0.001,
+        stale_after_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._core = core
+        self._deliver = deliver
+        self._on_gap = on_gap
+        self._on_error = on_error
+        self._poll_interval = poll_interval_s
+        self._stale_after = stale_after_s
+        self._clock = clock
+
+        self._live = False
+        self._begun = False
+        self._continuous = False
+        self._ended_at = 0.0
+        self._count = 0
+        self._numbers: dict[str, int] = {}
+        self._check_running_at = self._check_exposure_at = self._recheck_at = -1e9
+        self._exposure_ms = 0.0
+        self._seen_at = 0.0
+        self._stale = False
+        self._errors: set[str] = set()
+
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start to look, on a thread of its own."""
+        self._thread = threading.Thread(
+            target=self._run, name="deepblur-live tap", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                self._on_error(f"the live tap did not end within {timeout:g} s")
+
+    def sequence_began(self, *, continuous: bool = False) -> None:
+        """Look at once: a sequence was started, without end or finite. Any thread."""
+        self._continuous = continuous
+        self._begun = True
+        self._wake.set()
+
+    def sequence_stopped(self) -> None:
+        """Know that the sequence was stopped by its owner. Any thread."""
+        self._continuous = False
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                delay = self.step()
+            except Exception as error:
+                delay = _IDLE_S
+                text = f"looking for live frames failed: {error!r}"
+                if text not in self._errors and len(self._errors) < 16:
+                    self._errors.add(text)
+                    self._on_error(text)
+            if self._wake.wait(delay):
+                self._wake.clear()
+
+    def step(self) -> float:
+        """Look once; return the seconds until the next look is due."""
+        now = self._clock()
+        try:
+            return self._look(now)
+        except (IndexError, RuntimeError):
+            # The core empties its buffer when it overflows, and refuses many a call
+            # while a device is busy: look again. If it lasts, it is silence.
+            if self._live:
+                self._watch_for_silence(now)
+            return _LEAST_RECHECK_S
+
+    def _look(self, now: float) -> float:
+        if self._core.mda.is_running():
+            self._live = self._begun = self._continuous = False
+            return _IDLE_S
+        if self._begun:
+            # Even if it has ended by now, its last frame is still to be seen.
+            self._begun = False
+            self._begin(now)
+        if now >= self._check_running_at:
+            self._check_running_at = now + _CHECK_RUNNING_S
+            running = self._core.isSequenceRunning()
+            if running and not self._live:
+                self._begin(now)
+            elif self._live and not running:
+                self._peek(now, numbered_only=True)
+                self._live = False
+                self._ended_at = now
+        if not self._live:
+            self._check_running_at = now
+            self._judge_the_end(now)
+            return _IDLE_S
+        if now >= self._check_exposure_at:
+            self._check_exposure_at = now + _CHECK_EXPOSURE_S
+            self._exposure_ms = self._core.getExposure()
+        count = self._core.getRemainingImageCount()
+        # A full buffer, or someone who takes each frame, keeps the count as it is.
+        changed = count != self._count
+        if count and (changed or now >= self._recheck_at):
+            self._peek(now, numbered_only=not changed)
+            wait = max(_LEAST_RECHECK_S, self._exposure_ms / 2e3)
+            self._recheck_at = now + wait
+        self._count = count
+        self._watch_for_silence(now)
+        return self._poll_interval
+
+    def _begin(self, now: float) -> None:
+        self._live = True
+        self._stale = False
+        self._seen_at = now
+        self._count = 0
+        self._numbers.clear()
+        self._check_exposure_at = now
+        self._check_running_at = now
+
+    def _peek(self, now: float, *, numbered_only: bool) -> None:
+        try:
+            pixels, metadata = self._core.getLastImageAndMD()
+        except (IndexError, RuntimeError):
+            return  # emptied between the count and the look
+        tags = dict(metadata)
+        camera = str(tags.get("Camera", ""))
+        number = int(tags.get("ImageNumber", _UNNUMBERED))
+        last = self._numbers.get(camera)
+        if numbered_only if number == _UNNUMBERED else number == last:
+            return
+        if last is not None and number > last + 1:
+            self._on_gap(number - last - 1)
+        self._numbers[camera] = number
+        self._seen_at = now
+        self._stale = False
+        self._deliver(pixels, live_metadata(tags, self._exposure_ms))
+
+    def _judge_the_end(self, now: float) -> None:
+        # Whoever stops a sequence tells so a moment after it has ended.
+        if self._continuous and now - self._ended_at > _IDLE_S:
+            self._continuous = False
+            self._on_error(
+                f"camera {self._core.getCameraDevice()!r} ended live mode by itself "
+                "(some do when the ROI changes); start it again"
+            )
+
+    def _watch_for_silence(self, now: float) -> None:
+        silence = now - self._seen_at
+        if self._stale or silence <= self._exposure_ms / 1e3 + self._stale_after:
+            return
+        self._stale = True
+        self._on_error(
+            f"camera {self._core.getCameraDevice()!r} sends no frames: none for "
+            f"{silence:.0f} s in live mode at {self._exposure_ms:g} ms exposure"
+        )

@@ -1,0 +1,57 @@
+"""The small part of a core's metadata that travels with a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deepblur_live.acquisition.truth import TRUTH_KEY, TRUTH_TIME_KEY, read_truth
+
+__all__ = ["live_metadata", "mda_metadata"]
+
+
+def mda_metadata(event: object, metadata: object) -> dict[str, Any]:
+    """Return what to keep of a ``frameReady``.
+
+    Parameters
+    ----------
+    event
+        `useq.MDAEvent`: its index is kept, as ``"index"``.
+    metadata
+        `pymmcore_plus.metadata.FrameMetaV1`: ``"exposure_ms"``, ``"runner_time_ms"``
+        and ``"camera"`` are kept, and ``"truth"`` of the camera's own metadata.
+    """
+    kept: dict[str, Any] = {}
+    index = getattr(event, "index", None)
+    if isinstance(index, Mapping):
+        # Plain text and numbers: the worker need not know useq.
+        kept["index"] = {str(getattr(k, "value", k)): int(v) for k, v in index.items()}
+    if not isinstance(metadata, Mapping):
+        return kept
+    for key in ("exposure_ms", "runner_time_ms"):
+        if key in metadata:
+            kept[key] = float(metadata[key])
+    if metadata.get("camera_device"):
+        kept["camera"] = str(metadata["camera_device"])
+    _keep_truth(kept, metadata)
+    return kept
+
+
+def live_metadata(tags: Mapping[str, Any], exposure_ms: float) -> dict[str, Any]:
+    """Return what to keep of the tags of a frame peeked at in live mode."""
+    kept: dict[str, Any] = {"exposure_ms": exposure_ms}
+    for key, tag, kind in (
+        ("camera", "Camera", str),
+        ("image_number", "ImageNumber", int),
+    ):
+        if tag in tags:
+            kept[key] = kind(tags[tag])
+    _keep_truth(kept, tags)
+    return kept
+
+
+def _keep_truth(kept: dict[str, Any], metadata: Mapping[str, Any]) -> None:
+    truth = read_truth(metadata)
+    if truth is not None:
+        kept[TRUTH_KEY] = truth.coefficients
+        kept[TRUTH_TIME_KEY] = truth.time

@@ -1,0 +1,393 @@
+"""The ring that frames wait in: slots of shared memory, bounded, every drop counted.
+
+All bookkeeping lives in this process, under one ordinary lock held for microseconds.
+The worker only reads and writes bytes at offsets it is told, so a killed worker
+leaves nothing locked and nothing leaked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from deepblur_live.acquisition.block import FrameHeader, SharedBlock, Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["Counts", "FrameRing", "Policy"]
+
+Policy = Literal["newest", "all"]
+
+_ALIGNMENT = 64
+"""A cache line; also keeps every dtype aligned."""
+_NEWEST_SLOTS = 8
+"""One queued, two at the worker, the rest for producers that write at once."""
+_MOST_SLOTS = 4096
+"""Tiny frames must not turn the budget into millions of slots."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where the frames are: ``captured == processed + dropped + in_flight``."""
+
+    captured: int
+    processed: int
+    dropped: int
+    in_flight: int
+
+
+class FrameRing:
+    """Byte-bounded, drop-oldest queue of frames in shared memory.
+
+    The block is made with the first frame and made anew when a larger one comes (the
+    old one is released when its last frame has left), so at most two blocks exist.
+
+    Parameters
+    ----------
+    memory_bytes
+        Budget of one block. A frame that does not fit in it is dropped and reported.
+    policy
+        ``"newest"``: a new frame replaces those that still wait. ``"all"``: first in,
+        first out; the oldest is dropped only when the budget is full.
+    max_taken
+        Most frames that may be taken and not yet returned.
+    report
+        Called with a text when frames are lost for a reason a person should know;
+        from the producer's thread, so it must be quick and must not raise.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        memory_bytes: int,
+        policy: Policy = "newest",
+        *,
+        max_taken: int = 2,
+        report: Callable[[str], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if policy not in ("newest", "all"):
+            raise ValueError(f'policy is "newest" or "all", not {policy!r}')
+        if memory_bytes <= 0:
+            raise ValueError(f"memory_bytes must be positive, not {memory_bytes}")
+        self._budget = memory_bytes
+        self._policy = policy
+        self._results = max_taken
+        self._report = report
+        self._clock = clock
+        self._origin = clock()
+        self._lock = threading.Lock()
+        self._frames = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._growing = threading.Lock()
+        self._block: SharedBlock | None = None
+        self._retired: list[SharedBlock] = []
+        self._queue: deque[Ticket] = deque()
+        self._captured = self._processed = self._dropped = 0
+        self._taken = self._settling = 0
+        self._overflowing = self._oversized = False
+        self._closed = False
+
+    # ------------------------------------------------------------- producers
+
+    def put(
+        self,
+        pixels: NDArray[Any],
+        *,
+        source: str,
+        metadata: Mapping[str, Any],
+        time: float | None = None,
+    ) -> bool:
+        """Copy a frame into the ring; never waits for a consumer, never raises.
+
+        Parameters
+        ----------
+        pixels
+            Any shape, dtype, byte order and stride, except Python objects.
+        source, metadata
+            Travel with the frame.
+        time
+            Seconds of the capture on the caller's clock; now, since the ring was made,
+            when not given.
+
+        Returns
+        -------
+        bool
+            False when the frame was counted as dropped at once.
+        """
+        captured_at = self._clock()
+        if time is None:
+            time = captured_at - self._origin
+        block: SharedBlock | None = None
+        slot = -1
+        try:
+            pixels = np.asarray(pixels)
+            if pixels.dtype.hasobject:
+                raise TypeError(f"{pixels.dtype} pixels cannot leave this process")
+            block, slot = self._reserve(pixels)
+            if block is None:
+                return self._refuse()
+            offset = block.frame_offset(slot)
+            view = block.view(offset, pixels.shape, pixels.dtype.str)
+            view[...] = pixels
+            del view
+        except Exception as error:  # a frame that cannot travel must not stop a camera
+            self._report(f"a frame from {source!r} was dropped: {error}")
+            return self._refuse(block, slot)
+        header = FrameHeader(
+            -1, time, captured_at, source, metadata, pixels.dtype.str, pixels.shape
+        )
+        return self._commit(Ticket(header, block, slot))
+
+    def wait_room(self, timeout: float) -> bool:
+        """Wait until a frame can be put without dropping another.
+
+        Returns
+        -------
+        bool
+            False when `timeout` seconds passed, or the ring was closed.
+        """
+        with self._room:
+            self._room.wait_for(lambda: self._closed or self._has_room(), timeout)
+            return not self._closed and self._has_room()
+
+    def _has_room(self) -> bool:
+        if self._policy == "newest":
+            return not self._queue
+        return self._block is None or bool(self._block.free_slots)
+
+    def _reserve(self, pixels: NDArray[Any]) -> tuple[SharedBlock | None, int]:
+        """Return a block with a slot of it for these pixels, or (None, -1)."""
+        while True:
+            with self._lock:
+                if self._closed:
+                    return None, -1
+                block = self._block
+                if block is not None and _fits(block, pixels):
+                    slot, overflow = self._free_slot(block)
+                    break
+            if not self._grow(pixels):
+                return None, -1
+        if overflow:
+            self._report(
+                "the oldest frames are dropped: the worker is slower than the source "
+                f"and the budget of {self._budget} bytes is full"
+            )
+        return (block, slot) if slot >= 0 else (None, -1)
+
+    def _free_slot(self, block: SharedBlock) -> tuple[int, bool]:
+        """Return a slot, and whether to say that the budget is full; lock held."""
+        full = not block.free_slots
+        while not block.free_slots and self._queue:
+            self._discard(self._queue.popleft())
+        say = full and self._policy == "all" and not self._overflowing
+        self._overflowing |= say
+        return (block.free_slots.pop() if block.free_slots else -1), say
+
+    def _grow(self, pixels: NDArray[Any]) -> bool:
+        """Make a block that these pixels fit in; False when there can be none."""
+        with self._growing:  # producers alone meet here; making a block takes ~0.1 ms
+            with self._lock:
+                old = self._block
+                if self._closed or (old is not None and _fits(old, pixels)):
+                    return True
+                # The budget knows one block that drains beside the one that fills.
+                waiting = [t for t in self._queue if t.block in self._retired]
+                for ticket in waiting:
+                    self._queue.remove(ticket)
+                    self._discard(ticket)
+            self._sweep()
+            if self._retired:
+                return False
+            new = self._new_block(pixels, old)
+            if new is None:
+                return False
+            self._use(new)
+            return True
+
+    def _use(self, block: SharedBlock) -> None:
+        with self._lock:
+            if self._block is not None:
+                self._retired.append(self._block)
+            self._block = block
+            if self._closed:
+                self._retired.append(block)
+                self._block = None
+        self._sweep()
+
+    def _new_block(
+        self, pixels: NDArray[Any], old: SharedBlock | None
+    ) -> SharedBlock | None:
+        frame_bytes = max(_aligned(pixels.nbytes), old.frame_bytes if old else 0)
+        result_bytes = max(_aligned(4 * pixels.size), old.result_bytes if old else 0)
+        left = self._budget - self._results * result_bytes
+        slots = min(
+            left // frame_bytes,
+            _NEWEST_SLOTS if self._policy == "newest" else _MOST_SLOTS,
+        )
+        # One to wait, one at the worker, one being written: below that nothing flows.
+        if slots < 3:
+            if not self._oversized:
+                self._oversized = True
+                need = self._results * result_bytes + 3 * frame_bytes
+                self._report(
+                    f"frames of shape {pixels.shape} {pixels.dtype} are dropped: they "
+                    f"need memory_bytes of at least {need}, it is {self._budget}"
+                )
+            return None
+        self._oversized = False
+        return SharedBlock(slots, frame_bytes, self._results, result_bytes)
+
+    def _commit(self, ticket: Ticket) -> bool:
+        with self._lock:
+            number = self._captured
+            self._captured += 1
+            if self._closed:
+                self._discard(ticket)
+            else:
+                if self._policy == "newest":
+                    while self._queue:
+                        self._discard(self._queue.popleft())
+                header = replace(ticket.header, number=number)
+                self._queue.append(replace(ticket, header=header))
+                self._frames.notify_all()
+                return True
+        self._sweep()
+        return False
+
+    def _refuse(
+        self, block: SharedBlock | None = None, slot: int = -1
+    ) -> Literal[False]:
+        with self._lock:
+            self._captured += 1
+            self._dropped += 1
+            if block is not None:
+                block.free_slots.append(slot)
+        self._sweep()
+        return False
+
+    def _discard(self, ticket: Ticket) -> None:
+        """Count a waiting frame as dropped; the lock is held."""
+        ticket.block.free_slots.append(ticket.slot)
+        self._dropped += 1
+        self._room.notify_all()
+
+    # ------------------------------------------------------------- consumers
+
+    def take(self, most: int, timeout: float) -> Ticket | None:
+        """Take the next frame while fewer than `most` are taken; None after `timeout`.
+
+        Every ticket taken goes back by `release` and is then counted by `settle`.
+        """
+        with self._frames:
+            self._frames.wait_for(
+                lambda: self._closed or (bool(self._queue) and self._taken < most),
+                timeout,
+            )
+            if self._closed or not self._queue or self._taken >= most:
+                return None
+            ticket = self._queue.popleft()
+            self._taken += 1
+            ticket = replace(ticket, result=ticket.block.free_results.pop())
+            if len(self._queue) * 2 < ticket.block.slots:
+                self._overflowing = False
+            self._room.notify_all()
+            return ticket
+
+    def release(self, ticket: Ticket) -> None:
+        """Free the slots of a taken frame, which stays in flight until `settle`."""
+        with self._lock:
+            ticket.block.free_slots.append(ticket.slot)
+            ticket.block.free_results.append(ticket.result)
+            self._taken -= 1
+            self._settling += 1
+            self._frames.notify_all()
+            self._room.notify_all()
+        self._sweep()
+
+    def settle(self, *, processed: bool) -> None:
+        """Count a released frame as processed, or as dropped."""
+        with self._lock:
+            self._settling -= 1
+            if processed:
+                self._processed += 1
+            else:
+                self._dropped += 1
+            self._room.notify_all()
+
+    def drop(self, ticket: Ticket) -> None:
+        """Release a taken frame and count it as dropped."""
+        self.release(ticket)
+        self.settle(processed=False)
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until nothing is in flight; False when `timeout` seconds passed."""
+        with self._room:
+            return self._room.wait_for(lambda: self._in_flight() == 0, timeout)
+
+    # ------------------------------------------------------------- both
+
+    def counts(self) -> Counts:
+        """Return all counts, of one moment."""
+        with self._lock:
+            return Counts(
+                self._captured, self._processed, self._dropped, self._in_flight()
+            )
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory held now, in bytes."""
+        with self._lock:
+            blocks = [*self._retired, *([self._block] if self._block else [])]
+            return sum(block.size for block in blocks)
+
+    def buffer(self, name: str) -> memoryview:
+        """Return the bytes of the block called `name`, for a worker in this process."""
+        with self._lock:
+            for block in (self._block, *self._retired):
+                if block is not None and block.name == name:
+                    return block.buffer
+        raise KeyError(f"no shared-memory block named {name!r} in this ring")
+
+    def close(self) -> None:
+        """Drop what waits and refuse what comes; memory goes with the last frame."""
+        with self._lock:
+            self._closed = True
+            while self._queue:
+                self._discard(self._queue.popleft())
+            if self._block is not None:
+                self._retired.append(self._block)
+                self._block = None
+            self._frames.notify_all()
+            self._room.notify_all()
+        self._sweep()
+
+    def _in_flight(self) -> int:
+        return len(self._queue) + self._taken + self._settling
+
+    def _sweep(self) -> None:
+        """Release blocks that no frame is in any more."""
+        if not self._retired:
+            return
+        with self._lock:
+            idle = [block for block in self._retired if block.idle]
+            self._retired = [block for block in self._retired if not block.idle]
+        for block in idle:
+            block.release()
+
+
+def _aligned(n_bytes: int) -> int:
+    return -(-max(n_bytes, 1) // _ALIGNMENT) * _ALIGNMENT
+
+
+def _fits(block: SharedBlock, pixels: NDArray[Any]) -> bool:
+    return pixels.nbytes <= block.frame_bytes and 4 * pixels.size <= block.result_bytes

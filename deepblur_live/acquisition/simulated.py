@@ -1,0 +1,196 @@
+"""The simulated microscope as a pymmcore-plus camera, with the truth in its metadata.
+
+``loadSystemConfiguration(SIMULATED_CONFIG)`` on a `UniMMCore` brings it up from a
+Micro-Manager configuration; `simulated_core` does it in code, with any scene.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pymmcore_plus.experimental.unicore import (
+    SimpleCameraDevice,
+    UniMMCore,
+)
+
+from deepblur_live.acquisition.course import Step, bump
+from deepblur_live.acquisition.scene import SimulatedScene
+from deepblur_live.acquisition.truth import TRUTH_KEY, TRUTH_TIME_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["CAMERA_LABEL", "SIMULATED_CONFIG", "SimulatedCamera", "simulated_core"]
+
+SIMULATED_CONFIG = Path(__file__).parent / "data" / "SimulatedMicroscope.cfg"
+CAMERA_LABEL = "Camera"
+
+# The core waits 2 s for a frame under way when a sequence is stopped.
+_EXPOSURE_RANGE_MS = (0.1, 1500.0)
+
+
+class SimulatedCamera(SimpleCameraDevice):
+    """A camera that looks at a `SimulatedScene`, one frame an exposure.
+
+    The scene's clock starts with the first frame. Each frame's metadata holds
+    ``"truth"`` (the true γ, waves rms) and ``"truth_time"``: the sharp frame is
+    ``camera.scene.truth_image(truth_time)``; `read_truth` finds both.
+
+    Properties: ``Exposure`` (ms), ``AberrationDrift`` (On/Off: holds the course where
+    it is), ``Noise`` (On/Off), ``Bump`` (Idle/Now: an extra step at once).
+
+    Parameters
+    ----------
+    scene
+        What it looks at; the default scene otherwise.
+    exposure_ms
+        Time of a frame; also the time between frames of a sequence.
+    clock
+        Seconds, monotonic.
+    wait
+        Waits some seconds: the rest of the exposure after the frame is computed.
+    """
+
+    def __init__(
+        self,
+        scene: SimulatedScene | None = None,
+        *,
+        exposure_ms: float = 50.0,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__()
+        self.scene = SimulatedScene() if scene is None else scene
+        self._clock = clock
+        self._wait = wait
+        self._origin: float | None = None
+        self._held_since: float | None = None
+        self._held = 0.0
+        self._noisy = True
+        self.set_exposure(exposure_ms)
+        self.set_property_limits("Exposure", _EXPOSURE_RANGE_MS)
+        kind = type(self)
+        for name, values, getter, setter in (
+            ("AberrationDrift", ("On", "Off"), kind._get_drift, kind._set_drift),
+            ("Noise", ("On", "Off"), kind._get_noise, kind._set_noise),
+            ("Bump", ("Idle", "Now"), kind._get_bump, kind._set_bump),
+        ):
+            self.register_property(
+                name,
+                property_type=str,
+                allowed_values=values,
+                getter=getter,
+                setter=setter,
+            )
+
+    def description(self) -> str:
+        """Return what the device is."""
+        return "Simulated microscope: a micrograph under drifting Zernike aberrations"
+
+    def get_exposure(self) -> float:
+        """Return the exposure in ms."""
+        return self._exposure_ms
+
+    def set_exposure(self, exposure: float) -> None:
+        """Set the exposure in ms; a core may hand it over as text."""
+        value = float(exposure)
+        low, high = _EXPOSURE_RANGE_MS
+        if not low <= value <= high:
+            raise ValueError(
+                f"exposure {value} ms: the simulated camera takes {low} to {high} ms"
+            )
+        self._exposure_ms = value
+
+    def sensor_shape(self) -> tuple[int, int]:
+        """Return (H, W) of the full frame."""
+        return self.scene.shape
+
+    def dtype(self) -> DTypeLike:
+        """Return the frames' type."""
+        return np.uint16
+
+    def elapsed(self) -> float:
+        """Return the scene's time in seconds: 0 until the first frame."""
+        return 0.0 if self._origin is None else self._clock() - self._origin
+
+    def snap(self, buffer: NDArray[np.uint16]) -> Mapping[str, Any]:
+        """Expose one frame into `buffer` (H, W), taking the time of the exposure."""
+        now = self._clock()
+        if self._origin is None:
+            self._origin = now
+        moment = now - self._origin
+        frame = self.scene.frame(moment, self._course_time(moment), noisy=self._noisy)
+        buffer[:] = frame.pixels
+        rest = self._exposure_ms / 1000 - (self._clock() - now)
+        if rest > 0:
+            self._wait(rest)
+        return {
+            TRUTH_KEY: [float(value) for value in frame.coefficients],
+            TRUTH_TIME_KEY: frame.time,
+        }
+
+    def _course_time(self, moment: float) -> float:
+        return (moment if self._held_since is None else self._held_since) - self._held
+
+    def _get_drift(self) -> str:
+        return "On" if self._held_since is None else "Off"
+
+    def _set_drift(self, value: str) -> None:
+        moment = self.elapsed()
+        if value == "Off" and self._held_since is None:
+            self._held_since = moment
+        elif value == "On" and self._held_since is not None:
+            self._held += moment - self._held_since
+            self._held_since = None
+
+    def _get_noise(self) -> str:
+        return "On" if self._noisy else "Off"
+
+    def _set_noise(self, value: str) -> None:
+        self._noisy = value == "On"
+
+    def _get_bump(self) -> str:
+        return "Idle"
+
+    def _set_bump(self, value: str) -> None:
+        if value == "Now":
+            step = Step(self._course_time(self.elapsed()), bump(self.scene.family))
+            self.scene.course = self.scene.course.with_step(step)
+
+
+def simulated_core(
+    scene: SimulatedScene | None = None,
+    *,
+    exposure_ms: float = 50.0,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> UniMMCore:
+    """Return a core with the simulated microscope, ready for snap, live and MDA.
+
+    Keep the reference: pymmcore-plus holds its instance weakly. Give a scene to have
+    its truth pictures later: ``scene.truth_image(read_truth(metadata).time)``.
+
+    Parameters
+    ----------
+    scene
+        What the camera looks at; the default scene otherwise.
+    exposure_ms
+        Time of a frame.
+    clock, wait
+        The camera's, see `SimulatedCamera`.
+    """
+    camera = SimulatedCamera(scene, exposure_ms=exposure_ms, clock=clock, wait=wait)
+    core = UniMMCore()
+    core.loadPyDevice(CAMERA_LABEL, camera)
+    core.initializeDevice(CAMERA_LABEL)
+    core.setCameraDevice(CAMERA_LABEL)
+    # There is no shutter: with auto shutter on, snapping asks for one.
+    core.setAutoShutter(False)
+    core.definePixelSizeConfig("Simulated")
+    core.setPixelSizeUm("Simulated", camera.scene.family.pixel_size_nm / 1000)
+    return core

@@ -1,0 +1,130 @@
+"""What a TIFF says of itself: pixel size, interval, channel names (OME, ImageJ)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["TiffScales", "read_scales"]
+
+_NANOMETRES = {
+    "pm": 1e-3,
+    "nm": 1.0,
+    "micron": 1e3,
+    "um": 1e3,
+    "µm": 1e3,  # micro sign
+    "\u03bcm": 1e3,  # Greek mu
+    "\\u00b5m": 1e3,  # as ImageJ writes it
+    "mm": 1e6,
+    "cm": 1e7,
+    "m": 1e9,
+}
+_SECONDS = {"µs": 1e-6, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0}
+
+# Screens and scanners write 72 to 1200 dpi, which no microscope has in the specimen.
+_COARSEST_NM = 20_000.0
+
+
+@dataclass(frozen=True)
+class TiffScales:
+    """Pixel size in nm, interval in s, names of the channels; None where not told."""
+
+    pixel_size_nm: float | None = None
+    interval_s: float | None = None
+    channels: tuple[str, ...] = ()
+
+
+def _quantity(value: Any, unit: Any, units: Mapping[str, float]) -> float | None:
+    """Return a positive quantity in the base unit, or None."""
+    factor = units.get(str(unit).strip().lower())
+    try:
+        number = float(value) * (math.nan if factor is None else factor)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _ome(xml: str) -> TiffScales:
+    image = _listed(tifffile.xml2dict(xml)["OME"]["Image"])[0]
+    pixels = image["Pixels"]
+    interval = _quantity(
+        pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"), _SECONDS
+    )
+    if interval is None:
+        planes = _listed(pixels.get("Plane"))
+        times = {
+            int(plane["TheT"]): _quantity(
+                plane["DeltaT"], plane.get("DeltaTUnit", "s"), _SECONDS
+            )
+            for plane in reversed(planes)
+            if "DeltaT" in plane and "TheT" in plane
+        }
+        # A first frame at time zero is no positive quantity; the others suffice.
+        known = [times[t] for t in sorted(times) if times[t] is not None]
+        if len(known) > 1:
+            interval = float(np.median(np.diff(np.array(known, dtype=float))))
+    return TiffScales(
+        pixel_size_nm=_quantity(
+            pixels.get("PhysicalSizeX"),
+            pixels.get("PhysicalSizeXUnit", "µm"),
+            _NANOMETRES,
+        ),
+        interval_s=interval if interval is not None and interval > 0 else None,
+        channels=tuple(
+            str(channel.get("Name", "")) for channel in _listed(pixels.get("Channel"))
+        ),
+    )
+
+
+def _per_unit(page: tifffile.TiffPage) -> float | None:
+    """Return the pixels per unit of length of the resolution tag."""
+    tag = page.tags.get("XResolution")
+    if tag is None or not tag.value[0] or not tag.value[1]:
+        return None
+    return float(tag.value[0] / tag.value[1])
+
+
+def _imagej(page: tifffile.TiffPage, metadata: Mapping[str, Any]) -> TiffScales:
+    per_unit = _per_unit(page)
+    size = 1 / per_unit if per_unit else None
+    return TiffScales(
+        pixel_size_nm=_quantity(size, metadata.get("unit"), _NANOMETRES),
+        interval_s=_quantity(
+            metadata.get("finterval"), metadata.get("tunit", "s"), _SECONDS
+        ),
+        channels=tuple(str(label) for label in _listed(metadata.get("Labels"))),
+    )
+
+
+def _plain(page: tifffile.TiffPage) -> TiffScales:
+    per_unit = _per_unit(page)
+    unit = page.tags.get("ResolutionUnit")
+    if per_unit is None or unit is None or unit.value != tifffile.RESUNIT.CENTIMETER:
+        return TiffScales()
+    size = 1e7 / per_unit
+    return TiffScales(pixel_size_nm=size if size < _COARSEST_NM else None)
+
+
+def read_scales(tif: tifffile.TiffFile) -> TiffScales:
+    """Read pixel size, interval and channel names; what is broken is left out."""
+    page = tif.pages.first
+    try:
+        if tif.is_ome and tif.ome_metadata:
+            return _ome(tif.ome_metadata)
+        if tif.is_imagej and tif.imagej_metadata:
+            return _imagej(page, tif.imagej_metadata)
+        return _plain(page)
+    # Foreign metadata break in any way; the pictures are still good.
+    except Exception:
+        return TiffScales()

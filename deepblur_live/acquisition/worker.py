@@ -1,0 +1,201 @@
+"""What runs beside the microscope: a loop that answers frames with the pipeline.
+
+It takes one task at a time from a pipe, reads the frame from shared memory, writes
+the deblurred pixels back there, and answers with a small message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from numpy.typing import NDArray
+
+    from deepblur_live.drift.tracker import TrackState
+    from deepblur_live.optics.estimate import Estimate
+
+__all__ = [
+    "Failed",
+    "Pipeline",
+    "PipelineFactory",
+    "Ready",
+    "Reply",
+    "Task",
+    "WorkerState",
+    "serve",
+]
+
+
+class WorkerState(StrEnum):
+    """Whether frames are deblurred now."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    RAW_ONLY = "raw-only"
+    """The worker is down: frames are passed on raw."""
+
+
+class Pipeline(Protocol):
+    """What a worker runs: `deepblur_live.runtime.pipeline.FramePipeline` and alike."""
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Return what became of a frame."""
+        ...
+
+
+PipelineFactory = Callable[[], Pipeline]
+"""Makes the pipeline inside the worker; picklable unless it runs in process."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One frame for the worker: its header, and where its bytes lie."""
+
+    number: int
+    time: float
+    source: str
+    metadata: Mapping[str, Any]
+    dtype: str
+    shape: tuple[int, ...]
+    block: str
+    offset: int
+    result_offset: int
+    result_bytes: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The pipeline is made; frames may come."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The pipeline could not be made."""
+
+    text: str
+    details: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of a frame, but for the large arrays.
+
+    Parameters
+    ----------
+    deblurred
+        Shape of the float32 pixels in the result slot; or the pixels themselves where
+        they did not fit there; or None.
+    error
+        The traceback when the pipeline raised, else empty.
+    busy_ms
+        Time spent with the frame.
+    """
+
+    number: int
+    state: FrameState
+    reason: str = ""
+    deblurred: tuple[int, ...] | NDArray[np.float32] | None = None
+    estimate: Estimate | None = None
+    track: TrackState | None = None
+    psf: NDArray[np.float32] | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+    busy_ms: float = 0.0
+
+
+def serve(
+    tasks: Connection,
+    replies: Connection,
+    factory: PipelineFactory,
+    open_block: Callable[[str], memoryview],
+) -> None:
+    """Make the pipeline and answer tasks until None comes or the other side is gone.
+
+    Parameters
+    ----------
+    tasks, replies
+        Receiving and sending ends; messages are `Task` or None, and `Ready`, `Failed`
+        or `Reply`. Both are closed at the end.
+    factory
+        Called once. What it raises is answered by `Failed`.
+    open_block
+        Bytes of a shared-memory block by its name.
+    """
+    with contextlib.suppress(EOFError, OSError), tasks, replies:
+        try:
+            pipeline = factory()
+        except Exception as error:
+            replies.send(Failed(_summary(error), traceback.format_exc()))
+            return
+        replies.send(Ready())
+        while (task := tasks.recv()) is not None:
+            replies.send_bytes(_answer(task, pipeline, open_block))
+
+
+def _answer(
+    task: Task, pipeline: Pipeline, open_block: Callable[[str], memoryview]
+) -> bytes:
+    """Return the pickled reply; whatever goes wrong is in it."""
+    began = time.perf_counter()
+    try:
+        buffer = open_block(task.block)
+        dtype = np.dtype(task.dtype)
+        # Copied: a pipeline may keep its frame, the slot goes on to another one.
+        pixels = np.ndarray(task.shape, dtype, buffer, task.offset).copy()
+        frame = Frame(pixels, task.number, task.time, task.source, task.metadata)
+        result = pipeline.process(frame)
+        reply = Reply(
+            task.number,
+            result.state,
+            result.reason,
+            _hand_over(result.deblurred, task, buffer),
+            result.estimate,
+            result.track,
+            result.psf,
+            dict(result.timings),
+            busy_ms=_ms_since(began),
+        )
+        return pickle.dumps(reply)
+    except Exception as error:
+        reply = Reply(
+            task.number,
+            FrameState.RAW_ONLY,
+            reason=_summary(error),
+            error=traceback.format_exc(),
+            busy_ms=_ms_since(began),
+        )
+        return pickle.dumps(reply)
+
+
+def _hand_over(
+    deblurred: NDArray[np.float32] | None, task: Task, buffer: memoryview
+) -> tuple[int, ...] | NDArray[np.float32] | None:
+    if deblurred is None:
+        return None
+    pixels = np.ascontiguousarray(deblurred, dtype=np.float32)
+    if pixels.nbytes > task.result_bytes:
+        return pixels
+    np.ndarray(pixels.shape, np.float32, buffer, task.result_offset)[...] = pixels
+    return pixels.shape
+
+
+def _summary(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _ms_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1e3
