@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from deepblur_live.optics import PAPER_MODES
 
@@ -24,7 +24,6 @@ def main() -> None:
     parser.add_argument("--engines", type=Path, default=Path("engines"))
     options = parser.parse_args()
     folder = options.engines / options.name
-    folder.mkdir(parents=True, exist_ok=True)
     manifest: dict[str, object] = {
         "name": options.name,
         "family": "zernike",
@@ -32,19 +31,26 @@ def main() -> None:
         "sampling_min": 2.2,
         "sampling_max": 6.0,
     }
-    for network in ("identification", "deblurring"):
-        source = options.training / network
-        training = json.loads((source / "training.json").read_text("utf-8"))
-        target = folder / f"{network}.safetensors"
-        tensors = load_file(source / "weights.safetensors")
-        save_file(
-            {
-                # A batch count is an integer and stays one.
-                k: v.half().contiguous() if v.dtype == torch.float32 else v
-                for k, v in tensors.items()
-            },
-            target,
+    networks = ("identification", "deblurring")
+    # Read both before writing either: half a new model would not load.
+    sources = {
+        network: (
+            json.loads(
+                (options.training / network / "training.json").read_text("utf-8")
+            ),
+            load_file(options.training / network / "weights.safetensors"),
         )
+        for network in networks
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for network, (training, tensors) in sources.items():
+        target = folder / f"{network}.safetensors"
+        # A batch count is an integer and stays one.
+        half = {
+            k: v.half().contiguous() if v.dtype == torch.float32 else v
+            for k, v in tensors.items()
+        }
+        target.write_bytes(save(half))
         manifest[network] = {
             "file": target.name,
             "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),

@@ -1,0 +1,97 @@
+"""Frames in, scaled pictures out, and back; bad frames by name."""
+
+import numpy as np
+import pytest
+
+from deepblur_live.optics import CameraNoise
+from deepblur_live.runtime.calibration import BadFrame, scale
+
+
+def texture(shape=(96, 80), dtype=np.uint16, peak=4000):
+    rng = np.random.default_rng(0)
+    return (100 + peak * rng.random(shape) ** 3).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "i4", "f4", ">f8"])
+def test_scaling_there_and_back(dtype):
+    pixels = texture(dtype=dtype, peak=100)
+    scaled = scale(pixels)
+    assert scaled.image.shape == pixels.shape
+    assert -0.1 < scaled.image.min() <= 0.02
+    assert 0.98 < scaled.image.max() < 1.2
+    np.testing.assert_allclose(
+        scaled.restore(scaled.image), pixels.astype(float), rtol=1e-4
+    )
+
+
+def test_pixels_are_not_touched_and_may_be_read_only_and_strided():
+    pixels = texture((192, 160))[::2, ::2]
+    pixels.flags.writeable = False
+    before = pixels.copy()
+    scale(pixels).image.add_(1)
+    np.testing.assert_array_equal(pixels, before)
+    floats = texture(dtype="f4")
+    before = floats.copy()
+    scale(floats).image.add_(1)
+    np.testing.assert_array_equal(floats, before)
+
+
+def one_hot_pixel():
+    pixels = texture()
+    pixels[10, 10] = 65535
+    return pixels
+
+
+def test_a_hot_pixel_rules_nothing():
+    plain, hot = scale(texture()), scale(one_hot_pixel())
+    assert hot.span == pytest.approx(plain.span, rel=0.02)
+
+
+def with_nan():
+    pixels = texture(dtype="f4")
+    pixels[3, 77] = np.nan
+    return pixels
+
+
+def clipped(bits):
+    bright = texture(dtype=float, peak=2.2 * 2**bits)
+    return np.minimum(bright, 2**bits - 1).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (np.zeros((96, 96), np.uint16), "constant"),
+        (np.full((96, 96), 65535, np.uint16), "constant"),
+        (with_nan(), "not a number"),
+        (np.full((96, 96), np.inf, "f4"), "not a number"),
+        (clipped(12), "saturated"),
+        (clipped(16), "saturated"),
+        (np.zeros((96, 96, 3), np.uint8), "not a grey picture"),
+        (np.zeros((96,), np.uint8), "not a grey picture"),
+        (np.zeros((1, 1), np.uint16), "too small"),
+        (np.zeros((512, 40), np.uint16), "too small"),
+        (np.zeros((96, 96), bool), "not a number type"),
+        (np.zeros((96, 96), complex), "not a number type"),
+    ],
+)
+def test_bad_frames_are_named(pixels, reason):
+    with pytest.raises(BadFrame, match=reason):
+        scale(pixels)
+
+
+def test_a_full_well_that_is_only_a_highlight_is_fine():
+    pixels = texture()
+    pixels[40:44, 40:44] = 4095
+    scale(np.minimum(pixels, 4095))
+
+
+def test_the_calibrated_noise_is_the_cameras():
+    import torch
+
+    camera = CameraNoise(offset_adu=100, gain_e_per_adu=0.5, read_noise_e=2)
+    electrons = torch.full((256, 256), 300.0)
+    grey = camera.sample(electrons, torch.Generator().manual_seed(0)).numpy()
+    scaled = scale(grey)
+    variance = scaled.noise_variance(100, 0.5, 2)
+    assert variance == pytest.approx(float(scaled.image.var()), rel=0.05)

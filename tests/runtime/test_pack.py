@@ -1,0 +1,124 @@
+"""Models are found, checked and loaded; anything else is refused by name."""
+
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+
+from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime import PackError, find_packs, load_pack
+
+
+@pytest.fixture
+def copy(tmp_path):
+    folder = tmp_path / "copied"
+    shutil.copytree(find_packs()["zernike7"], folder)
+    return folder
+
+
+def edit(folder, change):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    change(manifest)
+    path.write_text(json.dumps(manifest), "utf-8")
+
+
+def test_the_shipped_model_loads_from_its_name_and_from_a_folder(copy):
+    shipped, copied = load_pack("zernike7"), load_pack(str(copy))
+    assert shipped.manifest == copied.manifest
+    assert not shipped.identification.training
+    count = sum(p.numel() for p in shipped.identification.parameters())
+    assert count == pytest.approx(11.2e6, rel=0.01)
+    assert shipped.deblurring.iterations == 15
+    for a, b in zip(
+        shipped.deblurring.parameters(), copied.deblurring.parameters(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_the_shipped_weights_are_trained():
+    pack = load_pack("zernike7")
+    assert pack.deblurring.proximal.layers[-1].weight.abs().max() > 0
+    training = pack.manifest.identification.training
+    assert training["progress"]["samples"] > 10_000
+    assert "train_identification.py" in training["command"]
+
+
+def test_an_unknown_model_is_named_with_those_there_are():
+    with pytest.raises(PackError, match=r"'zernike9': not found; .*zernike7"):
+        load_pack("zernike9")
+
+
+def test_an_altered_file_is_refused(copy):
+    path = copy / "deblurring.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        PackError, match=r"deblurring.safetensors: sha256 is .* altered"
+    ):
+        load_pack(str(copy))
+
+
+def test_a_truncated_file_is_refused(copy):
+    path = copy / "identification.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(PackError, match=r"identification.safetensors: .* cut short"):
+        load_pack(str(copy))
+
+
+def test_a_missing_file_is_named(copy):
+    (copy / "deblurring.safetensors").unlink()
+    with pytest.raises(PackError, match=r"deblurring.safetensors: cannot be read"):
+        load_pack(str(copy))
+
+
+def test_a_pickle_is_never_opened(copy, tmp_path):
+    opened = tmp_path / "opened"
+
+    class Trap:
+        def __reduce__(self):
+            return opened.touch, ()
+
+    for name in ("deblurring.pt", "deblurring.safetensors"):
+        content = pickle.dumps(Trap())
+        (copy / name).write_bytes(content)
+        import hashlib
+
+        digest = hashlib.sha256(content).hexdigest()
+        edit(copy, lambda m, n=name: m["deblurring"].update(file=n, sha256=digest))
+        with pytest.raises(PackError, match=r"safetensors|does not hold"):
+            load_pack(str(copy))
+    assert not opened.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda m: m.update(colour="red"), "colour"),
+        (lambda m: m.pop("noll"), "noll"),
+        (lambda m: m.update(sampling_min="small"), "sampling_min"),
+        (lambda m: m.update(family="gaussian"), "gaussian"),
+        (lambda m: m["deblurring"]["architecture"].update(depth=3), "architecture"),
+        (lambda m: m["deblurring"]["architecture"].update(channels=16), "deblurring"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_by_name(copy, change, named):
+    edit(copy, change)
+    with pytest.raises(PackError, match=named):
+        load_pack(str(copy))
+
+
+def test_a_manifest_that_is_no_json_is_refused(copy):
+    (copy / "manifest.json").write_text("{", "utf-8")
+    with pytest.raises(PackError, match="not a readable JSON"):
+        load_pack(str(copy))
+
+
+def test_optics_outside_the_models_range_are_refused_with_what_would_be_right():
+    pack = load_pack("zernike7")
+    pack.check(ZernikeFamily())
+    with pytest.raises(PackError, match=r"pixel_size_nm 30: .* pixel of \d+ to \d+ nm"):
+        pack.check(ZernikeFamily(pixel_size_nm=30.0))

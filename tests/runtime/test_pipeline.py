@@ -1,0 +1,183 @@
+"""One frame's way with the shipped model, over the simulated microscope."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from deepblur_live.acquisition.scene import SimulatedScene
+from deepblur_live.optics import Estimate, psf_snr, psnr
+from deepblur_live.profile import Profile
+from deepblur_live.runtime import Frame, FrameState, PackError, build_pipeline
+
+SHAPE = (256, 256)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return SimulatedScene(shape=SHAPE)
+
+
+@pytest.fixture
+def pipeline():
+    # Machines differ in what bfloat16 gives; tests want one answer.
+    return build_pipeline(Profile.model_validate({"model": {"threads": 1}}))
+
+
+def frame(scene, number, time):
+    return Frame(scene.frame(time).pixels, number, time, "test")
+
+
+def test_frames_are_identified_tracked_and_sharpened(scene, pipeline):
+    for i in range(6):
+        last = frame(scene, i, 0.6 * i)
+        result = pipeline.process(last)
+        assert result.state is FrameState.DEBLURRED, result.reason
+        assert result.frame is last
+    assert result.estimate is not None
+    assert result.estimate.trusted
+    true_psf = pipeline.family.psf(torch.tensor(scene.coefficients(3.0)).float())
+    # The constant mean PSF scores +4.
+    assert psf_snr(torch.tensor(result.psf), true_psf) > 8
+    truth = scene.truth_image(3.0)
+    peak = float(truth.max() - truth.min())
+    raw = psnr(last.pixels, truth, peak)
+    assert psnr(result.deblurred, truth, peak) > raw + 0.5
+    # No hidden rescaling: the light is the raw frame's within a percent.
+    assert result.deblurred.mean() == pytest.approx(last.pixels.mean(), rel=0.01)
+    assert result.deblurred.dtype == np.float32
+    assert result.timings["total"] >= result.timings["deblur"] > 0
+
+
+def test_identification_waits_its_turn(scene, pipeline):
+    estimates = [pipeline.process(frame(scene, i, 0.1 * i)).estimate for i in range(7)]
+    made = [e is not None for e in estimates]
+    assert made == [True, False, False, False, False, True, False]
+
+
+def test_a_clock_that_jumps_back_does_not_stop_identification(scene, pipeline):
+    pipeline.process(frame(scene, 0, 100.0))
+    assert pipeline.process(frame(scene, 1, 2.0)).estimate is not None
+
+
+def test_bad_frames_come_back_raw_and_the_next_good_one_sharp(scene, pipeline):
+    good = frame(scene, 0, 0.0)
+    pipeline.process(good)
+    nan = good.pixels.astype(np.float32)
+    nan[5, 5] = math.nan
+    bad = {
+        "constant": np.zeros(SHAPE, np.uint16),
+        "not a number": nan,
+        "not a grey picture": np.zeros((*SHAPE, 3), np.uint8),
+        "too small": np.ones((1, 1), np.uint16),
+    }
+    for i, (reason, pixels) in enumerate(bad.items(), 1):
+        result = pipeline.process(Frame(pixels, i, 0.1 * i))
+        assert result.state is FrameState.RAW_ONLY
+        assert reason in result.reason
+        assert result.deblurred is None
+    after = pipeline.process(frame(scene, 9, 1.0))
+    assert after.state is FrameState.DEBLURRED
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((200, 256), ">u2"), ((255, 131), "f4"), ((64, 97), "i4")]
+)
+def test_shape_and_dtype_may_change_on_the_way(scene, pipeline, shape, dtype):
+    first = frame(scene, 0, 0.0)
+    pipeline.process(first)
+    pixels = first.pixels[: shape[0], : shape[1]].astype(dtype)
+    result = pipeline.process(Frame(pixels, 1, 0.2))
+    assert result.state is FrameState.DEBLURRED
+    assert result.deblurred.shape == shape
+    assert pipeline.identifier.spectrum.frames == 1
+
+
+def test_a_frame_that_cannot_tell_is_raw_until_the_blur_is_known(pipeline):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(500, 20, SHAPE).astype(np.float32)
+    result = pipeline.process(Frame(noise, 0, 0.0))
+    assert result.state is FrameState.RAW_ONLY
+    assert "not known yet" in result.reason
+    assert result.estimate is not None
+    assert not result.estimate.trusted
+
+
+def test_a_frame_whose_light_changes_is_passed_on_raw(scene, pipeline, monkeypatch):
+    deblur = pipeline.executor.deblur
+    for broken in (lambda x: 1.3 * x, lambda x: x * math.nan):
+        monkeypatch.setattr(
+            pipeline.executor, "deblur", lambda *a, b=broken: b(deblur(*a))
+        )
+        result = pipeline.process(frame(scene, 0, 0.0))
+        assert result.state is FrameState.RAW_ONLY
+        assert "total light" in result.reason
+
+
+def test_half_precision_agrees_with_single(scene, pipeline):
+    from deepblur_live.runtime.calibration import scale
+    from deepblur_live.runtime.executor import TorchExecutor
+    from deepblur_live.runtime.pack import load_pack
+
+    image = scale(scene.frame(0.0).pixels).image
+    gamma = torch.tensor(scene.coefficients(0.0)).float()
+    single = TorchExecutor(
+        load_pack("zernike7"), pipeline.family, torch.device("cpu"), half=False
+    ).deblur(image, gamma, 0.01)
+    half = pipeline.executor.deblur(image, gamma, 0.01)
+    assert (half - single).norm() < 0.02 * single.norm()
+    assert "cpu" in pipeline.executor.description
+
+
+def test_a_calibrated_camera_gives_the_noise(scene):
+    camera = {"offset_adu": 100.0, "gain_e_per_adu": 0.5, "read_noise_e": 1.5}
+    pipeline = build_pipeline(
+        Profile.model_validate({"camera": camera, "model": {"threads": 1}})
+    )
+    read = build_pipeline(Profile.model_validate({"model": {"threads": 1}}))
+    for p in (pipeline, read):
+        p.process(frame(scene, 0, 0.0))
+    assert pipeline.identifier.noise_sigma == pytest.approx(
+        read.identifier.noise_sigma, rel=0.15
+    )
+
+
+def test_other_modes_leave_the_network_out_and_work(scene):
+    profile = Profile.model_validate(
+        {"optics": {"noll": "spherical"}, "model": {"threads": 1}}
+    )
+    pipeline = build_pipeline(profile)
+    assert pipeline.identifier.network is None
+    result = pipeline.process(frame(scene, 0, 0.0))
+    assert result.state is FrameState.DEBLURRED
+    assert result.track.coefficients.shape == (8,)
+
+
+def test_an_untrusted_estimate_leaves_the_track_where_it_was(scene, pipeline):
+    first = pipeline.process(frame(scene, 0, 0.0))
+    p = pipeline.family.n_coefficients
+    lost = Estimate(np.full(p, 9.0), np.eye(p), 5.0, False, "out of range")
+    pipeline.identifier.estimate = lambda *_: lost
+    second = pipeline.process(frame(scene, 1, 1.0))
+    assert second.state is FrameState.DEBLURRED
+    np.testing.assert_allclose(
+        second.track.coefficients, first.track.coefficients, atol=1e-9
+    )
+
+
+def test_optics_out_of_range_are_refused_when_built():
+    profile = Profile()
+    optics = profile.optics.model_copy(update={"pixel_size_nm": 25.0})
+    with pytest.raises(PackError, match="pixel_size_nm 25"):
+        build_pipeline(profile.model_copy(update={"optics": optics}))
+
+
+def test_results_cross_to_another_process(scene, pipeline):
+    import pickle
+
+    result = pipeline.process(frame(scene, 0, 0.0))
+    light = dataclasses.replace(result, deblurred=None)
+    again = pickle.loads(pickle.dumps(light))
+    np.testing.assert_array_equal(again.track.coefficients, result.track.coefficients)

@@ -1,0 +1,102 @@
+"""The fixed frames of the evaluation: held-out pictures, known blurs, known noise."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from training_data import TEST_PICTURES, load_picture
+
+from deepblur_live.optics import Convolution, ZernikeFamily
+
+__all__ = ["SIDE", "TestFrame", "frames", "test_pictures"]
+
+SIDE = 512
+# A picture with less detail says little about any method (mean step between pixels).
+_MIN_DETAIL = 0.012
+
+
+@dataclass(frozen=True)
+class TestFrame:
+    """A frame whose blur and sharp scene are known.
+
+    Parameters
+    ----------
+    observed, truth
+        (H, W), 0 to 1 but for the noise.
+    coefficients
+        (P,) true γ, waves rms.
+    sigma
+        Standard deviation of the noise.
+    """
+
+    observed: torch.Tensor
+    truth: torch.Tensor
+    coefficients: torch.Tensor
+    sigma: float
+
+
+def test_pictures(folder: Path) -> dict[str, list[Path]]:
+    """Return the held-out pictures of a data folder, by kind, in a fixed order."""
+    with (folder / "MANIFEST.csv").open(newline="") as file:
+        names = sorted(row["file"] for row in csv.DictReader(file))
+    held = [n for n in names if Path(n).name.startswith(TEST_PICTURES)]
+    return {
+        "photographs": [folder / n for n in held if n.startswith("natural")],
+        "micrographs": [folder / n for n in held if n.startswith("microscopy")],
+    }
+
+
+def scene(path: Path, side: int) -> torch.Tensor:
+    """Return the middle (side, side) of a picture, mirrored outwards where it ends.
+
+    Micrographs are scaled down by two first: most are oversampled and not sharp.
+    """
+    pixels = load_picture(path)
+    if path.parent.name == "microscopy":
+        size = (pixels.shape[1] // 2, pixels.shape[0] // 2)
+        small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+        pixels = np.asarray(small).clip(0, 1)
+    for axis in (0, 1):
+        extra = side - pixels.shape[axis]
+        if extra > 0:
+            widths = [(0, 0), (0, 0)]
+            widths[axis] = (extra // 2, extra - extra // 2)
+            pixels = np.pad(pixels, widths, mode="symmetric")
+        first = (pixels.shape[axis] - side) // 2
+        pixels = np.take(pixels, range(first, first + side), axis)
+    return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+
+
+def frames(
+    path: Path, number: int, family: ZernikeFamily, sigmas: tuple[float, ...]
+) -> list[TestFrame]:
+    """Return one picture's frames: one blur (the picture's number seeds it), each σ.
+
+    Empty for a picture that has no detail.
+    """
+    margin = family.window - 1
+    sharp = scene(path, SIDE + margin)
+    if float(sharp.diff(dim=0).abs().mean()) < _MIN_DETAIL / (
+        2 if path.parent.name == "microscopy" else 1
+    ):
+        return []
+    generator = torch.Generator().manual_seed(1000 + number)
+    gamma = family.sample(1, generator)[0]
+    shape = (sharp.shape[0], sharp.shape[1])
+    cut = margin // 2
+    blurred = Convolution(family.psf(gamma), shape).forward(sharp)[cut:-cut, cut:-cut]
+    truth = sharp[cut:-cut, cut:-cut]
+    return [
+        TestFrame(
+            blurred + sigma * torch.randn(blurred.shape, generator=generator),
+            truth,
+            gamma,
+            sigma,
+        )
+        for sigma in sigmas
+    ]
