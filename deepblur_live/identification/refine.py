@@ -21,6 +21,7 @@ from deepblur_live.identification.spectrum import (
     WINDOW,
     Reliable,
     frequencies,
+    has_corner,
     reliable,
 )
 from deepblur_live.optics import Estimate, ZernikeFamily
@@ -34,6 +35,8 @@ __all__ = ["Fit", "SpectralRefiner"]
 _OTF_FLOOR = 3e-5
 # Relative error of the model: how far real specimens stray from a smooth spectrum.
 _MODEL_ERROR = 0.2
+# Leakage of the window, relative to the strongest frequency.
+_LEAKAGE = 1e-7
 _HUBER = 1.5
 # Neighbouring bins stray together: so many of them count as one.
 _CORRELATED = 4.0
@@ -110,6 +113,8 @@ class SpectralRefiner:
         noise_variance: float | None = None,
     ) -> _Data:
         """Take the logarithm and weigh the bins of an average spectrum."""
+        # Below any camera's noise leakage and rounding rule, and they are not white.
+        spectrum = spectrum + _LEAKAGE * spectrum.amax()
         found = reliable(spectrum, looks, frames, self.family.cutoff, noise_variance)
         radius, _ = frequencies(spectrum.device)
         keep = radius > 1.2 / WINDOW
@@ -124,15 +129,17 @@ class SpectralRefiner:
         share = (1 - found.floor / smooth).clamp(0, 1)
         weight = 1 / torch.sqrt(1 / (looks * frames) + (_MODEL_ERROR * share) ** 2)
         flat = keep.flatten()
-        corner = int((radius > 2 * self.family.cutoff).sum())
-        known = noise_variance is not None
+        if noise_variance is not None:
+            floor_sigma = 0.05
+        else:
+            floor_sigma = 0.1 if has_corner(self.family.cutoff) else 1.0
         return _Data(
             torch.log(spectrum.clamp(min=1e-30)).flatten()[flat],
             weight.flatten()[flat],
             smooth_basis(spectrum.device)[flat],
             flat,
             math.log(float(found.floor)),
-            0.02 if known else (0.3 if corner < 12 else 0.1),
+            floor_sigma,
             found,
         )
 

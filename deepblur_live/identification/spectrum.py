@@ -14,7 +14,15 @@ from functools import lru_cache
 
 import torch
 
-__all__ = ["WINDOW", "PowerSpectrum", "Reliable", "frequencies", "reliable", "welch"]
+__all__ = [
+    "WINDOW",
+    "PowerSpectrum",
+    "Reliable",
+    "frequencies",
+    "has_corner",
+    "reliable",
+    "welch",
+]
 
 WINDOW = 64
 # Half-overlapping Hann windows share little: measured on white noise, a window of a
@@ -145,6 +153,15 @@ class Reliable:
         return (self.weight > 0).sum((-2, -1))
 
 
+def has_corner(cutoff: float) -> bool:
+    """Return whether a spectrum has frequencies beyond the OTF, which hold noise only.
+
+    Below about 3 pixels for λ/(NA·px) it has none.
+    """
+    radius, _ = frequencies(torch.device("cpu"))
+    return int((radius > 2 * cutoff * 1.04).sum()) >= 12
+
+
 def reliable(
     spectrum: torch.Tensor,
     looks: float,
@@ -164,25 +181,19 @@ def reliable(
         Pupil radius NA·px/λ in cycles a pixel: the OTF ends at twice that, and what
         lies beyond is noise.
     noise_variance
-        The camera's, where it is calibrated; needed where the OTF leaves no corner.
-
-    Raises
-    ------
-    ValueError
-        When the OTF leaves no corner free and no noise variance is given.
+        The camera's, where it is calibrated. Where the OTF leaves no corner free
+        (`has_corner`) the noise is but bounded without it.
     """
     radius, _ = frequencies(spectrum.device)
     if noise_variance is not None:
         floor = spectrum.new_full(spectrum.shape[:-2], noise_variance)
     else:
         corner = radius > 2 * cutoff * 1.04
-        if int(corner.sum()) < 12:
-            raise ValueError(
-                f"λ/(NA·px) of {1 / cutoff:.2f} pixels leaves no frequencies beyond "
-                "the optics to read the noise from: calibrate the camera (offset, "
-                "gain, read noise)"
-            )
-        floor = spectrum[..., corner].median(-1).values
+        if has_corner(cutoff):
+            floor = spectrum[..., corner].median(-1).values
+        else:
+            # Signal everywhere: the weakest frequencies bound the noise from above.
+            floor = spectrum.flatten(-2).quantile(0.02, -1)
     # A noiseless spectrum still ends at the precision of its numbers.
     peak = spectrum.amax((-2, -1))
     floor = torch.maximum(floor, 1e-9 * peak)[..., None, None]

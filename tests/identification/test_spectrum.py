@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from deepblur_live.identification import PowerSpectrum, reliable, welch
+from deepblur_live.identification.spectrum import has_corner
 from deepblur_live.optics import ZernikeFamily
 
 CUTOFF = ZernikeFamily().cutoff
@@ -38,11 +39,13 @@ def test_a_calibrated_camera_gives_the_floor():
     assert reliable(spectrum, looks, 1, CUTOFF, 1e-3).floor == pytest.approx(1e-3)
 
 
-def test_fine_sampling_without_a_corner_asks_for_calibration():
+def test_coarse_sampling_leaves_no_corner_and_the_noise_is_bounded():
+    assert has_corner(1 / 3.83)
+    assert not has_corner(1 / 2.6)
     spectrum, looks = welch(noise(0.02))
-    with pytest.raises(ValueError, match="calibrate the camera"):
-        reliable(spectrum, looks, 1, 0.45)
-    reliable(spectrum, looks, 1, 0.45, 4e-4)
+    bound = reliable(spectrum, looks, 1, 1 / 2.6).floor
+    assert 0.5 * 0.02**2 < bound < 0.02**2
+    assert reliable(spectrum, looks, 1, 1 / 2.6, 4e-4).floor == pytest.approx(4e-4)
 
 
 def test_averaging_forgets_by_time_not_by_count():

@@ -1,5 +1,6 @@
 """Models are found, checked and loaded; anything else is refused by name."""
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -85,10 +86,9 @@ def test_a_pickle_is_never_opened(copy, tmp_path):
     for name in ("deblurring.pt", "deblurring.safetensors"):
         content = pickle.dumps(Trap())
         (copy / name).write_bytes(content)
-        import hashlib
-
         digest = hashlib.sha256(content).hexdigest()
-        edit(copy, lambda m, n=name: m["deblurring"].update(file=n, sha256=digest))
+        claim = {"file": name, "sha256": digest}
+        edit(copy, lambda m, c=claim: m["deblurring"].update(c))
         with pytest.raises(PackError, match=r"safetensors|does not hold"):
             load_pack(str(copy))
     assert not opened.exists()
