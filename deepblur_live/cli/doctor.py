@@ -1,0 +1,83 @@
+"""What is found on this machine, and what to do where something is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from deepblur_live.profile import Profile
+
+__all__ = ["Finding", "Level", "Probe", "can_run", "examine", "findings_table"]
+
+
+class Level(StrEnum):
+    """What a finding means for the main job."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Parameters
+    ----------
+    subject, text
+        What was looked at, and what was found.
+    level
+        ``FAULT`` keeps the main job from running; ``NOTE`` does not.
+    cure
+        What to do; empty where all is well.
+    """
+
+    subject: str
+    text: str
+    level: Level = Level.OK
+    cure: str = ""
+
+
+if TYPE_CHECKING:
+    Probe = Callable[[Profile], Iterable[Finding]]
+
+_STYLES = {Level.OK: "green", Level.NOTE: "yellow", Level.FAULT: "bold red"}
+
+
+def examine(profile: Profile, probes: Sequence[Probe]) -> list[Finding]:
+    """Return what every probe found; a probe that fails is itself a finding."""
+    findings: list[Finding] = []
+    for probe in probes:
+        try:
+            findings.extend(probe(profile))
+        except Exception as error:  # a broken installation breaks in any way it likes
+            subject = probe.__name__.strip("_").replace("_", " ")
+            text = f"{type(error).__name__}: {error}"
+            findings.append(Finding(subject, text, Level.FAULT, "see the message"))
+    return findings
+
+
+def can_run(findings: Iterable[Finding]) -> bool:
+    """Return whether the main job can run."""
+    return all(finding.level is not Level.FAULT for finding in findings)
+
+
+def findings_table(findings: Iterable[Finding]) -> Table:
+    """Return the findings as a table for the terminal."""
+    table = Table(title="deepblur-live doctor", title_justify="left")
+    for heading in ("", "what", "found", "what to do"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        style = _STYLES[finding.level]
+        mark = f"[{style}]{finding.level}[/]"
+        cells = (finding.subject, finding.text, finding.cure)
+        # Paths and messages may hold brackets, which rich would take for styles.
+        table.add_row(mark, *(escape(cell) for cell in cells))
+    return table

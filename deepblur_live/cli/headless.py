@@ -1,0 +1,132 @@
+"""A run without a window: wait, say how it goes, end when told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from deepblur_live.cli.cores import MicroscopeError
+from deepblur_live.cli.progress import ProgressLine, progress_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from deepblur_live.acquisition.replay import ReplaySource
+    from deepblur_live.cli.rig import Rig
+    from deepblur_live.drift import Alert
+
+__all__ = ["feed", "watch_live", "watch_replay"]
+
+_TICK_S = 0.25
+_SILENCE_S = 10.0
+_LAST_FRAMES_S = 60.0
+# A recording that does not tell its times: slow enough to identify every frame.
+_UNKNOWN_INTERVAL_S = 1.0
+
+
+def watch_live(
+    rig: Rig,
+    console: Console,
+    seconds: float | None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    silence_s: float = _SILENCE_S,
+) -> None:
+    """Run live mode for `seconds`, or until interrupted; the rig must have a core.
+
+    Raises
+    ------
+    MicroscopeError
+        The camera cannot start, or has sent nothing within its exposure and
+        `silence_s`.
+    """
+    core = rig.core
+    assert core is not None
+    camera = core.getCameraDevice()
+    try:
+        core.startContinuousSequenceAcquisition()
+    except Exception as error:  # whatever a camera's driver raises
+        raise MicroscopeError(f"camera {camera}: cannot start: {error}") from error
+    patience = silence_s + core.getExposure() / 1000
+    begun = clock()
+    tick = threading.Event()  # never set: a wait that an interrupt ends at once
+    with ProgressLine(console) as line, _telling(rig, line):
+        while seconds is None or clock() - begun < seconds:
+            tick.wait(_TICK_S)
+            elapsed = clock() - begun
+            line.show(elapsed, _text(rig, elapsed, seconds))
+            if elapsed > patience and rig.listener.statistics.captured == 0:
+                raise MicroscopeError(
+                    f"camera {camera}: no frame in {elapsed:.0f} s of live mode: is it "
+                    "on, and is it not waiting for a trigger?"
+                )
+
+
+def watch_replay(rig: Rig, console: Console, source: ReplaySource) -> None:
+    """Send a whole recording through the rig, and say how it goes."""
+    begun = time.monotonic()
+
+    def show(count: int) -> None:
+        elapsed = time.monotonic() - begun
+        text = f"frame {count} of {len(source)} · {_text(rig, elapsed, None)}"
+        line.show(elapsed, text)
+
+    with ProgressLine(console) as line, _telling(rig, line):
+        feed(rig, source, show)
+        rig.listener.drain(_LAST_FRAMES_S)
+
+
+def feed(
+    rig: Rig,
+    source: ReplaySource,
+    show: Callable[[int], None] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Submit every frame of a recording, as fast as the worker takes them.
+
+    Each goes with its own time, or else with the recording's interval.
+
+    Parameters
+    ----------
+    rig
+        Where to.
+    source
+        What is sent.
+    show
+        Called after each frame with how many have been sent.
+    stop
+        Ends it early when set.
+    """
+    for count, (pixels, metadata) in enumerate(source, start=1):
+        if stop is not None and stop.is_set():
+            return
+        interval = source.interval_s or _UNKNOWN_INTERVAL_S
+        when = float(metadata.get("time_s", (count - 1) * interval))
+        rig.listener.submit(pixels, metadata, source="replay", block=True, time=when)
+        show(count)
+
+
+def _text(rig: Rig, elapsed: float, whole: float | None) -> str:
+    return progress_text(elapsed, whole, rig.listener.statistics, rig.session.status)
+
+
+@contextmanager
+def _telling(rig: Rig, line: ProgressLine) -> Iterator[None]:
+    def tell(alert: Alert) -> None:
+        line.say(alert.text)
+
+    def warn(error: str) -> None:
+        # Below the first line stands the worker's traceback.
+        line.say(f"Note: {error.splitlines()[0]}")
+
+    rig.session.events.alertRaised.connect(tell)
+    rig.listener.events.errorRaised.connect(warn)
+    try:
+        yield
+    finally:
+        rig.listener.events.errorRaised.disconnect(warn)
+        rig.session.events.alertRaised.disconnect(tell)

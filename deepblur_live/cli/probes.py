@@ -1,0 +1,182 @@
+"""What the doctor looks at, one probe a subject."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepblur_live.cli.doctor import Finding, Level
+from deepblur_live.cli.screen import binding_fault, find_binding, why_no_window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from deepblur_live.cli.doctor import Probe
+    from deepblur_live.profile import Profile
+
+__all__ = ["PROBES"]
+
+_TEST_BYTES = 16 << 20
+
+
+def system(profile: Profile) -> Iterator[Finding]:
+    """Look at Python and the machine."""
+    del profile
+    version = _version("deepblur-live")
+    if version is None:
+        text = f"runs from {Path(__file__).parents[2]} without being installed"
+        yield Finding("deepblur-live", text, Level.NOTE, "pip install -e .")
+    else:
+        yield Finding("deepblur-live", version)
+    yield Finding("Python", f"{platform.python_version()} in {sys.prefix}")
+    cores = os.cpu_count() or 1
+    yield Finding("system", f"{platform.platform()}, {cores} cores")
+
+
+def devices(profile: Profile) -> Iterator[Finding]:
+    """Look at torch and the devices it sees."""
+    import torch
+
+    threads = profile.model.threads or max(1, (os.cpu_count() or 2) - 1)
+    yield Finding("torch", f"{torch.__version__}, {threads} threads on the CPU")
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        capability = f"compute capability {card.major}.{card.minor}"
+        memory = f"{card.total_memory / 2**30:.0f} GiB"
+        yield Finding("device", f"{card.name}, {capability}, {memory}")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = "this torch is built without CUDA" if built is None else "none answers"
+        yield Finding("NVIDIA card", f"none: {why}; the CPU is used", Level.NOTE)
+
+
+def executor(profile: Profile) -> Iterator[Finding]:
+    """Look at what will run the networks, and why not something quicker."""
+    from deepblur_live.runtime.executor import choose_device
+
+    choice = choose_device(profile.model.device)
+    yield Finding("executor", f"torch on {choice.device.type}: {choice.why}")
+    versions = {
+        name: _version(name) for name in ("tensorrt-cu13", "tensorrt", "tensorrt-rtx")
+    }
+    found = [f"{name} {version}" for name, version in versions.items() if version]
+    text = ", ".join(found) or "not installed"
+    text += "; this version runs the networks with torch alone"
+    yield Finding("TensorRT", text, Level.NOTE)
+
+
+def models(profile: Profile) -> Iterator[Finding]:
+    """Look at the models: whole, unaltered, and made for this rig's optics."""
+    from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.runtime.pack import PackError, find_packs, load_pack
+
+    wanted = profile.model.name
+    for name in sorted({*find_packs(), wanted}):
+        level = Level.FAULT if name == wanted else Level.NOTE
+        try:
+            pack = load_pack(name)
+        except PackError as error:
+            yield Finding("model", str(error), level, "install deepblur-live anew")
+            continue
+        low, high = pack.manifest.sampling_min, pack.manifest.sampling_max
+        text = f"{name}, unaltered, for λ/(NA·px) from {low:g} to {high:g} pixels"
+        if name != wanted:
+            yield Finding("model", text)
+            continue
+        try:
+            pack.check(ZernikeFamily.from_optics(profile.optics))
+        except ValueError as error:
+            cure = "change binning or magnification, or correct the profile"
+            yield Finding("model", str(error), level, cure)
+        else:
+            yield Finding("model", f"{text}: this rig's optics are among them")
+
+
+def microscope(profile: Profile) -> Iterator[Finding]:
+    """Look at the core and its device adapters."""
+    del profile
+    import pymmcore
+    from pymmcore_plus import CMMCorePlus, find_micromanager
+
+    plus = importlib.metadata.version("pymmcore-plus")
+    interface = pymmcore.__version__.split(".")[3]
+    text = f"pymmcore-plus {plus}, pymmcore {pymmcore.__version__}"
+    yield Finding("core", f"{text}: device interface {interface}")
+    folders: Sequence[str] = find_micromanager(return_first=False)
+    adapters = CMMCorePlus().getDeviceAdapterNames()
+    if adapters:
+        shown = ", ".join(sorted(adapters)[:6]) + (" ..." if len(adapters) > 6 else "")
+        where = folders[0] if folders else "the search path"
+        yield Finding("adapters", f"{len(adapters)} in {where}: {shown}")
+        return
+    yield Finding(
+        "adapters",
+        f"none for device interface {interface}; the simulated camera needs none",
+        Level.NOTE,
+        "for a real microscope: `mmcore install`, or a Micro-Manager with the same "
+        "device interface",
+    )
+
+
+def window(profile: Profile) -> Iterator[Finding]:
+    """Look at the Qt binding and the screen."""
+    del profile
+    found = find_binding()
+    if found is None:
+        cure = "pip install 'deepblur-live[pyqt6]'; on a bare Debian or Ubuntu also "
+        cure += "apt-get install libegl1 libgl1 libxkbcommon0 libdbus-1-3"
+        yield Finding("Qt", f"{binding_fault()}: headless", Level.NOTE, cure)
+        return
+    name, version = found
+    crashes = name == "PySide6" and version.startswith("6.12")
+    if crashes and sys.version_info[:2] == (3, 11):
+        text = f"{name} {version} crashes on Python 3.11"
+        yield Finding("Qt", text, Level.NOTE, "pip install 'PySide6<6.12', or PyQt6")
+    else:
+        yield Finding("Qt", f"{name} {version}")
+    reason = why_no_window()
+    if reason:
+        yield Finding("screen", f"headless: {reason}", Level.NOTE)
+    else:
+        yield Finding("screen", "a window can be opened")
+
+
+def shared_memory(profile: Profile) -> Iterator[Finding]:
+    """Look whether the worker process can be handed frames."""
+    del profile
+    try:
+        memory = SharedMemory(create=True, size=_TEST_BYTES)
+    except OSError as error:
+        cure = "free some (in a container: --shm-size=1g), or use --in-process"
+        yield Finding("shared memory", f"not to be had: {error}", Level.FAULT, cure)
+        return
+    try:
+        assert memory.buf is not None
+        memory.buf[:1] = memory.buf[-1:] = b"x"
+        yield Finding("shared memory", f"{_TEST_BYTES >> 20} MiB taken and given back")
+    finally:
+        memory.close()
+        memory.unlink()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+PROBES: Sequence[Probe] = (
+    system,
+    devices,
+    executor,
+    models,
+    microscope,
+    window,
+    shared_memory,
+)

@@ -1,0 +1,129 @@
+"""A rig that runs: a camera or nothing, the listener with its worker, the session."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Self
+
+from deepblur_live.acquisition import DeblurListener
+from deepblur_live.optics import ZernikeFamily
+from deepblur_live.session import LiveSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from pymmcore_plus import CMMCorePlus
+
+    from deepblur_live.profile import Profile
+    from deepblur_live.session import SessionSummary
+
+    TruthImage = Callable[[Mapping[str, Any]], NDArray[Any] | None]
+
+__all__ = ["Rig", "pipeline_factory"]
+
+_START_S = 60.0
+_DRAIN_S = 5.0
+
+
+def pipeline_factory(profile: Profile) -> Callable[[], Any]:
+    """Return what the worker process calls to make its pipeline."""
+    from deepblur_live.runtime.pipeline import build_pipeline
+
+    return functools.partial(build_pipeline, profile)
+
+
+class Rig:
+    """Owns the listener and the session; a context manager.
+
+    Entering starts the worker and attaches the listener. Leaving, for whatever reason,
+    stops a live mode, lets what is in flight come back, and writes the session: then
+    :attr:`summary` is there.
+
+    Parameters
+    ----------
+    profile
+        The rig's settings.
+    folder
+        Where sessions are kept; each makes a folder of its own in it.
+    core
+        The microscope; None for a recording.
+    every_frame
+        Process every frame, as a recording wants, instead of the newest.
+    in_process
+        Run the pipeline on a thread instead of a process of its own.
+    truth_image
+        From a frame's metadata to its sharp image, where that is known.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        folder: Path,
+        *,
+        core: CMMCorePlus | None = None,
+        every_frame: bool = False,
+        in_process: bool = False,
+        truth_image: TruthImage | None = None,
+    ) -> None:
+        self.profile = profile
+        self.core = core
+        self.family = ZernikeFamily.from_optics(profile.optics)
+        self.listener = DeblurListener(
+            pipeline_factory(profile),
+            policy="all" if every_frame else "newest",
+            in_process=in_process,
+        )
+        self._folder = folder
+        self._truth_image = truth_image
+        self.session: LiveSession
+        self.summary: SessionSummary | None = None
+
+    def __enter__(self) -> Self:
+        """Start worker and session, then let frames in.
+
+        Raises
+        ------
+        RuntimeError
+            The pipeline cannot be made; the text says why.
+        """
+        try:
+            if not self.listener.start(timeout=_START_S):
+                slow = f"the worker is not ready after {_START_S:.0f} s"
+                # The first says why; its first line without the worker's traceback.
+                first = next(iter(self.listener.background_errors), slow)
+                raise RuntimeError(first.splitlines()[0])
+            self.session = LiveSession(
+                self.profile,
+                self.family,
+                self.listener,
+                self._folder,
+                truth_image=self._truth_image,
+            )
+            if self.core is not None:
+                self.listener.attach(self.core)
+        except BaseException:
+            self.listener.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the camera, empty the pipeline, write the session, end the worker."""
+        try:
+            if self.core is not None:
+                if self.core.isSequenceRunning():
+                    self.core.stopSequenceAcquisition()
+                self.listener.detach()
+            self.listener.drain(_DRAIN_S)
+        finally:
+            try:
+                self.summary = self.session.close()
+            finally:
+                self.listener.close()

@@ -1,0 +1,219 @@
+"""What demo, run and replay do: a source, a rig around it, a summary at the end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deepblur_live.acquisition.replay import open_replay
+from deepblur_live.acquisition.scene import SimulatedScene
+from deepblur_live.acquisition.simulated import simulated_core
+from deepblur_live.acquisition.truth import read_truth
+from deepblur_live.cli.cores import core_from_config
+from deepblur_live.cli.headless import watch_live, watch_replay
+from deepblur_live.cli.progress import say
+from deepblur_live.cli.rig import Rig
+from deepblur_live.optics import ZernikeFamily
+from deepblur_live.profile import Profile, check_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+__all__ = ["Options", "demo", "replay", "run"]
+
+# Two minutes in all is what the demonstration may take, on a slow machine too.
+_DEMO_S = 75.0
+_DEMO_WHOLE_S = 100.0
+_DEMO_LEAST_S = 30.0
+_STARTED = time.monotonic()
+
+_SAME_PIXEL = 0.02
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is done, whatever its source.
+
+    Parameters
+    ----------
+    console
+        Where to say what happens.
+    output
+        Where sessions are kept, each in a folder of its own.
+    profile
+        The rig's settings; None for defaults that fit the source.
+    window
+        Whether it is shown.
+    seconds
+        After which it ends by itself; None for the source's own way.
+    in_process
+        Whether to do without a worker process.
+    """
+
+    console: Console
+    output: Path
+    profile: Profile | None = None
+    window: bool = False
+    seconds: float | None = None
+    in_process: bool = False
+
+
+def demo(options: Options) -> None:
+    """Run the simulated microscope through the whole of it, beside the known truth.
+
+    Headless it ends by itself within two minutes, start included.
+    """
+    optics = (options.profile or Profile()).optics
+    scene = SimulatedScene(family=ZernikeFamily.from_optics(optics))
+    profile = options.profile or _profile_of(scene)
+
+    def truth_image(metadata: Mapping[str, Any]) -> NDArray[np.float32] | None:
+        truth = read_truth(metadata)
+        return None if truth is None else scene.truth_image(truth.time)
+
+    say(
+        options.console,
+        "A simulated microscope: a real micrograph, blurred by aberrations that drift "
+        "and then jump, with camera noise. The blur is identified from the frames "
+        "alone, removed, and compared with the truth.",
+    )
+    _prepare_window(options)
+    core = simulated_core(scene)
+    with _session(options, profile, core=core, truth_image=truth_image) as rig:
+        if options.window:
+            from deepblur_live.cli.windowed import show_live
+
+            show_live(rig, start=True, seconds=options.seconds)
+        else:
+            left = _DEMO_WHOLE_S - (time.monotonic() - _STARTED)
+            own = min(_DEMO_S, max(_DEMO_LEAST_S, left))
+            watch_live(rig, options.console, options.seconds or own)
+
+
+def run(options: Options, config: Path) -> None:
+    """Run a real microscope from its Micro-Manager configuration.
+
+    Raises
+    ------
+    MicroscopeError
+        The configuration cannot be loaded, or the camera does not send.
+    """
+    _prepare_window(options)
+    core = core_from_config(config)
+    size_nm = core.getPixelSizeUm() * 1000 or None
+    profile = _with_pixel_size(options, size_nm, str(config))
+    with _session(options, profile, core=core) as rig:
+        if options.window:
+            from deepblur_live.cli.windowed import show_live
+
+            show_live(rig, start=False, seconds=options.seconds)
+        else:
+            watch_live(rig, options.console, options.seconds)
+
+
+def replay(
+    options: Options,
+    file: Path | str,
+    *,
+    pixel_size_nm: float | None = None,
+    channel: str | None = None,
+) -> None:
+    """Send a recording through, every frame of it.
+
+    Raises
+    ------
+    ReplayError
+        The recording cannot be read.
+    """
+    with open_replay(file, channel=channel) as source:
+        if pixel_size_nm is None:
+            profile = _with_pixel_size(options, source.pixel_size_nm, str(source.path))
+        else:
+            profile = _resized(
+                options.profile or Profile(), pixel_size_nm, "--pixel-size"
+            )
+        rows, columns = source.shape
+        say(
+            options.console,
+            f"{source.path}: {len(source)} frames of {rows} × {columns}, pixels of "
+            f"{profile.optics.pixel_size_nm:g} nm",
+        )
+        _prepare_window(options)
+        with _session(options, profile, every_frame=True) as rig:
+            if options.window:
+                from deepblur_live.cli.windowed import show_replay
+
+                show_replay(rig, source, options.seconds)
+            else:
+                watch_replay(rig, options.console, source)
+
+
+def _prepare_window(options: Options) -> None:
+    # A core built before Qt's application sends its events from its own threads.
+    if options.window:
+        from deepblur_live.cli.windowed import application
+
+        application()
+
+
+@contextmanager
+def _session(options: Options, profile: Profile, **source: Any) -> Iterator[Rig]:
+    """Run a rig; an interrupt ends it early, with its session and summary."""
+    console = options.console
+    say(console, "Starting the pipeline.")
+    output = options.output.absolute()
+    with Rig(profile, output, in_process=options.in_process, **source) as rig:
+        try:
+            yield rig
+        except KeyboardInterrupt:
+            say(console, "Interrupted: the session ends here.")
+    # Without a window the listener's errors were said when they came.
+    errors = rig.listener.background_errors if options.window else []
+    for error in (*errors, *rig.session.background_errors):
+        say(console, f"Note: {error.splitlines()[0]}")
+    assert rig.summary is not None
+    say(console, rig.summary.text())
+    if rig.summary.processed == 0:
+        raise RuntimeError("no frame came through")
+
+
+def _profile_of(scene: SimulatedScene) -> Profile:
+    """Return a profile with the simulated camera's data sheet."""
+    noise = scene.noise
+    camera = {
+        "offset_adu": noise.offset_adu,
+        "gain_e_per_adu": noise.gain_e_per_adu,
+        "read_noise_e": noise.read_noise_e,
+    }
+    content = {"name": "simulated microscope", "camera": camera}
+    return check_profile(content, "the simulated camera")
+
+
+def _with_pixel_size(options: Options, size_nm: float | None, origin: str) -> Profile:
+    """Return the profile; without one, the source's own pixel size counts.
+
+    A profile that differs from its source is followed, and the difference is said.
+    """
+    if options.profile is None:
+        return Profile() if size_nm is None else _resized(Profile(), size_nm, origin)
+    own = options.profile.optics.pixel_size_nm
+    if size_nm is not None and abs(size_nm / own - 1) > _SAME_PIXEL:
+        say(
+            options.console,
+            f"Note: pixels of {own:g} nm as the profile says; {origin} says "
+            f"{size_nm:g} nm",
+        )
+    return options.profile
+
+
+def _resized(profile: Profile, size_nm: float, origin: str) -> Profile:
+    content = profile.model_dump()
+    content["optics"]["pixel_size_nm"] = size_nm
+    return check_profile(content, origin)

@@ -1,0 +1,143 @@
+"""A profile is refused by name, and what is written can be read back."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from deepblur_live.profile import (
+    NOLL_PRESETS,
+    Camera,
+    Drift,
+    Model,
+    Optics,
+    Profile,
+    ProfileError,
+    load_profile,
+    write_profile,
+)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Path:
+    return tmp_path / "rig.toml"
+
+
+def refusal(rig: Path, text: str) -> str:
+    rig.write_text(text, encoding="utf-8")
+    with pytest.raises(ProfileError) as caught:
+        load_profile(rig)
+    return str(caught.value).replace(str(rig), "rig.toml")
+
+
+def test_an_empty_file_gives_the_defaults(rig: Path) -> None:
+    rig.write_text("", encoding="utf-8")
+    assert load_profile(rig) == Profile()
+
+
+def test_defaults_survive_a_round_trip(rig: Path) -> None:
+    write_profile(Profile(), rig)
+    assert load_profile(rig) == Profile()
+
+
+def test_every_setting_survives_a_round_trip(rig: Path) -> None:
+    profile = Profile(
+        name='the "old" rig, 3rd floor \\ µ',
+        optics=Optics(
+            numerical_aperture=0.75,
+            wavelength_nm=605.5,
+            refractive_index=1.0,
+            pixel_size_nm=162.5,
+            noll=(4, 6, 11),
+        ),
+        camera=Camera(offset_adu=100.0, gain_e_per_adu=0.46, read_noise_e=1.6),
+        model=Model(name="other", device="cpu", threads=2, average_s=0.0),
+        drift=Drift(warn_waves=0.01, alarm_waves=0.02, baseline_points=50),
+    )
+    write_profile(profile, rig)
+    assert load_profile(rig) == profile
+
+
+def test_the_written_file_says_units_and_how_to_set_what_is_left_out(rig: Path) -> None:
+    text = Profile().to_toml()
+    assert "from 300 to 1200 nm" in text
+    assert "# gain_e_per_adu = 0.46" in text
+
+
+def test_a_file_of_windows_notepad_is_read(rig: Path) -> None:
+    rig.write_bytes(b'\xef\xbb\xbfname = "x"\r\n[optics]\r\nwavelength_nm = 600\r\n')
+    assert load_profile(rig).optics.wavelength_nm == 600.0
+
+
+@pytest.mark.parametrize(("preset", "modes"), NOLL_PRESETS.items())
+def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) -> None:
+    rig.write_text(f'[optics]\nnoll = "{preset}"', encoding="utf-8")
+    assert load_profile(rig).optics.noll == modes
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[optics]\npixel_size = 65", ["optics.pixel_size", "pixel_size_nm?"]),
+        ("[optics]\nna = 1.4", ["optics.na", "numerical_aperture?"]),
+        ("[dispaly]\nunits = 'nm'", ["dispaly", "display?"]),
+        (
+            "refractive_index = 1.33",
+            ["refractive_index", "did you mean refractive_index under [optics]?"],
+        ),
+        ("[drift]\nzzz = 1", ["drift.zzz", "[drift] has warn_waves, alarm_waves"]),
+        ("[optics]\nwavelength_nm = 0.54", ["0.54", "300 to 1200 nm", "then 540"]),
+        ("[optics]\npixel_size_nm = 6.5e-8", ["metres", "then 65"]),
+        ('[optics]\nwavelength_nm = "540"', ["300 to 1200 nm", "without quotes"]),
+        ("[optics]\nwavelength_nm = nan", ["optics.wavelength_nm", "300 to 1200 nm"]),
+        ("[optics]\nrefractive_index = 1.33", ["1.41", "1.33", "immersion"]),
+        ("[optics]\nnoll = [2, 4, 5]", ["optics.noll", "tilts", "[4, 5]?"]),
+        ("[optics]\nnoll = [5, 4, 4]", ["optics.noll", "[4, 5]?"]),
+        ("[optics]\nnoll = []", ["optics.noll", "4 to 37"]),
+        ("[optics]\nnoll = [4.0]", ["optics.noll", "list of Noll indices"]),
+        ('[optics]\nnoll = "papr"', ["papr", '"paper" or "spherical"']),
+        ("[camera]\ngain_e_per_adu = 0", ["camera.gain_e_per_adu", "0 excluded"]),
+        ("[camera]\nread_noise_e = 1.6", ["camera:", "gain_e_per_adu"]),
+        ("[model]\nname = 7", ["model.name = 7", "quotes"]),
+        ('[model]\ndevice = "gpu"', ["model.device", '"auto" or "cpu" or "cuda"']),
+        ("[model]\nthreads = 1.5", ["model.threads", "whole number from 1 to 64"]),
+        ("[drift]\nwarn_waves = 20", ["drift.warn_waves", "divide by the wavelength"]),
+        ("[drift]\nwarn_waves = 0.1", ["drift:", "0.1", "below alarm_waves 0.072"]),
+        ("[display]\nrefresh_hz = true", ["display.refresh_hz = true", "60 Hz"]),
+        ("optics = 3", ["optics = 3", "[optics]"]),
+        ("name = 3", ["name = 3", "quotes"]),
+        ("[optics\n", ["not a TOML file", "line 1"]),
+    ],
+)
+def test_a_mistake_is_named_with_its_cure(
+    rig: Path, text: str, parts: list[str]
+) -> None:
+    said = refusal(rig, text)
+    assert said.startswith("rig.toml: ")
+    for part in parts:
+        assert part in said
+
+
+def test_every_mistake_of_a_file_is_told_at_once(rig: Path) -> None:
+    said = refusal(rig, "[optics]\nwavelength_nm = 1\n[model]\nthreads = 0\n")
+    assert "optics.wavelength_nm" in said
+    assert "model.threads" in said
+    assert len(said.splitlines()) == 2
+
+
+def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"none\.toml: cannot be read: No such"):
+        load_profile(tmp_path / "none.toml")
+    (tmp_path / "image.toml").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(ProfileError, match=r"image\.toml: not a text file"):
+        load_profile(tmp_path / "image.toml")
+
+
+def test_a_profile_cannot_change_and_travels_to_the_worker() -> None:
+    profile = Profile()
+    with pytest.raises(ValidationError, match="frozen"):
+        profile.optics.wavelength_nm = 600.0  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(profile)) == profile
