@@ -164,7 +164,7 @@ def build_pipeline(profile: Profile) -> DeblurPipeline:
     family = ZernikeFamily.from_optics(profile.optics)
     pack = load_pack(profile.model.name)
     pack.check(family)
-    executor = TorchExecutor(pack, family, choose_device().device)
+    executor = TorchExecutor(pack, family, choose_device(profile.model.device).device)
     # The spectrum identifies any list of modes; the network only those it learned.
     known = tuple(pack.manifest.noll) == family.noll
     identifier = Identifier(
