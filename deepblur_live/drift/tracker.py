@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from deepblur_live.drift.twins import twin_signs
 
@@ -124,7 +124,7 @@ class Tracker:
         self._signs = twin_signs(family)
         self._diffusion = diffusion
         self._floor = floor
-        self._threshold = float(chi2.ppf(gate, family.n_coefficients))
+        self._threshold = float(chdtri(family.n_coefficients, 1 - gate))
         self._reacquire_after = reacquire_after
         self._averaging_s = averaging_s
         self.reset()

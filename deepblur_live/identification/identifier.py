@@ -22,7 +22,7 @@ __all__ = ["Identifier", "Network"]
 # (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-_LIBRARY_STARTS = 8
+_LIBRARY_STARTS = 12
 
 
 class Identifier:

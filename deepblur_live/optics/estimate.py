@@ -24,7 +24,7 @@ class Estimate:
     covariance
         (P, P) covariance of `coefficients`, same units squared.
     quality
-        Residual of the fit over its expected size: about 1 for a good fit, large when
+        Residual of the fit over its expected size: below 1 for a good fit, above when
         the frame is outside the family.
     trusted
         False when the frame cannot tell its blur; ``reason`` then says why.

@@ -1,0 +1,96 @@
+"""What a fit sees of an average spectrum: its logarithm, weights, basis and floor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from deepblur_live.identification.detrend import smooth_basis
+from deepblur_live.identification.spectrum import (
+    WINDOW,
+    Reliable,
+    frequencies,
+    has_corner,
+    reliable,
+)
+
+__all__ = ["ObservedSpectrum", "observe"]
+
+# Relative error of the model: how far real specimens stray from a smooth spectrum.
+_MODEL_ERROR = 0.2
+# Leakage of the window, relative to the strongest frequency.
+_LEAKAGE = 1e-7
+# How well the noise floor is known beforehand, relative: from a calibrated camera, from
+# the corner of the spectrum, or bounded by its weakest frequencies.
+_FLOOR_CALIBRATED, _FLOOR_READ, _FLOOR_BOUNDED = 0.05, 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class ObservedSpectrum:
+    """A spectrum as the fit sees it, over the N bins that are kept.
+
+    Parameters
+    ----------
+    log_power, weight
+        (N,) the logarithm, and one over its standard deviation.
+    basis
+        (N, Q) smooth functions that span the specimen's own spectrum.
+    keep
+        Which of all bins the N are.
+    log_floor, floor_sigma
+        Prior mean and standard deviation of the noise's log σ².
+    reliable
+        The part that rises above the noise, over all bins.
+    """
+
+    log_power: torch.Tensor
+    weight: torch.Tensor
+    basis: torch.Tensor
+    keep: torch.Tensor
+    log_floor: float
+    floor_sigma: float
+    reliable: Reliable
+
+
+def observe(
+    spectrum: torch.Tensor,
+    looks: float,
+    frames: float,
+    cutoff: float,
+    noise_variance: float | None = None,
+) -> ObservedSpectrum:
+    """Take the logarithm of an average spectrum (W, W//2+1) and weigh its bins.
+
+    The parameters are those of `spectrum.reliable`.
+    """
+    # Below any camera's noise leakage and rounding rule, and they are not white.
+    spectrum = spectrum + _LEAKAGE * spectrum.amax()
+    found = reliable(spectrum, looks, frames, cutoff, noise_variance)
+    radius, _ = frequencies(spectrum.device)
+    keep = (radius > 1.2 / WINDOW).flatten()
+    # The signal's share decides how much the model's error counts. Of the raw spectrum
+    # it would be biased bin by bin: smoothed, it hardly is.
+    share = (1 - found.floor / _smoothed(spectrum)).clamp(0, 1)
+    weight = 1 / torch.sqrt(1 / (looks * frames) + (_MODEL_ERROR * share) ** 2)
+    if noise_variance is not None:
+        floor_sigma = _FLOOR_CALIBRATED
+    else:
+        floor_sigma = _FLOOR_READ if has_corner(cutoff) else _FLOOR_BOUNDED
+    return ObservedSpectrum(
+        torch.log(spectrum.clamp(min=1e-30)).flatten()[keep],
+        weight.flatten()[keep],
+        smooth_basis(spectrum.device)[keep],
+        keep,
+        math.log(float(found.floor)),
+        floor_sigma,
+        found,
+    )
+
+
+def _smoothed(spectrum: torch.Tensor) -> torch.Tensor:
+    """Return the mean over 3 × 3 bins; the rows wrap round."""
+    wrapped = torch.cat([spectrum[-1:], spectrum, spectrum[:1]])[None, None]
+    padded = torch.nn.functional.pad(wrapped, (1, 1, 0, 0), mode="reflect")
+    return torch.nn.functional.avg_pool2d(padded, 3, 1)[0, 0]
