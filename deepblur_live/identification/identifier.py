@@ -23,6 +23,9 @@ __all__ = ["Identifier", "Network"]
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 _LIBRARY_STARTS = 12
+# A tracked minimum may have become the wrong one (a step, a bad beginning): so often,
+# and after each refusal, the whole library is asked again.
+_LIBRARY_EVERY = 10
 
 
 class Identifier:
@@ -50,6 +53,7 @@ class Identifier:
         self.refiner = SpectralRefiner(family)
         self.rotation = Rotation(family)
         self.noise_sigma = 0.01
+        self._since_library = 0
 
     def reset(self) -> None:
         """Forget all frames (another specimen, another frame size)."""
@@ -73,7 +77,8 @@ class Identifier:
         image
             The newest frame, scaled: it decides the rotation.
         prediction
-            (P,) the tracker's; the fit starts there too, and the library is left out.
+            (P,) the tracker's; the fit starts there too, and mostly leaves the
+            library out.
         noise_variance
             Of a calibrated camera, in the image's units; read off the spectrum if None.
 
@@ -98,11 +103,17 @@ class Identifier:
             starts.append(prior[0][None])
         if prediction is not None:
             starts.append(torch.as_tensor(prediction, dtype=torch.float32)[None])
-        else:
+        self._since_library += 1
+        if prediction is None or self._since_library >= _LIBRARY_EVERY:
+            self._since_library = 0
             starts.append(self.refiner.starts(data, _LIBRARY_STARTS))
         fit = self.refiner.fit(data, torch.cat(starts), prior)
         found = self.refiner.judge(data, fit)
         if not found.trusted:
+            self._since_library = _LIBRARY_EVERY
+            if found.quality > self.refiner.max_quality:
+                # The average may hold two blurs, from before and after a step.
+                self.spectrum.reset()
             return found
         turned = self.rotation.decide(image, found.coefficients, self.noise_sigma)
         flipped = np.where(turned * found.coefficients < 0, -1.0, 1.0)

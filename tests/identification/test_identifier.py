@@ -82,6 +82,31 @@ def test_a_prediction_is_followed_and_the_library_left_out():
     assert np.abs(found.coefficients - truth).max() < 0.06
 
 
+def test_a_step_is_refused_at_first_and_then_found_anew():
+    before, after = truths(2, seed=21)
+    specimen = cells(seed=3)
+    identifier = Identifier(FAMILY, average_s=5.0)
+    known, refused, found_after = None, 0, None
+    for k in range(24):
+        truth = before if k < 12 else after
+        frame = blurred(specimen, truth, 0.003, k)
+        identifier.observe(frame, 0.2 * k)
+        estimate = identifier.estimate(frame, known)
+        if estimate.trusted:
+            known = estimate.coefficients
+        if k == 11:
+            assert snr(known, before) > 15
+        if k >= 12:
+            refused += not estimate.trusted
+            if found_after is None and snr(known, after) > 15:
+                found_after = k - 12
+    # A wrong answer in between would move the tracker: none may be given.
+    assert refused >= 1
+    assert found_after is not None
+    assert found_after <= 5
+    assert snr(known, after) > 15
+
+
 @pytest.mark.parametrize("sigma", [0.003, 0.02])
 def test_the_rotation_is_decided_by_sparsity(sigma):
     right = 0
