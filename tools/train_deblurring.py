@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with TILES.csv"
+        "--data", type=Path, nargs="+", required=True, help="folders with TILES.csv"
     )
     parser.add_argument("--out", type=Path, required=True, help="checkpoints; resumed")
     parser.add_argument("--minutes", type=float, default=60)
@@ -54,9 +54,7 @@ def main() -> None:
     family = ZernikeFamily()
     margin = family.window - 1
     tiles = read_tiles(options.data)
-    bank = CropBank(
-        options.data, tiles, options.crop + margin, device, options.micrographs
-    )
+    bank = CropBank(tiles, options.crop + margin, device, options.micrographs)
     print(f"{len(bank.table)} tiles, {bank.pixels.numel() / 1e6:.0f} MP on {device}")
     model = UnrolledFista(options.iterations, options.channels, options.shrink)
     model = model.to(device).to(memory_format=torch.channels_last)
@@ -105,7 +103,7 @@ def main() -> None:
                 "channels": options.channels,
                 "shrink": options.shrink,
             },
-            "tiles": len(tiles.rows),
+            "tiles": len(tiles.tiles),
             "tiles_sha256": tiles.digest,
             "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
             "torch": torch.__version__,

@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with TILES.csv"
+        "--data", type=Path, nargs="+", required=True, help="folders with TILES.csv"
     )
     parser.add_argument("--out", type=Path, required=True, help="checkpoints; resumed")
     parser.add_argument("--minutes", type=float, default=60)
@@ -58,7 +58,7 @@ def main() -> None:
     margin = family.window - 1
     side = options.crop + margin
     tiles = read_tiles(options.data)
-    bank = CropBank(options.data, tiles, side, device, options.micrographs)
+    bank = CropBank(tiles, side, device, options.micrographs)
     print(f"{len(bank.table)} tiles, {bank.pixels.numel() / 1e6:.0f} MP on {device}")
     model = IdentificationNet(family.even.tolist()).to(device)
     model = model.to(memory_format=torch.channels_last)
@@ -109,7 +109,7 @@ def main() -> None:
             "command": shlex.join(
                 ["python", "tools/train_identification.py", *sys.argv[1:]]
             ),
-            "tiles": len(tiles.rows),
+            "tiles": len(tiles.tiles),
             "tiles_sha256": tiles.digest,
             "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
             "torch": torch.__version__,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ __all__ = [
     "SCALES",
     "TEST_PICTURES",
     "CropBank",
+    "Tile",
     "TileList",
     "blurred_and_noisy",
     "load_picture",
@@ -58,72 +60,83 @@ TEST_PICTURES = (
 )
 
 
+class Tile(NamedTuple):
+    """A square of a picture; `sigma` is the picture's own blur there in pixels."""
+
+    file: str
+    y: int
+    x: int
+    size: int
+    sigma: float
+    kind: str
+
+
 @dataclass(frozen=True)
 class TileList:
-    """Tiles of a tiles list, and what they were chosen by.
+    """Tiles of one or more folders' tiles lists.
 
     Parameters
     ----------
-    rows
-        (file, y, x, size, sigma, kind) a tile; sigma is its own blur in pixels.
+    tiles
+        The tiles, each with the folder that its file is in.
     digest
-        sha256 over the rows: names the list in a manifest.
+        sha256 over the tiles: names the list in a manifest.
     """
 
-    rows: Sequence[tuple[str, int, int, int, float, str]]
+    tiles: Sequence[tuple[Path, Tile]]
     digest: str
 
 
 def read_tiles(
-    folder: Path,
-    split: str = "train",
-    texture: float = 2.0,
-    max_files: int | None = None,
+    folders: Sequence[Path], split: str = "train", texture: float = 2.0
 ) -> TileList:
-    """Read `TILES.csv` of a data folder, with its split.
+    """Read the ``TILES.csv`` of picture folders: one split, tiles with enough texture.
 
-    Test pictures are the photographs and micrographs of `TEST_PICTURES`; validation
-    pictures those whose sha256 starts with 0 or 1; the rest is for training.
+    Test pictures are those of `TEST_PICTURES`; validation pictures those whose sha256
+    (in the folder's ``MANIFEST.csv`` where there is one, else their own) starts with 0
+    or 1; the rest is for training.
 
     Raises
     ------
     FileNotFoundError
-        When the folder has no TILES.csv or no MANIFEST.csv.
+        When a folder has no TILES.csv.
+    KeyError
+        When a list lacks a column.
     """
-    for name in ("TILES.csv", "MANIFEST.csv"):
-        if not (folder / name).is_file():
+    tiles: list[tuple[Path, Tile]] = []
+    for folder in folders:
+        if not (folder / "TILES.csv").is_file():
             raise FileNotFoundError(
-                f"{folder / name}: not there; --data names a folder "
-                "with pictures, MANIFEST.csv and TILES.csv"
+                f"{folder / 'TILES.csv'}: not there; --data names folders of pictures "
+                "with a TILES.csv (file, y, x, size, texture, sharpness)"
             )
-    with (folder / "MANIFEST.csv").open(newline="") as file:
-        splits = {
-            row["file"]: split_of(row["file"], row["sha256"])
-            for row in csv.DictReader(file)
-        }
-    rows = []
-    with (folder / "TILES.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if splits.get(row["file"]) != split or float(row["texture"]) < texture:
-                continue
-            sigma = float(np.interp(float(row["sharpness"]), _SHARPNESS, _SIGMA))
-            rows.append(
-                (
-                    row["file"],
-                    int(row["y"]),
-                    int(row["x"]),
-                    int(row["size"]),
-                    sigma,
-                    "micrograph"
-                    if row["file"].startswith("microscopy")
-                    else "photograph",
-                )
-            )
-    if max_files is not None:
-        kept = sorted({row[0] for row in rows})[:max_files]
-        rows = [row for row in rows if row[0] in kept]
-    digest = hashlib.sha256(repr(rows).encode()).hexdigest()
-    return TileList(rows, digest)
+        digests = _digests(folder)
+        with (folder / "TILES.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                name = row["file"]
+                if name not in digests:
+                    content = (folder / name).read_bytes()
+                    digests[name] = hashlib.sha256(content).hexdigest()
+                if float(row["texture"]) < texture:
+                    continue
+                if split_of(name, digests[name]) != split:
+                    continue
+                sigma = float(np.interp(float(row["sharpness"]), _SHARPNESS, _SIGMA))
+                micro = name.startswith("microscopy")
+                kind = "micrograph" if micro else "photograph"
+                place = (int(row["y"]), int(row["x"]), int(row["size"]))
+                tiles.append((folder, Tile(name, *place, sigma, kind)))
+    named = repr([tuple(tile) for _, tile in tiles])
+    return TileList(tiles, hashlib.sha256(named.encode()).hexdigest())
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of the files that a folder's manifest knows."""
+    path = folder / "MANIFEST.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        return {row["file"]: row["sha256"] for row in csv.DictReader(file)}
 
 
 def split_of(file: str, sha256: str) -> str:
@@ -148,8 +161,6 @@ class CropBank:
 
     Parameters
     ----------
-    folder
-        The data folder.
     tiles
         Which tiles.
     size
@@ -162,7 +173,6 @@ class CropBank:
 
     def __init__(
         self,
-        folder: Path,
         tiles: TileList,
         size: int,
         device: torch.device,
@@ -171,10 +181,10 @@ class CropBank:
         self.size, self.device = size, device
         planes: list[torch.Tensor] = []
         total = 0
-        levels: dict[str, list[tuple[float, int, int, int]]] = {}
-        for file in sorted({row[0] for row in tiles.rows}):
-            picture = load_picture(folder / file)
-            levels[file] = []
+        levels: dict[Path, list[tuple[float, int, int, int]]] = {}
+        for path in sorted({folder / tile.file for folder, tile in tiles.tiles}):
+            picture = load_picture(path)
+            levels[path] = []
             for scale in SCALES:
                 height, width = (round(n / scale) for n in picture.shape)
                 if min(height, width) < size:
@@ -184,31 +194,29 @@ class CropBank:
                 )
                 level = np.clip(np.asarray(small) * 255 + 0.5, 0, 255).astype(np.uint8)
                 planes.append(torch.from_numpy(level.ravel().copy()))
-                levels[file].append((scale, total, height, width))
+                levels[path].append((scale, total, height, width))
                 total += level.size
-        if not planes:
-            raise ValueError(f"{folder}: no tile is large and sharp enough for {size}²")
-        self.pixels = torch.cat(planes).to(device)
         table, weight = [], []
-        counts: dict[tuple[str, str], int] = {}
-        for row in tiles.rows:
-            counts[row[5], row[0]] = counts.get((row[5], row[0]), 0) + 1
-        for file, y, x, side, sigma, kind in tiles.rows:
-            for scale, offset, height, width in levels[file]:
-                if sigma / scale > _MAX_SIGMA:
+        counts = Counter(folder / tile.file for folder, tile in tiles.tiles)
+        for folder, tile in tiles.tiles:
+            path = folder / tile.file
+            for scale, offset, height, width in levels[path]:
+                if tile.sigma / scale > _MAX_SIGMA:
                     continue
-                centre_y, centre_x = (y + side / 2) / scale, (x + side / 2) / scale
-                table.append(
-                    (offset, height, width, centre_y, centre_x, kind == "micrograph")
-                )
+                y = (tile.y + tile.size / 2) / scale
+                x = (tile.x + tile.size / 2) / scale
+                micro = tile.kind == "micrograph"
+                table.append((offset, height, width, y, x, micro))
                 # A large picture's many tiles must not crowd out the small ones.
-                weight.append(1 / math.sqrt(counts[kind, file]))
+                weight.append(1 / math.sqrt(counts[path]))
         if not table:
-            raise ValueError(f"{folder}: no tile is sharp enough")
+            raise ValueError(f"no tile is sharp enough for crops of {size}²")
+        self.pixels = torch.cat(planes).to(device)
         self.table = torch.tensor(table, dtype=torch.float64)
         chance = torch.tensor(weight, dtype=torch.float64)
-        micro = self.table[:, 5] > 0
-        for mask, share in ((micro, micrographs), (~micro, 1 - micrographs)):
+        from_micro = self.table[:, 5] > 0
+        shares = ((from_micro, micrographs), (~from_micro, 1 - micrographs))
+        for mask, share in shares:
             if mask.any():
                 chance[mask] *= share / chance[mask].sum()
         self.chance = chance

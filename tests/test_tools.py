@@ -1,0 +1,73 @@
+"""The maintainers' tools: a training that starts, resumes, and ships."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepblur_live.runtime import load_pack
+
+TOOLS = Path(__file__).parent.parent / "tools"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two small sharp pictures with a tiles list; no manifest, as a user's folder."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    rows = []
+    # The split goes by content: enough files that some are for training.
+    for i in range(6):
+        picture = rng.integers(0, 255, (160, 170)).astype(np.uint8)
+        Image.fromarray(picture).save(folder / f"{i}.png")
+        for y, x in ((0, 0), (32, 40)):
+            rows.append([f"{i}.png", y, x, 128, 5.0, 0.8])
+    with (folder / "TILES.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "y", "x", "size", "texture", "sharpness"])
+        writer.writerows(rows)
+    return folder
+
+
+def run(script, *arguments, expect=0):
+    command = [sys.executable, str(TOOLS / script), *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == expect, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_both_networks_train_resume_and_ship(pictures, tmp_path):
+    training = tmp_path / "training"
+    common = ["--data", pictures, "--minutes", "0.02", "--device", "cpu"]
+    for script, name, options in (
+        ("train_identification.py", "identification", ["--crop", 66, "--batch", 8]),
+        ("train_deblurring.py", "deblurring", ["--crop", 34, "--batch", 2]),
+    ):
+        out = ["--out", training / name]
+        first = run(script, *common, *options, *out)
+        assert "trivial" in first
+        before = json.loads((training / name / "training.json").read_text("utf-8"))
+        again = run(script, *common, *options, *out)
+        assert f"at {before['progress']['samples']} samples" in again
+        after = json.loads((training / name / "training.json").read_text("utf-8"))
+        assert after["progress"]["step"] > before["progress"]["step"] > 0
+        assert after["tiles_sha256"] == before["tiles_sha256"]
+        assert after["tiles"] >= 2
+    run("make_pack.py", "--training", training, "--name", "own", "--engines", tmp_path)
+    pack = load_pack(str(tmp_path / "own"))
+    assert pack.manifest.name == "own"
+    assert pack.manifest.deblurring.training["progress"]["step"] > 1
+
+
+def test_a_folder_without_a_tiles_list_is_named(tmp_path):
+    said = run(
+        "train_deblurring.py", "--data", tmp_path, "--out", tmp_path / "o", expect=1
+    )
+    assert f"{tmp_path / 'TILES.csv'}: not there" in said
