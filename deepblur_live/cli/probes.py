@@ -70,6 +70,28 @@ def executor(profile: Profile) -> Iterator[Finding]:
     yield Finding("TensorRT", text, Level.NOTE)
 
 
+def optics(profile: Profile) -> Iterator[Finding]:
+    """Look at the PSF that the optics make, and at what its window leaves out."""
+    import torch
+
+    from deepblur_live.optics import ZernikeFamily
+
+    try:
+        family = ZernikeFamily.from_optics(profile.optics)
+    except ValueError as error:
+        yield Finding("optics", str(error), Level.FAULT, "correct the profile")
+        return
+    draws = family.sample(64, torch.Generator().manual_seed(0))
+    focus = float(family.energy_cut(torch.zeros(family.n_coefficients)))
+    most = float(family.energy_cut(draws).max())
+    yield Finding(
+        "optics",
+        f"λ/(NA·px) {1 / family.cutoff:.2f} pixels, {family.n_coefficients} modes; the "
+        f"PSF's window of {family.window} × {family.window} pixels cuts {focus:.1%} of "
+        f"its energy in focus, up to {most:.1%} in the family's range",
+    )
+
+
 def models(profile: Profile) -> Iterator[Finding]:
     """Look at the models: whole, unaltered, and made for this rig's optics."""
     from deepblur_live.optics import ZernikeFamily
@@ -175,6 +197,7 @@ PROBES: Sequence[Probe] = (
     system,
     devices,
     executor,
+    optics,
     models,
     microscope,
     window,
