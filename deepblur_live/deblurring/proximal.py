@@ -60,8 +60,8 @@ class ProximalNet(nn.Module):
             self.layers, modulation.chunk(hidden, dim=1), strict=False
         ):
             scale, shift = part.chunk(2, dim=1)
-            features = layer(features) * (1 + scale) + shift
+            features = torch.addcmul(shift, layer(features), 1 + scale)
             # Leaky: modulated channels would die with a plain one, a third of them did.
-            features = F.leaky_relu(features, 0.1)
+            features = F.leaky_relu(features, 0.1, inplace=True)
         residual = self.layers[-1](features)
         return x + F.pixel_shuffle(residual, self.shrink)

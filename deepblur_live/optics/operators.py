@@ -58,6 +58,7 @@ class Convolution:
         )
         centred = torch.roll(padded, (-(rows // 2), -(columns // 2)), (-2, -1))
         self.otf: torch.Tensor = torch.fft.rfft2(centred)
+        self.power = self.otf.real**2 + self.otf.imag**2
 
     @staticmethod
     def _transform(x: torch.Tensor) -> torch.Tensor:
@@ -84,10 +85,9 @@ class Convolution:
         self, z: torch.Tensor, right_side: torch.Tensor, step: torch.Tensor | float
     ) -> torch.Tensor:
         """Return z - step·F⁻¹(|ĥ|²·Fz - conj(ĥ)·Fy): two real FFTs, not four."""
-        power = self.otf.real**2 + self.otf.imag**2
-        return z - step * self._apply(power * self._transform(z) - right_side)
+        change = self._apply(self.power * self._transform(z) - right_side)
+        return z - step * change
 
     def wiener(self, y: torch.Tensor, balance: float | torch.Tensor) -> torch.Tensor:
         """Return F⁻¹(conj(ĥ)·ŷ / (|ĥ|² + balance)), (..., H, W)."""
-        power = self.otf.real**2 + self.otf.imag**2
-        return self._apply(self.right_side(y) / (power + balance))
+        return self._apply(self.right_side(y) / (self.power + balance))
