@@ -55,11 +55,41 @@ def test_averaging_forgets_by_time_not_by_count():
     # Effective number of an exponential average: (1 + a) / (1 - a), a = e^(-dt / τ).
     a = math.exp(-0.05)
     assert running.frames == pytest.approx((1 + a) / (1 - a), rel=0.01)
-    running.add(noise(10.0), 1000.0)
-    assert running.value[20, 20] > 1
+    running.add(noise(0.1, seed=201), 1000.0)
+    assert running.frames == pytest.approx(1)
     running.reset()
     with pytest.raises(RuntimeError, match="no frame"):
         _ = running.value
+
+
+def coloured(seed, width):
+    """Noise through a box of some width: two widths are two blurs."""
+    kernel = torch.ones(1, 1, width, 1) / width
+    image = noise(1.0, (256, 256), seed)[None, None]
+    return torch.nn.functional.conv2d(image, kernel, padding="same")[0, 0]
+
+
+def test_a_changed_blur_begins_the_average_anew_but_one_odd_frame_does_not():
+    running = PowerSpectrum(average_s=10.0)
+    for i in range(10):
+        running.add(coloured(i, 3), 0.1 * i)
+    before = running.value.clone()
+    running.add(coloured(10, 5), 1.0)
+    assert torch.equal(running.value, before)
+    running.add(coloured(11, 3), 1.1)
+    assert running.frames > 9
+    running.add(coloured(12, 5), 1.2)
+    running.add(coloured(13, 5), 1.3)
+    assert running.frames == pytest.approx(2, rel=0.01)
+    expected = (welch(coloured(12, 5))[0] + welch(coloured(13, 5))[0]) / 2
+    assert (running.value / expected).log().abs().max() < 0.02
+
+
+def test_brightness_alone_is_no_change():
+    running = PowerSpectrum(average_s=10.0)
+    for i in range(10):
+        running.add((1 - 0.05 * i) * coloured(i, 3), 0.1 * i)
+    assert running.frames > 9
 
 
 def test_no_memory_keeps_the_newest_frame():
