@@ -85,6 +85,19 @@ class Optics(Section):
         return value
 
     @model_validator(mode="after")
+    def _check_sampling(self) -> Self:
+        # Nyquist: coarser pixels fold the fine structure, which no fit undoes.
+        coarsest = self.wavelength_nm / (2 * self.numerical_aperture)
+        if self.pixel_size_nm >= coarsest:
+            raise ValueError(
+                f"pixel_size_nm {self.pixel_size_nm:g} is too coarse to show the blur: "
+                f"with numerical_aperture {self.numerical_aperture:g} and "
+                f"wavelength_nm {self.wavelength_nm:g} it must be below {coarsest:.0f} "
+                "(camera pixel over magnification)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_aperture(self) -> Self:
         if self.numerical_aperture > self.refractive_index:
             raise ValueError(

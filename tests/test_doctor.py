@@ -100,7 +100,7 @@ def test_a_model_that_is_missing_or_altered_is_a_fault_by_name(tmp_path: Path) -
     assert "sha256" in faults[0].text
 
 
-@pytest.mark.parametrize("pixel_size_nm", [180.0, 400.0])
+@pytest.mark.parametrize("pixel_size_nm", [40.0, 180.0])
 def test_optics_outside_the_models_range_are_a_fault(pixel_size_nm: float) -> None:
     coarse = Profile(optics=Optics(pixel_size_nm=pixel_size_nm))
     faults = [f for f in probes.models(coarse) if f.level is Level.FAULT]

@@ -296,7 +296,10 @@ class DeblurListener:
         except Exception as error:
             # Not by `_report`: a callback of errorRaised that raises would be told
             # of itself for ever.
-            self._errors.append(f"a callback of {signal} failed: {error}")
+            text = f"a callback of {signal} failed: {error}"
+            # One that fails at every frame must not push out what came before.
+            if text not in self._errors:
+                self._errors.append(text)
 
     # ------------------------------------------------------------- the core
 

@@ -22,6 +22,9 @@ _IDLE_S = 0.25
 _CHECK_EXPOSURE_S = 1.0
 _LEAST_RECHECK_S = 0.01
 _UNNUMBERED = -1
+_PASSING = (IndexError, RuntimeError, SystemError)
+"""What a look may raise and the next one not; the last from the core's binding, for an
+image whose camera was just unloaded."""
 
 
 class LiveTap:
@@ -130,7 +133,7 @@ class LiveTap:
         now = self._clock()
         try:
             return self._look(now)
-        except (IndexError, RuntimeError):
+        except _PASSING:
             # The core empties its buffer when it overflows, and refuses many a call
             # while a device is busy: look again. If it lasts, it is silence.
             if self._live:
@@ -184,7 +187,7 @@ class LiveTap:
     def _peek(self, now: float, *, numbered_only: bool) -> None:
         try:
             pixels, metadata = self._core.getLastImageAndMD()
-        except (IndexError, RuntimeError):
+        except _PASSING:
             return  # emptied between the count and the look
         tags = dict(metadata)
         camera = str(tags.get("Camera", ""))

@@ -52,7 +52,8 @@ class PlaneOrder:
         if "S" in axes and sizes[axes.index("S")] > 1:
             raise ReplayError(
                 f"{path}: a picture in colour ({described}); give grey frames, or "
-                "split the channels first"
+                "split the channels first (if they are grey frames: tifffile writes 3 "
+                'or 4 of them as colour unless told photometric="minisblack")'
             )
         if 0 in sizes:
             raise ReplayError(f"{path}: empty ({described})")

@@ -120,7 +120,8 @@ def choose_channel(
         if count == 1:
             return 0
         raise ReplayError(
-            f"{path}: {count} channels: {listed}; choose one, e.g. channel=0"
+            f"{path}: {count} channels: {listed}; choose one: --channel 0 on the "
+            "command line, channel=0 in Python"
         )
     if isinstance(channel, str):
         if channel in names:

@@ -30,6 +30,7 @@ _ALIGNMENT = 64
 """A cache line; also keeps every dtype aligned."""
 _NEWEST_SLOTS = 8
 """One queued, two at the worker, the rest for producers that write at once."""
+_MOST_COMPLAINTS = 16
 _MOST_SLOTS = 4096
 """Tiny frames must not turn the budget into millions of slots."""
 
@@ -95,6 +96,7 @@ class FrameRing:
         self._captured = self._processed = self._dropped = 0
         self._taken = self._settling = 0
         self._overflowing = self._oversized = False
+        self._complaints: set[str] = set()
         self._closed = False
 
     # ------------------------------------------------------------- producers
@@ -141,12 +143,20 @@ class FrameRing:
             view[...] = pixels
             del view
         except Exception as error:  # a frame that cannot travel must not stop a camera
-            self._report(f"a frame from {source!r} was dropped: {error}")
+            self._complain(f"a frame from {source!r} was dropped: {error}")
             return self._refuse(block, slot)
         header = FrameHeader(
             -1, time, captured_at, source, metadata, pixels.dtype.str, pixels.shape
         )
         return self._commit(Ticket(header, block, slot))
+
+    def _complain(self, text: str) -> None:
+        """Report once: a source whose every frame is bad must not drown the rest."""
+        with self._lock:
+            if text in self._complaints or len(self._complaints) >= _MOST_COMPLAINTS:
+                return
+            self._complaints.add(text)
+        self._report(text)
 
     def wait_room(self, timeout: float) -> bool:
         """Wait until a frame can be put without dropping another.

@@ -61,8 +61,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    # A run that is told to end by the system ends as by Ctrl-C: with its session.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A run that is told to end by the system, or by the end of its terminal, ends as
+    # by Ctrl-C: with its session. `nohup` has its way.
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     app()
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from typing import TYPE_CHECKING
+
+from deepblur_live.drift import DriftState
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +22,18 @@ _LOG_EVERY_S = 10.0
 
 
 def say(console: Console, text: str) -> None:
-    """Print a line as it is: no styles in it, and paths in one piece."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print a line as it is: no styles in it, and paths in one piece.
+
+    Where nobody reads any more (a closed pipe or terminal, a full disk) the lines go
+    nowhere from then on: that is no reason for a run to end.
+    """
+    try:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    except (OSError, SystemExit):  # rich ends the program where a pipe was closed
+        console.quiet = True
+        # What is still buffered would fail once more when the program ends.
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), console.file.fileno())
 
 
 def progress_text(
@@ -49,7 +63,7 @@ def progress_text(
     if raw := sum(statistics.raw_only.values()):
         parts.append(f"{raw} raw only")
     state = str(drift.state)
-    if drift.baseline is None:
+    if drift.state is DriftState.BASELINING:
         state += f" {drift.n_baseline}/{drift.n_needed}"
     elif math.isfinite(drift.change_nm):
         state += f", wavefront changed by {drift.change_nm:.0f} nm"
@@ -83,7 +97,8 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         """Take the line away."""
         if self._status is not None:
-            self._status.stop()
+            with contextlib.suppress(OSError):  # a terminal that was closed
+                self._status.stop()
 
     def show(self, elapsed_s: float, text: str) -> None:
         """Show `text`, now or when its time has come."""

@@ -94,7 +94,8 @@ class Rig:
                 slow = f"the worker is not ready after {_START_S:.0f} s"
                 # The first says why; its first line without the worker's traceback.
                 first = next(iter(self.listener.background_errors), slow)
-                raise RuntimeError(first.splitlines()[0])
+                # A listener would go on with raw frames; a run ends.
+                raise RuntimeError(first.splitlines()[0].partition("; frames are")[0])
             self.session = LiveSession(
                 self.profile,
                 self.family,

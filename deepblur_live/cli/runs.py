@@ -169,18 +169,32 @@ def _session(options: Options, profile: Profile, **source: Any) -> Iterator[Rig]
     console = options.console
     say(console, "Starting the pipeline.")
     output = options.output.absolute()
-    with Rig(profile, output, in_process=options.in_process, **source) as rig:
-        try:
-            yield rig
-        except KeyboardInterrupt:
-            say(console, "Interrupted: the session ends here.")
+    rig = Rig(profile, output, in_process=options.in_process, **source)
+    # In the window it is a person who starts the camera, or does not.
+    may_be_empty = options.window
+    try:
+        with rig:
+            try:
+                yield rig
+            except KeyboardInterrupt:
+                may_be_empty = True
+                say(
+                    console,
+                    "Interrupted: the session ends here. Writing it takes some "
+                    "seconds; Ctrl-C once more leaves it unfinished.",
+                )
+    except Exception:
+        # What came through before the error is kept, and said.
+        if rig.summary is not None and rig.summary.processed:
+            say(console, rig.summary.text())
+        raise
     # Without a window the listener's errors were said when they came.
     errors = rig.listener.background_errors if options.window else []
     for error in (*errors, *rig.session.background_errors):
         say(console, f"Note: {error.splitlines()[0]}")
     assert rig.summary is not None
     say(console, rig.summary.text())
-    if rig.summary.processed == 0:
+    if rig.summary.processed == 0 and not may_be_empty:
         raise RuntimeError("no frame came through")
 
 
@@ -202,7 +216,9 @@ def _with_pixel_size(options: Options, size_nm: float | None, origin: str) -> Pr
     A profile that differs from its source is followed, and the difference is said.
     """
     if options.profile is None:
-        return Profile() if size_nm is None else _resized(Profile(), size_nm, origin)
+        if size_nm is None:
+            return Profile()
+        return _resized(Profile(), size_nm, f"{origin}, no --profile given")
     own = options.profile.optics.pixel_size_nm
     if size_nm is not None and abs(size_nm / own - 1) > _SAME_PIXEL:
         say(

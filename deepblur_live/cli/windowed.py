@@ -61,6 +61,8 @@ def show_replay(rig: Rig, source: ReplaySource, seconds: float | None = None) ->
             feed(rig, source, stop=stop)
         except Exception as error:  # handed to the caller when the window is closed
             failure.append(error)
+            # The window says it now.
+            rig.session.background_errors.append(f"the replay ended: {error}")
 
     feeder = threading.Thread(target=run, name="replay", daemon=True)
     window = MainWindow(rig.session)
@@ -77,7 +79,9 @@ def show_replay(rig: Rig, source: ReplaySource, seconds: float | None = None) ->
 def _show(window: MainWindow, seconds: float | None) -> None:
     app = application()
     # An exception out of a Qt slot aborts the program: no KeyboardInterrupt in here.
-    told = (signal.SIGINT, signal.SIGTERM)
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    told = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    told = [number for number in told if signal.getsignal(number) != signal.SIG_IGN]
     before = [signal.signal(number, lambda *_: window.close()) for number in told]
     try:
         window.show()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ImagePane"]
 
 _MARGIN = 8
+_SNUG = 0.02
 _Align = QtCore.Qt.AlignmentFlag
 
 
@@ -46,6 +47,8 @@ class ImagePane(QtWidgets.QWidget):
         self._levels = (0.0, 1.0)
         self._shape: tuple[int, ...] = ()
         self._dirty = False
+        # Of the view when it was last drawn: its size, if it showed the whole picture.
+        self._whole_at: tuple[float, float] | None = None
         self._graphics = pg.GraphicsView(self, background=BACKGROUND)
         # Keys are the window's: the view would swallow them.
         self._graphics.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
@@ -110,7 +113,7 @@ class ImagePane(QtWidgets.QWidget):
         """Take the picture away and say why."""
         if self._picture is not None:
             self.item.clear()
-        self._picture, self._dirty = None, False
+        self._picture, self._dirty, self._whole_at = None, False, None
         self._write(self._caption, caption)
         self._write(self._notice, notice)
         self._scale.hide()
@@ -166,7 +169,12 @@ class ImagePane(QtWidgets.QWidget):
         if not self._dirty or self._picture is None or not self.isVisible():
             return
         self._dirty = False
+        drawn_on = (self.view_box.width(), self.view_box.height())
+        # Who saw the whole picture goes on seeing it in a window of another size.
+        if self._whole_at not in (None, drawn_on):
+            self.fit()
         seen = self.view_box.viewRect()
+        self._whole_at = drawn_on if self._shows_the_whole(seen) else None
         ratio = self._ratio()
         size = (int(self.view_box.width() * ratio), int(self.view_box.height() * ratio))
         region = (seen.x(), seen.y(), seen.width(), seen.height())
@@ -236,6 +244,14 @@ class ImagePane(QtWidgets.QWidget):
         self._scale.setFixedWidth(round(across))
         self._place(self._scale)
         self._scale.show()
+
+    def _shows_the_whole(self, seen: QtCore.QRectF) -> bool:
+        height, width = self._shape[:2]
+        slack = _SNUG * max(width, height)
+        inside = seen.adjusted(-slack, -slack, slack, slack).contains(
+            QtCore.QRectF(0, 0, width, height)
+        )
+        return inside and min(seen.width() / width, seen.height() / height) < 1 + _SNUG
 
     def _ratio(self) -> float:
         return float(self.devicePixelRatioF())

@@ -80,6 +80,10 @@ class MainWindow(QtWidgets.QMainWindow):
         self.psf = PsfView(session)
         self.status = QtWidgets.QLabel()
         self.status.setObjectName("status")
+        # Cut where there is no room: the window must fit on a small screen.
+        self.status.setSizePolicy(
+            QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Preferred
+        )
         self.message = MessageLine()
         self._lay_out()
         self._connect()

@@ -24,6 +24,8 @@ class MessageLine(QtWidgets.QLabel):
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("message")
+        # A long text is cut, not a reason for the window to grow; the tooltip has it.
+        self.setMinimumWidth(1)
         self.error = ""
         self._error_until = self._note_until = 0.0
         self._note = ""
@@ -41,7 +43,7 @@ class MessageLine(QtWidgets.QLabel):
             if text != self.error:
                 logger.exception("the window could not do what was asked")
             self.error, self._error_until = text, time.monotonic() + _SHOWN_S
-            self.setText(text)
+            self._show(text)
 
     def say(self, text: str) -> None:
         """Tell something that has been done."""
@@ -63,4 +65,9 @@ class MessageLine(QtWidgets.QLabel):
         now = time.monotonic()
         error = self.error if now <= self._error_until else ""
         note = self._note if now <= self._note_until else ""
-        self.setText(error or camera or note)
+        self._show(error or camera or note)
+
+    def _show(self, text: str) -> None:
+        # Below the first line of an error stands the worker's traceback.
+        self.setText(text.partition("\n")[0])
+        self.setToolTip(text)

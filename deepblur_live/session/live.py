@@ -131,6 +131,8 @@ class LiveSession:
         self._alerts: tuple[Alert, ...] = ()
         self._results = 0
         self._first_time = self._last_time = 0.0
+        self._clock = clock
+        self._first_at = self._last_at = 0.0
         self._log_failed = False
         self._summary: SessionSummary | None = None
         self._closed = False
@@ -221,8 +223,9 @@ class LiveSession:
 
     def _take(self, result: FrameResult) -> None:
         frame, track = result.frame, result.track
+        self._last_at = self._clock()
         if self._results == 0:
-            self._first_time = frame.time
+            self._first_time, self._first_at = frame.time, self._last_at
         self._last_time = max(self._last_time, frame.time)
         self._results += 1
         self._liveness.result(result)
@@ -324,7 +327,9 @@ class LiveSession:
     ) -> SessionSummary:
         statistics = self.listener.statistics
         log = None if self._record is None else self._record.log
+        # A recording's clock says how long it lasted, not how fast it went through.
         duration = self._last_time - self._first_time
+        worked = self._last_at - self._first_at
         return SessionSummary(
             duration_s=duration,
             captured=statistics.captured,
@@ -332,7 +337,7 @@ class LiveSession:
             dropped=statistics.dropped,
             camera_gaps=statistics.camera_gaps,
             raw_only=dict(statistics.raw_only),
-            fps=(self._results - 1) / duration if duration > 0 else 0.0,
+            fps=(self._results - 1) / worked if worked > 0 else 0.0,
             latency_p50_ms=statistics.latency_p50_ms,
             latency_p95_ms=statistics.latency_p95_ms,
             psf=psf_fidelity(history, self.family),

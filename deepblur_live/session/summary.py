@@ -28,7 +28,7 @@ class SessionSummary:
     raw_only
         Frames passed on raw, by reason.
     fps
-        Processed frames a second, over the session.
+        Results a second, by the clock on the wall, over the session; 0 with one alone.
     latency_p50_ms, latency_p95_ms
         Capture to result; NaN without any frame.
     psf, images
@@ -87,8 +87,10 @@ class SessionSummary:
     def _speed(self) -> str:
         if not self.processed:
             return ""
+        # One result alone has no rate.
+        rate = f"{self.fps:.1f} frames/s, " if self.fps > 0 else ""
         return (
-            f"{self.fps:.1f} frames/s, latency {self.latency_p50_ms:.0f} ms (median), "
+            f"{rate}latency {self.latency_p50_ms:.0f} ms (median), "
             f"{self.latency_p95_ms:.0f} ms (95 %)"
         )
 

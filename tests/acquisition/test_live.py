@@ -156,6 +156,22 @@ def test_frames_without_numbers_are_told_by_the_count(watch: Watch) -> None:
     assert len(watch.frames) == 3
 
 
+def test_an_image_whose_camera_was_unloaded_is_no_error(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise SystemError("returned NULL without setting an exception")
+
+    watch.core.make(0)
+    monkeypatch.setattr(watch.core, "getLastImageAndMD", gone)
+    watch.look()
+    monkeypatch.undo()
+    watch.core.make(1)
+    watch.look()
+    assert watch.numbers == [1]
+    assert watch.errors == []
+
+
 def test_it_rests_while_an_mda_runs(watch: Watch) -> None:
     watch.core.in_mda = True
     watch.core.make(0)

@@ -49,6 +49,13 @@ def keeping() -> Iterator[Bench]:
     bench.ring.close()
 
 
+def test_the_same_complaint_is_made_once(bench: Bench) -> None:
+    for _ in range(5):
+        assert not bench.put(np.array([object()]))
+    assert len(bench.reports) == 1
+    assert bench.balance() == (5, 0, 5, 0)
+
+
 def odd_frames() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(5)
     floats = rng.normal(size=(17, 23)).astype(np.float32)

@@ -7,13 +7,15 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from deepblur_live.cli.windowed import show_replay
 from deepblur_live.gui.main_window import MainWindow
 from deepblur_live.profile import Display, Profile
 
@@ -106,6 +108,74 @@ def test_zoom_and_pan_are_linked(window: MainWindow, session, picture, turn) -> 
         assert one.center().y() == pytest.approx(other.center().y(), abs=0.01)
         assert one.width() == pytest.approx(other.width(), rel=1e-3)
     assert raw.view_box.viewRect().width() == pytest.approx(raw.view_box.width())
+
+
+def test_the_whole_picture_stays_whole_in_a_window_of_another_size(
+    window: MainWindow, session, picture, turn
+) -> None:
+    session.publish(picture)
+    turn()
+    raw, deblurred = window.pictures.raw, window.pictures.deblurred
+    height, width = picture.shape
+    for size in ((1300, 520), (1400, 900), (1700, 800)):
+        window.resize(*size)
+        QApplication.processEvents()
+        turn()
+        for pane in (raw, deblurred):
+            seen = pane.view_box.viewRect()
+            tightest = min(seen.width() / width, seen.height() / height)
+            assert tightest == pytest.approx(1, rel=0.03)
+
+
+def test_a_zoom_outlives_a_window_of_another_size(
+    window: MainWindow, session, picture, turn
+) -> None:
+    session.publish(picture)
+    turn()
+    window.pictures.raw.zoom(4)
+    turn()
+    seen = window.pictures.raw.view_box.viewRect()
+    window.resize(window.width() + 200, window.height() + 100)
+    QApplication.processEvents()
+    turn()
+    now = window.pictures.raw.view_box.viewRect()
+    assert now.width() < 1.5 * seen.width()
+
+
+def test_a_long_message_does_not_widen_the_window(
+    window: MainWindow, session, turn
+) -> None:
+    turn()
+    least = window.minimumSizeHint()
+    session.background_errors.append("the worker died; " * 30 + "\nTraceback: line 1")
+    turn()
+    assert window.minimumSizeHint() == least
+    assert "Traceback" not in window.message.text()
+    assert "Traceback" in window.message.toolTip()
+
+
+def test_a_replay_that_breaks_off_says_so_while_the_window_is_open(
+    session, qtbot
+) -> None:
+    def frames() -> Iterator[None]:
+        raise ValueError("img7.tif: not a readable TIFF")
+        yield
+
+    told: list[str] = []
+    rig = SimpleNamespace(session=session)
+    timer = QTimer()
+    timer.timeout.connect(
+        lambda: told.extend(
+            window.message.text()
+            for window in QApplication.topLevelWidgets()
+            if isinstance(window, MainWindow)
+        )
+    )
+    timer.start(50)
+    with pytest.raises(ValueError, match=r"img7\.tif"):
+        show_replay(rig, frames(), seconds=0.6)
+    timer.stop()
+    assert any("replay ended: img7.tif" in text for text in told)
 
 
 def test_raw_only_frames_keep_the_zoom(

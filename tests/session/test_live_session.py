@@ -219,7 +219,7 @@ def test_close_writes_all_and_sums_up(make, tmp_path, listener, results, start):
     summary = session.close()
     assert session.close() is summary
     assert (summary.captured, summary.processed, summary.dropped) == (31, 31, 0)
-    assert summary.fps == pytest.approx(1.0)
+    assert summary.duration_s == pytest.approx(30.0)
     assert summary.latency_p95_ms == 90.0
     assert summary.psf.n == 31
     assert summary.psf.median < 10
@@ -241,6 +241,16 @@ def test_close_writes_all_and_sums_up(make, tmp_path, listener, results, start):
     assert len(pictures) == 5
     assert all((session.folder / name).stat().st_size > 1000 for name in pictures)
     assert list(session.background_errors) == []
+
+
+def test_speed_is_by_the_clock_on_the_wall(make, listener, results, start, clock):
+    session = make()
+    for _ in range(11):  # a frame a second in the recording, four when replayed
+        listener.tell(results(start))
+        clock.now += 0.25
+    summary = session.close()
+    assert summary.duration_s == pytest.approx(10.0)
+    assert summary.fps == pytest.approx(4.0)
 
 
 def test_closed_session_follows_no_more(session, listener, results, start):
