@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import multiprocessing
 import pickle
 import time
 from collections import deque
@@ -139,8 +140,16 @@ class DeblurListener:
         Raises
         ------
         RuntimeError
-            When it was closed; a listener lives once.
+            When it was closed (a listener lives once), or when a script without a main
+            guard starts it, which its own worker would run again.
         """
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            # The worker imports the script that started it: without a guard it would
+            # run the whole acquisition a second time.
+            raise RuntimeError(
+                "the listener is being started while a script is imported by a worker "
+                "process: put the script's code under if __name__ == '__main__':"
+            )
         if self._closed:
             raise RuntimeError("this listener was closed; make a new one")
         if self._started:

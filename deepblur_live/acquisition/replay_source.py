@@ -25,7 +25,7 @@ def _nothing_to_close() -> None:
 
 @dataclass(frozen=True)
 class ReplaySource:
-    """A series of grey frames of one shape, in the order they were taken.
+    """A series of grey frames, in the order they were taken.
 
     Iterate it for (pixels, metadata); index it for one frame's pixels; it is a
     context manager. Nothing is read before it is asked for.
@@ -37,9 +37,9 @@ class ReplaySource:
     length
         Number of frames.
     shape
-        (H, W) of every frame.
+        (H, W) of the first frame; files of a folder may differ.
     dtype
-        Their type.
+        Its type.
     read
         Frame number → (H, W) pixels. May raise anything; `__getitem__` names it.
     pixel_size_nm
@@ -75,11 +75,6 @@ class ReplaySource:
                 f"{self.path}: frame {index} of {self.length} cannot be read "
                 f"({type(error).__name__}: {error}); is the file complete?"
             ) from error
-        if pixels.shape != self.shape:
-            raise ReplayError(
-                f"{self.path}: frame {index} is {pixels.shape}, the first "
-                f"{self.shape}; a series needs frames of one shape"
-            )
         return pixels
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], dict[str, Any]]]:

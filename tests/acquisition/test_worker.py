@@ -163,3 +163,34 @@ def test_a_script_that_is_interrupted_and_closes_nothing_ends_cleanly(
     if sys.platform != "win32":
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
+
+
+UNGUARDED = """
+import sys
+sys.path.insert(0, {here!r})
+from echo_pipeline import Echo
+from deepblur_live.acquisition import DeblurListener
+
+with DeblurListener(Echo) as listener:
+    print(listener.statistics.worker_state)
+    print(*listener.background_errors)
+print("acquired")
+"""
+
+
+def test_a_script_without_a_main_guard_is_told_and_does_not_run_twice(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "script.py"
+    here = str(Path(__file__).parent)
+    script.write_text(UNGUARDED.format(here=here), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.count("acquired") == 1
+    assert 'if __name__ == "__main__"' in done.stdout
