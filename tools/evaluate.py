@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from held_out import HeldOutFrame, frames, held_out_pictures
 from skimage.restoration import richardson_lucy
-from test_frames import TestFrame, frames, test_pictures
 
 from deepblur_live.identification import Identifier
 from deepblur_live.optics import (
@@ -76,7 +76,7 @@ def work(task: Task) -> list[dict[str, object]]:
 
 
 def identification_scores(
-    frame: TestFrame,
+    frame: HeldOutFrame,
     family: ZernikeFamily,
     executor: TorchExecutor,
     mean_psf: torch.Tensor,
@@ -117,7 +117,7 @@ def identification_scores(
 
 
 def deblurring_scores(
-    frame: TestFrame, found: Estimate, family: ZernikeFamily, executor: TorchExecutor
+    frame: HeldOutFrame, found: Estimate, family: ZernikeFamily, executor: TorchExecutor
 ) -> dict[str, object]:
     """Return PSNR and SSIM of each method; ours shows the raw frame if not trusted."""
     observed, truth = frame.observed, frame.truth.numpy()
@@ -206,7 +206,7 @@ def main() -> None:
     began = time.monotonic()
     sigmas = QUICK_SIGMAS if options.quick else SIGMAS
     tasks = []
-    for kind, paths in test_pictures(options.data).items():
+    for kind, paths in held_out_pictures(options.data).items():
         for number, path in enumerate(paths):
             if not options.quick or number % 4 == 1:
                 tasks.append(Task(path, kind, number, sigmas, options.model))

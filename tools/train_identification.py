@@ -5,16 +5,12 @@ python tools/train_identification.py --data FOLDER --out training/identification
 
 from __future__ import annotations
 
-import argparse
 import math
-import shlex
-import sys
-from pathlib import Path
 
 import torch
 from torch import nn
 from training_data import CropBank, blurred_and_noisy, puncta, read_tiles
-from training_loop import train
+from training_loop import arguments, description, train
 
 from deepblur_live.identification.network import (
     IdentificationNet,
@@ -25,31 +21,11 @@ from deepblur_live.identification.spectrum import reliable, welch
 from deepblur_live.optics import ZernikeFamily
 
 
-def arguments() -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, nargs="+", required=True, help="folders with TILES.csv"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints; resumed")
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--crop", type=int, default=226, help="side of a crop, pixels")
-    parser.add_argument("--micrographs", type=float, default=0.4)
-    parser.add_argument("--puncta", type=float, default=0.2, help="share of synthetic")
-    parser.add_argument("--max-noise", type=float, default=0.05)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu"
-    )
-    return parser.parse_args()
-
-
 def main() -> None:
     """Train."""
-    options = arguments()
+    parser = arguments(str(__doc__), batch=64, crop=226, max_noise=0.05)
+    parser.add_argument("--puncta", type=float, default=0.2, help="share of synthetic")
+    options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
@@ -105,15 +81,7 @@ def main() -> None:
         batch=options.batch,
         rate=options.rate,
         device=device,
-        describe={
-            "command": shlex.join(
-                ["python", "tools/train_identification.py", *sys.argv[1:]]
-            ),
-            "tiles": len(tiles.tiles),
-            "tiles_sha256": tiles.digest,
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-            "torch": torch.__version__,
-        },
+        describe=description(tiles, device),
     )
 
 

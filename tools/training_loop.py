@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import os
+import shlex
+import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,12 +19,47 @@ from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-__all__ = ["Progress", "train"]
+    from training_data import TileList
+
+__all__ = ["Progress", "arguments", "description", "train"]
 
 # The weights that ship are an exponential moving average over about 1000 steps.
 _DECAY = 0.999
+
+
+def arguments(
+    about: str, *, batch: int, crop: int, max_noise: float
+) -> argparse.ArgumentParser:
+    """Return a parser of the options that both trainings have, with their defaults."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="folders with TILES.csv"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="checkpoints; resumed")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--crop", type=int, default=crop, help="side of a crop, pixels")
+    parser.add_argument("--micrographs", type=float, default=0.4, help="their share")
+    parser.add_argument("--max-noise", type=float, default=max_noise)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    return parser
+
+
+def description(tiles: TileList, device: torch.device) -> dict[str, object]:
+    """Return what a manifest says of how a network was trained."""
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "tiles": len(tiles.tiles),
+        "tiles_sha256": tiles.digest,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+        "torch": torch.__version__,
+    }
 
 
 @dataclass

@@ -13,7 +13,7 @@ from training_data import TEST_PICTURES, load_picture
 
 from deepblur_live.optics import Convolution, ZernikeFamily
 
-__all__ = ["SIDE", "TestFrame", "frames", "test_pictures"]
+__all__ = ["SIDE", "HeldOutFrame", "frames", "held_out_pictures"]
 
 SIDE = 512
 # A picture with less detail says little about any method (mean step between pixels).
@@ -21,7 +21,7 @@ _MIN_DETAIL = 0.012
 
 
 @dataclass(frozen=True)
-class TestFrame:
+class HeldOutFrame:
     """A frame whose blur and sharp scene are known.
 
     Parameters
@@ -40,7 +40,7 @@ class TestFrame:
     sigma: float
 
 
-def test_pictures(folder: Path) -> dict[str, list[Path]]:
+def held_out_pictures(folder: Path) -> dict[str, list[Path]]:
     """Return the held-out pictures of a data folder, by kind, in a fixed order."""
     with (folder / "MANIFEST.csv").open(newline="") as file:
         names = sorted(row["file"] for row in csv.DictReader(file))
@@ -74,7 +74,7 @@ def scene(path: Path, side: int) -> torch.Tensor:
 
 def frames(
     path: Path, number: int, family: ZernikeFamily, sigmas: tuple[float, ...]
-) -> list[TestFrame]:
+) -> list[HeldOutFrame]:
     """Return one picture's frames: one blur (the picture's number seeds it), each σ.
 
     Empty for a picture that has no detail.
@@ -92,7 +92,7 @@ def frames(
     blurred = Convolution(family.psf(gamma), shape).forward(sharp)[cut:-cut, cut:-cut]
     truth = sharp[cut:-cut, cut:-cut]
     return [
-        TestFrame(
+        HeldOutFrame(
             blurred + sigma * torch.randn(blurred.shape, generator=generator),
             truth,
             gamma,
