@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from deepblur_live.optics import PAPER_MODES
+from deepblur_live.optics import PAPER_MODES, ZernikeFamily
 
 
 def main() -> None:
@@ -30,6 +30,8 @@ def main() -> None:
         "noll": list(PAPER_MODES),
         "sampling_min": 2.2,
         "sampling_max": 6.0,
+        "trained_sampling": round(1 / ZernikeFamily().cutoff, 3),
+        "trained_noise": [0.0005, 0.1],
     }
     networks = ("identification", "deblurring")
     # Read both before writing either: half a new model would not load.

@@ -50,7 +50,7 @@ def main() -> None:
             noisy = blurred_and_noisy(sharp, psf, sigma, generator)
             cut = margin // 2
             truth = sharp[:, cut:-cut, cut:-cut]
-            continued = extend(noisy, margin)
+            continued = extend(noisy, margin, options.shrink)
             shape = (continued.shape[-2], continued.shape[-1])
             operator = family.operator(gamma, shape)
         with torch.autocast(device.type, torch.bfloat16):

@@ -125,7 +125,7 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        # A batch without a finite gradient teaches nothing and must not spoil the rest.
+        # A step without a finite gradient would spoil all weights.
         if torch.isfinite(norm):
             optimiser.step()
         _follow(average, model, min(_DECAY, (1 + progress.step) / (10 + progress.step)))
@@ -205,7 +205,8 @@ def _resume(
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
         return Progress()
-    tensors = load_file(path)
+    # Copies: a file that stays mapped cannot be replaced on Windows.
+    tensors = {k: v.clone() for k, v in load_file(path).items()}
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
         return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

@@ -59,10 +59,13 @@ class Identifier:
         """Forget all frames (another specimen, another frame size)."""
         self.spectrum.reset()
         self.rotation.reset()
+        self._since_library = 0
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
-        self.spectrum.add(image, time)
+        if self.spectrum.add(image, time):
+            # What spoke for one turn of the last blur says nothing of this one.
+            self.rotation.reset()
 
     def estimate(
         self,

@@ -1,10 +1,11 @@
 """The identification network: a ResNet18 that reads the blur from a frame's spectrum.
 
-Its input is the detrended, reliability-weighted log-spectrum on frequencies relative to
-the optical cut-off, so that one set of weights serves frames of any size, averages over
-frames, and any rig. A spectrum is blind to the common sign of the even modes (the
-twin) and of the odd modes (a PSF turned by 180°), so the network regresses what it can
-see: the outer products of the even and of the odd coefficients.
+Its answer starts the fit of the spectrum. Its input is the detrended,
+reliability-weighted log-spectrum on frequencies relative to the optical cut-off, so
+that one set of weights serves frames of any size, averages over frames, and other
+samplings. A spectrum is blind to the common sign of the even modes (the twin) and of
+the odd modes (a PSF turned by 180°), so the network regresses what it can see: the
+outer products of the even and of the odd coefficients.
 """
 
 from __future__ import annotations

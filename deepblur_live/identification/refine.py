@@ -18,6 +18,7 @@ import torch
 from deepblur_live.identification.detrend import detrend
 from deepblur_live.identification.observed import ObservedSpectrum, observe
 from deepblur_live.identification.otf import library, log_otf, log_otf_and_slopes
+from deepblur_live.identification.spectrum import WINDOW
 from deepblur_live.optics import Estimate, ZernikeFamily
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _RIVAL = 4.0
 # Neighbouring bins stray together: so many of them count as one.
 _CORRELATED = 4.0
 _MIN_BINS = 60
+# Below this, in waves, a block of modes is told by the spectrum's curvature, not slope.
+_NEAR_ZERO = 0.03
 # Mean error over half-range beyond which an answer is no better than a guess.
 _MAX_SIGMA = 0.33
 
@@ -71,8 +74,13 @@ class SpectralRefiner:
     prior_sigma
         Prior standard deviation of a coefficient over its half-range.
     max_quality
-        A misfit beyond this is not a blur of the family: on held-out pictures nearly
-        all such fits were wrong minima.
+        A misfit beyond this is not a blur of the family: on validation pictures most
+        such fits were wrong minima.
+
+    Raises
+    ------
+    ValueError
+        When the PSF does not fit into the spectrum's window.
     """
 
     def __init__(
@@ -83,6 +91,11 @@ class SpectralRefiner:
         prior_sigma: float = 0.6,
         max_quality: float = 1.0,
     ) -> None:
+        if family.window > WINDOW:
+            raise ValueError(
+                f"the PSF window of {family.window} pixels exceeds the spectrum's "
+                f"{WINDOW}: λ/(NA·px) of {1 / family.cutoff:.1f} pixels is too fine"
+            )
         self.family = family
         self.max_quality = max_quality
         self._library_size = library
@@ -108,6 +121,28 @@ class SpectralRefiner:
         misfit = residual.abs().clamp(max=3).mean(1)
         return gamma[torch.topk(-misfit, count).indices]
 
+    def _predict(
+        self, data: ObservedSpectrum, gamma: torch.Tensor, rest: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the model's log-spectrum (S, N) and weighted slopes (S, P+Q+1, N).
+
+        `rest` is (S, Q+1): the specimen's b and the noise's log σ².
+        """
+        logs, slopes = log_otf_and_slopes(self.family, gamma)
+        log_signal = logs[:, data.keep] + rest[:, :-1] @ data.basis.T
+        log_noise = rest[:, -1:].expand_as(log_signal)
+        mean = torch.logaddexp(log_signal, log_noise)
+        share = torch.exp(log_signal - mean)[:, None]
+        slope = torch.cat(
+            [
+                slopes[..., data.keep] * share,
+                data.basis.T[None] * share,
+                torch.exp(log_noise - mean)[:, None],
+            ],
+            1,
+        )
+        return mean, slope * data.weight
+
     def _misfit(
         self,
         data: ObservedSpectrum,
@@ -118,25 +153,11 @@ class SpectralRefiner:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return objective (S,), residual (S, N), slopes (S, P+Q+1, N), weights (S, N).
 
-        `rest` is (S, Q+1): b and log σ²; `anchor` (S, P+Q+1) and
-        `penalty`, one over its standard deviation, are the prior of everything.
+        `anchor` (S, P+Q+1) and `penalty`, one over its standard deviation, are the
+        prior of γ, b and log σ².
         """
-        logs, slopes = log_otf_and_slopes(self.family, gamma)
-        logs, slopes = logs[:, data.keep], slopes[..., data.keep]
-        log_signal = logs + rest[:, :-1] @ data.basis.T
-        log_noise = rest[:, -1:].expand_as(log_signal)
-        mean = torch.logaddexp(log_signal, log_noise)
-        share = torch.exp(log_signal - mean)[:, None]
+        mean, slope = self._predict(data, gamma, rest)
         residual = (data.log_power - mean) * data.weight
-        slope = torch.cat(
-            [
-                slopes * share,
-                data.basis.T[None] * share,
-                torch.exp(log_noise - mean)[:, None],
-            ],
-            1,
-        )
-        slope = slope * data.weight
         size = residual.abs()
         cost = torch.where(size < _HUBER, 0.5 * size**2, _HUBER * (size - 0.5 * _HUBER))
         robust = (_HUBER / size.clamp(min=_HUBER)) / _CORRELATED
@@ -227,11 +248,10 @@ class SpectralRefiner:
         quality = float(
             (residual[best] ** 2 * robust[best] * _CORRELATED).mean().sqrt()
         )
-        slope_best = slope[best].double()
-        information = (slope_best * robust[best].double()) @ slope_best.T
-        information = information / max(1.0, quality) ** 2 + torch.diag(
-            curvature.double()
-        )
+        # A poor fit knows less than its curvature says.
+        trust = robust[best] / max(1.0, quality) ** 2
+        information = self._information(data, gamma[best], rest[best], trust)
+        information = information + torch.diag(curvature.double())
         covariance = torch.linalg.inv(information)[:p, :p].numpy()
         covariance = covariance + self._rivals(gamma[order], objective[order])
         return Fit(
@@ -240,6 +260,31 @@ class SpectralRefiner:
             covariance,
             quality,
         )
+
+    def _information(
+        self,
+        data: ObservedSpectrum,
+        gamma: torch.Tensor,
+        rest: torch.Tensor,
+        trust: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the information (P+Q+1, P+Q+1) at one γ (P,), averaged over nearby γ.
+
+        The spectrum is even in the even modes, and in the odd ones: where all of a
+        block are zero it has no slope in them, and yet tells that they are small.
+        There the slopes are taken a little off zero, along each mode in turn.
+        """
+        points = [gamma]
+        even = torch.from_numpy(self.family.even)
+        for block in (even, ~even):
+            if float(gamma[block].norm()) < _NEAR_ZERO:
+                points += [
+                    gamma + _NEAR_ZERO * row for row in torch.eye(len(gamma))[block]
+                ]
+        nearby = torch.stack(points[1:] or points)
+        _, slope = self._predict(data, nearby, rest.expand(len(nearby), -1))
+        slope = slope.double()
+        return ((slope * trust.double()) @ slope.mT).mean(0)
 
     def _rivals(
         self, gamma: torch.Tensor, objective: torch.Tensor

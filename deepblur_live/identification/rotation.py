@@ -79,8 +79,10 @@ class Rotation:
             odd = ~self.family.even
             if float(self._reference[odd] @ coefficients[odd]) < 0:
                 coefficients, turned = turned, coefficients
+        advantage = self.advantage(image, coefficients, sigma)
         self._evidence *= self._memory
-        self._evidence += self.advantage(image, coefficients, sigma)
+        # A crop without any gradient has no say.
+        self._evidence += advantage if np.isfinite(advantage) else 0.0
         if self._evidence < 0:
             self._evidence = -self._evidence
             coefficients = turned

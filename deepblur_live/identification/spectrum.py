@@ -124,19 +124,31 @@ class PowerSpectrum:
             raise RuntimeError("no frame has been added to the spectrum yet")
         return self._sum / self._weight
 
-    def add(self, image: torch.Tensor, time: float) -> None:
-        """Add one frame (H, W) taken at `time` seconds."""
-        spectrum, looks = welch(image)
+    def add(self, image: torch.Tensor, time: float) -> bool:
+        """Add one frame (H, W) taken at `time` seconds.
+
+        Returns
+        -------
+        bool
+            True when the average began anew with it.
+        """
+        spectrum, looks = welch(image.float())
+        if not bool(torch.isfinite(spectrum).all()):
+            # Finite pixels may overflow when squared; NaN would stay for good.
+            return False
         if self._sum is None or self.average_s <= 0:
             self._begin(spectrum, looks, time)
+            return self.average_s > 0
         elif self._departure(spectrum, looks) > _CHANGED:
             if self._odd is None:
                 self._odd = spectrum
             else:
                 self._begin(self._odd, looks, time)
                 self._accumulate(spectrum, time)
+                return True
         else:
             self._accumulate(spectrum, time)
+        return False
 
     def _begin(self, spectrum: torch.Tensor, looks: float, time: float) -> None:
         self._sum, self._looks, self._odd = spectrum, looks, None
@@ -222,7 +234,10 @@ def reliable(
     else:
         corner = radius > 2 * cutoff * 1.04
         if has_corner(cutoff):
-            floor = spectrum[..., corner].median(-1).values
+            # The median of an average of n exponentials is (1 - 1/(9n))³ of its mean
+            # (Wilson & Hilferty 1931).
+            below = (1 - 1 / (9 * looks * frames)) ** 3
+            floor = spectrum[..., corner].median(-1).values / below
         else:
             # Signal everywhere: the weakest frequencies bound the noise from above.
             floor = spectrum.flatten(-2).quantile(0.02, -1)

@@ -7,9 +7,12 @@ import torch
 __all__ = ["extend", "seven_smooth"]
 
 
-def seven_smooth(n: int) -> int:
-    """Return the smallest even m ≥ n with no prime factor over 7."""
-    m = n + n % 2
+def seven_smooth(n: int, multiple: int = 2) -> int:
+    """Return the smallest m ≥ n with no prime factor over 7, a multiple of `multiple`.
+
+    `multiple` itself must have no prime factor over 7.
+    """
+    m = n + -n % multiple
     while True:
         rest = m
         for prime in (2, 3, 5, 7):
@@ -17,7 +20,7 @@ def seven_smooth(n: int) -> int:
                 rest //= prime
         if rest == 1:
             return m
-        m += 2
+        m += multiple
 
 
 def _reflected(index: torch.Tensor, size: int) -> torch.Tensor:
@@ -26,14 +29,16 @@ def _reflected(index: torch.Tensor, size: int) -> torch.Tensor:
     return torch.where(folded < size, folded, 2 * size - 1 - folded)
 
 
-def extend(image: torch.Tensor, margin: int) -> torch.Tensor:
+def extend(image: torch.Tensor, margin: int, multiple: int = 2) -> torch.Tensor:
     """Continue images (..., H, W) periodically by at least `margin` pixels.
+
+    The new sides are `seven_smooth`, and multiples of `multiple`.
 
     The frame stays at the top left: crop ``[..., :H, :W]`` to have it back.
     """
     height, width = image.shape[-2:]
     for axis, size in ((-2, height), (-1, width)):
-        extra = seven_smooth(size + margin) - size
+        extra = seven_smooth(size + margin, multiple) - size
         steps = torch.arange(extra, device=image.device)
         fade = 0.5 * (1 + torch.cos(torch.pi * (steps + 1) / (extra + 1)))
         fade = fade.to(image.dtype)

@@ -8,7 +8,8 @@ import torch
 
 __all__ = ["MODE_NAMES", "noll_to_nm", "zernike"]
 
-# The names are those of Noll's pairs: the sine of a pair is odd-numbered for odd order.
+# Noll's names for x to the right and y down, as pictures are shown: θ turns clockwise.
+# Odd indices are sines. Texts with y up give the sine modes the other sign.
 MODE_NAMES = {
     1: "piston",
     2: "tilt x",

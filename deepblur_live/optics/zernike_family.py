@@ -102,6 +102,7 @@ class ZernikeFamily:
         object.__setattr__(self, "noll", tuple(self.noll))
         if isinstance(self.ranges, (int, float)):
             object.__setattr__(self, "ranges", (float(self.ranges),) * len(self.noll))
+        object.__setattr__(self, "ranges", tuple(self.half_ranges))
         if not self.noll or len(set(self.noll)) != len(self.noll) or min(self.noll) < 4:
             raise ValueError(
                 f"noll {self.noll}: give different Noll indices from 4 (defocus) on; "
@@ -136,7 +137,7 @@ class ZernikeFamily:
     @property
     def half_ranges(self) -> tuple[float, ...]:
         """Half-width of each mode's range, waves rms."""
-        assert isinstance(self.ranges, tuple)
+        assert not isinstance(self.ranges, float)
         return self.ranges
 
     @property
@@ -225,7 +226,7 @@ class ZernikeFamily:
     def sample_rms(
         self, n: int, generator: torch.Generator | None = None
     ) -> torch.Tensor:
-        """Draw (n, P) coefficients whose rms is uniform from 0 to the box's corner.
+        """Draw (n, P) coefficients of random direction, of uniform amount in the box.
 
         A good microscope lives near zero, in a corner that the box hardly visits.
         """
@@ -234,7 +235,6 @@ class ZernikeFamily:
         direction = direction / direction.norm(dim=1, keepdim=True)
         # The largest amount along this direction that stays inside the box.
         reach = (half / direction.abs().clamp(min=1e-9)).min(dim=1, keepdim=True).values
-        reach = reach.clamp(max=float(half.norm()))
         drawn: torch.Tensor = direction * reach * torch.rand(n, 1, generator=generator)
         return drawn
 

@@ -20,6 +20,10 @@ _MAX_SATURATED = 0.01
 _CEILINGS = (255, 1023, 4095, 16383, 65535)
 # Statistics are taken on about so many pixels: a percentile needs no more.
 _SAMPLE = 65_536
+# A hot pixel is brighter than this (1 is the 99.9 percentile), and its third brightest
+# neighbour rises less above the dimmest than this share of it. At the coarsest sampling
+# (2.2 pixels a λ/NA) a focused point's rises by 0.07, at 3.8 pixels by 0.4.
+_HOT, _SPREAD = 1.5, 0.05
 
 
 class BadFrame(ValueError):
@@ -88,5 +92,36 @@ def scale(pixels: NDArray[Any]) -> Scaled:
     low, high = (float(v) for v in np.percentile(sample, (0.1, 99.9)))
     if not high > low:
         raise BadFrame("constant")
-    image = torch.from_numpy(native.astype(np.float32))
-    return Scaled((image - low) / (high - low), low, high - low)
+    wide = native.dtype.kind != "u" or native.dtype.itemsize > 2
+    kind: type[np.floating] = np.float64 if wide else np.float32
+    grey: NDArray[np.floating] = native.astype(kind)
+    image = (grey - low) / (high - low)
+    _mend_hot_pixels(image)
+    scaled = torch.from_numpy(image.astype(np.float32))
+    if not bool(torch.isfinite(scaled).all()):
+        raise BadFrame("its values are out of range")
+    return Scaled(scaled, low, high - low)
+
+
+def _mend_hot_pixels(image: NDArray[np.floating]) -> None:
+    """Replace, in place, bright pixels that stand alone by their neighbours' median.
+
+    A PSF spreads light over its neighbours; a hot pixel or a cosmic ray does not, and
+    one of them would rule the spectrum.
+    """
+    rows, columns = np.nonzero(image > _HOT)
+    # Many are a bright specimen, and each costs a little.
+    if not 0 < len(rows) <= image.size // 1000 + 1:
+        return
+    around = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
+    height, width = image.shape
+    neighbours = np.stack(
+        [
+            image[np.clip(rows + i, 0, height - 1), np.clip(columns + j, 0, width - 1)]
+            for i, j in around
+        ]
+    )
+    ordered = np.sort(neighbours, 0)
+    rise = image[rows, columns] - ordered[0]
+    alone = ordered[-3] - ordered[0] < _SPREAD * rise
+    image[rows[alone], columns[alone]] = np.median(neighbours[:, alone], 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 import deepblur_live
 from deepblur_live.deblurring import UnrolledFista
@@ -49,6 +49,8 @@ class Manifest(_Part):
         The model's name, its family of blurs (``"zernike"``) and that family's modes.
     sampling_min, sampling_max
         Range of λ/(NA·px) in pixels that the model serves.
+    trained_sampling, trained_noise
+        λ/(NA·px) and range of noise (of frames in [0, 1]) in training.
     identification, deblurring
         The two networks' weights.
     accuracy
@@ -60,6 +62,8 @@ class Manifest(_Part):
     noll: list[int]
     sampling_min: float
     sampling_max: float
+    trained_sampling: float
+    trained_noise: list[float]
     identification: Weights
     deblurring: Weights
     accuracy: dict[str, Any] = {}
@@ -164,16 +168,17 @@ def _fill(network: torch.nn.Module, folder: Path, weights: Weights) -> None:
             f"{path}: weights are safetensors files; nothing else is opened"
         )
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as error:
         raise PackError(f"{path}: cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()
     if digest != weights.sha256:
         raise PackError(
             f"{path}: sha256 is {digest[:12]}…, the manifest says "
             f"{weights.sha256[:12]}…: the file was altered or cut short; install anew"
         )
     try:
-        tensors = load_file(path)
+        tensors = load(content)
         network.load_state_dict({k: v.float() for k, v in tensors.items()})
     except (SafetensorError, RuntimeError) as error:
         raise PackError(f"{path}: does not hold this network: {error}") from error

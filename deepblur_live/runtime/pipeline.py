@@ -72,6 +72,7 @@ class DeblurPipeline:
         """Return what became of a frame. Bad frames come back raw, with the reason."""
         began = time.perf_counter()
         timings: dict[str, float] = {}
+        estimate: Estimate | None = None
         try:
             scaled = scale(frame.pixels)
             self._notice(frame)
@@ -82,7 +83,7 @@ class DeblurPipeline:
                 return self._raw(frame, self._waiting(estimate), estimate)
             deblurred = self._deblur(scaled, track)
         except BadFrame as error:
-            return self._raw(frame, str(error))
+            return self._raw(frame, str(error), estimate)
         total = (time.perf_counter() - began) * 1e3
         timings |= {"deblur": total - timings["identify"], "total": total}
         gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)

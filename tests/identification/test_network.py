@@ -76,6 +76,12 @@ def test_input_does_not_depend_on_exposure_or_place():
         reliable(power, looks, 1.0, FAMILY.cutoff, 9e-5), FAMILY.cutoff
     )
     torch.testing.assert_close(brighter, reference, atol=2e-3, rtol=1e-3)
+    # Half a window further nearly all windows are the same.
+    large = blurred(cells(size=320), [0.1] * 7, 0.0)
+    here = spectrum_input(frame=large[:256, :256])
+    there = spectrum_input(frame=large[32:288, :256])
+    pair = torch.stack([there[0, 0].flatten(), here[0, 0].flatten()])
+    assert torch.corrcoef(pair)[0, 1] > 0.8
 
 
 def test_the_same_blur_at_another_sampling_reads_alike():

@@ -85,6 +85,18 @@ def test_a_changed_blur_begins_the_average_anew_but_one_odd_frame_does_not():
     assert (running.value / expected).log().abs().max() < 0.02
 
 
+def test_a_spectrum_that_overflows_is_left_out():
+    running = PowerSpectrum(average_s=10.0)
+    running.add(noise(1.0), 0.0)
+    wild = noise(1.0, seed=1)
+    wild[100, 100] = 1e25
+    for k in range(3):
+        running.add(wild, 0.1 * k)
+    running.add(noise(1.0, seed=2), 1.0)
+    assert torch.isfinite(running.value).all()
+    assert running.frames > 1.9
+
+
 def test_brightness_alone_is_no_change():
     running = PowerSpectrum(average_s=10.0)
     for i in range(10):

@@ -17,6 +17,12 @@ def test_seven_smooth_sizes():
     ]
 
 
+def test_sizes_may_be_asked_to_be_multiples():
+    assert seven_smooth(630, 4) == 640
+    assert seven_smooth(512 + 30, 8) == 560
+    assert extend(torch.rand(600, 64), 30, 4).shape[0] % 4 == 0
+
+
 @pytest.mark.parametrize("shape", [(64, 64), (63, 101), (33, 200), (1, 5)])
 def test_the_frame_is_kept_and_continued(shape):
     image = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from deepblur_live.optics import CameraNoise
+from deepblur_live.optics import CameraNoise, ZernikeFamily
 from deepblur_live.runtime.calibration import BadFrame, scale
 
 
@@ -45,6 +46,26 @@ def one_hot_pixel():
 def test_a_hot_pixel_rules_nothing():
     plain, hot = scale(texture()), scale(one_hot_pixel())
     assert hot.span == pytest.approx(plain.span, rel=0.02)
+    # It stands alone, and is gone from what the networks read.
+    assert hot.image[10, 10] < 1.2
+
+
+def test_focused_points_are_not_hot_pixels():
+    family = ZernikeFamily(pixel_size_nm=170.0)  # as coarse as the model serves
+    psf = family.psf(torch.zeros(7)).numpy()
+    pixels = np.random.default_rng(0).normal(100, 1, (96, 96))
+    half = psf.shape[0] // 2
+    pixels[48 - half : 49 + half, 48 - half : 49 + half] += 5000 * psf / psf.max()
+    scaled = scale(pixels)
+    assert scaled.image[48, 48] > 1.5
+    np.testing.assert_allclose(scaled.restore(scaled.image), pixels, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "u4", "i8"])
+def test_a_small_range_on_a_large_offset_keeps_its_grey_values(dtype):
+    pixels = texture(dtype="i8", peak=50) + 2**31
+    scaled = scale(pixels.astype(dtype))
+    assert len(torch.unique(scaled.image)) > 30
 
 
 def with_nan():
@@ -87,8 +108,6 @@ def test_a_full_well_that_is_only_a_highlight_is_fine():
 
 
 def test_the_calibrated_noise_is_the_cameras():
-    import torch
-
     camera = CameraNoise(offset_adu=100, gain_e_per_adu=0.5, read_noise_e=2)
     electrons = torch.full((256, 256), 300.0)
     grey = camera.sample(electrons, torch.Generator().manual_seed(0)).numpy()

@@ -22,7 +22,6 @@ def scene():
 
 @pytest.fixture
 def pipeline():
-    # Machines differ in what bfloat16 gives; tests want one answer.
     return build_pipeline(Profile.model_validate({"model": {"threads": 1}}))
 
 
