@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from training_data import TEST_PICTURES, load_picture
+from training_data import TEST_PICTURES, load_picture, sharp_share
 
 from deepblur_live.optics import Convolution, ZernikeFamily
 
 __all__ = ["SIDE", "HeldOutFrame", "frames", "held_out_pictures"]
 
 SIDE = 512
-# A picture with less detail says little about any method (mean step between pixels).
-_MIN_DETAIL = 0.012
+# Least share of a picture's tiles that are sharp and textured.
+_MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,22 @@ class HeldOutFrame:
 
 
 def held_out_pictures(folder: Path) -> dict[str, list[Path]]:
-    """Return the held-out pictures of a data folder, by kind, in a fixed order."""
+    """Return the held-out pictures of a data folder, by kind, in a fixed order.
+
+    Only those that are sharp and textured: a picture's own blur is not in its γ.
+    """
     with (folder / "MANIFEST.csv").open(newline="") as file:
         names = sorted(row["file"] for row in csv.DictReader(file))
-    held = [n for n in names if Path(n).name.startswith(TEST_PICTURES)]
+    held = [folder / n for n in names if Path(n).name.startswith(TEST_PICTURES)]
+    kinds = {"photographs": ("natural", 1.0), "micrographs": ("microscopy", 2.0)}
     return {
-        "photographs": [folder / n for n in held if n.startswith("natural")],
-        "micrographs": [folder / n for n in held if n.startswith("microscopy")],
+        kind: [
+            path
+            for path in held
+            if path.parent.name == where
+            and sharp_share(path, folder, scale) >= _MIN_SHARE
+        ]
+        for kind, (where, scale) in kinds.items()
     }
 
 
@@ -75,16 +84,9 @@ def scene(path: Path, side: int) -> torch.Tensor:
 def frames(
     path: Path, number: int, family: ZernikeFamily, sigmas: tuple[float, ...]
 ) -> list[HeldOutFrame]:
-    """Return one picture's frames: one blur (the picture's number seeds it), each σ.
-
-    Empty for a picture that has no detail.
-    """
+    """Return one picture's frames: one blur (the picture's number seeds it), each σ."""
     margin = family.window - 1
     sharp = scene(path, SIDE + margin)
-    if float(sharp.diff(dim=0).abs().mean()) < _MIN_DETAIL / (
-        2 if path.parent.name == "microscopy" else 1
-    ):
-        return []
     generator = torch.Generator().manual_seed(1000 + number)
     gamma = family.sample(1, generator)[0]
     shape = (sharp.shape[0], sharp.shape[1])

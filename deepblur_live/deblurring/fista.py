@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["UnrolledFista"]
 
+# Told of less or more noise than in training, the network does something else.
+_TRAINED_SIGMA = (7e-4, 0.1)
+
 
 class UnrolledFista(nn.Module):
     """x ← prox(z - τ_k Aᵀ(A z - y)), z ← x + β_k (x - x_previous).
@@ -66,7 +69,7 @@ class UnrolledFista(nn.Module):
             (B, H, W), the sharp images.
         """
         right_side = operator.right_side(y)
-        level = torch.log10(sigma.clamp(1e-4, 0.5))
+        level = torch.log10(sigma.clamp(*_TRAINED_SIGMA))
         x = z = y
         for k in range(self.iterations):
             step = 2 * torch.sigmoid(self.log_step[k])

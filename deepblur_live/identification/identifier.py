@@ -22,7 +22,8 @@ __all__ = ["Identifier", "Network"]
 # (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-_LIBRARY_STARTS = 12
+# The best of the library are refined a little, and the best of those to the end.
+_LIBRARY_STARTS, _LIBRARY_KEPT, _LIBRARY_STEPS = 40, 10, 5
 # A tracked minimum may have become the wrong one (a step, a bad beginning): so often,
 # and after each refusal, the whole library is asked again.
 _LIBRARY_EVERY = 10
@@ -109,7 +110,10 @@ class Identifier:
         self._since_library += 1
         if prediction is None or self._since_library >= _LIBRARY_EVERY:
             self._since_library = 0
-            starts.append(self.refiner.starts(data, _LIBRARY_STARTS))
+            many = self.refiner.starts(data, _LIBRARY_STARTS)
+            rough = self.refiner.fit(data, many, prior, _LIBRARY_STEPS)
+            kept = rough.coefficients[:_LIBRARY_KEPT]
+            starts.append(torch.as_tensor(kept, dtype=torch.float32))
         fit = self.refiner.fit(data, torch.cat(starts), prior)
         found = self.refiner.judge(data, fit)
         if not found.trusted:

@@ -1,6 +1,6 @@
 """The identification network: a ResNet18 that reads the blur from a frame's spectrum.
 
-Its answer starts the fit of the spectrum. Its input is the detrended,
+Its answer starts the fit of the spectrum and is its prior. Its input is the detrended,
 reliability-weighted log-spectrum on frequencies relative to the optical cut-off, so
 that one set of weights serves frames of any size, averages over frames, and other
 samplings. A spectrum is blind to the common sign of the even modes (the twin) and of
