@@ -71,3 +71,30 @@ def test_a_folder_without_a_tiles_list_is_named(tmp_path):
         "train_deblurring.py", "--data", tmp_path, "--out", tmp_path / "o", expect=1
     )
     assert f"{tmp_path / 'TILES.csv'}: not there" in said
+
+
+def test_the_evaluation_measures_beside_its_rivals(tmp_path):
+    """Two held-out pictures by name, one of which --quick takes."""
+    from deepblur_live.acquisition.specimen import load_specimen
+
+    folder = tmp_path / "natural"
+    folder.mkdir()
+    picture = np.round(255 * load_specimen()).astype(np.uint8)
+    names = ["natural/tampere17__a.png", "natural/tampere17__b.png"]
+    for name in names:
+        Image.fromarray(picture).save(tmp_path / name)
+    with (tmp_path / "MANIFEST.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file", "sha256"], *([n, "5"] for n in names)])
+    with (tmp_path / "TILES.csv").open("w", newline="") as file:
+        rows = [[n, 0, 0, 256, 5.0, 0.6] for n in names]
+        head = ["file", "y", "x", "size", "texture", "sharpness"]
+        csv.writer(file).writerows([head, *rows])
+    said = run("evaluate.py", "--data", tmp_path, "--quick", "--jobs", "1")
+    rows = [line for line in said.splitlines() if line.startswith("| 1 photographs")]
+    # Two tables, three noise levels.
+    assert len(rows) == 6
+    noiseless = [cell.strip(" *") for cell in rows[0].split("|")]
+    trivial, shipped = float(noiseless[3]), float(noiseless[6])
+    assert shipped > trivial + 6
+    refused = run("evaluate.py", "--data", tmp_path, "--quick", "--write", expect=2)
+    assert "leave --quick out" in refused

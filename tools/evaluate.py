@@ -175,7 +175,7 @@ def tables(rows: list[dict[str, object]]) -> str:
         groups[str(row["kind"]), float(row["sigma"])].append(row)  # type: ignore[arg-type]
     for (kind, sigma), part in groups.items():
         lines.append(
-            f"| {len(part)} of {kind} | {sigma:g} | {mean(part, 'trivial'):.1f} | "
+            f"| {len(part)} {kind} | {sigma:g} | {mean(part, 'trivial'):.1f} | "
             f"{mean(part, 'network'):.1f} | {mean(part, 'spectrum'):.1f} | "
             f"**{mean(part, 'both'):.1f}** | {mean(part, 'both_error'):.3f} "
             f"({mean(part, 'both_zero_error'):.3f}) | "
@@ -196,7 +196,7 @@ def tables(rows: list[dict[str, object]]) -> str:
         cells[3] = f"**{cells[3]}**"
         better = sum(r["ours_psnr"] > r["observed_psnr"] for r in part)  # type: ignore[operator]
         lines.append(
-            f"| {len(part)} of {kind} | {sigma:g} | {' | '.join(cells)} | "
+            f"| {len(part)} {kind} | {sigma:g} | {' | '.join(cells)} | "
             f"{better} of {len(part)} |"
         )
     return "\n".join(lines)
