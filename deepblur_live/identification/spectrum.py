@@ -31,8 +31,9 @@ _LOOKS_PER_WINDOW = 0.9
 # A departure from the average that noise does not make: still frames of a simulated
 # microscope keep within 0.9 to 1.1, a step of 0.08 waves makes it 6.
 _CHANGED = 2.0
-# How far the logarithm of a real specimen's spectrum strays from smooth: one sigma.
-MODEL_ERROR = 0.3
+# How far the logarithm of a real specimen's spectrum strays from smooth. This rough
+# figure weighs the network's input and the library's start; the fit has its own.
+_MODEL_ERROR = 0.3
 
 
 @lru_cache(maxsize=8)
@@ -252,5 +253,5 @@ def reliable(
     )
     signal = torch.where(usable, signal, torch.ones_like(signal))
     spread = spectrum / signal / math.sqrt(looks * frames)
-    weight = usable / torch.sqrt(spread**2 + MODEL_ERROR**2)
+    weight = usable / torch.sqrt(spread**2 + _MODEL_ERROR**2)
     return Reliable(torch.log(signal) * usable, weight, floor[..., 0, 0])

@@ -117,6 +117,9 @@ class DeblurPipeline:
 
     def _identify(self, frame: Frame, scaled: Scaled) -> Estimate | None:
         self.identifier.observe(scaled.image, frame.time)
+        if not self.identifier.spectrum.frames:
+            # The only frame so far overflowed when squared, and was left out.
+            raise BadFrame("its values are out of range")
         since = frame.time - self._identified
         # A replayed or restarted clock may run backwards: then identify at once.
         if 0 <= since < self.identify_every_s:

@@ -104,6 +104,17 @@ def test_a_frame_that_cannot_tell_is_raw_until_the_blur_is_known(pipeline):
     assert not result.estimate.trusted
 
 
+def test_a_first_frame_that_overflows_is_raw_and_the_next_is_not(scene, pipeline):
+    good = frame(scene, 0, 0.0)
+    wild = good.pixels.astype(np.float64)
+    # A patch, not single pixels: those would be mended as hot.
+    wild[100:106, 100:106] = 1e30
+    result = pipeline.process(Frame(wild, 0, 0.0))
+    assert result.state is FrameState.RAW_ONLY
+    assert "out of range" in result.reason
+    assert pipeline.process(frame(scene, 1, 0.1)).state is FrameState.DEBLURRED
+
+
 def test_a_frame_whose_light_changes_is_passed_on_raw(scene, pipeline, monkeypatch):
     deblur = pipeline.executor.deblur
     for broken in (lambda x: 1.3 * x, lambda x: x * math.nan):
