@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from deepblur_live.deblurring.data_step import TRAINED_SIGMA, finish, finish_weight
 from deepblur_live.deblurring.proximal import ProximalNet
 
 if TYPE_CHECKING:
@@ -15,15 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["UnrolledFista"]
 
-# Told of less or more noise than in training, the network does something else.
-_TRAINED_SIGMA = (7e-4, 0.1)
-
 
 class UnrolledFista(nn.Module):
     """x ← prox(z - τ_k Aᵀ(A z - y)), z ← x + β_k (x - x_previous).
 
     The operator is given at each call, so one network serves the whole family. Step
-    sizes and momenta are learned; they start as 1 and FISTA's own.
+    sizes and momenta are learned; they start as 1 and FISTA's own. An exact data step
+    ends it, see `finish`.
 
     Parameters
     ----------
@@ -44,9 +43,23 @@ class UnrolledFista(nn.Module):
         super().__init__()
         self.iterations = iterations
         self.proximal = ProximalNet(channels, shrink)
-        # 2·sigmoid(0) = 1; a gradient step over 2 would diverge, as ‖A‖ ≤ 1.
         self.log_step = nn.Parameter(torch.zeros(iterations))
         self.momentum = nn.Parameter(torch.tensor(_fista_momenta(iterations)))
+
+    def steps(self) -> torch.Tensor:
+        """Return the (iterations,) sizes τ of the gradient steps."""
+        # 2·sigmoid(0) = 1; a gradient step over 2 would diverge, as ‖A‖ ≤ 1.
+        return 2 * torch.sigmoid(self.log_step)
+
+    def conditions(self, sigma: torch.Tensor) -> torch.Tensor:
+        """Return (iterations, B, 2), what the proximal network is told of noise (B,).
+
+        The iteration over their number, and log10 σ within the trained range.
+        """
+        level = torch.log10(sigma.clamp(*TRAINED_SIGMA))
+        stages = torch.arange(self.iterations, device=level.device) / self.iterations
+        shape = (self.iterations, len(level))
+        return torch.stack([stages[:, None].expand(shape), level.expand(shape)], -1)
 
     def forward(
         self, y: torch.Tensor, operator: BlurOperator, sigma: torch.Tensor
@@ -66,20 +79,17 @@ class UnrolledFista(nn.Module):
         Returns
         -------
         torch.Tensor
-            (B, H, W), the sharp images.
+            (B, H, W), the sharp images, with the light of y.
         """
         right_side = operator.right_side(y)
-        level = torch.log10(sigma.clamp(*_TRAINED_SIGMA))
+        steps, conditions = self.steps(), self.conditions(sigma)
         x = z = y
         for k in range(self.iterations):
-            step = 2 * torch.sigmoid(self.log_step[k])
-            z = operator.gradient_step(z, right_side, step)
-            stage = torch.full_like(level, k / self.iterations)
-            new = self.proximal(z[:, None], torch.stack([stage, level], 1))[:, 0]
-            new = new.float()
+            z = operator.gradient_step(z, right_side, steps[k])
+            new = self.proximal(z[:, None], conditions[k])[:, 0].float()
             z = new + self.momentum[k] * (new - x)
             x = new
-        return x
+        return finish(x, y, operator, finish_weight(sigma))
 
 
 def _fista_momenta(iterations: int) -> list[float]:

@@ -8,7 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["ProximalNet"]
+__all__ = ["SLOPE", "ProximalNet"]
+
+# Leaky: modulated channels would die with a plain rectifier, a third of them did.
+SLOPE = 0.1
 
 
 class ProximalNet(nn.Module):
@@ -48,20 +51,26 @@ class ProximalNet(nn.Module):
             weight = layer.get_parameter("weight")
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
+    def modulation(
+        self, condition: torch.Tensor
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return scale and shift (B, C) of each hidden layer for conditions (B, 2)."""
+        parts = self.condition(condition).chunk(len(self.layers) - 1, dim=1)
+        pairs = (part.chunk(2, dim=1) for part in parts)
+        return [(1 + scale, shift) for scale, shift in pairs]
+
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """Return the proximal point of images (B, 1, H, W), scaled to about [0, 1].
 
         `condition` is (B, 2): the iteration over their number, and log10 σ.
         """
-        modulation = self.condition(condition)[..., None, None]
         features = F.pixel_unshuffle(x, self.shrink)
-        hidden = len(self.layers) - 1
-        for layer, part in zip(
-            self.layers, modulation.chunk(hidden, dim=1), strict=False
+        for layer, (scale, shift) in zip(
+            self.layers, self.modulation(condition), strict=False
         ):
-            scale, shift = part.chunk(2, dim=1)
-            features = torch.addcmul(shift, layer(features), 1 + scale)
-            # Leaky: modulated channels would die with a plain one, a third of them did.
-            features = F.leaky_relu(features, 0.1, inplace=True)
+            features = torch.addcmul(
+                shift[..., None, None], layer(features), scale[..., None, None]
+            )
+            features = F.leaky_relu(features, SLOPE, inplace=True)
         residual = self.layers[-1](features)
         return x + F.pixel_shuffle(residual, self.shrink)

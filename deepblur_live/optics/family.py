@@ -35,9 +35,15 @@ class BlurFamily(Protocol):
         """Draw (n, P) coefficients from the family's range."""
 
     def operator(
-        self, coefficients: torch.Tensor, shape: tuple[int, int]
+        self,
+        coefficients: torch.Tensor,
+        shape: tuple[int, int],
+        frame: tuple[int, int] | None = None,
     ) -> BlurOperator:
-        """Return A(γ) on images of `shape`, differentiable in (P,) or (B, P) γ."""
+        """Return A(γ) on images of `shape`, differentiable in (P,) or (B, P) γ.
+
+        `frame` is (rows, columns) of their part, at the top left, that a camera saw.
+        """
 
     def canonical(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the representative of γ among its equivalents."""

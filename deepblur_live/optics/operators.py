@@ -6,6 +6,8 @@ from typing import Protocol
 
 import torch
 
+from deepblur_live.optics.borders import seen
+
 __all__ = ["BlurOperator", "Convolution"]
 
 
@@ -36,6 +38,9 @@ class Convolution:
         (..., K, K), K odd, centred; real. Gradients flow through it.
     shape
         (H, W) of the images; at least K each.
+    frame
+        (rows, columns) of the part of the images, at their top left, that a camera has
+        seen; the rest continues it. All of it when None.
 
     Raises
     ------
@@ -43,7 +48,12 @@ class Convolution:
         When the PSF is larger than the images, or its sides are even.
     """
 
-    def __init__(self, psf: torch.Tensor, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        psf: torch.Tensor,
+        shape: tuple[int, int],
+        frame: tuple[int, int] | None = None,
+    ) -> None:
         rows, columns = psf.shape[-2:]
         if rows % 2 == 0 or columns % 2 == 0:
             raise ValueError(f"a PSF has odd sides, got {rows} × {columns}")
@@ -59,6 +69,7 @@ class Convolution:
         centred = torch.roll(padded, (-(rows // 2), -(columns // 2)), (-2, -1))
         self.otf: torch.Tensor = torch.fft.rfft2(centred)
         self.power = self.otf.real**2 + self.otf.imag**2
+        self._seen = None if frame is None else seen(shape, frame, psf)
 
     @staticmethod
     def _transform(x: torch.Tensor) -> torch.Tensor:
@@ -85,8 +96,17 @@ class Convolution:
         self, z: torch.Tensor, right_side: torch.Tensor, step: torch.Tensor | float
     ) -> torch.Tensor:
         """Return z - step·F⁻¹(|ĥ|²·Fz - conj(ĥ)·Fy): two real FFTs, not four."""
-        change = self._apply(self.power * self._transform(z) - right_side)
+        spectrum = self._transform(z)
+        if torch.is_grad_enabled() or spectrum.shape != right_side.shape:
+            change = self._apply(self.power * spectrum - right_side)
+        else:
+            # The same numbers without fresh memory, which costs half the time.
+            change = self._apply(spectrum.mul_(self.power).sub_(right_side))
         return z - step * change
+
+    def seen(self, residual: torch.Tensor) -> torch.Tensor:
+        """Return a residual (..., H, W), zero where the image was only continued."""
+        return residual if self._seen is None else residual * self._seen
 
     def wiener(self, y: torch.Tensor, balance: float | torch.Tensor) -> torch.Tensor:
         """Return F⁻¹(conj(ĥ)·ŷ / (|ĥ|² + balance)), (..., H, W)."""

@@ -213,10 +213,13 @@ class ZernikeFamily:
         return 1 - intensity.sum((-2, -1)) / grid.energy
 
     def operator(
-        self, coefficients: torch.Tensor, shape: tuple[int, int]
+        self,
+        coefficients: torch.Tensor,
+        shape: tuple[int, int],
+        frame: tuple[int, int] | None = None,
     ) -> Convolution:
-        """Return A(γ), the convolution with the PSF of γ, on images of `shape`."""
-        return Convolution(self.psf(coefficients), shape)
+        """Return A(γ), the convolution with the PSF of γ; see `Convolution`."""
+        return Convolution(self.psf(coefficients), shape, frame)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw (n, P) coefficients, uniform in the box of the ranges (the paper's)."""

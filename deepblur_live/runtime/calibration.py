@@ -13,7 +13,7 @@ from deepblur_live.identification import WINDOW
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BadFrame", "Scaled", "scale"]
+__all__ = ["BadFrame", "Scaled", "keeps_light", "scale"]
 
 # A picture with more clipped pixels than this does not show its blur.
 _MAX_SATURATED = 0.01
@@ -24,6 +24,12 @@ _SAMPLE = 65_536
 # neighbour rises less above the dimmest than this share of it. At the coarsest sampling
 # (2.2 pixels a λ/NA) a focused point's rises by 0.07, at 3.8 pixels by 0.4.
 _HOT, _SPREAD = 1.5, 0.05
+# A deblurred frame has the light of the raw one, but for what crosses the border. Of
+# held-out sharp frames themselves 0.4 % did at 512², 0.8 % at 256², 5 % at 128² and
+# 14 % at 64²; of ours 0.5, 1.2, 2.8 and 7.3 %.
+_LIGHT, _LIGHT_SIDE = 0.01, 512
+# The light of a darker frame is compared with so much, of its range.
+_DARK = 0.1
 
 
 class BadFrame(ValueError):
@@ -101,6 +107,18 @@ def scale(pixels: NDArray[Any]) -> Scaled:
     if not bool(torch.isfinite(scaled).all()):
         raise BadFrame("its values are out of range")
     return Scaled(scaled, low, high - low)
+
+
+def keeps_light(image: torch.Tensor, sharp: torch.Tensor) -> bool:
+    """Return whether a deblurred image (H, W) has the light of its scaled frame (H, W).
+
+    Within 1 %, from 512 pixels on; smaller frames may differ by more, as their border
+    is a larger part of them. An image that is not finite has not.
+    """
+    light = float(image.mean())
+    share = _LIGHT * max(1.0, _LIGHT_SIDE / min(image.shape))
+    # NaN fails the comparison too.
+    return abs(float(sharp.mean()) - light) <= share * max(light, _DARK)
 
 
 def _mend_hot_pixels(image: NDArray[np.floating]) -> None:

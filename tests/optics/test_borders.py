@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from deepblur_live.optics import extend, seven_smooth
+from deepblur_live.optics.borders import seen
 
 
 def test_seven_smooth_sizes():
@@ -41,3 +42,15 @@ def test_no_step_at_the_seams_of_a_ramp():
     # The whole ramp must come back within the margin: some 10 % a pixel at most,
     # where plain wrapping would step by 100 %.
     assert wrapped.diff(dim=0).abs().max() < 0.1
+
+
+def test_what_was_seen_is_trusted_but_at_its_edges():
+    mask = seen((60, 70), (40, 33), torch.zeros((), dtype=torch.float64))
+    assert mask.shape == (60, 70)
+    assert mask.dtype == torch.float64
+    assert float(mask[40:].abs().max()) == float(mask[:, 33:].abs().max()) == 0
+    assert torch.all(mask[8:32, 8:25] == 1)
+    edge = mask[:9, 16]
+    assert 0 < edge[0] < 0.05
+    assert torch.all(edge.diff() > 0)
+    torch.testing.assert_close(mask[:40, :33], mask[:40, :33].flip(0, 1))

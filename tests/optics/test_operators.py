@@ -46,6 +46,22 @@ def test_gradient_step_equals_the_four_fft_form():
     torch.testing.assert_close(step, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_without_gradients_the_step_is_the_same_number_for_number():
+    shape = (40, 45)
+    blur, z, y = operator(shape), images(shape), images(shape).flip(1)
+    right_side = blur.right_side(y)
+    kept = right_side.clone(), blur.power.clone(), z.clone()
+    expected = blur.gradient_step(z, right_side, 0.7)
+    with torch.no_grad():
+        assert torch.equal(blur.gradient_step(z, right_side, 0.7), expected)
+        # One image under two blurs has no spectrum to write both into.
+        alone = blur.gradient_step(z[0], right_side, 0.7)
+    assert alone.shape == z.shape
+    assert torch.equal(alone[0], expected[0])
+    for now, before in zip((right_side, blur.power, z), kept, strict=True):
+        assert torch.equal(now, before)
+
+
 def test_flux_is_kept():
     blur, x = operator((40, 45)), images((40, 45))
     torch.testing.assert_close(blur.forward(x).sum((1, 2)), x.sum((1, 2)))

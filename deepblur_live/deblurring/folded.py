@@ -1,0 +1,192 @@
+"""The deblurring network at work: one noise level, its modulation folded into weights.
+
+In training each image has its own noise, and the proximal network's features are scaled
+and shifted image by image, two more passes over memory a layer. A camera's frames share
+one noise level for a while: scale and shift then belong into the weights and biases.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from deepblur_live.deblurring.data_step import finish, finish_weight
+from deepblur_live.deblurring.proximal import SLOPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deepblur_live.deblurring.fista import UnrolledFista
+    from deepblur_live.optics import BlurOperator
+
+__all__ = ["FoldedFista"]
+
+_LAST = torch.channels_last
+# Neighbouring pixels that stay neighbours are moved as one number of so many bytes.
+_WIDE = {4: torch.int32, 8: torch.int64, 16: torch.complex128}
+
+
+class FoldedFista:
+    """`UnrolledFista` for frames of one noise level: the same numbers, sooner.
+
+    Weights are folded anew when the noise level changes, in place: what was recorded
+    with them (a CUDA graph) stays valid.
+
+    Parameters
+    ----------
+    network
+        The trained network, on its device; its weights are copied.
+    dtype
+        Of the convolutions. Everything else is float32.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, network: UnrolledFista, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._network, self._dtype = network, dtype
+        self._steps: list[float] = network.steps().tolist()
+        self._momenta: list[float] = network.momentum.tolist()
+        self._sigma: float | None = None
+        self._finish_weight = torch.zeros(1, 1, 1, device=network.momentum.device)
+        *hidden, last = (
+            (layer.get_parameter("weight"), layer.get_parameter("bias"))
+            for layer in network.proximal.layers
+        )
+        self._source = hidden
+        # Every iteration's own weights, but for the last layer, which they share.
+        self._hidden = [
+            [_converted(pair, dtype) for pair in hidden]
+            for _ in range(network.iterations)
+        ]
+        self._last = _converted(last, dtype)
+        self._convolve = _convolution(last[0].device, dtype)
+
+    @torch.no_grad()
+    def fold(self, sigma: float) -> None:
+        """Fold the modulation of one noise level into the weights.
+
+        Parameters
+        ----------
+        sigma
+            Standard deviation of the noise, of images scaled to about [0, 1].
+        """
+        if sigma == self._sigma:
+            return
+        level = self._last[0].new_tensor([sigma], dtype=torch.float32)
+        conditions = self._network.conditions(level)[:, 0]
+        modulation = self._network.proximal.modulation(conditions)
+        for (weight, bias), (scale, shift), *folded in zip(
+            self._source, modulation, *self._hidden, strict=True
+        ):
+            weights = weight * scale[..., None, None, None]
+            biases = torch.addcmul(shift, bias, scale)
+            for (w, b), new_weight, new_bias in zip(
+                folded, weights, biases, strict=True
+            ):
+                w.copy_(new_weight)
+                b.copy_(new_bias)
+        self._finish_weight.copy_(finish_weight(level))
+        self._sigma = sigma
+
+    @torch.no_grad()
+    def __call__(
+        self, y: torch.Tensor, operator: BlurOperator, sigma: float
+    ) -> torch.Tensor:
+        """Deblur images (B, H, W) of noise `sigma`; see `UnrolledFista.forward`."""
+        self.fold(sigma)
+        right_side = operator.right_side(y)
+        x = z = y
+        for k, (step, momentum) in enumerate(
+            zip(self._steps, self._momenta, strict=True)
+        ):
+            z = operator.gradient_step(z, right_side, step)
+            new = self.proximal(z, k)
+            # new + momentum·(new - x), in one pass.
+            z = torch.lerp(x, new, 1 + momentum)
+            x = new
+        return finish(x, y, operator, self._finish_weight)
+
+    @torch.no_grad()
+    def proximal(self, z: torch.Tensor, iteration: int) -> torch.Tensor:
+        """Return the proximal point of images (B, H, W) in one of the iterations.
+
+        For the noise level that was folded last.
+        """
+        fold = self._network.proximal.shrink
+        features = _unshuffled(z.to(self._dtype), fold)
+        for weight, bias in self._hidden[iteration]:
+            features = self._convolve(features, weight, bias)
+        weight, bias = self._last
+        return z + _shuffled(F.conv2d(features, weight, bias, padding=1), fold)
+
+
+def _converted(
+    pair: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return copies of a weight and a bias, laid out as convolutions like them best."""
+    weight, bias = (tensor.detach().to(dtype, copy=True) for tensor in pair)
+    return weight.contiguous(memory_format=_LAST), bias
+
+
+def _convolution(
+    device: torch.device, dtype: torch.dtype
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return a 3×3 convolution with bias and leaky rectifier, in one pass if it can be.
+
+    On the CPU a rectifier of its own takes a third of the convolution's time.
+    """
+    fused = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+    if device.type != "cpu" or fused is None or not _onednn_serves(dtype):
+
+        def separate(
+            x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+        ) -> torch.Tensor:
+            y = F.conv2d(x, weight, bias, padding=1)
+            return F.leaky_relu(y, SLOPE, inplace=True)
+
+        return separate
+
+    ones, after = [1, 1], ("leaky_relu", [SLOPE], "")
+
+    def in_one(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        y: torch.Tensor = fused(x, weight, bias, ones, ones, ones, 1, *after)
+        return y
+
+    return in_one
+
+
+def _onednn_serves(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN, torch's library for the CPU, convolves in this dtype."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+def _unshuffled(x: torch.Tensor, fold: int) -> torch.Tensor:
+    """Return `pixel_unshuffle` of images (B, H, W), channels last, much sooner."""
+    batch, height, width = x.shape
+    rows, columns = height // fold, width // fold
+    x = x.contiguous()
+    wide = _WIDE.get(fold * x.element_size())
+    if wide is None:
+        return F.pixel_unshuffle(x[:, None], fold).contiguous(memory_format=_LAST)
+    runs = x.view(wide).view(batch, rows, fold, columns).transpose(2, 3).contiguous()
+    return runs.view(x.dtype).view(batch, rows, columns, fold**2).permute(0, 3, 1, 2)
+
+
+def _shuffled(x: torch.Tensor, fold: int) -> torch.Tensor:
+    """Return `pixel_shuffle` of (B, fold², H, W) as images (B, fold·H, fold·W)."""
+    batch, _, rows, columns = x.shape
+    wide = _WIDE.get(fold * x.element_size())
+    if wide is None:
+        return F.pixel_shuffle(x, fold)[:, 0]
+    pixels = x.permute(0, 2, 3, 1).contiguous()
+    runs = pixels.view(wide).view(batch, rows, columns, fold).transpose(2, 3)
+    return runs.contiguous().view(x.dtype).view(batch, fold * rows, fold * columns)
