@@ -68,4 +68,6 @@ def rebuild(ticket: Ticket, reply: Reply) -> FrameResult:
         reply.track,
         reply.psf,
         reply.timings,
+        reply.notes,
+        reply.executor,
     )

@@ -293,6 +293,8 @@ class Supervisor:
                 f"the pipeline failed at frame {reply.number}, which is passed on "
                 f"raw: {reply.reason}\n{reply.error}"
             )
+        for note in reply.notes:
+            self._report(note)
         self._answer(ticket, reply)
 
     def _answer_raw(self) -> None:

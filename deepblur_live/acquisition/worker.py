@@ -101,6 +101,10 @@ class Reply:
         they did not fit there; or None.
     error
         The traceback when the pipeline raised, else empty.
+    notes
+        What the user should know beside the frame.
+    executor
+        What ran the networks.
     busy_ms
         Time spent with the frame.
     """
@@ -113,6 +117,8 @@ class Reply:
     track: TrackState | None = None
     psf: NDArray[np.float32] | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    executor: str = ""
     error: str = ""
     busy_ms: float = 0.0
 
@@ -141,9 +147,14 @@ def serve(
         except Exception as error:
             replies.send(Failed(_summary(error), traceback.format_exc()))
             return
-        replies.send(Ready())
-        while (task := tasks.recv()) is not None:
-            replies.send_bytes(_answer(task, pipeline, open_block))
+        try:
+            replies.send(Ready())
+            while (task := tasks.recv()) is not None:
+                replies.send_bytes(_answer(task, pipeline, open_block))
+        finally:
+            close = getattr(pipeline, "close", None)
+            if close is not None:
+                close()
 
 
 def _answer(
@@ -167,6 +178,8 @@ def _answer(
             result.track,
             result.psf,
             dict(result.timings),
+            result.notes,
+            result.executor,
             busy_ms=_ms_since(began),
         )
         return pickle.dumps(reply)

@@ -56,18 +56,21 @@ def devices(profile: Profile) -> Iterator[Finding]:
 
 
 def executor(profile: Profile) -> Iterator[Finding]:
-    """Look at what will run the networks, and why not something quicker."""
-    from deepblur_live.runtime.executor import choose_device
+    """Look at the ways to run the networks: which is taken, and why not the others."""
+    from deepblur_live.runtime.best import executor_order
+    from deepblur_live.runtime.engine_cache import EngineCache
 
-    choice = choose_device(profile.model.device)
-    yield Finding("executor", f"torch on {choice.device.type}: {choice.why}")
-    versions = {
-        name: _version(name) for name in ("tensorrt-cu13", "tensorrt", "tensorrt-rtx")
-    }
-    found = [f"{name} {version}" for name, version in versions.items() if version]
-    text = ", ".join(found) or "not installed"
-    text += "; this version runs the networks with torch alone"
-    yield Finding("TensorRT", text, Level.NOTE)
+    taken = False
+    for attempt in executor_order(profile.model.device):
+        first = attempt.usable and not taken
+        taken |= attempt.usable
+        verdict = "taken" if first else "next" if attempt.usable else "left"
+        level = Level.OK if attempt.usable else Level.NOTE
+        yield Finding("executor", f"{attempt.name}, {verdict}: {attempt.why}", level)
+    if kept := EngineCache().contents():
+        wrong = sum(bool(engine.fault) for engine in kept)
+        text = f"{len(kept)} in the cache" + (f", {wrong} not sound" if wrong else "")
+        yield Finding("engines", f"{text}: `deepblur-live engines list`")
 
 
 def optics(profile: Profile) -> Iterator[Finding]:

@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.optics import Convolution, ZernikeFamily, extend
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deepblur_live.runtime.pack import ModelPack
 
-__all__ = ["Choice", "Executor", "TorchExecutor", "choose_device", "tune_process"]
+__all__ = [
+    "Choice",
+    "Executor",
+    "TorchExecutor",
+    "choose_device",
+    "deblur_frame",
+    "tune_process",
+]
 
 
 class Executor(Protocol):
@@ -36,6 +46,20 @@ class Executor(Protocol):
         self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
     ) -> torch.Tensor:
         """Return the sharp (H, W) of an image scaled to about [0, 1]."""
+
+    def second_opinion(
+        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+    ) -> torch.Tensor | None:
+        """Return what the reference makes of the frame; None where it did already."""
+
+    def distrust(self, why: str) -> None:
+        """Serve by the next best from now on: the last answer was wrong."""
+
+    def take_notes(self) -> list[str]:
+        """Return what the user should know since the last call."""
+
+    def close(self) -> None:
+        """End what goes on in the background."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +142,10 @@ class TorchExecutor:
         self._identification = pack.identification.to(device)
         self._deblurring = pack.deblurring.to(device)
         self._deblurring.proximal.use_channels_last()
+        self._folded: FoldedFista | None = None
+        if isinstance(self._deblurring, UnrolledFista):
+            dtype = torch.bfloat16 if self._half else torch.float32
+            self._folded = FoldedFista(self._deblurring, dtype)
 
     @property
     def description(self) -> str:
@@ -125,24 +153,74 @@ class TorchExecutor:
         precision = "bfloat16" if self._half else "float32"
         return f"torch {torch.__version__} on {self.device.type}, {precision}"
 
+    def second_opinion(
+        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+    ) -> torch.Tensor | None:
+        """Return None: torch is the reference."""
+        return None
+
+    def distrust(self, why: str) -> None:
+        """Do nothing: there is no other to fall back to."""
+
+    def take_notes(self) -> list[str]:
+        """Return what the user should know: nothing."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing: nothing goes on in the background."""
+
     @torch.no_grad()
     def identify(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return coefficients (P,) and deviations (P,), on the CPU."""
-        output = self._identification(inputs.to(self.device))
-        coefficients, sigma = self._identification.decode(output.cpu())
+        coefficients, sigma = self._identification.decode(self.answer(inputs))
         return coefficients[0], sigma[0]
+
+    @torch.no_grad()
+    def answer(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the identification network says, undecoded, on the CPU."""
+        output: torch.Tensor = self._identification(inputs.to(self.device))
+        return output.cpu()
 
     @torch.no_grad()
     def deblur(
         self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
     ) -> torch.Tensor:
         """Return the sharp (H, W), on the executor's device."""
-        psf = self._family.psf(coefficients.to(self.device, torch.float32)[None])
+        psf = self._family.psf(coefficients.to(self.device, torch.float32))[None]
+
+        def network(whole: torch.Tensor, operator: Convolution) -> torch.Tensor:
+            if self._folded is not None:
+                return self._folded(whole, operator, sigma)
+            level = torch.tensor([sigma], dtype=torch.float32, device=self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+                sharp: torch.Tensor = self._deblurring(whole, operator, level)
+            return sharp
+
         fold = self._deblurring.proximal.shrink
-        whole = extend(image.to(self.device)[None], psf.shape[-1] - 1, fold)
-        shape = (whole.shape[-2], whole.shape[-1])
-        operator = Convolution(psf, shape)
-        level = torch.tensor([sigma], dtype=torch.float32, device=self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            sharp: torch.Tensor = self._deblurring(whole, operator, level)
-        return sharp[0, : image.shape[0], : image.shape[1]].float()
+        return deblur_frame(network, image.to(self.device), psf, fold)
+
+
+def deblur_frame(
+    network: Callable[[torch.Tensor, Convolution], torch.Tensor],
+    image: torch.Tensor,
+    psf: torch.Tensor,
+    fold: int,
+) -> torch.Tensor:
+    """Return the sharp (H, W) of a frame: continued over its border, deblurred, cut.
+
+    Parameters
+    ----------
+    network
+        From an image (1, H', W') and its operator to the sharp image.
+    image
+        (H, W) scaled to about [0, 1].
+    psf
+        (1, K, K), on the image's device.
+    fold
+        What the proximal network folds.
+    """
+    rows, columns = image.shape
+    whole = extend(image[None], psf.shape[-1] - 1, fold)
+    shape = (whole.shape[-2], whole.shape[-1])
+    operator = Convolution(psf, shape, (rows, columns))
+    return network(whole, operator)[0, :rows, :columns].float()

@@ -72,6 +72,10 @@ class FrameResult:
         (K, K) float32 PSF of the tracked coefficients, sum 1, or None.
     timings
         Milliseconds a stage: ``"identify"``, ``"deblur"``, ``"total"`` …
+    notes
+        What the user should know beside the frame: an engine that was left, and why.
+    executor
+        What ran the networks, in words; empty for a frame that they did not see.
     """
 
     frame: Frame
@@ -82,3 +86,5 @@ class FrameResult:
     track: TrackState | None = None
     psf: NDArray[np.float32] | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    executor: str = ""

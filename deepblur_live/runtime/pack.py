@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 import deepblur_live
-from deepblur_live.deblurring import UnrolledFista
+from deepblur_live.deblurring import DeblurringNet, build_deblurring
 from deepblur_live.identification import IdentificationNet
 from deepblur_live.optics import ZernikeFamily
 
@@ -36,7 +36,7 @@ class Weights(_Part):
 
     file: str
     sha256: str
-    architecture: dict[str, int] = {}
+    architecture: dict[str, int | str] = {}
     training: dict[str, Any] = {}
 
 
@@ -86,7 +86,7 @@ class ModelPack:
     folder: Path
     manifest: Manifest
     identification: IdentificationNet
-    deblurring: UnrolledFista
+    deblurring: DeblurringNet
 
     def check(self, family: ZernikeFamily) -> None:
         """Refuse optics that the model was not made for.
@@ -153,8 +153,8 @@ def load_pack(name: str) -> ModelPack:
     identification = IdentificationNet(even)
     _fill(identification, folder, manifest.identification)
     try:
-        deblurring = UnrolledFista(**manifest.deblurring.architecture)
-    except TypeError as error:
+        deblurring = build_deblurring(manifest.deblurring.architecture)
+    except ValueError as error:
         raise PackError(f"{path}: deblurring.architecture: {error}") from error
     _fill(deblurring, folder, manifest.deblurring)
     return ModelPack(folder, manifest, identification, deblurring)

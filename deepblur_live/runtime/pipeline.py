@@ -11,13 +11,10 @@ import torch
 from deepblur_live.drift import Tracker, TrackState
 from deepblur_live.identification import Identifier
 from deepblur_live.optics import Estimate, ZernikeFamily
+from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
-from deepblur_live.runtime.executor import (
-    Executor,
-    TorchExecutor,
-    choose_device,
-    tune_process,
-)
+from deepblur_live.runtime.checks import FrameChecks
+from deepblur_live.runtime.executor import Executor, tune_process
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.runtime.pack import load_pack
 
@@ -25,9 +22,6 @@ if TYPE_CHECKING:
     from deepblur_live.profile import Camera, Profile
 
 __all__ = ["DeblurPipeline", "FramePipeline", "build_pipeline"]
-
-# A deblurred frame keeps the light of the raw one; more change than this is an error.
-_FLUX_TOLERANCE = 0.05
 
 
 class FramePipeline(Protocol):
@@ -64,6 +58,7 @@ class DeblurPipeline:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera
         self.identify_every_s = identify_every_s
+        self._checks = FrameChecks()
         self._geometry: tuple[object, ...] = ()
         self._identified = -np.inf
         self._track: TrackState | None = None
@@ -81,26 +76,36 @@ class DeblurPipeline:
             track = self._track
             if track is None:
                 return self._raw(frame, self._waiting(estimate), estimate)
-            deblurred = self._deblur(scaled, track)
+            gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
+            psf = self.family.psf(gamma)
+            deblurred = self._deblur(scaled, gamma, psf)
         except BadFrame as error:
             return self._raw(frame, str(error), estimate)
         total = (time.perf_counter() - began) * 1e3
         timings |= {"deblur": total - timings["identify"], "total": total}
-        gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
         return FrameResult(
             frame,
             FrameState.DEBLURRED,
             deblurred=deblurred,
             estimate=estimate,
             track=track,
-            psf=self.family.psf(gamma).numpy(),
+            psf=psf.numpy(),
             timings=timings,
+            notes=tuple(self.executor.take_notes()),
+            executor=self.executor.description,
         )
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        self.executor.close()
 
     def _raw(
         self, frame: Frame, reason: str, estimate: Estimate | None = None
     ) -> FrameResult:
-        return FrameResult(frame, FrameState.RAW_ONLY, reason, estimate=estimate)
+        notes = tuple(self.executor.take_notes())
+        return FrameResult(
+            frame, FrameState.RAW_ONLY, reason, estimate=estimate, notes=notes
+        )
 
     def _waiting(self, estimate: Estimate | None) -> str:
         if estimate is None or estimate.trusted:
@@ -143,16 +148,19 @@ class DeblurPipeline:
             camera.offset_adu or 0.0, camera.gain_e_per_adu, camera.read_noise_e or 0.0
         )
 
-    def _deblur(self, scaled: Scaled, track: TrackState) -> np.ndarray:
-        sharp = self.executor.deblur(
-            scaled.image,
-            torch.as_tensor(track.coefficients, dtype=torch.float32),
-            self.identifier.noise_sigma,
-        )
-        mean, expected = float(sharp.mean()), float(scaled.image.mean())
-        # NaN fails the comparison too.
-        if not abs(mean - expected) <= _FLUX_TOLERANCE * max(expected, 0.1):
-            raise BadFrame("the deblurred frame failed its check of total light")
+    def _deblur(
+        self, scaled: Scaled, gamma: torch.Tensor, psf: torch.Tensor
+    ) -> np.ndarray:
+        image, sigma = scaled.image, self.identifier.noise_sigma
+        self._checks.next_frame()
+        sharp = self.executor.deblur(image, gamma, sigma)
+        if fault := self._checks.fault(image, sharp, psf, sigma):
+            second = self.executor.second_opinion(image, gamma, sigma)
+            if second is None or self._checks.fault(image, second, psf, sigma):
+                raise BadFrame(fault)
+            # Torch makes sense of the frame: the fault was the engine's.
+            self.executor.distrust(fault)
+            sharp = second
         return scaled.restore(sharp)
 
 
@@ -168,7 +176,7 @@ def build_pipeline(profile: Profile) -> DeblurPipeline:
     family = ZernikeFamily.from_optics(profile.optics)
     pack = load_pack(profile.model.name)
     pack.check(family)
-    executor = TorchExecutor(pack, family, choose_device(profile.model.device).device)
+    executor = build_executor(pack, family, profile.model.device)
     # The spectrum identifies any list of modes; the network only those it learned.
     known = tuple(pack.manifest.noll) == family.noll
     identifier = Identifier(

@@ -10,7 +10,14 @@ import torch
 from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.optics import Estimate, psf_snr, psnr
 from deepblur_live.profile import Profile
-from deepblur_live.runtime import Frame, FrameState, PackError, build_pipeline
+from deepblur_live.runtime import (
+    Frame,
+    FrameState,
+    PackError,
+    build_pipeline,
+    load_pack,
+)
+from deepblur_live.runtime.executor import TorchExecutor
 
 SHAPE = (256, 256)
 
@@ -124,6 +131,62 @@ def test_a_frame_whose_light_changes_is_passed_on_raw(scene, pipeline, monkeypat
         result = pipeline.process(frame(scene, 0, 0.0))
         assert result.state is FrameState.RAW_ONLY
         assert "total light" in result.reason
+
+
+class Doubted(TorchExecutor):
+    """An engine gone wrong, with torch behind it; no TensorRT is asked."""
+
+    def __init__(self, *arguments, spoil):
+        super().__init__(*arguments)
+        self.spoil, self.notes = spoil, []
+
+    def deblur(self, *frame):
+        sharp = super().deblur(*frame)
+        return sharp if self.notes else self.spoil(sharp)
+
+    def second_opinion(self, *frame):
+        return None if self.notes else super().deblur(*frame)
+
+    def distrust(self, why):
+        self.notes.append(why)
+
+    def take_notes(self):
+        return list(self.notes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda x: 1.3 * x, "total light"),
+        (lambda x: x * math.nan, "total light"),
+        (lambda x: x.flip(0), "blurred again, is not the frame"),
+    ],
+)
+def test_where_torch_makes_sense_of_a_frame_the_engine_is_left_visibly(
+    scene, pipeline, spoil, said
+):
+    pack = load_pack("zernike7")
+    arguments = pack, pipeline.family, torch.device("cpu")
+    pipeline.executor = Doubted(*arguments, spoil=spoil)
+    result = pipeline.process(frame(scene, 0, 0.0))
+    assert result.state is FrameState.DEBLURRED
+    assert result.deblurred.mean() == pytest.approx(
+        result.frame.pixels.mean(), rel=0.02
+    )
+    (note,) = result.notes
+    assert said in note
+
+
+def test_a_frame_that_torch_too_gets_wrong_is_raw_with_the_reason(scene, pipeline):
+    wrong = Doubted(
+        load_pack("zernike7"), pipeline.family, torch.device("cpu"), spoil=torch.clone
+    )
+    wrong.deblur = wrong.second_opinion = lambda image, *_: image.flip(0)
+    pipeline.executor = wrong
+    result = pipeline.process(frame(scene, 0, 0.0))
+    assert result.state is FrameState.RAW_ONLY
+    assert "blurred again" in result.reason
+    assert result.notes == ()
 
 
 def test_half_precision_agrees_with_single(scene, pipeline):

@@ -1,0 +1,273 @@
+"""Built engines on disk: found again by all that made them, and by nothing less."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from deepblur_live.runtime.tensorrt import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["CachedEngine", "EngineCache", "EngineSpec", "default_folder"]
+
+# To be raised when plans made by an earlier version of this program must not be used.
+_SCHEMA = 1
+_LOCK_TIMEOUT_S = 1800.0
+
+
+def default_folder() -> Path:
+    """Return the user's folder for engines; it can be deleted at any time."""
+    return platformdirs.user_cache_path("deepblur-live", appauthor=False) / "engines"
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """All that makes an engine what it is: any difference is another engine.
+
+    Parameters
+    ----------
+    network, shape, precision
+        ``"proximal"`` or ``"identification"``, the static shape of its input, and the
+        dtype of its convolutions.
+    onnx_sha256
+        Of the ONNX model, weights included.
+    backend, version
+        Which TensorRT.
+    gpu, capability, driver
+        The card, and its driver's version.
+    options
+        What the builder was told.
+    schema
+        This program's own version of all of it.
+    """
+
+    network: str
+    shape: tuple[int, ...]
+    precision: str
+    onnx_sha256: str
+    backend: str
+    version: str
+    gpu: str
+    capability: tuple[int, int]
+    driver: str
+    options: str
+    schema: int = _SCHEMA
+
+    @property
+    def key(self) -> str:
+        """64 hexadecimal digits, equal for equal engines."""
+        content = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """A file's name that a person can read."""
+        sides = "x".join(str(n) for n in self.shape)
+        parts = (self.network, sides, self.precision, self.backend, self.version)
+        return "-".join((*parts, self.key[:16]))
+
+
+@dataclass(frozen=True)
+class CachedEngine:
+    """An engine on disk, as `EngineCache.contents` finds it.
+
+    Parameters
+    ----------
+    path
+        The plan.
+    spec
+        What it was built from, or None where its sidecar cannot be read.
+    megabytes
+        Of the plan.
+    fault
+        Why it will not be used; empty for a sound one.
+    """
+
+    path: Path
+    spec: EngineSpec | None
+    megabytes: float
+    fault: str = ""
+
+
+class EngineCache:
+    """A folder of plans, each with a JSON sidecar that says what it was built from.
+
+    A plan is used only when its sidecar names the same `EngineSpec` and its bytes have
+    the sidecar's sha256; anything else is deleted and built again. Files appear
+    whole, by a rename, the sidecar last; several processes may share the folder.
+
+    Parameters
+    ----------
+    folder
+        Where; `default_folder` if None.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = default_folder() if folder is None else folder
+
+    def find(self, spec: EngineSpec) -> bytes | None:
+        """Return the plan of an engine, or None; what is wrong is deleted."""
+        path = self._path(spec)
+        plan, fault = _read(path, spec)
+        if fault:
+            self.evict(spec)
+        return plan
+
+    def get(
+        self, spec: EngineSpec, build: Callable[[], bytes], stopped: Callable[[], bool]
+    ) -> bytes:
+        """Return the plan of an engine, built by `build` if there is none.
+
+        Whoever else needs the same engine meanwhile waits, and gets this one.
+
+        Raises
+        ------
+        EngineError
+            What `build` raises; when the folder cannot be written; or when another
+            process holds the lock for too long, or `stopped` says so meanwhile.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._path(spec).with_suffix(".lock"))
+            with _held(lock, stopped):
+                plan = self.find(spec)
+                if plan is None:
+                    plan = build()
+                    self._keep(spec, plan)
+                return plan
+        except OSError as error:
+            raise EngineError(
+                f"{self.folder}: engines cannot be kept here: {error.strerror or error}"
+            ) from error
+
+    def evict(self, spec: EngineSpec) -> None:
+        """Delete an engine, if it is there."""
+        _delete(self._path(spec))
+
+    def contents(self) -> list[CachedEngine]:
+        """Return what is kept, sound or not, by name."""
+        found = []
+        for path in sorted(self.folder.glob("*.plan")):
+            spec = _sidecar(path)[0]
+            if spec is None:
+                fault = "no readable sidecar"
+            elif path != self._path(spec):
+                fault = "its name is another engine's"
+            else:
+                fault = _read(path, spec)[1]
+            with contextlib.suppress(OSError):  # deleted meanwhile
+                size = path.stat().st_size / 1e6
+                found.append(CachedEngine(path, spec, size, fault))
+        return found
+
+    def clear(self) -> int:
+        """Delete all engines, and what was left of broken-off builds; return how many.
+
+        Raises
+        ------
+        EngineError
+            When a file cannot be deleted; the text names it.
+        """
+        count = 0
+        for pattern in ("*.json", "*.plan", "*.part"):
+            for path in self.folder.glob(pattern):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise EngineError(f"{path}: {error.strerror}") from error
+                count += pattern == "*.plan"
+        return count
+
+    def _path(self, spec: EngineSpec) -> Path:
+        return self.folder / f"{spec.name}.plan"
+
+    def _keep(self, spec: EngineSpec, plan: bytes) -> None:
+        path = self._path(spec)
+        about = asdict(spec) | {"sha256": hashlib.sha256(plan).hexdigest()}
+        _write(path, plan)
+        # The sidecar last: without it the plan does not count.
+        _write(path.with_suffix(".json"), json.dumps(about, indent=1).encode())
+
+
+@contextlib.contextmanager
+def _held(lock: FileLock, stopped: Callable[[], bool]) -> Iterator[None]:
+    for _ in range(int(_LOCK_TIMEOUT_S)):
+        try:
+            lock.acquire(timeout=1.0)
+        except Timeout:
+            if stopped():
+                raise EngineError("stopped while another process built it") from None
+            continue
+        try:
+            yield
+            return
+        finally:
+            lock.release()
+    raise EngineError(
+        f"{lock.lock_file}: another process has been building this engine for "
+        f"{_LOCK_TIMEOUT_S / 60:.0f} minutes; if there is none, delete the file"
+    )
+
+
+def _sidecar(path: Path) -> tuple[EngineSpec | None, str]:
+    """Return what a plan was built from and its sha256, or None where none is told."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        sha256 = str(about.pop("sha256"))
+        for field in fields(EngineSpec):
+            if isinstance(about[field.name], list):
+                about[field.name] = tuple(about[field.name])
+        return EngineSpec(**about), sha256
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, ""
+
+
+def _read(path: Path, spec: EngineSpec) -> tuple[bytes | None, str]:
+    """Return a plan that is what `spec` and its sidecar say; else None and the fault.
+
+    With neither plan nor fault there is simply none.
+    """
+    try:
+        plan = path.read_bytes()
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror}"
+    found, sha256 = _sidecar(path)
+    if found != spec:
+        return None, "built from something else, or its sidecar cannot be read"
+    if hashlib.sha256(plan).hexdigest() != sha256:
+        return None, "altered or cut short"
+    return plan, ""
+
+
+def _delete(path: Path) -> None:
+    # The sidecar first: a plan without one does not count. Where a virus scanner
+    # holds a file on Windows it stays, and is found wrong again.
+    for file in (path.with_suffix(".json"), path):
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

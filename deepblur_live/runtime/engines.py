@@ -1,0 +1,227 @@
+"""A model's engines for one card: exported, found in the cache or built, opened."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from deepblur_live.deblurring import FoldedFista, UnrolledFista
+from deepblur_live.identification import INPUT_SHAPE
+from deepblur_live.optics import seven_smooth
+from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
+from deepblur_live.runtime.engine_child import Job, run_job
+from deepblur_live.runtime.export import (
+    export_identification,
+    export_proximal,
+    modulation,
+)
+from deepblur_live.runtime.tensorrt import BuilderOptions, Engine, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deepblur_live.runtime.export import Precision
+    from deepblur_live.runtime.pack import ModelPack
+    from deepblur_live.runtime.tensorrt import Backend, Card
+
+__all__ = ["EngineFista", "EngineSource", "whole_shape"]
+
+# The first build for a card may take minutes; more than this is a hang.
+_BUILD_TIMEOUT_S = 1800.0
+
+
+def whole_shape(shape: tuple[int, int], window: int, fold: int) -> tuple[int, int]:
+    """Return the sides of a frame continued over its border, as `extend` makes them.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frame.
+    window
+        Side of the PSF.
+    fold
+        What the proximal network folds.
+    """
+    rows, columns = (seven_smooth(side + window - 1, fold) for side in shape)
+    return rows, columns
+
+
+class EngineSource:
+    """Gives a model's engines, from the cache or built anew.
+
+    Parameters
+    ----------
+    pack
+        The model.
+    backend, card
+        Which TensorRT, and the card it builds for.
+    cache
+        Where engines are kept.
+    precision
+        Of the convolutions.
+    options
+        For the builder.
+
+    Raises
+    ------
+    EngineError
+        When the model's deblurring network is of a kind that has no engine.
+    """
+
+    def __init__(
+        self,
+        pack: ModelPack,
+        backend: Backend,
+        card: Card,
+        cache: EngineCache,
+        precision: Precision = "float16",
+        options: BuilderOptions | None = None,
+    ) -> None:
+        if not isinstance(pack.deblurring, UnrolledFista):
+            raise EngineError(
+                f"model {pack.manifest.name!r}: its deblurring network "
+                f"({type(pack.deblurring).__name__}) runs in torch alone"
+            )
+        self.network: UnrolledFista = pack.deblurring
+        self._identification = pack.identification
+        self.backend, self.card, self._cache = backend, card, cache
+        self._precision, self._options = precision, options or BuilderOptions()
+
+    def proximal(
+        self,
+        shape: tuple[int, int],
+        progress: Callable[[str], None],
+        stopped: Callable[[], bool],
+    ) -> Engine:
+        """Return the proximal network's engine for frames of `whole_shape` (H, W).
+
+        Parameters
+        ----------
+        shape
+            (H, W).
+        progress
+            Told what the builder is at; not called when the engine is there.
+        stopped
+            Asked often; when it says so the build ends.
+
+        Raises
+        ------
+        EngineError
+            When it cannot be had; the text says why.
+        """
+        onnx = export_proximal(self.network.proximal, shape, self._precision)
+        return self._obtain("proximal", (1, 1, *shape), onnx, progress, stopped)
+
+    def identification(
+        self,
+        progress: Callable[[str], None],
+        stopped: Callable[[], bool],
+        batch: int = 1,
+    ) -> Engine:
+        """Return the identification network's engine for `batch` spectra; as above."""
+        onnx = export_identification(
+            self._identification, batch, INPUT_SHAPE, self._precision
+        )
+        shape = (batch, 2, *INPUT_SHAPE)
+        return self._obtain("identification", shape, onnx, progress, stopped)
+
+    def spec(self, network: str, shape: tuple[int, ...], onnx: bytes) -> EngineSpec:
+        """Return all that makes an engine what it is."""
+        return EngineSpec(
+            network,
+            shape,
+            self._precision,
+            hashlib.sha256(onnx).hexdigest(),
+            self.backend.name,
+            self.backend.version,
+            self.card.name,
+            self.card.capability,
+            self.card.driver,
+            repr(astuple(self._options)),
+        )
+
+    def _obtain(
+        self,
+        network: str,
+        shape: tuple[int, ...],
+        onnx: bytes,
+        progress: Callable[[str], None],
+        stopped: Callable[[], bool],
+    ) -> Engine:
+        spec = self.spec(network, shape, onnx)
+
+        def build() -> bytes:
+            sides = " × ".join(map(str, shape[-2:]))
+
+            def tell(text: str) -> None:
+                progress(f"{network} network for {sides}: {text}")
+
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                model, plan = Path(folder, "model.onnx"), Path(folder, "engine.plan")
+                model.write_bytes(onnx)
+                job = Job(
+                    self.backend.name,
+                    plan,
+                    self.card,
+                    model,
+                    self._precision,
+                    self._options,
+                )
+                run_job(job, _BUILD_TIMEOUT_S, tell, stopped)
+                return plan.read_bytes()
+
+        plan = self._cache.get(spec, build, stopped)
+        try:
+            return Engine(self.backend, plan, self.card)
+        except EngineError:
+            # It opened once, in the process that built it. Something has changed that
+            # the key does not know: once more from the start.
+            self._cache.evict(spec)
+            plan = self._cache.get(spec, build, stopped)
+            return Engine(self.backend, plan, self.card)
+
+
+class EngineFista(FoldedFista):
+    """`FoldedFista` whose proximal network is an engine, called once an iteration.
+
+    Parameters
+    ----------
+    network
+        The trained network.
+    engine
+        Its proximal network's, for frames of one shape.
+    """
+
+    @torch.no_grad()
+    def __init__(self, network: UnrolledFista, engine: Engine) -> None:
+        super().__init__(network)
+        self._engine = engine
+        shape, dtype = engine.tensors["modulation"]
+        # Written in place: what was recorded with it (a CUDA graph) stays valid.
+        rows = (network.iterations, *shape[1:])
+        self._modulation = torch.zeros(rows, dtype=dtype, device=engine.device)
+
+    @torch.no_grad()
+    def fold(self, sigma: float) -> None:
+        """Work out the modulation of one noise level, for all iterations."""
+        if sigma == self._sigma:
+            return
+        super().fold(sigma)
+        level = self._modulation.new_tensor([sigma])
+        conditions = self._network.conditions(level)[:, 0]
+        self._modulation.copy_(modulation(self._network.proximal, conditions))
+
+    @torch.no_grad()
+    def proximal(self, z: torch.Tensor, iteration: int) -> torch.Tensor:
+        """Return the proximal point of one image (1, H, W), by the engine."""
+        sharp = torch.empty_like(z)
+        self._engine.bind("image", z[:, None])
+        self._engine.bind("modulation", self._modulation[iteration : iteration + 1])
+        self._engine.bind("sharp", sharp[:, None])
+        self._engine.enqueue()
+        return sharp

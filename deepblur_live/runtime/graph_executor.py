@@ -1,0 +1,244 @@
+"""Executors whose frames run on static buffers: torch's kernels, or engines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deepblur_live.identification import INPUT_SHAPE
+from deepblur_live.runtime.engines import EngineFista, whole_shape
+from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.frame_stream import FrameStream
+from deepblur_live.runtime.graph import FrameGraph
+from deepblur_live.runtime.parity import compare, trial_frame, trial_spectra
+from deepblur_live.runtime.tensorrt import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from deepblur_live.deblurring import FoldedFista
+    from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.runtime.engines import EngineSource
+    from deepblur_live.runtime.pack import ModelPack
+    from deepblur_live.runtime.parity import Parity
+    from deepblur_live.runtime.tensorrt import Engine
+
+__all__ = ["EngineExecutor", "GraphExecutor"]
+
+# A rig switches between few frame sizes; each holds about twenty frames of memory.
+_MOST_SHAPES = 3
+_TRIAL_SIGMA = 0.01
+
+
+class GraphExecutor(TorchExecutor):
+    """Torch, each frame size as one CUDA graph; parameters as `TorchExecutor`.
+
+    Where recording fails, `take_notes` says so, and frames run as ever.
+    """
+
+    def __init__(
+        self,
+        pack: ModelPack,
+        family: ZernikeFamily,
+        device: torch.device,
+        *,
+        half: bool | None = None,
+    ) -> None:
+        super().__init__(pack, family, device, half=half)
+        self._graphs: dict[tuple[int, int], FrameGraph] = {}
+        self._psf: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._notes: list[str] = []
+
+    @property
+    def description(self) -> str:
+        """What runs where."""
+        recorded = any(graph.recorded for graph in self._graphs.values())
+        return super().description + (", one CUDA graph a frame" if recorded else "")
+
+    def take_notes(self) -> list[str]:
+        """Return what the user should know since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    @torch.no_grad()
+    def deblur(
+        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+    ) -> torch.Tensor:
+        """Return the sharp (H, W), on the executor's device."""
+        if self._folded is None:
+            return super().deblur(image, coefficients, sigma)
+        graph = self._graph_for((image.shape[-2], image.shape[-1]))
+        return graph.run(image, self._psf_of(coefficients), sigma).clone()
+
+    def stream(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> FrameStream:
+        """Return what deblurs frames of (H, W) without a pause, up and down included.
+
+        Raises
+        ------
+        EngineError
+            When the frame size is not prepared, where it must be.
+        RuntimeError
+            For a model that does not run on static buffers.
+        """
+        if self._folded is None:
+            raise RuntimeError(f"{type(self._deblurring).__name__} cannot be streamed")
+        return FrameStream(self._graph_for(shape), shape, dtype, self.device)
+
+    def _graph_for(self, shape: tuple[int, int]) -> FrameGraph:
+        graph = self._graphs.get(shape)
+        if graph is None:
+            while len(self._graphs) >= _MOST_SHAPES:
+                self._forget(next(iter(self._graphs)))
+            graph = FrameGraph(
+                self._fista_for(shape),
+                shape,
+                self._family.window,
+                self._deblurring.proximal.shrink,
+                self.device,
+            )
+            self._graphs[shape] = graph
+            if graph.why_not:
+                self._notes.append(
+                    f"frames of {shape[0]} × {shape[1]} could not be recorded as a "
+                    f"CUDA graph ({graph.why_not}); they run without, more slowly"
+                )
+        return graph
+
+    def _forget(self, shape: tuple[int, int]) -> None:
+        del self._graphs[shape]
+
+    def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
+        del shape
+        assert self._folded is not None
+        return self._folded
+
+    def _psf_of(self, coefficients: torch.Tensor) -> torch.Tensor:
+        # The tracked coefficients change only with an identification.
+        if self._psf is None or not torch.equal(self._psf[0], coefficients):
+            psf = self._family.psf(coefficients.to(self.device, torch.float32))
+            self._psf = coefficients.clone(), psf
+        return self._psf[1]
+
+
+class EngineExecutor(GraphExecutor):
+    """TensorRT engines for both networks, inside the frame's graph.
+
+    A frame size must be prepared, which may take minutes and can be done on another
+    thread, and pass `check`, before frames of it come.
+
+    Parameters
+    ----------
+    pack, family
+        As `TorchExecutor`.
+    source
+        Of the engines.
+    """
+
+    def __init__(
+        self, pack: ModelPack, family: ZernikeFamily, source: EngineSource
+    ) -> None:
+        super().__init__(pack, family, source.card.device)
+        self._source = source
+        self._fistas: dict[tuple[int, int], EngineFista] = {}
+        self._answering: Engine | None = None
+
+    @property
+    def name(self) -> str:
+        """Which TensorRT, and on what."""
+        backend, card = self._source.backend, self._source.card
+        return f"{backend.name} {backend.version} on {card.name}"
+
+    @property
+    def description(self) -> str:
+        """What runs where."""
+        recorded = any(graph.recorded for graph in self._graphs.values())
+        return self.name + (", one CUDA graph a frame" if recorded else "")
+
+    @torch.no_grad()
+    def prepare(
+        self,
+        shape: tuple[int, int],
+        progress: Callable[[str], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        """Get the engines for frames of (H, W), and run them once.
+
+        Raises
+        ------
+        EngineError
+            When they cannot be had; the text says why.
+        """
+        if self._answering is None:
+            answering = self._source.identification(progress, stopped)
+            _bind_new(answering)
+            # Some kernels are only compiled at the first run.
+            answering.enqueue()
+            self._answering = answering
+        if shape not in self._fistas:
+            network = self._source.network
+            whole = whole_shape(shape, self._family.window, network.proximal.shrink)
+            fista = EngineFista(
+                network, self._source.proximal(whole, progress, stopped)
+            )
+            fista.fold(_TRIAL_SIGMA)
+            fista.proximal(torch.zeros(1, *whole, device=self.device), 0)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self._fistas[shape] = fista
+
+    def check(self, shape: tuple[int, int], reference: TorchExecutor) -> list[Parity]:
+        """Compare both networks with torch in float32, on a trial frame of (H, W).
+
+        Parameters
+        ----------
+        shape
+            Prepared before.
+        reference
+            Torch on the same device, in float32.
+
+        Raises
+        ------
+        EngineError
+            When an engine does not run.
+        """
+        spectra = trial_spectra((1, 2, *INPUT_SHAPE))
+        image, still = trial_frame(shape), torch.zeros(self._family.n_coefficients)
+        # Torch on a card convolves float32 in TF32, unless it is told not to.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            wanted = reference.answer(spectra)
+            sharp = reference.deblur(image, still, _TRIAL_SIGMA)
+        what = f"deblurring of {shape[0]} × {shape[1]}"
+        return [
+            compare("identification", self.answer(spectra), wanted),
+            compare(what, self.deblur(image, still, _TRIAL_SIGMA), sharp),
+        ]
+
+    def is_prepared(self, shape: tuple[int, int]) -> bool:
+        """Whether `prepare` has been done for frames of (H, W)."""
+        return shape in self._fistas
+
+    @torch.no_grad()
+    def answer(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the identification engine's answer, on the CPU."""
+        assert self._answering is not None, "prepare comes first"
+        self._answering.bound("spectra").copy_(inputs)
+        self._answering.enqueue()
+        return self._answering.bound("answer").cpu()
+
+    def _forget(self, shape: tuple[int, int]) -> None:
+        super()._forget(shape)
+        self._fistas.pop(shape, None)
+
+    def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
+        if shape not in self._fistas:
+            rows, columns = shape
+            raise EngineError(f"frames of {rows} × {columns} are not prepared")
+        return self._fistas[shape]
+
+
+def _bind_new(engine: Engine) -> None:
+    for name, (shape, dtype) in engine.tensors.items():
+        engine.bind(name, torch.zeros(shape, dtype=dtype, device=engine.device))

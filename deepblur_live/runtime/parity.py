@@ -1,0 +1,86 @@
+"""The parity gate: an engine that does not agree with torch is not used.
+
+Known silent faults of half-precision engines (wrong sums, black frames, NaN on some
+pictures) come without any error; only a comparison finds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+__all__ = ["LIMIT", "Parity", "compare", "trial_frame", "trial_spectra"]
+
+# Largest relative L2 error. In half precision ours are about 2e-3 (identification)
+# and 1e-4 (a frame).
+LIMIT = 5e-3
+# Of the reference's own standard deviation; less than this is constant.
+_FLAT = 1e-3
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How an engine's answer compares with torch's in float32.
+
+    Parameters
+    ----------
+    what
+        Was compared, for a person.
+    error
+        ‖answer - reference‖ / ‖reference‖; NaN where the answer is not finite.
+    finite, constant
+        Of the answer.
+    """
+
+    what: str
+    error: float
+    finite: bool
+    constant: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether the engine may be used."""
+        return self.finite and not self.constant and self.error < LIMIT
+
+    @property
+    def text(self) -> str:
+        """The verdict in a few words."""
+        if not self.finite:
+            return f"{self.what}: the engine's answer is not finite"
+        if self.constant:
+            return f"{self.what}: the engine's answer is constant"
+        verdict = "agrees with" if self.passed else "differs from"
+        return (
+            f"{self.what}: the engine {verdict} torch, relative error "
+            f"{self.error:.1e}, allowed {LIMIT:g}"
+        )
+
+
+def compare(what: str, answer: torch.Tensor, reference: torch.Tensor) -> Parity:
+    """Compare two tensors of one shape."""
+    got, wanted = answer.double().cpu(), reference.double().cpu()
+    finite = bool(torch.isfinite(got).all())
+    error = float((got - wanted).norm() / wanted.norm()) if finite else float("nan")
+    constant = finite and float(got.std()) <= _FLAT * float(wanted.std())
+    return Parity(what, error, finite, constant)
+
+
+def trial_frame(shape: tuple[int, int]) -> torch.Tensor:
+    """Return the frame (H, W) that engines are tried on: blobs, edges and noise."""
+    generator = torch.Generator().manual_seed(0)
+    dots = torch.rand(1, 1, *shape, generator=generator) ** 40
+    image = F.avg_pool2d(dots, 7, 1, 3, count_include_pad=False)
+    image = image / image.max()
+    image[..., : shape[0] // 3, : shape[1] // 4] += 0.3
+    image += 0.01 * torch.randn(image.shape, generator=generator)
+    return image[0, 0]
+
+
+def trial_spectra(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the spectra (B, 2, H, W) that identification engines are tried on."""
+    generator = torch.Generator().manual_seed(0)
+    spectra = torch.randn(shape, generator=generator).clamp(-6, 6)
+    spectra[:, 1] = torch.rand(spectra[:, 1].shape, generator=generator)
+    return spectra

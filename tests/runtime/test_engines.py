@@ -1,0 +1,279 @@
+"""Engines from the cache, built or healed, and the executor that prefers them.
+
+With the fake TensorRT of `fakes/tensorrt.py`, which runs the exported models on the
+CPU: no engine has run on a card here.
+"""
+
+import threading
+
+import pytest
+import torch
+
+from deepblur_live.deblurring import FoldedFista
+from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime import engines as engines_module
+from deepblur_live.runtime.best import BestExecutor, build_executor, executor_order
+from deepblur_live.runtime.engine_cache import EngineCache
+from deepblur_live.runtime.engines import EngineFista, EngineSource, whole_shape
+from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.graph_executor import EngineExecutor
+from deepblur_live.runtime.parity import compare, trial_frame
+from deepblur_live.runtime.tensorrt import Card, EngineError
+
+FAMILY = ZernikeFamily()
+SHAPE = (64, 70)
+STILL = torch.zeros(FAMILY.n_coefficients)
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """Builds run in this process, at once: `test_engine_child` has the other way."""
+    done = []
+
+    def run_here(job, timeout, progress, stopped):
+        from deepblur_live.runtime import engine_child
+
+        done.append(job)
+        progress("building")
+        engine_child._do(job, progress)
+
+    monkeypatch.setattr(engines_module, "run_job", run_here)
+    return done
+
+
+@pytest.fixture
+def source(pack, fake_tensorrt, card, tmp_path, jobs):
+    return EngineSource(pack, fake_tensorrt, card, EngineCache(tmp_path), "float32")
+
+
+def proximal(source, shape=(96, 100)):
+    return source.proximal(shape, lambda _: None, lambda: False)
+
+
+def test_an_engine_is_built_once_and_then_found(source, jobs):
+    proximal(source)
+    proximal(source)
+    assert len(jobs) == 1
+    proximal(source, (100, 96))
+    assert len(jobs) == 2
+
+
+def test_changed_weights_card_driver_or_precision_build_anew(
+    pack, fake_tensorrt, card, tmp_path, jobs, source
+):
+    proximal(source)
+    cache = EngineCache(tmp_path)
+    others = [
+        Card(card.device, "another card", card.capability, card.driver),
+        Card(card.device, card.name, (8, 9), card.driver),
+        Card(card.device, card.name, card.capability, "999.1"),
+    ]
+    for count, other in enumerate(others, start=2):
+        proximal(EngineSource(pack, fake_tensorrt, other, cache, "float32"))
+        assert len(jobs) == count
+    with torch.no_grad():
+        pack.deblurring.proximal.layers[0].bias[0] += 1e-3
+    proximal(source)
+    assert len(jobs) == 5
+
+
+def test_an_engine_that_no_longer_opens_is_built_again(
+    source, jobs, fake_tensorrt, monkeypatch
+):
+    """Its bytes are as they were built, and yet it does not open here any more."""
+    proximal(source)
+    runtime = fake_tensorrt.module.Runtime
+    opening, attempts = runtime.deserialize_cuda_engine, []
+
+    def refuse_the_first(self, plan):
+        attempts.append(plan)
+        return None if len(attempts) == 1 else opening(self, plan)
+
+    monkeypatch.setattr(runtime, "deserialize_cuda_engine", refuse_the_first)
+    engine = proximal(source)
+    assert len(jobs) == 2
+    assert engine.inputs == ["image", "modulation"]
+
+
+def test_an_engine_that_never_opens_is_an_error_and_ends(source, monkeypatch):
+    monkeypatch.setenv("FAKE_TENSORRT_FAULT", "open")
+    with pytest.raises(EngineError, match="does not open on test card"):
+        proximal(source)
+
+
+def test_the_unrolled_network_agrees_at_every_noise_level(source, pack):
+    whole = whole_shape(SHAPE, FAMILY.window, pack.deblurring.proximal.shrink)
+    fista = EngineFista(pack.deblurring, proximal(source, whole))
+    torch_fista = FoldedFista(pack.deblurring)
+    y = torch.rand(1, *whole, generator=torch.Generator().manual_seed(0))
+    for sigma in (0.01, 0.08):
+        fista.fold(sigma)
+        torch_fista.fold(sigma)
+        for k in (0, 14):
+            answer, wanted = fista.proximal(y, k), torch_fista.proximal(y, k)
+            assert compare("", answer, wanted).error < 1e-6
+
+
+# ------------------------------------------------------------------ the best executor
+
+
+@pytest.fixture
+def best(pack, source):
+    fallback = TorchExecutor(pack, FAMILY, torch.device("cpu"), half=False)
+    executor = BestExecutor(fallback, pack, FAMILY)
+    executor.add(EngineExecutor(pack, FAMILY, source))
+    yield executor
+    executor.close()
+    assert not any(t.name == "engine preparation" for t in threading.enumerate())
+
+
+def settled(best, shape=SHAPE):
+    """Send frames until no preparation is under way; return the last answer."""
+    waited = None
+    for _ in range(20):
+        answer = best.deblur(trial_frame(shape), STILL, 0.01)
+        if best._preparation is waited:
+            return answer
+        waited = best._preparation
+        if waited is not None:
+            waited._thread.join(60)
+    raise AssertionError("preparations do not end")
+
+
+def test_torch_serves_first_and_the_engine_when_it_is_ready(best):
+    first = best.deblur(trial_frame(SHAPE), STILL, 0.01)
+    assert "torch" in best.description
+    answer = settled(best)
+    assert "tensorrt 11.4.0.1 on test card" in best.description
+    assert compare("", answer, first).error < 1e-5
+    assert best.take_notes() == []
+    spectra = torch.randn(1, 2, 64, 32)
+    for mine, torchs in zip(
+        best.identify(spectra), best._fallback.identify(spectra), strict=True
+    ):
+        torch.testing.assert_close(mine, torchs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_frame_size_that_changes_keeps_frames_coming(best, jobs):
+    settled(best)
+    held = threading.Event()
+    build = engines_module.run_job
+
+    def slow(*arguments):
+        assert held.wait(30)
+        build(*arguments)
+
+    engines_module.run_job = slow
+    other = (66, 64)
+    for _ in range(3):
+        answer = best.deblur(trial_frame(other), STILL, 0.01)
+        assert answer.shape == other
+        assert "torch" in best.description
+    # Back to the first size in the meantime: its engine is still there.
+    best.deblur(trial_frame(SHAPE), STILL, 0.01)
+    assert "tensorrt" in best.description
+    held.set()
+    settled(best, other)
+    assert "tensorrt" in best.description
+    assert len(jobs) == 3  # identification, and one proximal network a size
+    assert best.take_notes() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("build", "no engine could be built; no kernel for node Conv_7"),
+        ("wrong", "differs from torch"),
+        ("black", "answer is constant"),
+    ],
+)
+def test_engines_that_cannot_be_had_or_disagree_are_left_and_told(
+    best, monkeypatch, fault, said
+):
+    monkeypatch.setenv("FAKE_TENSORRT_FAULT", fault)
+    answer = settled(best)
+    assert torch.isfinite(answer).all()
+    assert "torch" in best.description
+    (note,) = best.take_notes()
+    assert said in note
+    assert "tensorrt 11.4.0.1 on test card is not used" in note
+    assert "instead torch" in note
+    monkeypatch.delenv("FAKE_TENSORRT_FAULT")
+    settled(best)
+    assert best.take_notes() == []
+    assert "torch" in best.description
+
+
+def test_an_engine_that_fails_in_the_middle_is_replaced_within_the_frame(
+    best, monkeypatch
+):
+    wanted = settled(best)
+    monkeypatch.setenv("FAKE_TENSORRT_FAULT", "run")
+    answer = best.deblur(trial_frame(SHAPE), STILL, 0.01)
+    assert compare("", answer, wanted).error < 1e-5
+    (note,) = best.take_notes()
+    assert "the engine did not run; an illegal memory access" in note
+    assert "torch" in best.description
+
+
+def test_where_the_first_tensorrt_disagrees_the_second_serves(
+    best, pack, fake_tensorrt, tmp_path, monkeypatch
+):
+    other = Card(torch.device("cpu"), "second choice", (9, 0), "570.1")
+    second = EngineSource(pack, fake_tensorrt, other, EngineCache(tmp_path), "float32")
+    best.add(EngineExecutor(pack, FAMILY, second))
+    first = best._engines[0]
+    monkeypatch.setattr(first, "answer", lambda _: torch.full((1, 28), torch.nan))
+    settled(best)
+    settled(best)
+    assert "second choice" in best.description
+    (note,) = best.take_notes()
+    assert "not finite; instead tensorrt 11.4.0.1 on second choice" in note
+
+
+def test_closing_ends_a_build_that_is_under_way(pack, source, monkeypatch):
+    begun = threading.Event()
+
+    def endless(job, timeout, progress, stopped):
+        begun.set()
+        tick = threading.Event()
+        while not stopped():
+            tick.wait(0.01)
+        raise EngineError("stopped")
+
+    monkeypatch.setattr(engines_module, "run_job", endless)
+    fallback = TorchExecutor(pack, FAMILY, torch.device("cpu"), half=False)
+    executor = BestExecutor(fallback, pack, FAMILY)
+    executor.add(EngineExecutor(pack, FAMILY, source))
+    executor.deblur(trial_frame(SHAPE), STILL, 0.01)
+    assert begun.wait(30)
+    executor.close()
+    assert not any(t.name == "engine preparation" for t in threading.enumerate())
+
+
+# ------------------------------------------------------------------------- the order
+
+
+def test_the_order_is_told_with_reasons():
+    order = executor_order("cpu")
+    names = [attempt.name for attempt in order]
+    assert names == [
+        "tensorrt",
+        "tensorrt-rtx",
+        "torch in a CUDA graph",
+        "torch on the card",
+        "torch on the CPU",
+    ]
+    assert [attempt.usable for attempt in order] == [False] * 4 + [True]
+    assert all(attempt.why for attempt in order)
+
+
+def test_without_engines_torch_serves(pack):
+    executor = build_executor(pack, FAMILY, "cpu")
+    sharp = executor.deblur(trial_frame(SHAPE), STILL, 0.01)
+    assert "torch" in executor.description
+    assert "cpu" in executor.description
+    assert executor.second_opinion(trial_frame(SHAPE), STILL, 0.01) is None
+    executor.distrust("nothing to distrust")
+    assert torch.equal(executor.deblur(trial_frame(SHAPE), STILL, 0.01), sharp)
+    assert executor.take_notes() == []

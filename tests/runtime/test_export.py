@@ -1,0 +1,118 @@
+"""The ONNX models say what the networks say."""
+
+import pytest
+import torch
+
+onnx = pytest.importorskip("onnx", reason="engines are built from ONNX")
+
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+from deepblur_live.deblurring import ProximalNet  # noqa: E402
+from deepblur_live.identification import INPUT_SHAPE, IdentificationNet  # noqa: E402
+from deepblur_live.runtime.export import (  # noqa: E402
+    ExportError,
+    export_identification,
+    export_proximal,
+    modulation,
+)
+from deepblur_live.runtime.parity import compare, trial_spectra  # noqa: E402
+
+SHAPE = (48, 40)
+
+
+def run(model, **inputs):
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    graph = onnx.load_from_string(model)
+    (answer,) = ReferenceEvaluator(graph).run(None, arrays)
+    return torch.from_numpy(answer)
+
+
+@pytest.mark.parametrize(
+    ("precision", "allowed"),
+    [("float32", 1e-6), ("float16", 1e-3), ("bfloat16", 5e-3)],
+)
+def test_the_proximal_model_agrees_at_every_condition(pack, precision, allowed):
+    network = pack.deblurring.proximal
+    model = export_proximal(network, SHAPE, precision)
+    image = torch.rand(1, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    conditions = torch.tensor([[0.0, -3.0], [0.9, -1.0]])
+    rows = modulation(network, conditions)
+    answers = [run(model, image=image, modulation=row[None]) for row in rows]
+    for answer, condition in zip(answers, conditions, strict=True):
+        with torch.no_grad():
+            expected = network(image, condition[None])
+        assert compare("", answer, expected).error < allowed
+    # The condition is heard, by far more than the error.
+    assert compare("", answers[0], answers[1]).error > 2 * allowed
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_identification_model_agrees_with_its_norms_folded(pack, batch):
+    spectra = trial_spectra((batch, 2, *INPUT_SHAPE))
+    model = export_identification(pack.identification, batch, INPUT_SHAPE, "float32")
+    with torch.no_grad():
+        expected = pack.identification(spectra)
+    assert compare("", run(model, spectra=spectra), expected).error < 1e-5
+    kinds = {node.op_type for node in onnx.load_from_string(model).graph.node}
+    assert "BatchNormalization" not in kinds
+
+
+def test_half_precision_identification_passes_the_gate(pack):
+    spectra = trial_spectra((1, 2, *INPUT_SHAPE))
+    model = export_identification(pack.identification, 1, INPUT_SHAPE, "float16")
+    with torch.no_grad():
+        expected = pack.identification(spectra)
+    verdict = compare("identification", run(model, spectra=spectra), expected)
+    assert verdict.passed, verdict.text
+
+
+def test_equal_models_are_equal_bytes_and_others_are_not():
+    torch.manual_seed(0)
+    network = ProximalNet(8)
+    model = export_proximal(network, SHAPE, "float16")
+    assert export_proximal(network, SHAPE, "float16") == model
+    others = [
+        export_proximal(network, (40, 48), "float16"),
+        export_proximal(network, SHAPE, "bfloat16"),
+    ]
+    with torch.no_grad():
+        network.layers[1].weight[0, 0, 0, 0] += 0.1
+    others.append(export_proximal(network, SHAPE, "float16"))
+    assert len({model, *others}) == 4
+
+
+def test_inputs_and_outputs_are_single_precision():
+    graph = onnx.load_from_string(export_proximal(ProximalNet(8), SHAPE, "float16"))
+    for value in (*graph.graph.input, *graph.graph.output):
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_what_cannot_be_exported_is_refused_by_name():
+    network = ProximalNet(8)
+    with pytest.raises(ExportError, match="47 × 40: sides must be multiples of 2"):
+        export_proximal(network, (47, 40), "float16")
+    with pytest.raises(ExportError, match="'int8': must be one of float16"):
+        export_proximal(network, SHAPE, "int8")
+    with torch.no_grad():
+        network.layers[0].bias += 1e5
+    with pytest.raises(ExportError, match=r"beyond the range of torch\.float16"):
+        export_proximal(network, SHAPE, "float16")
+    export_proximal(network, SHAPE, "bfloat16")
+
+
+def test_other_networks_than_the_shipped_are_exported_as_well():
+    torch.manual_seed(0)
+    small = ProximalNet(channels=8, shrink=4, depth=3)
+    torch.nn.init.normal_(small.layers[-1].weight, std=0.1)
+    image, condition = torch.rand(1, 1, 32, 64), torch.tensor([[0.5, -2.0]])
+    model = export_proximal(small, (32, 64), "float32")
+    answer = run(model, image=image, modulation=modulation(small, condition))
+    with torch.no_grad():
+        assert compare("", answer, small(image, condition)).error < 1e-6
+    reader = IdentificationNet([True, False, True]).eval()
+    spectra = trial_spectra((1, 2, *INPUT_SHAPE))
+    answer = run(
+        export_identification(reader, 1, INPUT_SHAPE, "float32"), spectra=spectra
+    )
+    with torch.no_grad():
+        assert compare("", answer, reader(spectra)).error < 1e-5

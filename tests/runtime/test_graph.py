@@ -1,0 +1,114 @@
+"""A frame on static buffers: the same numbers, with or without a CUDA graph."""
+
+import numpy as np
+import pytest
+import torch
+
+from deepblur_live.deblurring import FoldedFista
+from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.frame_stream import FrameStream
+from deepblur_live.runtime.graph import FrameGraph
+from deepblur_live.runtime.graph_executor import GraphExecutor
+from deepblur_live.runtime.parity import compare, trial_frame
+
+FAMILY = ZernikeFamily()
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+
+
+def gamma(seed):
+    return FAMILY.sample(1, torch.Generator().manual_seed(seed))[0]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_frames_are_those_of_the_plain_executor(pack, device):
+    """On a card the graph is recorded at the first frame; on a CPU there is none."""
+    where = torch.device(device)
+    plain = TorchExecutor(pack, FAMILY, where, half=False)
+    graph = GraphExecutor(pack, FAMILY, where, half=False)
+    frames = [
+        # Blur, noise, picture and size change from frame to frame.
+        (trial_frame((64, 96)), gamma(0), 0.01),
+        (trial_frame((64, 96)), gamma(1), 0.01),
+        (trial_frame((64, 96)).flip(0), gamma(1), 0.05),
+        (trial_frame((75, 64)), gamma(1), 0.05),
+        (trial_frame((64, 96)), gamma(0), 0.01),
+    ]
+    answers = [graph.deblur(*frame) for frame in frames]
+    for answer, frame in zip(answers, frames, strict=True):
+        assert answer.shape == frame[0].shape
+        assert compare("", answer, plain.deblur(*frame)).error < 1e-5
+    # Earlier answers are not overwritten by later frames.
+    assert torch.equal(answers[0], answers[4])
+    assert graph.take_notes() == []
+    assert ("CUDA graph" in graph.description) == (device == "cuda")
+
+
+def test_few_sizes_are_held_at_once(pack):
+    graph = GraphExecutor(pack, FAMILY, torch.device("cpu"), half=False)
+    for side in (64, 66, 68, 70, 72):
+        graph.deblur(trial_frame((side, side)), gamma(0), 0.01)
+    assert len(graph._graphs) == 3
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_a_stream_of_frames_gives_each_its_own_answer(pack, device, dtype):
+    where = torch.device(device)
+    executor = GraphExecutor(pack, FAMILY, where, half=False)
+    other = GraphExecutor(pack, FAMILY, where, half=False)
+    stream = other.stream((64, 96), np.dtype(dtype))
+    assert not stream.full
+    low, span, psf = 20.0, 150.0, FAMILY.psf(gamma(0)).to(where)
+    pictures = [trial_frame((64, 96)).roll(7 * i, 1) for i in range(5)]
+    grey = [(low + span * p.clamp(0, 1.2)).numpy().astype(dtype) for p in pictures]
+    answers = []
+    for frame in grey:
+        if stream.full:
+            assert stream.under_way == 3
+            with pytest.raises(RuntimeError, match="3 frames are under way"):
+                stream.submit(frame, low, span, psf, 0.01)
+            answers.append(stream.collect())
+        stream.submit(frame, low, span, psf, 0.01)
+    while stream.under_way:
+        answers.append(stream.collect())
+    for frame, answer in zip(grey, answers, strict=True):
+        image = (torch.from_numpy(frame).float() - low) / span
+        wanted = executor.deblur(image, gamma(0), 0.01).cpu().numpy() * span + low
+        assert answer.dtype == np.dtype(dtype)
+        rounding = 0.5 if dtype != "f4" else 0.0
+        top = np.iinfo(dtype).max if dtype != "f4" else np.inf
+        assert np.abs(answer - wanted.clip(0 if rounding else -np.inf, top)).max() < (
+            rounding + 0.02
+        )
+    assert stream.last_latency_ms > 0
+
+
+def test_a_stream_refuses_what_does_not_fit(pack):
+    cpu = torch.device("cpu")
+    graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), 31, 2, cpu)
+    stream = FrameStream(graph, (64, 96), np.dtype("u2"), cpu)
+    psf = FAMILY.psf(gamma(0))
+    with pytest.raises(RuntimeError, match="no frame is under way"):
+        stream.collect()
+    for wrong in (np.zeros((64, 64), "u2"), np.zeros((64, 96), "u1")):
+        with pytest.raises(ValueError, match=r"this stream is for uint16 \(64, 96\)"):
+            stream.submit(wrong, 0.0, 1.0, psf, 0.01)
+    assert stream.under_way == 0
+
+
+@CUDA
+def test_where_recording_fails_frames_run_without_and_it_is_said(pack, monkeypatch):
+    """Runs only where there is a card."""
+
+    def refuse(*_, **__):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    executor = GraphExecutor(pack, FAMILY, torch.device("cuda"), half=False)
+    frame = trial_frame((64, 96)), gamma(0), 0.01
+    plain = TorchExecutor(pack, FAMILY, torch.device("cuda"), half=False)
+    assert compare("", executor.deblur(*frame), plain.deblur(*frame)).error < 1e-5
+    (note,) = executor.take_notes()
+    assert "not permitted" in note

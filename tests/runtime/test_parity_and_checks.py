@@ -1,0 +1,102 @@
+"""The gates: an engine against torch, a deblurred frame against its raw one."""
+
+import math
+
+import pytest
+import torch
+
+from deepblur_live.acquisition.scene import SimulatedScene
+from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime.calibration import scale
+from deepblur_live.runtime.checks import FrameChecks, reblurs
+from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.parity import LIMIT, compare, trial_frame, trial_spectra
+
+FAMILY = ZernikeFamily()
+
+
+def test_agreement_within_the_limit_passes():
+    reference = trial_frame((64, 96))
+    near = reference + 0.5 * LIMIT * reference.norm() / 78 * torch.ones(64, 96)
+    verdict = compare("frame", near, reference)
+    assert verdict.passed
+    assert "frame: the engine agrees with torch" in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda x: x * 1.01, "differs from torch, relative error 1.0e-02"),
+        (lambda x: x * math.nan, "not finite"),
+        (lambda x: torch.where(x == x.max(), math.inf, x), "not finite"),
+        (lambda x: x * 0, "constant"),
+        (lambda x: torch.full_like(x, float(x.mean())), "constant"),
+        (lambda x: x.flip(0), "differs"),
+    ],
+)
+def test_wrong_answers_do_not_pass_and_are_named(spoil, said):
+    reference = trial_frame((64, 96))
+    verdict = compare("frame", spoil(reference), reference)
+    assert not verdict.passed
+    assert said in verdict.text
+
+
+def test_trials_are_the_same_every_time_and_not_flat():
+    for make, shape in ((trial_frame, (70, 64)), (trial_spectra, (2, 2, 64, 32))):
+        first = make(shape)
+        assert first.shape == shape
+        assert torch.equal(first, make(shape))
+        assert first.std() > 0.05
+
+
+@pytest.fixture(scope="module", params=[(128, 128), (96, 203)])
+def deblurred(request):
+    from deepblur_live.runtime import load_pack
+
+    scene = SimulatedScene(shape=request.param)
+    image = scale(scene.frame(0.0).pixels).image
+    gamma = torch.tensor(scene.coefficients(0.0)).float()
+    executor = TorchExecutor(
+        load_pack("zernike7"), FAMILY, torch.device("cpu"), half=False
+    )
+    return image, executor.deblur(image, gamma, 0.01), FAMILY.psf(gamma)
+
+
+def test_a_good_frame_reblurs_to_itself_at_any_noise_told(deblurred):
+    image, sharp, psf = deblurred
+    for sigma in (0.001, 0.01, 0.1):
+        assert reblurs(image, sharp, psf, sigma)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda x: torch.roll(x, 2, 0),
+        lambda x: x.flip(1),
+        lambda x: torch.full_like(x, float(x.mean())),
+        lambda x: x.mean() + 2 * (x - x.mean()),
+        lambda x: x * math.nan,
+    ],
+)
+def test_a_wrong_frame_of_the_right_light_does_not(deblurred, spoil):
+    image, sharp, psf = deblurred
+    assert not reblurs(image, spoil(sharp), psf, 0.01)
+
+
+def test_the_blur_is_checked_now_and_then_and_after_a_failure_always(deblurred):
+    image, sharp, psf = deblurred
+    wrong = sharp.flip(1)
+    checks = FrameChecks(reblur_every=3)
+
+    def fault(answer):
+        checks.next_frame()
+        return checks.fault(image, answer, psf, 0.01)
+
+    assert fault(sharp) == ""
+    assert [bool(fault(wrong)) for _ in range(5)] == [False, False, True, True, True]
+    assert "blurred again" in fault(wrong)
+    # A second answer for the same frame is checked as the first was.
+    assert checks.fault(image, sharp, psf, 0.01) == ""
+    assert [bool(fault(wrong)) for _ in range(3)] == [False, False, True]
+    assert "total light" in checks.fault(image, sharp * 1.2, psf, 0.01)
+    assert "total light" in checks.fault(image, sharp * math.nan, psf, 0.01)
