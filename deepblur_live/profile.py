@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOLL_PRESETS",
+    "Alerts",
     "Camera",
     "Display",
     "Drift",
@@ -163,8 +164,25 @@ class Drift(Section):
     alarm_waves: float = setting(
         0.072, "change of the wavefront that alarms", unit="waves rms", gt=0, le=0.5
     )
+    batch_s: float = setting(
+        30.0,
+        "length of a point of the control charts: six times model.average_s or more",
+        unit="s",
+        ge=1,
+        le=3600,
+    )
     baseline_points: int = setting(
-        20, "identifications that make the baseline", ge=3, le=10_000
+        20, "points of the control charts that make the baseline", ge=3, le=10_000
+    )
+    false_alarm_hours: float = setting(
+        160.0,
+        "mean time between false signals of the charts: 160 is 5 % of 8-hour sessions",
+        unit="h",
+        ge=0.1,
+        le=10_000,
+    )
+    cooldown_s: float = setting(
+        300.0, "before a level that was left is told again", unit="s", ge=0, le=86_400
     )
 
     @model_validator(mode="after")
@@ -175,6 +193,25 @@ class Drift(Section):
                 f"{self.alarm_waves:g}"
             )
         return self
+
+
+class Alerts(Section):
+    """What is done at an alarm, beside showing it."""
+
+    on_alarm: tuple[str, ...] = setting(
+        (),
+        'list of "log", "jsonl:PATH", "webhook:URL", "command:PROGRAM ARGUMENTS", '
+        '"python:module:function", "mda-pause", "mda-recalibrate:module:function"',
+    )
+
+    @field_validator("on_alarm", mode="before")
+    @classmethod
+    def _check_texts(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and all(type(v) is str for v in value):
+            return tuple(value)
+        raise ValueError(
+            'must be a list of texts, such as ["log", "webhook:https://…"]'
+        )
 
 
 class Display(Section):
@@ -195,6 +232,7 @@ class Profile(Section):
     camera: Camera = Camera()
     model: Model = Model()
     drift: Drift = Drift()
+    alerts: Alerts = Alerts()
     display: Display = Display()
 
     def to_toml(self) -> str:

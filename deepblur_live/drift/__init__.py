@@ -5,7 +5,8 @@ from __future__ import annotations
 from deepblur_live.drift.alert import Alert, clock_text
 from deepblur_live.drift.monitor import DriftMonitor
 from deepblur_live.drift.status import DriftState, DriftStatus
-from deepblur_live.drift.tracker import Tracker, TrackState
+from deepblur_live.drift.track import TrackState
+from deepblur_live.drift.tracker import Tracker
 from deepblur_live.drift.twins import nearest_twin, twin_signs
 
 __all__ = [

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepblur_live.drift.cause import likely_cause
+from deepblur_live.drift.shape import Shape, ShapeFit
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +46,10 @@ class Alert:
         When the change began to show, seconds since the session began.
     text
         All of it, for a person to read.
+    shape
+        How it has come about: a :class:`~deepblur_live.drift.shape.Shape`.
+    cause, remedy
+        The likely cause, which begins with ``unclear`` where it is; and what to do.
     """
 
     time: float
@@ -54,6 +61,9 @@ class Alert:
     mode_changes: tuple[float, ...]
     since: float
     text: str
+    shape: str = ""
+    cause: str = ""
+    remedy: str = ""
 
 
 def clock_text(seconds: float) -> str:
@@ -74,6 +84,7 @@ def make_alert(
     names: Sequence[str],
     wavelength_nm: float,
     since: float,
+    fit: ShapeFit,
 ) -> Alert:
     """Put an alert into words.
 
@@ -85,6 +96,8 @@ def make_alert(
         (P,) coefficients less baseline, waves rms.
     weights
         (P,) weight of each squared coefficient in the squared wavefront rms.
+    fit
+        The change's shape in time.
     """
     share = weights * difference**2
     order = np.argsort(-share)
@@ -97,11 +110,13 @@ def make_alert(
         for mode, moved in zip(modes, changes, strict=True)
     ]
     joined = listed[0] if count == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+    cause = likely_cause(names, share.tolist(), fit)
     text = (
         f"{level.upper()} at {clock_text(time)}: the wavefront has changed by "
         f"{change * wavelength_nm:.0f} ± {sigma * wavelength_nm:.0f} nm rms "
         f"({change:.3f} ± {sigma:.3f} waves) from the baseline, mostly {joined}, "
-        f"since about {clock_text(since)}."
+        f"since about {clock_text(since)}{_pace(fit, wavelength_nm)}. "
+        f"Likely cause: {cause.cause}. What to do: {cause.remedy}"
     )
     return Alert(
         time,
@@ -113,4 +128,18 @@ def make_alert(
         changes,
         since,
         text,
+        str(fit.shape),
+        cause.cause,
+        cause.remedy,
     )
+
+
+def _pace(fit: ShapeFit, wavelength_nm: float) -> str:
+    """Return how the change goes on, for the middle of a sentence."""
+    if fit.shape is Shape.STEP:
+        return ", all at once"
+    if fit.shape is Shape.RAMP:
+        return f", steadily by {fit.rate * wavelength_nm * 600:.0f} nm in ten minutes"
+    if fit.shape is Shape.SETTLING:
+        return f", settling within some {3 * fit.time_constant / 60:.0f} minutes"
+    return ""

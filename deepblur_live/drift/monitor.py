@@ -1,105 +1,98 @@
-"""Has the wavefront moved from where the session began? Baseline, limits, alerts."""
+"""Has the wavefront moved from where the session began? Baseline, charts, alerts."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepblur_live.drift.alert import Alert, make_alert
+from deepblur_live.drift.level import AlertLevel, rank
+from deepblur_live.drift.recent import RecentMean
+from deepblur_live.drift.shape import change_shape
 from deepblur_live.drift.status import DriftState, DriftStatus
 from deepblur_live.drift.twins import nearest_twin, twin_signs
+from deepblur_live.drift.watch import Baseline, Watch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepblur_live.drift.batches import Batch
     from deepblur_live.drift.tracker import TrackState
     from deepblur_live.optics.family import BlurFamily
     from deepblur_live.profile import Drift
 
 __all__ = ["DriftMonitor"]
 
-_RANK = {DriftState.OK: 0, DriftState.WARN: 1, DriftState.ALARM: 2}
-
-
-@dataclass(frozen=True)
-class _Baseline:
-    time: float
-    coefficients: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+# The change is a mean over as many batches as make its noise this share of the warning.
+_KNOWN_TO = 1 / 3
+_MAX_WINDOW = 8
+# A change less than so many standard deviations of what poorer frames bring with them
+# (bleaching, a dimmer lamp) is put down to them.
+_EXPLAINED = 2.0
+_POORER = "the frames are poorer than at the baseline: re-baseline"
+# The course of a change is looked at from at least so many batches before it began.
+_BEFORE = 10
 
 
 class DriftMonitor:
     """Watches the change of the wavefront from a baseline, and says when it matters.
 
-    The baseline is the mean of the first ``settings.baseline_points`` accepted points.
-    The change of a point is ``d = γ - baseline``, of the twin of γ that makes it least
-    (so the track changing twins is no change), and its squared rms is debiased for
-    the noise, which alone would make it positive::
+    Estimates are averaged into *batches* long enough to be nearly independent: their
+    lag-1 autocorrelation is measured, and while it is too high the batches are made
+    longer, or the charts are not armed and the status says so. The *baseline* is the
+    mean of the first ``settings.baseline_points`` batches.
 
-        change² = |d|² - trace(Σ_track + Σ_baseline)
+    A level is raised when two things are true. **Evidence**: a control chart
+    (:class:`~deepblur_live.drift.charts.Charts`) is beyond a limit with a stated rate
+    of false signals. **Size**: the change, over as many of the last batches as it takes
+    to know it, is above the warning or the alarm. With d = γ - baseline, in the twin
+    that makes it least, and Σ the scatter of batches as measured, over their numbers::
 
-    averaged over the last `smoothing` points, and 0 where negative. ``Σ_baseline`` is
-    the scatter of the baseline's points over n, times (1 + φ) / (1 - φ) for their
-    measured lag-1 autocorrelation φ. Not seen, because no image shows it: a wavefront
-    that moves exactly to its twin.
+        change² = |d|² - trace(Σ)
+
+    Estimates from poorer frames than the baseline's (bleaching) err otherwise: what
+    they state of their error says by how much, and a change must be larger than that.
+
+    Not seen, because no image shows it: a wavefront that moves exactly to its twin.
 
     Parameters
     ----------
     family
         Names, twins and rms of the coefficients.
     settings
-        Limits in waves rms, and the number of baseline points.
+        Limits in waves rms, lengths in seconds, false alarms allowed.
     wavelength_nm
         Turns waves into nm.
-    smoothing
-        Points averaged; no alert before so many points since the baseline.
-    release, hold
-        Hysteresis: a level is left once `hold` points in a row had a change below
-        `release` times its limit.
-
-    Raises
-    ------
-    ValueError
-        `smoothing`, `release` or `hold` is out of its range.
     """
 
     def __init__(
-        self,
-        family: BlurFamily,
-        settings: Drift,
-        *,
-        wavelength_nm: float,
-        smoothing: int = 5,
-        release: float = 0.8,
-        hold: int = 20,
+        self, family: BlurFamily, settings: Drift, *, wavelength_nm: float
     ) -> None:
-        if smoothing < 1 or hold < 1 or not 0 < release <= 1:
-            raise ValueError(
-                "smoothing and hold must be 1 or more, and release in (0, 1]; "
-                f"got {smoothing}, {hold} and {release}"
-            )
         self._family = family
         self._settings = settings
         self._wavelength_nm = wavelength_nm
-        self._release = release
-        self._hold = hold
-        self._held_back = 0
         self._signs = twin_signs(family)
         self._weights = np.asarray(
             family.wavefront_rms(np.eye(family.n_coefficients)) ** 2
         )
         self._lock = threading.Lock()
-        self._points: list[NDArray[np.float64]] = []
-        self._baseline: _Baseline | None = None
-        self._squares: deque[float] = deque(maxlen=smoothing)
-        self._differences: deque[NDArray[np.float64]] = deque(maxlen=smoothing)
+        self._level = AlertLevel(settings)
+        self._carried = np.zeros(family.n_coefficients)
+        self._begin()
+
+    def _begin(self, reason: str = "") -> None:
+        """Start a baseline."""
+        self._watch = Watch(self._family.n_coefficients, self._settings, reason)
+        self._recent = RecentMean()
+        self._reference: NDArray[np.float64] | None = None
         self._quiet_until = 0.0
-        self._status = DriftStatus(DriftState.BASELINING, 0, settings.baseline_points)
+        self._status = DriftStatus(
+            DriftState.BASELINING, 0, self._settings.baseline_points, reason=reason
+        )
 
     @property
     def status(self) -> DriftStatus:
@@ -107,138 +100,219 @@ class DriftMonitor:
         return self._status
 
     def update(self, track: TrackState) -> Alert | None:
-        """Take one point of the track; return an alert when the level has risen.
+        """Take one point of the track; return an alert when one is to be told.
 
         A point whose estimate was refused brings no evidence and changes nothing.
         """
-        if not track.accepted or not np.isfinite(track.coefficients).all():
+        point = track.coefficients if track.measured is None else track.measured
+        if not track.accepted or not np.isfinite(point).all():
             return None
         with self._lock:
-            baseline = self._baseline
-            if baseline is None:
-                self._extend_baseline(track)
-                return None
-            return self._compare(track, baseline)
+            if track.reacquired and self._watch.baseline is None:
+                # Points from both sides of a step would have their mean where the
+                # optics never were.
+                self._restart("the wavefront has jumped")
+            if self._reference is None:
+                self._reference = point
+            point = nearest_twin(self._signs, point, self._reference, self._weights)
+            self._recent.add(track.time, point)
+            variance = float(self._weights @ np.diag(track.covariance))
+            batch = self._watch.add(track.time, point, variance)
+            alert = None if batch is None else self._take(batch)
+            self._refresh(track)
+            return alert
 
     def acknowledge(self) -> None:
         """Take the standing warning or alarm as seen, until it rises or has cleared."""
         with self._lock:
-            if _RANK.get(self._status.state, 0) > 0:
-                self._status = replace(self._status, acknowledged=True)
+            self._level.acknowledge()
+            self._status = replace(self._status, acknowledged=self._level.acknowledged)
+
+    def snooze(self, seconds: float) -> None:
+        """Tell no alert for so long, from the last point on; 0 ends a snooze.
+
+        The state is shown all the same, and what still stands afterwards is told then.
+
+        Raises
+        ------
+        ValueError
+            `seconds` is negative or not finite.
+        """
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"snooze for 0 seconds or more, not {seconds:g}")
+        with self._lock:
+            until = self._recent.time + seconds
+            self._level.snooze(until)
+            self._status = replace(
+                self._status, snoozed_until=until if seconds else None
+            )
 
     def rebaseline(self) -> None:
         """Forget the baseline and any alert; the next points make a new one."""
         with self._lock:
-            self._points.clear()
-            self._squares.clear()
-            self._differences.clear()
-            self._held_back = 0
-            self._baseline = None
-            self._status = DriftStatus(
-                DriftState.BASELINING,
-                0,
-                self._settings.baseline_points,
-                wavefront_rms=self._status.wavefront_rms,
-            )
+            self._level.clear()
+            self._carried = np.zeros_like(self._carried)
+            self._restart()
 
-    def _extend_baseline(self, track: TrackState) -> None:
-        if track.reacquired:
-            # Points from both sides of a step would have their mean where the optics
-            # never were.
-            self._points.clear()
-        reference = self._points[0] if self._points else track.coefficients
-        self._points.append(
-            nearest_twin(self._signs, track.coefficients, reference, self._weights)
-        )
+    def specimen_changed(self, reason: str = "the specimen was changed") -> None:
+        """Start a new baseline for a new place or specimen, under the same optics.
+
+        What every estimate of one specimen gets wrong alike differs from the next
+        one's, so the two cannot be compared. A change that there was evidence of is
+        carried on: the new baseline is taken to lie so far from the old one.
+        """
+        with self._lock:
+            evidence = self._watch.evidence
+            if evidence is not None and evidence.signal:
+                self._carried = self._difference()
+            self._restart(reason)
+
+    def _restart(self, reason: str = "") -> None:
+        before = self._status
+        self._begin(reason)
         self._status = replace(
             self._status,
-            n_baseline=len(self._points),
-            wavefront_rms=float(self._family.wavefront_rms(track.coefficients)),
+            wavefront_rms=before.wavefront_rms,
+            snoozed_until=before.snoozed_until,
         )
-        if len(self._points) < self._settings.baseline_points:
-            return
-        points = np.array(self._points)
-        mean = points.mean(axis=0)
-        self._baseline = _Baseline(track.time, mean, _covariance_of_mean(points))
-        self._quiet_until = track.time
-        self._status = replace(self._status, state=DriftState.OK, baseline=mean)
 
-    def _compare(self, track: TrackState, baseline: _Baseline) -> Alert | None:
-        nearest = nearest_twin(
-            self._signs, track.coefficients, baseline.coefficients, self._weights
+    def _take(self, batch: Batch) -> Alert | None:
+        watch = self._watch
+        self._status = replace(
+            self._status,
+            n_baseline=watch.count,
+            lag_one=watch.lag_one,
+            reason=watch.reason,
         )
-        difference = nearest - baseline.coefficients
-        covariance = track.covariance + baseline.covariance
+        if watch.baseline is None:
+            return None
+        if self._status.baseline is None:
+            self._arm(watch.baseline)
+        return self._judge(batch)
+
+    def _arm(self, baseline: Baseline) -> None:
+        mean = baseline.mean - self._carried
+        self._reference = mean
+        self._quiet_until = baseline.time
+        noise = float(self._weights @ np.diag(self._watch.charts.scatter.covariance))
+        wanted = (_KNOWN_TO * self._settings.warn_waves) ** 2
+        window = min(max(math.ceil(noise / wanted), 1), _MAX_WINDOW)
+        self._recent.seconds = window * self._watch.batch_s
+        self._status = replace(self._status, baseline=mean)
+
+    def _difference(self) -> NDArray[np.float64]:
+        assert self._status.baseline is not None
+        difference: NDArray[np.float64] = self._recent.mean - self._status.baseline
+        return difference
+
+    def _size(self) -> tuple[float, float, NDArray[np.float64]]:
+        """Return the change, its standard deviation, and the difference itself."""
+        watch = self._watch
+        assert watch.baseline is not None
+        difference = self._difference()
+        batches = max(self._recent.lasted / watch.batch_s, 0.1)
+        share = 1 / batches + 1 / watch.baseline.count
+        covariance = watch.charts.scatter.covariance * share
         weighted = self._weights * difference
         square = float(weighted @ difference)
-        self._differences.append(difference)
-        self._squares.append(square - float(self._weights @ np.diag(covariance)))
-        change = math.sqrt(max(0.0, sum(self._squares) / len(self._squares)))
+        debiased = square - float(self._weights @ np.diag(covariance))
         variance = float(weighted @ covariance @ weighted) / max(square, 1e-12)
-        sigma = math.sqrt(max(0.0, variance))
+        return math.sqrt(max(0.0, debiased)), math.sqrt(variance), difference
+
+    def _judge(self, batch: Batch) -> Alert | None:
+        change, _, _ = self._size()
         if change < self._settings.warn_waves / 2:
-            self._quiet_until = track.time
-        before = self._status.state
-        state = self._next_state(before, change)
-        risen = _RANK[state] > _RANK[before]
-        self._status = replace(
-            self._status,
-            state=state,
-            change_waves=change,
-            change_nm=change * self._wavelength_nm,
-            change_sigma_waves=sigma,
-            wavefront_rms=float(self._family.wavefront_rms(track.coefficients)),
-            acknowledged=(
-                self._status.acknowledged and not risen and state is not DriftState.OK
-            ),
-        )
-        if not risen:
+            self._quiet_until = batch.end
+        explained = change < _EXPLAINED * self._poorer(batch)
+        if explained and change >= self._settings.warn_waves:
+            self._status = replace(self._status, reason=_POORER)
+        if not self._level.step(batch.end, change, self._evident() and not explained):
             return None
+        return self._told(batch.end)
+
+    def _evident(self) -> bool:
+        evidence = self._watch.evidence
+        # What was carried over had its evidence at the place before.
+        carried = math.sqrt(float(self._weights @ self._carried**2))
+        known = carried >= self._settings.warn_waves
+        return known or (evidence is not None and evidence.signal)
+
+    def _poorer(self, batch: Batch) -> float:
+        """Return how far estimates stray with what frames have lost, waves rms.
+
+        Two estimates of one blur, the second from poorer frames, differ with the
+        variance that was added (J. A. Hausman, Econometrica 46, 1978).
+        """
+        assert self._watch.baseline is not None
+        return math.sqrt(max(0.0, batch.variance - self._watch.baseline.variance))
+
+    def assess(self) -> Alert | None:
+        """Return the standing warning or alarm as it is now; None if there is none.
+
+        Minutes after an alert its course shows better what has caused it.
+        """
+        with self._lock:
+            if rank(self._level.state) == 0 or self._status.baseline is None:
+                return None
+            return self._told(self._recent.time)
+
+    def _told(self, time: float) -> Alert:
+        """Return the standing level in words."""
+        baseline = self._status.baseline
+        assert baseline is not None
+        change, sigma, difference = self._size()
+        along = self._weights * difference
+        along = along / math.sqrt(float(along @ difference))
+        since = self._since()
+        # As much rest before a change as it has lasted shows where it began.
+        lasted = max(time - since, _BEFORE * self._watch.batch_s)
+        course = [b for b in self._watch.course if b.begin >= since - lasted]
+        noise = along @ self._watch.charts.scatter.covariance @ along
         return make_alert(
-            time=track.time,
-            level=state,
+            time=time,
+            level=self._level.state,
             change=change,
             sigma=sigma,
-            difference=np.mean(self._differences, axis=0),
+            difference=difference,
             weights=self._weights,
             names=self._family.names,
             wavelength_nm=self._wavelength_nm,
-            since=self._quiet_until,
+            since=since,
+            fit=change_shape(
+                np.array([b.begin for b in course]),
+                np.array([(b.mean - baseline) @ along for b in course]),
+                math.sqrt(float(noise)),
+            ),
         )
 
-    def _next_state(self, before: DriftState, change: float) -> DriftState:
-        if len(self._squares) < (self._squares.maxlen or 1):
-            return before
-        reached = self._level(change, 1.0)
-        if _RANK[reached] >= _RANK[before]:
-            self._held_back = 0
-            return reached
-        kept = self._level(change, self._release)
-        if _RANK[kept] >= _RANK[before]:
-            self._held_back = 0
-            return before
-        self._held_back += 1
-        if self._held_back < self._hold:
-            return before
-        self._held_back = 0
-        return kept
+    def _since(self) -> float:
+        """Return when the change began, by the chart or by its size."""
+        evidence = self._watch.evidence
+        if evidence is not None and evidence.cusum >= 1:
+            return min(evidence.since, self._quiet_until)
+        return self._quiet_until
 
-    def _level(self, change: float, share: float) -> DriftState:
-        if change >= share * self._settings.alarm_waves:
-            return DriftState.ALARM
-        if change >= share * self._settings.warn_waves:
-            return DriftState.WARN
-        return DriftState.OK
-
-
-def _covariance_of_mean(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (P, P) covariance of the mean of (n, P) correlated points."""
-    deviations = points - points.mean(axis=0)
-    scatter = deviations.T @ deviations / (len(points) - 1)
-    lagged = float(np.sum(deviations[1:] * deviations[:-1]))
-    total = float(np.sum(deviations**2))
-    # Above 0.9 the few points of a baseline cannot tell one φ from another.
-    correlation = min(max(lagged / total, 0.0), 0.9) if total > 0 else 0.0
-    inflation = (1 + correlation) / (1 - correlation)
-    covariance: NDArray[np.float64] = scatter * inflation / len(points)
-    return covariance
+    def _refresh(self, track: TrackState) -> None:
+        """Bring the status up to the last point."""
+        rms = float(self._family.wavefront_rms(track.coefficients))
+        status = replace(self._status, wavefront_rms=rms)
+        until = status.snoozed_until
+        if until is not None and track.time >= until:
+            status = replace(status, snoozed_until=None)
+        state = self._level.state
+        if status.baseline is not None:
+            change, sigma, _ = self._size()
+            evidence = self._watch.evidence
+            assert evidence is not None
+            status = replace(
+                status,
+                change_waves=change,
+                change_nm=change * self._wavelength_nm,
+                change_sigma_waves=sigma,
+                evidence=max(evidence.cusum, evidence.mewma),
+            )
+        elif rank(state) == 0:
+            state = DriftState.BASELINING
+        self._status = replace(
+            status, state=state, acknowledged=self._level.acknowledged
+        )

@@ -35,7 +35,7 @@ class DriftStatus:
         ``STALE`` and ``RAW_ONLY`` come from the session, which sees the frames; the
         others from the coefficients.
     n_baseline, n_needed
-        Points in the baseline, and how many make one.
+        Points (means over some seconds) in the baseline, and how many make one.
     baseline
         (P,) coefficients that changes are measured from, waves rms; None while
         baselining.
@@ -47,7 +47,16 @@ class DriftStatus:
     acknowledged
         True once somebody has seen the warning or alarm that still stands.
     reason
-        Why, for ``STALE`` and ``RAW_ONLY``; else empty.
+        Why, for ``STALE`` and ``RAW_ONLY``, and for ``BASELINING`` where it takes
+        longer than usual; else empty.
+    evidence
+        The charts' largest statistic over its limit: 1 and more says that something
+        has changed, however little; NaN before the charts are armed.
+    lag_one
+        Lag-1 autocorrelation of the charts' points; NaN before it is known.
+    snoozed_until
+        Until when no alert is told, seconds since the session began; None if none is
+        snoozed.
     """
 
     state: DriftState
@@ -60,3 +69,6 @@ class DriftStatus:
     wavefront_rms: float = np.nan
     acknowledged: bool = False
     reason: str = ""
+    evidence: float = np.nan
+    lag_one: float = np.nan
+    snoozed_until: float | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import chdtri
 
+from deepblur_live.drift.track import Gaussian, TrackState
 from deepblur_live.drift.twins import twin_signs
 
 if TYPE_CHECKING:
@@ -24,42 +25,8 @@ _log = logging.getLogger(__name__)
 # An estimate that repeats the last one's instant brings nothing new; a finite bound
 # keeps the algebra finite.
 _MAX_INFLATION = 1e6
-
-
-@dataclass(frozen=True)
-class TrackState:
-    """The tracked coefficients after a frame.
-
-    Parameters
-    ----------
-    time
-        Seconds since the session began.
-    coefficients, covariance
-        (P,) and (P, P), the filter's mean and covariance; waves rms.
-    nis
-        Normalised innovation squared of the last update (χ² with P degrees of freedom
-        when the covariances are right). NaN where there was no innovation: at the
-        first estimate, and for an estimate that cannot be trusted.
-    accepted
-        False when the innovation gate refused the last estimate.
-    reacquired
-        True when several estimates in a row said the same new thing and the track
-        moved there: a real step (a bump, a bubble), not noise.
-    """
-
-    time: float
-    coefficients: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    nis: float
-    accepted: bool
-    reacquired: bool = False
-
-
-@dataclass(frozen=True)
-class _Measurement:
-    time: float
-    coefficients: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+# Share of the newest estimate's systematic covariance in its running mean.
+_SLOWLY = 0.1
 
 
 class Tracker:
@@ -75,8 +42,13 @@ class Tracker:
     they would make the bands too narrow, by about ``sqrt(averaging_s / interval)``.
     With `averaging_s` given, an estimate that comes `dt` after the last one used
     weighs ``dt / averaging_s`` of a fresh one: the bands then shrink with the time
-    observed, not with the number of estimates. Gate and NIS use the estimate's own
-    covariance; correlation makes the NIS somewhat smaller than P.
+    observed, not with the number of estimates.
+
+    Part of an estimate's error is **systematic**: it belongs to the specimen and is the
+    same in frame after frame, so no averaging over time makes it smaller, and a change
+    of γ shows in spite of it. The filter runs on the rest, the fluctuation, and follows
+    it closely; the bands are those of the filter and of the systematic part together.
+    Gate and NIS are the fluctuation's; correlation makes the NIS smaller than P.
 
     Parameters
     ----------
@@ -88,7 +60,9 @@ class Tracker:
     floor
         Model error of the identification, waves rms per coefficient, added in
         quadrature to every estimate's own uncertainty: what the fit's curvature does
-        not know (the specimen's spectrum, modes outside the family).
+        not know.
+    systematic
+        Share of an estimate's stated variance that is systematic, below 1.
     gate
         Probability of the χ² quantile beyond which an innovation is refused.
     reacquire_after
@@ -104,6 +78,7 @@ class Tracker:
         *,
         diffusion: float = 0.003,
         floor: float = 0.004,
+        systematic: float = 0.75,
         gate: float = 0.999,
         reacquire_after: int = 3,
         averaging_s: float = 0.0,
@@ -113,6 +88,8 @@ class Tracker:
                 "diffusion and floor must be positive, in waves; "
                 f"got {diffusion} and {floor}"
             )
+        if not 0 <= systematic < 1:
+            raise ValueError(f"systematic is a share from 0 to 1; got {systematic}")
         if not 0 < gate < 1:
             raise ValueError(f"gate is a probability between 0 and 1; got {gate}")
         if reacquire_after < 2 or averaging_s < 0:
@@ -124,6 +101,7 @@ class Tracker:
         self._signs = twin_signs(family)
         self._diffusion = diffusion
         self._floor = floor
+        self._share = systematic
         self._threshold = float(chdtri(family.n_coefficients, 1 - gate))
         self._reacquire_after = reacquire_after
         self._averaging_s = averaging_s
@@ -131,22 +109,26 @@ class Tracker:
 
     def reset(self) -> None:
         """Forget everything: the next trusted estimate starts a new track."""
-        self._state: TrackState | None = None
+        self._filter: Gaussian | None = None
+        n = self._family.n_coefficients
+        self._systematic = np.zeros((n, n))
+        self._last: TrackState | None = None
         self._last_used = 0.0
-        self._refused: list[_Measurement] = []
+        self._refused: list[Gaussian] = []
 
     def predict(self, time: float) -> TrackState | None:
         """Return the track carried on to `time`, or None before the first estimate.
 
         Nothing is kept. A time before the last one counts as no time passed.
         """
-        state = self._state
-        if state is None:
+        ahead = self._ahead(time)
+        if ahead is None or self._last is None:
             return None
-        now = max(time, state.time)
-        grown = state.covariance + self._walk(now - state.time)
-        return TrackState(
-            now, state.coefficients, grown, state.nis, state.accepted, state.reacquired
+        return replace(
+            self._last,
+            time=ahead.time,
+            coefficients=ahead.coefficients,
+            covariance=ahead.covariance + self._systematic,
         )
 
     def update(self, time: float, estimate: Estimate) -> TrackState | None:
@@ -171,24 +153,38 @@ class Tracker:
         ValueError
             The estimate has another number of coefficients than the family.
         """
-        measured = self._measurement(time, estimate)
-        predicted = self.predict(time)
-        if measured is None:
-            if predicted is not None:
-                self._state = _not_accepted(predicted, np.nan)
-            return self._state
+        covariance = self._covariance(estimate)
+        predicted = self._ahead(time)
+        if covariance is None:
+            return None if predicted is None else self._keep(predicted, np.nan)
+        coefficients = np.asarray(estimate.coefficients, dtype=np.float64)
+        fluctuation = (1 - self._share) * covariance + self._floor**2 * np.eye(
+            len(coefficients)
+        )
+        measured = Gaussian(time, coefficients, fluctuation)
+        systematic = self._share * covariance
         if predicted is None:
-            self._state = self._start(measured)
-            return self._state
-        measured, nis = self._align(measured, predicted)
+            return self._start(measured, systematic)
+        measured, signs, nis = self._align(measured, predicted)
         if nis <= self._threshold:
             self._refused.clear()
-            self._state = self._filtered(predicted, measured, nis)
-        else:
-            self._state = self._refuse(predicted, measured, nis)
-        return self._state
+            # What is systematic changes with the specimen: slowly, but for a step.
+            turned = signs[:, None] * systematic * signs
+            self._systematic = self._systematic + _SLOWLY * (turned - self._systematic)
+            return self._filtered(predicted, measured, nis)
+        return self._refuse(predicted, measured, systematic, nis)
 
-    def _measurement(self, time: float, estimate: Estimate) -> _Measurement | None:
+    def _ahead(self, time: float) -> Gaussian | None:
+        state = self._filter
+        if state is None:
+            return None
+        now = max(time, state.time)
+        walk = np.eye(len(state.coefficients)) * self._diffusion**2
+        grown = state.covariance + walk * (now - state.time)
+        return Gaussian(now, state.coefficients, grown)
+
+    def _covariance(self, estimate: Estimate) -> NDArray[np.float64] | None:
+        """Return the estimate's covariance (P, P), made whole; None if untrusted."""
         if not estimate.trusted:
             return None
         n = self._family.n_coefficients
@@ -203,42 +199,54 @@ class Tracker:
             return None
         # A curvature is positive only near its minimum: clip what is not.
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-        values = np.maximum(values, 0.0) + self._floor**2
-        return _Measurement(time, coefficients, (vectors * values) @ vectors.T)
+        whole: NDArray[np.float64] = (vectors * np.maximum(values, 0.0)) @ vectors.T
+        return whole
 
-    def _start(self, measured: _Measurement) -> TrackState:
+    def _start(self, measured: Gaussian, systematic: NDArray[np.float64]) -> TrackState:
         canonical = self._family.canonical(measured.coefficients)
         twins = self._signs * measured.coefficients
         signs = self._signs[np.argmin(np.sum((twins - canonical) ** 2, axis=1))]
+        self._systematic = signs[:, None] * systematic * signs
         self._last_used = measured.time
-        return TrackState(
-            measured.time,
-            signs * measured.coefficients,
-            signs[:, None] * measured.covariance * signs,
-            nis=np.nan,
-            accepted=True,
+        start = measured.turned(signs)
+        return self._keep(start, np.nan, start.coefficients)
+
+    def _keep(
+        self,
+        state: Gaussian,
+        nis: float,
+        measured: NDArray[np.float64] | None = None,
+        reacquired: bool = False,
+    ) -> TrackState:
+        """Take a state for the filter's; return it as the track's."""
+        self._filter = state
+        self._last = TrackState(
+            state.time,
+            state.coefficients,
+            state.covariance + self._systematic,
+            nis,
+            measured is not None,
+            reacquired,
+            measured,
         )
+        return self._last
 
     def _align(
-        self, measured: _Measurement, reference: TrackState | _Measurement
-    ) -> tuple[_Measurement, float]:
-        """Return the twin nearest `reference`, and its squared distance."""
-        best, least = measured, np.inf
+        self, measured: Gaussian, reference: Gaussian
+    ) -> tuple[Gaussian, NDArray[np.float64], float]:
+        """Return the twin nearest `reference`, its signs, and its squared distance."""
+        best, chosen, least = measured, self._signs[0], np.inf
         for signs in self._signs:
-            twin = _Measurement(
-                measured.time,
-                signs * measured.coefficients,
-                signs[:, None] * measured.covariance * signs,
-            )
+            twin = measured.turned(signs)
             innovation = twin.coefficients - reference.coefficients
             spread = reference.covariance + twin.covariance
             distance = float(innovation @ np.linalg.solve(spread, innovation))
             if distance < least:
-                best, least = twin, distance
-        return best, least
+                best, chosen, least = twin, signs, distance
+        return best, chosen, least
 
     def _filtered(
-        self, predicted: TrackState, measured: _Measurement, nis: float
+        self, predicted: Gaussian, measured: Gaussian, nis: float
     ) -> TrackState:
         noise = measured.covariance * self._inflation(predicted.time)
         gain = np.linalg.solve(predicted.covariance + noise, predicted.covariance).T
@@ -247,26 +255,33 @@ class Tracker:
         covariance = rest @ predicted.covariance @ rest.T + gain @ noise @ gain.T
         innovation = measured.coefficients - predicted.coefficients
         self._last_used = predicted.time
-        return TrackState(
+        filtered = Gaussian(
             predicted.time,
             predicted.coefficients + gain @ innovation,
             (covariance + covariance.T) / 2,
-            nis,
-            accepted=True,
         )
+        return self._keep(filtered, nis, measured.coefficients)
 
     def _refuse(
-        self, predicted: TrackState, measured: _Measurement, nis: float
+        self,
+        predicted: Gaussian,
+        measured: Gaussian,
+        systematic: NDArray[np.float64],
+        nis: float,
     ) -> TrackState:
         if self._refused:
             before = self._refused[-1]
-            measured, distance = self._align(measured, before)
+            # Agreement is asked less strictly than the gate: a fluctuation that was
+            # understated must not keep the track where it is for ever.
+            wide = replace(before, covariance=before.covariance + systematic)
+            measured, signs, distance = self._align(measured, wide)
+            systematic = signs[:, None] * systematic * signs
             if distance > self._threshold:
                 self._refused.clear()
         self._refused.append(measured)
         lasted = measured.time - self._refused[0].time
         if len(self._refused) < self._reacquire_after or lasted < self._averaging_s:
-            return _not_accepted(predicted, nis)
+            return self._keep(predicted, nis)
         _log.info(
             "the track stepped at %.1f s, after %d estimates in agreement",
             predicted.time,
@@ -274,27 +289,13 @@ class Tracker:
         )
         self._refused.clear()
         self._last_used = predicted.time
+        self._systematic = systematic
         # The newest alone: the ones before still average over the step itself.
-        return TrackState(
-            predicted.time,
-            measured.coefficients,
-            measured.covariance,
-            nis,
-            accepted=True,
-            reacquired=True,
-        )
-
-    def _walk(self, seconds: float) -> NDArray[np.float64]:
-        return np.eye(self._family.n_coefficients) * self._diffusion**2 * seconds
+        newest = replace(measured, time=predicted.time)
+        return self._keep(newest, nis, newest.coefficients, reacquired=True)
 
     def _inflation(self, now: float) -> float:
         since = now - self._last_used
         if since >= self._averaging_s:
             return 1.0
         return min(self._averaging_s / max(since, 1e-9), _MAX_INFLATION)
-
-
-def _not_accepted(predicted: TrackState, nis: float) -> TrackState:
-    return TrackState(
-        predicted.time, predicted.coefficients, predicted.covariance, nis, False
-    )

@@ -26,7 +26,7 @@ def random_walk(rng, start, diffusion, dt, n):
 
 def test_steady_state_is_the_closed_form(family):
     diffusion, sigma, dt = 0.004, 0.012, 0.5
-    tracker = Tracker(family, diffusion=diffusion, floor=TINY)
+    tracker = Tracker(family, diffusion=diffusion, floor=TINY, systematic=0.0)
     truth = np.full(7, 0.05)
     for k in range(400):
         track = tracker.update(k * dt, estimate(truth, sigma))
@@ -46,7 +46,9 @@ def test_steady_state_is_the_closed_form(family):
 def test_nis_and_bands_are_as_stated(family, covariance, identification):
     rng = np.random.default_rng(3)
     diffusion, dt, n = 0.003, 0.5, 4000
-    tracker = Tracker(family, diffusion=diffusion, floor=TINY, gate=0.99999)
+    tracker = Tracker(
+        family, diffusion=diffusion, floor=TINY, systematic=0.0, gate=0.99999
+    )
     identify = identification(covariance, seed=8)
     truth = random_walk(rng, np.full(7, 0.1), diffusion, dt, n)
     nis, scores = [], []
@@ -73,7 +75,12 @@ def test_averaged_estimates_keep_honest_bands(family, covariance):
 
     def inside(averaging_s: float) -> float:
         tracker = Tracker(
-            family, diffusion=0.001, floor=TINY, averaging_s=averaging_s, gate=0.99999
+            family,
+            diffusion=0.001,
+            floor=TINY,
+            systematic=0.0,
+            averaging_s=averaging_s,
+            gate=0.99999,
         )
         hits = []
         for k in range(n):
@@ -86,6 +93,52 @@ def test_averaged_estimates_keep_honest_bands(family, covariance):
 
     assert inside(averaging_s=0.0) < 0.5
     assert inside(averaging_s=window * dt) == pytest.approx(0.68, abs=0.08)
+
+
+def test_systematic_error_stays_in_the_bands(family, covariance):
+    """Every estimate wrong by the same draw: the bands hold it, however long."""
+    rng = np.random.default_rng(5)
+    hits, still = [], []
+    for _ in range(100):
+        # The systematic part a specimen has once, the fluctuation every estimate.
+        bias = rng.multivariate_normal(np.zeros(7), 0.75 * covariance)
+        tracker = Tracker(family, diffusion=1e-4, floor=TINY, systematic=0.75)
+        truth = np.full(7, 0.1)
+        for k in range(40):
+            noise = rng.multivariate_normal(np.zeros(7), 0.25 * covariance)
+            found = Estimate(truth + bias + noise, covariance, 1.0)
+            track = tracker.update(0.5 * k, found)
+        band = np.sqrt(np.diag(track.covariance))
+        hits.append(np.abs(track.coefficients - truth) < band)
+        still.append(np.abs(track.coefficients - truth - bias) / band)
+    assert np.mean(hits) == pytest.approx(0.683, abs=0.05)
+    # The fluctuation has been averaged away all the same.
+    assert np.mean(still) < 0.2
+
+
+def test_systematic_share_does_not_slow_the_track(family):
+    """A ramp of 3 milliwaves a second is followed, though each estimate claims 0.03."""
+
+    def lag(systematic: float) -> float:
+        tracker = Tracker(family, systematic=systematic, averaging_s=5.0)
+        for k in range(61):
+            truth = np.full(7, 0.05)
+            truth[3] += 0.003 * 0.5 * max(0, k - 40)
+            track = tracker.update(0.5 * k, estimate(truth, sigma=0.03))
+        return float((truth - track.coefficients)[3] / 0.003)
+
+    assert lag(0.9) < 0.8 * lag(0.0)
+
+
+def test_measured_is_the_estimate_in_the_tracks_twin(family):
+    tracker = Tracker(family)
+    truth = np.array([0.05, 0.03, -0.04, 0.02, 0.0, 0.01, -0.02])
+    tracker.update(0.0, estimate(truth))
+    twin = np.where(family.even, -truth - 0.002, truth + 0.002)
+    track = tracker.update(1.0, estimate(twin))
+    np.testing.assert_allclose(track.measured, np.where(family.even, -twin, twin))
+    assert tracker.update(2.0, estimate(truth, trusted=False)).measured is None
+    assert tracker.update(3.0, estimate(truth + 0.2)).measured is None
 
 
 def test_floor_adds_the_model_error(family):
@@ -264,6 +317,7 @@ def test_reset_starts_anew(family):
         {"gate": 1.0},
         {"reacquire_after": 1},
         {"averaging_s": -1.0},
+        {"systematic": 1.0},
     ],
 )
 def test_impossible_settings_are_refused_by_name(family, wrong):

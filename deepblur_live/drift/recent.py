@@ -1,0 +1,51 @@
+"""The mean of the points of the last seconds, kept up to date point by point."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["RecentMean"]
+
+# The running sum is made anew so often: rounding would add up.
+_RENEW_EVERY = 1000
+
+
+class RecentMean:
+    """The mean of the points of the last `seconds`."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.time = 0.0
+        self._points: deque[tuple[float, NDArray[np.float64]]] = deque()
+        self._sum: NDArray[np.float64] | float = 0.0
+        self._added = 0
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """(P,) mean of the points that are recent; at least the last one's."""
+        return np.asarray(self._sum) / len(self._points)
+
+    @property
+    def lasted(self) -> float:
+        """Seconds that the points cover, their usual spacing included."""
+        count = len(self._points)
+        if count < 2:
+            return 0.0
+        return (self.time - self._points[0][0]) * count / (count - 1)
+
+    def add(self, time: float, point: NDArray[np.float64]) -> None:
+        """Take a point (P,) in and let go of the old ones."""
+        self.time = time
+        self._points.append((time, point))
+        self._sum = self._sum + point
+        while self._points[0][0] <= time - self.seconds and len(self._points) > 1:
+            self._sum = self._sum - self._points.popleft()[1]
+        self._added += 1
+        if self._added % _RENEW_EVERY == 0:
+            self._sum = np.sum([point for _, point in self._points], axis=0)
