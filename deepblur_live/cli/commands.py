@@ -28,6 +28,12 @@ app = typer.Typer(
     add_completion=False,
 )
 
+engines_app = typer.Typer(
+    help="The engines that TensorRT runs the networks by, where there is a card.",
+    no_args_is_help=True,
+)
+app.add_typer(engines_app, name="engines")
+
 _ProfileFile = Annotated[
     Path | None, typer.Option("--profile", help="The rig's TOML file.")
 ]
@@ -49,6 +55,16 @@ _Output = Annotated[
 _InProcess = Annotated[
     bool,
     typer.Option("--in-process", help="No worker process (slower; for debugging)."),
+]
+_OnAlarm = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--on-alarm",
+        metavar="ACTION",
+        help="At an alarm, beside showing it; may be repeated: log, jsonl:PATH, "
+        "webhook:URL, command:PROGRAM ARGUMENTS, python:module:function, mda-pause, "
+        "mda-recalibrate:module:function.",
+    ),
 ]
 _Debug = Annotated[
     bool, typer.Option("--debug", help="Show where in the program an error came from.")
@@ -129,15 +145,22 @@ def demo(
     output: _Output = _SESSIONS,
     profile_file: _ProfileFile = None,
     in_process: _InProcess = False,
+    on_alarm: _OnAlarm = None,
     debug: _Debug = False,
 ) -> None:
     """Deblur a simulated microscope whose optics drift, and compare with the truth."""
     with _told_in_one_line(debug=debug) as console:
         from deepblur_live.cli import runs
+        from deepblur_live.cli.alarms import Alarms
 
         profile = _profile(profile_file)
         shown = _wants_window(console, window)
-        runs.demo(runs.Options(console, output, profile, shown, seconds, in_process))
+        # Not the profile's: nobody is to be called for a simulation.
+        alarms = Alarms([("--on-alarm", spec) for spec in on_alarm or ()])
+        options = runs.Options(
+            console, output, profile, shown, seconds, in_process, alarms
+        )
+        runs.demo(options)
 
 
 @app.command()
@@ -150,16 +173,36 @@ def run(
     window: _Window = None,
     output: _Output = _SESSIONS,
     in_process: _InProcess = False,
+    on_alarm: _OnAlarm = None,
+    mda: Annotated[
+        Path | None,
+        typer.Option("--mda", help="A useq sequence (YAML or JSON) to be acquired."),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Where its frames go, raw: NAME.ome.zarr or NAME.ome.tiff."),
+    ] = None,
     debug: _Debug = False,
 ) -> None:
     """Deblur what a real microscope's camera sends, until closed or Ctrl-C."""
     with _told_in_one_line(debug=debug) as console:
         from deepblur_live.cli import runs
+        from deepblur_live.cli.alarms import Alarms
+        from deepblur_live.cli.mda import load_sequence
 
+        if save is not None and mda is None:
+            raise ValueError("--save: there are no frames to save: give --mda")
         profile = _profile(profile_file)
+        sequence = None if mda is None else load_sequence(mda)
+        specs = [("--on-alarm", spec) for spec in on_alarm or ()]
+        if profile is not None:
+            place = f"{profile_file}: alerts.on_alarm"
+            specs += [(place, spec) for spec in profile.alerts.on_alarm]
         shown = _wants_window(console, window)
-        options = runs.Options(console, output, profile, shown, seconds, in_process)
-        runs.run(options, config)
+        options = runs.Options(
+            console, output, profile, shown, seconds, in_process, Alarms(specs)
+        )
+        runs.run(options, config, sequence=sequence, save=save)
 
 
 @app.command()
@@ -191,6 +234,25 @@ def replay(
 
 
 @app.command()
+def report(
+    session: Annotated[
+        Path, typer.Argument(help="A session's folder, finished or cut off.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where it goes; the session's folder when left out."),
+    ] = None,
+    debug: _Debug = False,
+) -> None:
+    """Write a session's report: a page for any browser, and its pictures."""
+    with _told_in_one_line(debug=debug) as console:
+        from deepblur_live.session.report import write_report
+
+        for path in write_report(session, output):
+            say(console, str(path))
+
+
+@app.command()
 def doctor(profile_file: _ProfileFile = None, debug: _Debug = False) -> None:
     """Say what is found on this machine, and what to do where something is missing."""
     with _told_in_one_line(debug=debug) as console:
@@ -203,6 +265,41 @@ def doctor(profile_file: _ProfileFile = None, debug: _Debug = False) -> None:
             console.print("deepblur-live cannot run here yet.", style="bold red")
             raise typer.Exit(1)
         console.print("deepblur-live can run here: try `deepblur-live demo`.")
+
+
+@engines_app.command("build")
+def engines_build(
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Of frames, ROWSxCOLUMNS; may be repeated. [512x512]"),
+    ] = None,
+    profile_file: _ProfileFile = None,
+    debug: _Debug = False,
+) -> None:
+    """Build engines ahead of a session, and compare them with torch."""
+    with _told_in_one_line(debug=debug) as console:
+        from deepblur_live.cli import engines
+
+        sizes = [engines.parse_size(text) for text in size or ["512x512"]]
+        engines.build(console, _profile(profile_file) or Profile(), sizes)
+
+
+@engines_app.command("list")
+def engines_list(debug: _Debug = False) -> None:
+    """List the engines there are, what each was built from, and whether it is sound."""
+    with _told_in_one_line(debug=debug) as console:
+        from deepblur_live.cli import engines
+
+        engines.show(console)
+
+
+@engines_app.command("clear")
+def engines_clear(debug: _Debug = False) -> None:
+    """Delete all engines; they are built again when they are needed."""
+    with _told_in_one_line(debug=debug) as console:
+        from deepblur_live.cli import engines
+
+        engines.clear(console)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deepblur_live.acquisition.replay import ReplaySource
+    from deepblur_live.cli.mda import MdaRun
     from deepblur_live.cli.rig import Rig
     from deepblur_live.drift import Alert
 
-__all__ = ["feed", "watch_live", "watch_replay"]
+__all__ = ["feed", "watch_live", "watch_mda", "watch_replay"]
 
 _TICK_S = 0.25
 _SILENCE_S = 10.0
 _LAST_FRAMES_S = 60.0
+_MOST_UNTOLD = 100
 # A recording that does not tell its times: slow enough to identify every frame.
 _UNKNOWN_INTERVAL_S = 1.0
 
@@ -52,18 +55,40 @@ def watch_live(
     except Exception as error:  # whatever a camera's driver raises
         raise MicroscopeError(f"camera {camera}: cannot start: {error}") from error
     patience = silence_s + core.getExposure() / 1000
-    begun = clock()
-    tick = threading.Event()  # never set: a wait that an interrupt ends at once
-    with ProgressLine(console) as line, _telling(rig, line):
-        while seconds is None or clock() - begun < seconds:
-            tick.wait(_TICK_S)
-            elapsed = clock() - begun
+    with ProgressLine(console) as line, _telling(rig, line) as tell:
+        for elapsed in _ticks(seconds, clock):
+            tell()
             line.show(elapsed, _text(rig, elapsed, seconds))
             if elapsed > patience and rig.listener.statistics.captured == 0:
                 raise MicroscopeError(
                     f"camera {camera}: no frame in {elapsed:.0f} s of live mode: is it "
                     "on, and is it not waiting for a trigger?"
                 )
+
+
+def watch_mda(
+    rig: Rig, console: Console, mda: MdaRun, seconds: float | None = None
+) -> None:
+    """Run an MDA to its end, for `seconds`, or until interrupted.
+
+    Raises
+    ------
+    MicroscopeError
+        The MDA ended with an error.
+    """
+    mda.start()
+    paused = False
+    assert rig.core is not None
+    with ProgressLine(console) as line, _telling(rig, line) as tell:
+        for elapsed in _ticks(seconds, time.monotonic):
+            tell()
+            text = _text(rig, elapsed, seconds)
+            if rig.core.mda.is_paused() != paused:
+                paused = not paused
+                line.say("The MDA is paused." if paused else "The MDA goes on.")
+            line.show(elapsed, f"{text} · MDA paused" if paused else text)
+            if mda.ended:
+                break
 
 
 def watch_replay(rig: Rig, console: Console, source: ReplaySource) -> None:
@@ -73,9 +98,10 @@ def watch_replay(rig: Rig, console: Console, source: ReplaySource) -> None:
     def show(count: int) -> None:
         elapsed = time.monotonic() - begun
         text = f"frame {count} of {len(source)} · {_text(rig, elapsed, None)}"
+        tell()
         line.show(elapsed, text)
 
-    with ProgressLine(console) as line, _telling(rig, line):
+    with ProgressLine(console) as line, _telling(rig, line) as tell:
         feed(rig, source, show)
         rig.listener.drain(_LAST_FRAMES_S)
 
@@ -110,23 +136,43 @@ def feed(
         show(count)
 
 
+def _ticks(seconds: float | None, clock: Callable[[], float]) -> Iterator[float]:
+    """Yield the seconds gone, every quarter of one, until `seconds` are over."""
+    begun = clock()
+    tick = threading.Event()  # never set: a wait that an interrupt ends at once
+    while seconds is None or clock() - begun < seconds:
+        tick.wait(_TICK_S)
+        yield clock() - begun
+
+
 def _text(rig: Rig, elapsed: float, whole: float | None) -> str:
     return progress_text(elapsed, whole, rig.listener.statistics, rig.session.status)
 
 
 @contextmanager
-def _telling(rig: Rig, line: ProgressLine) -> Iterator[None]:
-    def tell(alert: Alert) -> None:
-        line.say(alert.text)
+def _telling(rig: Rig, line: ProgressLine) -> Iterator[Callable[[], None]]:
+    """Give what says the alerts and errors that have come, on the caller's thread.
+
+    A terminal may stand still (Ctrl-S, a pipe nobody reads): frames must not wait.
+    """
+    untold: deque[str] = deque(maxlen=_MOST_UNTOLD)
+
+    def tell() -> None:
+        while untold:
+            line.say(untold.popleft())
+
+    def alert(alert: Alert) -> None:
+        untold.append(alert.text)
 
     def warn(error: str) -> None:
         # Below the first line stands the worker's traceback.
-        line.say(f"Note: {error.splitlines()[0]}")
+        untold.append(f"Note: {error.splitlines()[0]}")
 
-    rig.session.events.alertRaised.connect(tell)
+    rig.session.events.alertRaised.connect(alert)
     rig.listener.events.errorRaised.connect(warn)
     try:
-        yield
+        yield tell
     finally:
         rig.listener.events.errorRaised.disconnect(warn)
-        rig.session.events.alertRaised.disconnect(tell)
+        rig.session.events.alertRaised.disconnect(alert)
+        tell()

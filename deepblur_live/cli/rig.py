@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 from deepblur_live.acquisition import DeblurListener
 from deepblur_live.optics import ZernikeFamily
 from deepblur_live.session import LiveSession
+from deepblur_live.session.specimen import follow_core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.profile import Profile
     from deepblur_live.session import SessionSummary
+    from deepblur_live.session.sinks import AlertSink
 
     TruthImage = Callable[[Mapping[str, Any]], NDArray[Any] | None]
 
@@ -33,6 +35,10 @@ def pipeline_factory(profile: Profile) -> Callable[[], Any]:
     from deepblur_live.runtime.pipeline import build_pipeline
 
     return functools.partial(build_pipeline, profile)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class Rig:
@@ -56,6 +62,8 @@ class Rig:
         Run the pipeline on a thread instead of a process of its own.
     truth_image
         From a frame's metadata to its sharp image, where that is known.
+    sinks
+        Where alarms go beside the screen.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class Rig:
         every_frame: bool = False,
         in_process: bool = False,
         truth_image: TruthImage | None = None,
+        sinks: Sequence[AlertSink] = (),
     ) -> None:
         self.profile = profile
         self.core = core
@@ -78,6 +87,8 @@ class Rig:
         )
         self._folder = folder
         self._truth_image = truth_image
+        self._sinks = sinks
+        self._unfollow: Callable[[], None] = _nothing
         self.session: LiveSession
         self.summary: SessionSummary | None = None
 
@@ -102,9 +113,11 @@ class Rig:
                 self.listener,
                 self._folder,
                 truth_image=self._truth_image,
+                sinks=self._sinks,
             )
             if self.core is not None:
                 self.listener.attach(self.core)
+                self._unfollow = follow_core(self.core, self.session.specimen.tell)
         except BaseException:
             self.listener.close()
             raise
@@ -118,6 +131,7 @@ class Rig:
     ) -> None:
         """Stop the camera, empty the pipeline, write the session, end the worker."""
         try:
+            self._unfollow()
             if self.core is not None:
                 if self.core.isSequenceRunning():
                     self.core.stopSequenceAcquisition()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.acquisition.replay import open_replay
 from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.acquisition.simulated import simulated_core
 from deepblur_live.acquisition.truth import read_truth
+from deepblur_live.cli.alarms import Alarms
 from deepblur_live.cli.cores import core_from_config
-from deepblur_live.cli.headless import watch_live, watch_replay
+from deepblur_live.cli.headless import watch_live, watch_mda, watch_replay
+from deepblur_live.cli.mda import MdaRun
 from deepblur_live.cli.progress import say
 from deepblur_live.cli.rig import Rig
 from deepblur_live.optics import ZernikeFamily
@@ -25,8 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from rich.console import Console
+    from useq import MDASequence
 
-__all__ = ["Options", "demo", "replay", "run"]
+__all__ = ["Options", "demo", "demo_profile", "replay", "run"]
 
 # Two minutes in all is what the demonstration may take, on a slow machine too.
 _DEMO_S = 75.0
@@ -55,6 +59,8 @@ class Options:
         After which it ends by itself; None for the source's own way.
     in_process
         Whether to do without a worker process.
+    alarms
+        What is done at an alarm.
     """
 
     console: Console
@@ -63,6 +69,7 @@ class Options:
     window: bool = False
     seconds: float | None = None
     in_process: bool = False
+    alarms: Alarms = field(default_factory=Alarms)
 
 
 def demo(options: Options) -> None:
@@ -72,7 +79,7 @@ def demo(options: Options) -> None:
     """
     optics = (options.profile or Profile()).optics
     scene = SimulatedScene(family=ZernikeFamily.from_optics(optics))
-    profile = options.profile or _profile_of(scene)
+    profile = options.profile or demo_profile(scene)
 
     def truth_image(metadata: Mapping[str, Any]) -> NDArray[np.float32] | None:
         truth = read_truth(metadata)
@@ -84,9 +91,11 @@ def demo(options: Options) -> None:
         "and then jump, with camera noise. The blur is identified from the frames "
         "alone, removed, and compared with the truth.",
     )
+    sinks, _ = options.alarms.sinks()
     _prepare_window(options)
     core = simulated_core(scene)
-    with _session(options, profile, core=core, truth_image=truth_image) as rig:
+    source = {"core": core, "truth_image": truth_image, "sinks": sinks}
+    with _session(options, profile, **source) as rig:
         if options.window:
             from deepblur_live.cli.windowed import show_live
 
@@ -97,25 +106,54 @@ def demo(options: Options) -> None:
             watch_live(rig, options.console, options.seconds or own)
 
 
-def run(options: Options, config: Path) -> None:
+def run(
+    options: Options,
+    config: Path,
+    *,
+    sequence: MDASequence | None = None,
+    save: Path | None = None,
+) -> None:
     """Run a real microscope from its Micro-Manager configuration.
+
+    Parameters
+    ----------
+    options
+        How.
+    config
+        The microscope.
+    sequence
+        What it does; live mode otherwise.
+    save
+        Where the sequence's frames are written; None keeps none.
 
     Raises
     ------
     MicroscopeError
         The configuration cannot be loaded, or the camera does not send.
+    ValueError
+        What is to be done at an alarm cannot be done.
     """
     _prepare_window(options)
     core = core_from_config(config)
     size_nm = core.getPixelSizeUm() * 1000 or None
     profile = _with_pixel_size(options, size_nm, str(config))
-    with _session(options, profile, core=core) as rig:
+    console = options.console
+    sinks, events = options.alarms.sinks(
+        core, sequence, lambda text: say(console, f"Note: {text}")
+    )
+    with contextlib.ExitStack() as owned:
+        rig = owned.enter_context(_session(options, profile, core=core, sinks=sinks))
+        mda = None
+        if events is not None:
+            mda = owned.enter_context(MdaRun(core, events, save))
         if options.window:
             from deepblur_live.cli.windowed import show_live
 
-            show_live(rig, start=False, seconds=options.seconds)
+            show_live(rig, start=False, seconds=options.seconds, mda=mda)
+        elif mda is not None:
+            watch_mda(rig, console, mda, options.seconds)
         else:
-            watch_live(rig, options.console, options.seconds)
+            watch_live(rig, console, options.seconds)
 
 
 def replay(
@@ -198,7 +236,17 @@ def _session(options: Options, profile: Profile, **source: Any) -> Iterator[Rig]
         raise RuntimeError("no frame came through")
 
 
-def _profile_of(scene: SimulatedScene) -> Profile:
+# A minute and a half has no room for the ten minutes that a baseline takes: these few,
+# short points would give a real microscope false alarms within hours.
+_DEMO_DRIFT = {
+    "batch_s": 4.0,
+    "baseline_points": 4,
+    "false_alarm_hours": 2.0,
+    "cooldown_s": 30.0,
+}
+
+
+def demo_profile(scene: SimulatedScene) -> Profile:
     """Return a profile with the simulated camera's data sheet."""
     noise = scene.noise
     camera = {
@@ -206,7 +254,11 @@ def _profile_of(scene: SimulatedScene) -> Profile:
         "gain_e_per_adu": noise.gain_e_per_adu,
         "read_noise_e": noise.read_noise_e,
     }
-    content = {"name": "simulated microscope", "camera": camera}
+    content = {
+        "name": "simulated microscope",
+        "camera": camera,
+        "drift": _DEMO_DRIFT,
+    }
     return check_profile(content, "the simulated camera")
 
 

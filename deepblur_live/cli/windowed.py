@@ -13,6 +13,7 @@ from deepblur_live.gui.main_window import MainWindow
 
 if TYPE_CHECKING:
     from deepblur_live.acquisition.replay import ReplaySource
+    from deepblur_live.cli.mda import MdaRun
     from deepblur_live.cli.rig import Rig
 
 __all__ = ["application", "show_live", "show_replay"]
@@ -32,7 +33,9 @@ def application() -> QtWidgets.QApplication:
     return QtWidgets.QApplication(["deepblur-live"])
 
 
-def show_live(rig: Rig, *, start: bool, seconds: float | None = None) -> None:
+def show_live(
+    rig: Rig, *, start: bool, seconds: float | None = None, mda: MdaRun | None = None
+) -> None:
     """Show a rig with a core until the window is closed, or for `seconds`.
 
     Parameters
@@ -43,12 +46,18 @@ def show_live(rig: Rig, *, start: bool, seconds: float | None = None) -> None:
         Whether live mode starts by itself.
     seconds
         After which the window closes by itself; None for never.
+    mda
+        What is run beside; the window stays after its end.
     """
     assert rig.core is not None
     window = MainWindow(rig.session, mmcore=rig.core)
     if start:
         rig.core.startContinuousSequenceAcquisition()
+    if mda is not None:
+        mda.start()
     _show(window, seconds)
+    if mda is not None:
+        _ = mda.ended  # raises what it ended with
 
 
 def show_replay(rig: Rig, source: ReplaySource, seconds: float | None = None) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.gui.binding import QtCore, QtWidgets, pg
-from deepblur_live.gui.curves import decimate_band, decimate_curve, session_time
+from deepblur_live.gui.curves import session_time
 from deepblur_live.gui.theme import ALARM, MUTED, PANEL, TEXT, WARN, curve_colour
+from deepblur_live.session.decimate import decimate_band, decimate_curve
+from deepblur_live.session.history import through_extremes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,13 +120,16 @@ class DriftPlot(QtWidgets.QWidget):
             return
         self._drawn = drawn
         values = np.asarray(history.coefficients) * self._factor
+        low = np.asarray(history.low) * self._factor
+        high = np.asarray(history.high) * self._factor
         sigma = np.asarray(history.sigma) * self._factor
         truth = history.truth
         known = truth is not None and bool(np.isfinite(truth).any())
         # Curve, two edges of the band, truth: all share the plot's points.
         points = max(_MAX_POINTS // (len(self._names) * (4 if known else 3)), 16)
         for k in range(len(self._names)):
-            self._curves[k].setData(*decimate_curve(times, values[:, k], points))
+            line = through_extremes(times, low[:, k], high[:, k])
+            self._curves[k].setData(*decimate_curve(*line, points))
             edges = decimate_band(
                 times, values[:, k] - sigma[:, k], values[:, k] + sigma[:, k], points
             )
@@ -137,9 +142,12 @@ class DriftPlot(QtWidgets.QWidget):
             else:
                 self._truths[k].setData([], [])
         change = np.asarray(history.change, dtype=np.float64) * self._factor
-        self._change_curve.setData(*decimate_curve(times, change, 1000))
+        highest = np.asarray(history.change_high, dtype=np.float64) * self._factor
+        lowest = np.asarray(history.change_low, dtype=np.float64) * self._factor
+        line = through_extremes(times, lowest, highest)
+        self._change_curve.setData(*decimate_curve(*line, 1000))
         self._mark_alerts(times, change, alerts)
-        self._follow_change(change)
+        self._follow_change(highest)
         self._write_legend(history)
 
     def _add_plot(self, graphics: Any, row: int, title: str) -> Any:

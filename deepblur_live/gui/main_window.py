@@ -113,6 +113,11 @@ class MainWindow(QtWidgets.QMainWindow):
         self._session.acknowledge()
         self.banner.answer()
 
+    def snooze(self, seconds: float) -> None:
+        """Have the session tell no alert for `seconds`, and take the banner away."""
+        self._session.snooze(seconds)
+        self.banner.answer()
+
     def rebaseline(self) -> None:
         """Take the present optics for the new baseline."""
         self._session.rebaseline()
@@ -240,6 +245,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self.banner.acknowledged.connect(self._on_acknowledge)
         bar.rebaseline.triggered.connect(self._on_rebaseline)
         self.banner.rebaselined.connect(self._on_rebaseline)
+        self.banner.snoozed.connect(self._on_snooze)
         if self._link is not None:
             bar.live.triggered.connect(self._link.set_live)
             bar.snap.triggered.connect(self._on_snap)
@@ -256,6 +262,9 @@ class MainWindow(QtWidgets.QMainWindow):
 
     def _on_rebaseline(self) -> None:
         self.message.guard(self.rebaseline)
+
+    def _on_snooze(self, seconds: float) -> None:
+        self.message.guard(lambda: self.snooze(seconds))
 
     def _on_snap(self) -> None:
         if self._link is not None:

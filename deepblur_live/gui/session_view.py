@@ -105,6 +105,14 @@ class AlertView(Protocol):
     def text(self) -> str:
         """What changed, by how much, why perhaps, and what to do."""
 
+    @property
+    def cause(self) -> str:
+        """The likely cause; empty where it is not told."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do; empty where it is not told."""
+
 
 class DriftStatusView(Protocol):
     """Where the drift stands."""
@@ -120,6 +128,10 @@ class DriftStatusView(Protocol):
     @property
     def reason(self) -> str:
         """Why, for ``"stale"`` and ``"raw-only"``."""
+
+    @property
+    def snoozed_until(self) -> float | None:
+        """Until when no alert is told, seconds since the session began, or None."""
 
     @property
     def n_baseline(self) -> int:
@@ -152,6 +164,22 @@ class HistoryView(Protocol):
     @property
     def change(self) -> NDArray[np.float64]:
         """(N,) change from baseline in waves rms, NaN before there is one."""
+
+    @property
+    def low(self) -> NDArray[np.float64]:
+        """(N, P) least coefficients of those that a point stands for."""
+
+    @property
+    def high(self) -> NDArray[np.float64]:
+        """(N, P) greatest coefficients of those that a point stands for."""
+
+    @property
+    def change_low(self) -> NDArray[np.float64]:
+        """(N,) least change of those that a point stands for."""
+
+    @property
+    def change_high(self) -> NDArray[np.float64]:
+        """(N,) greatest change of those that a point stands for."""
 
 
 class FamilyView(Protocol):
@@ -209,6 +237,9 @@ class SessionView(Protocol):
     @property
     def background_errors(self) -> Sequence[str]:
         """What went wrong out of sight, oldest first."""
+
+    def snooze(self, seconds: float) -> None:
+        """Tell no alert for so long; 0 ends a snooze."""
 
     def acknowledge(self) -> None:
         """Take the standing alert as seen."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from deepblur_live.drift import clock_text
+
 if TYPE_CHECKING:
     from deepblur_live.gui.session_view import DriftStatusView, StatisticsView
     from deepblur_live.runtime.frame import FrameResult
@@ -95,8 +97,13 @@ def chip_of(
         return Chip(ChipState.STALE, f"STALE {waited}", reason)
     if state is ChipState.BASELINING:
         text = f"BASELINING {status.n_baseline}/{status.n_needed}"
-        return Chip(state, text, "collecting the baseline that drift is measured from")
-    return Chip(state, str(state).upper(), status.reason or _MEANING.get(state, ""))
+        why = status.reason or "collecting the baseline that drift is measured from"
+        return Chip(state, text, why)
+    reason = status.reason or _MEANING.get(state, "")
+    if status.snoozed_until is not None:
+        reason += f"; alerts are snoozed until {clock_text(status.snoozed_until)}"
+        return Chip(state, f"{str(state).upper()} · SNOOZED", reason)
+    return Chip(state, str(state).upper(), reason)
 
 
 def status_text(statistics: StatisticsView, fps_shown: float) -> str:

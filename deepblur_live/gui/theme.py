@@ -55,6 +55,12 @@ CHIP_COLOURS: Mapping[ChipState, tuple[str, str]] = {
 STYLE = f"""
 QWidget {{ background: {BACKGROUND}; color: {TEXT}; font-size: 13px; }}
 QToolTip {{ background: #2b2f34; color: {TEXT}; border: 1px solid #50565c; }}
+QToolBar {{ border: 0; spacing: 6px; padding: 0; }}
+QToolButton#qt_toolbar_ext_button {{
+    background: #9aa0a6; padding: 0; min-width: 16px;
+}}
+QMenu {{ background: #2b2f34; border: 1px solid #50565c; }}
+QMenu::item:selected {{ background: #27506b; }}
 QToolButton, QPushButton {{
     background: #2b2f34; border: 1px solid #3a3f45; border-radius: 4px;
     padding: 4px 9px;

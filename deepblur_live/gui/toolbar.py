@@ -30,9 +30,12 @@ class Toolbar(QtWidgets.QWidget):
         self, *, camera: bool, parent: QtWidgets.QWidget | None = None
     ) -> None:
         super().__init__(parent)
-        self._row = QtWidgets.QHBoxLayout(self)
-        self._row.setContentsMargins(0, 0, 0, 0)
-        self._row.setSpacing(6)
+        # What has no room goes into the bar's own menu (»): the window may be narrow.
+        self._bar = QtWidgets.QToolBar()
+        row = QtWidgets.QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
+        row.addWidget(self._bar, 1)
         self.live = self._action("Live", "L", "Start or stop live mode", check=True)
         self.snap = self._action("Snap", "S", "Take one picture")
         self.exposure = self._exposure_box()
@@ -43,8 +46,9 @@ class Toolbar(QtWidgets.QWidget):
         if camera:
             self._add(*camera_actions)
             self._label("Exposure")
-            self._row.addWidget(self.exposure)
-            self.exposure.show()
+            shown = self._bar.addWidget(self.exposure)
+            if shown is not None:
+                shown.setVisible(True)
             self._gap()
         self.freeze = self._action(
             "Freeze", "F", "Hold the picture; acquisition and drift go on", check=True
@@ -91,11 +95,10 @@ class Toolbar(QtWidgets.QWidget):
             "Acknowledge", "Ctrl+K", "I have seen the alert; keep watching"
         )
         self._add(self.save, self.rebaseline)
-        self._row.addStretch(1)
         self.chip = QtWidgets.QLabel()
         self.chip.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
         self.chip.setMinimumWidth(165)
-        self._row.addWidget(self.chip)
+        row.addWidget(self.chip)
 
     def show_chip(self, chip: Chip) -> None:
         """Show the session's state, in colour and in words."""
@@ -155,19 +158,21 @@ class Toolbar(QtWidgets.QWidget):
 
     def _add(self, *actions: QtGui.QAction) -> None:
         for action in actions:
-            button = QtWidgets.QToolButton()
-            button.setDefaultAction(action)
-            # Space is for the flicker, not for the button clicked last.
-            button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
-            self._row.addWidget(button)
+            self._bar.addAction(action)
+            button = self._bar.widgetForAction(action)
+            if button is not None:
+                # Space is for the flicker, not for the button clicked last.
+                button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
 
     def _label(self, text: str) -> None:
         label = QtWidgets.QLabel(text)
         label.setObjectName("muted")
-        self._row.addWidget(label)
+        self._bar.addWidget(label)
 
     def _gap(self) -> None:
-        self._row.addSpacing(12)
+        gap = QtWidgets.QWidget()
+        gap.setFixedWidth(6)
+        self._bar.addWidget(gap)
 
     def _on_edit_exposure(self) -> None:
         if self.exposure.isEnabled() and self.exposure.isVisible():

@@ -6,8 +6,9 @@ from deepblur_live.session.drift_log import DriftLog
 from deepblur_live.session.fidelity import ImageFidelity, PsfFidelity
 from deepblur_live.session.folder import plain
 from deepblur_live.session.history import History
-from deepblur_live.session.live import LiveSession, SessionEvents
+from deepblur_live.session.live import LiveSession
 from deepblur_live.session.summary import SessionSummary
+from deepblur_live.session.telling import SessionEvents
 
 __all__ = [
     "DriftLog",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deepblur_live.drift import DriftStatus
     from deepblur_live.runtime.frame import FrameResult
 
-__all__ = ["log_columns", "log_values"]
+__all__ = ["log_columns", "log_values", "mode_columns"]
 
 _PER_MODE = {
     "": "tracked coefficient, waves rms",
@@ -28,13 +28,12 @@ _PER_MODE = {
 
 def log_columns(names: Sequence[str]) -> Mapping[str, str]:
     """Return the columns of a session that follows `names`, each with its meaning."""
-    modes = [name.replace(" ", "_").replace("-", "_").lower() for name in names]
     columns = {
         "time_s": "capture of the frame, seconds since the session began",
         "frame": "number of the frame, from 0, of those captured",
     }
     for prefix, meaning in _PER_MODE.items():
-        columns |= {f"{prefix}{mode}_waves": meaning for mode in modes}
+        columns |= dict.fromkeys(mode_columns(names, prefix), meaning)
     return columns | {
         "wavefront_rms_waves": "rms wavefront error of the track",
         "change_waves": "rms change of the wavefront from the baseline, debiased",
@@ -51,6 +50,12 @@ def log_columns(names: Sequence[str]) -> Mapping[str, str]:
         "dropped": "frames dropped so far to stay live",
         "camera_gaps": "frames the camera numbered and never delivered, so far",
     }
+
+
+def mode_columns(names: Sequence[str], prefix: str = "") -> list[str]:
+    """Return a column a mode: tracked, or ``"sigma_"`` or ``"truth_"``."""
+    modes = [name.replace(" ", "_").replace("-", "_").lower() for name in names]
+    return [f"{prefix}{mode}_waves" for mode in modes]
 
 
 def log_values(

@@ -1,43 +1,23 @@
-"""The drift log: one CSV row a point, whole or not at all, whatever the disk does."""
+"""The drift log: a CSV of one row a point, written as the points come."""
 
 from __future__ import annotations
 
 import csv
-import errno
 import io
-import logging
 import math
-import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from deepblur_live.session.line_file import LineFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["DriftLog"]
 
-_log = logging.getLogger(__name__)
-
-
-class _File(Protocol):
-    def write(self, data: bytes, /) -> int | None: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-    def truncate(self, size: int | None = None, /) -> int: ...
-    def close(self) -> None: ...
-
-
-def _open_unbuffered(path: Path, mode: str) -> _File:
-    # Unbuffered: a row is with the system when `write` returns, and a full disk is
-    # told at the row it hits.
-    return path.open(mode, buffering=0)
-
 
 class DriftLog:
-    """An append-only CSV that outlives a full or vanished disk.
-
-    A row that cannot be written is counted and let go; the file is tried again after
-    `retry_s` and then continues after its last whole row. An outage makes two log
-    lines: when it begins and when it ends. Nothing is ever raised by :meth:`write`.
+    """An append-only CSV on a :class:`~deepblur_live.session.line_file.LineFile`.
 
     Parameters
     ----------
@@ -45,12 +25,8 @@ class DriftLog:
         Made anew.
     columns
         Names in the first line, units in the names.
-    retry_s
-        Seconds between two tries while the disk refuses.
-    clock
-        Seconds, monotonic.
-    open_file
-        Opens ``path`` unbuffered in a binary mode.
+    options
+        Of the `LineFile`.
 
     Raises
     ------
@@ -58,43 +34,25 @@ class DriftLog:
         The file exists, or cannot be made.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        columns: Sequence[str],
-        *,
-        retry_s: float = 2.0,
-        clock: Callable[[], float] = time.monotonic,
-        open_file: Callable[[Path, str], _File] = _open_unbuffered,
-    ) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], **options: Any) -> None:
         self.path = path
         self.columns = tuple(columns)
-        self._retry_s = retry_s
-        self._clock = clock
-        self._open_file = open_file
-        self._good = 0
-        self._rows = 0
-        self._lost = 0
-        self._lost_now = 0
-        self._error = ""
-        self._retry_at = 0.0
-        self._file: _File | None = open_file(path, "xb")
-        self._put(_line(self.columns))
+        self._file = LineFile(path, _line(self.columns), **options)
 
     @property
     def rows(self) -> int:
         """Rows in the file."""
-        return self._rows
+        return self._file.lines
 
     @property
     def lost(self) -> int:
         """Rows that could not be written, over the session."""
-        return self._lost
+        return self._file.lost
 
     @property
     def error(self) -> str:
         """Why rows are being lost at this moment, or empty."""
-        return self._error
+        return self._file.error
 
     def write(self, values: Sequence[Any]) -> bool:
         """Append a row; return whether it is in the file.
@@ -114,72 +72,11 @@ class DriftLog:
                 f"{len(values)} values for the {len(self.columns)} columns of "
                 f"{self.path}"
             )
-        if self._error and self._clock() < self._retry_at:
-            self._lose()
-            return False
-        try:
-            if self._file is None:
-                self._reopen()
-            self._put(_line([_cell(value) for value in values]))
-        except OSError as error:
-            self._fail(error)
-            return False
-        self._rows += 1
-        if self._error:
-            _log.warning("%s: written again; %d rows lost", self.path, self._lost_now)
-            self._error, self._lost_now = "", 0
-        return True
+        return self._file.write(_line([_cell(value) for value in values]))
 
     def close(self) -> None:
         """Close the file; nothing is written afterwards."""
-        self._error = self._error or "closed"
-        self._retry_at = math.inf
-        self._drop_file()
-
-    def _put(self, line: bytes) -> None:
-        assert self._file is not None
-        written = self._file.write(line)
-        if written != len(line):
-            raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes of a row")
-        self._good += len(line)
-
-    def _reopen(self) -> None:
-        try:
-            self._file = self._open_file(self.path, "r+b")
-        except FileNotFoundError:
-            self._file = self._open_file(self.path, "xb")
-            self._good = self._rows = 0
-            self._put(_line(self.columns))
-            return
-        # Half a row may stand where the disk gave up.
-        self._file.truncate(self._good)
-        self._file.seek(self._good)
-
-    def _fail(self, error: OSError) -> None:
-        self._drop_file()
-        self._retry_at = self._clock() + self._retry_s
-        if not self._error:
-            _log.error(
-                "%s: cannot be written (%s); rows are lost until it can, all else "
-                "goes on",
-                self.path,
-                error.strerror or error,
-            )
-        self._error = error.strerror or str(error)
-        self._lose()
-
-    def _lose(self) -> None:
-        self._lost += 1
-        self._lost_now += 1
-
-    def _drop_file(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            try:
-                file.close()
-            except OSError:
-                # The rows it could not keep are already counted.
-                pass
+        self._file.close()
 
 
 def _cell(value: Any) -> str:

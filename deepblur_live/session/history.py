@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EvenSample", "History", "HistoryBuffer"]
+__all__ = ["EvenSample", "History", "HistoryBuffer", "through_extremes"]
 
 T = TypeVar("T")
 
@@ -21,6 +21,9 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class History:
     """Points of the session, oldest first, the newest always among them.
+
+    In a long session a point stands for several in a row: it has the values of their
+    last, and the extremes of all.
 
     Parameters
     ----------
@@ -33,6 +36,10 @@ class History:
         tracked ones (the PSF is the same).
     change
         (N,) change from the baseline, waves rms; NaN while there is none.
+    low, high
+        (N, P) least and greatest coefficients.
+    change_low, change_high
+        (N,) least and greatest change.
     """
 
     times: NDArray[np.float64]
@@ -40,14 +47,18 @@ class History:
     sigma: NDArray[np.float64]
     truth: NDArray[np.float64]
     change: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    change_low: NDArray[np.float64]
+    change_high: NDArray[np.float64]
 
 
 class HistoryBuffer:
     """Keeps the whole session visible in at most `max_points` points.
 
-    When full, every second point goes, and from then on only every second (fourth …)
-    is kept: even spacing over the whole session, at constant memory. Written by one
-    thread, read by any.
+    When full, neighbours become one, and from then on a point stands for two (four …)
+    in a row: even spacing over the whole session at constant memory, and no excursion
+    is lost. Written by one thread, read by any.
 
     Parameters
     ----------
@@ -58,16 +69,19 @@ class HistoryBuffer:
     """
 
     def __init__(self, n_coefficients: int, max_points: int = 5000) -> None:
-        if max_points < 3:
-            raise ValueError(f"max_points must be 3 or more, got {max_points}")
-        self._p = n_coefficients
-        # One place is the newest point's; an even number halves without a remainder.
-        self._capacity = (max_points - 1) // 2 * 2
-        self._table = np.empty((self._capacity + 1, 2 + 3 * n_coefficients))
-        self._kept = 0
-        self._seen = 0
-        self._stride = 1
+        if max_points < 2:
+            raise ValueError(f"max_points must be 2 or more, got {max_points}")
+        p = self._p = n_coefficients
+        self._capacity = max_points // 2 * 2
+        # A row: time, then as they were last (change, γ, σ, truth), then the least and
+        # the greatest (change, γ).
+        self._newest = slice(0, 2 + 3 * p)
+        self._low = slice(2 + 3 * p, 3 + 4 * p)
+        self._high = slice(3 + 4 * p, 4 + 5 * p)
+        self._table = np.empty((self._capacity, 4 + 5 * p))
         self._length = 0
+        self._stride = 1
+        self._in_last = 0
         self._snapshot: History | None = None
         self._lock = threading.Lock()
 
@@ -82,19 +96,38 @@ class HistoryBuffer:
         """Add the newest point."""
         unknown = np.full(self._p, np.nan)
         true = unknown if truth is None else truth
-        row = np.concatenate(([time, change], coefficients, sigma, true))
+        extreme = np.concatenate(([change], coefficients))
+        row = np.concatenate(
+            ([time, change], coefficients, sigma, true, extreme, extreme)
+        )
         with self._lock:
-            if self._kept == self._capacity:
-                half = self._capacity // 2
-                self._table[:half] = self._table[: self._capacity : 2].copy()
-                self._kept = half
-                self._stride *= 2
-            self._table[self._kept] = row
-            self._length = self._kept + 1
-            if self._seen % self._stride == 0:
-                self._kept += 1
-            self._seen += 1
+            if self._length and self._in_last < self._stride:
+                last = self._table[self._length - 1]
+                last[:] = self._merged(last, row)
+                self._in_last += 1
+            else:
+                if self._length == self._capacity:
+                    self._halve()
+                self._table[self._length] = row
+                self._length += 1
+                self._in_last = 1
             self._snapshot = None
+
+    def _halve(self) -> None:
+        half = self._capacity // 2
+        self._table[:half] = self._merged(self._table[::2], self._table[1::2])
+        self._length = half
+        self._stride *= 2
+
+    def _merged(
+        self, earlier: NDArray[np.float64], later: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        merged = later.copy()
+        low, high = self._low, self._high
+        # A change that was not known yet (NaN) is no extreme.
+        merged[..., low] = np.fmin(earlier[..., low], later[..., low])
+        merged[..., high] = np.fmax(earlier[..., high], later[..., high])
+        return merged
 
     def snapshot(self) -> History:
         """Return the points so far; the same object until there is a new point."""
@@ -103,14 +136,43 @@ class HistoryBuffer:
                 table = self._table[: self._length].copy()
                 table.flags.writeable = False
                 p = self._p
+                newest = table[:, self._newest]
+                low, high = table[:, self._low], table[:, self._high]
                 self._snapshot = History(
-                    times=table[:, 0],
-                    coefficients=table[:, 2 : 2 + p],
-                    sigma=table[:, 2 + p : 2 + 2 * p],
-                    truth=table[:, 2 + 2 * p :],
-                    change=table[:, 1],
+                    times=newest[:, 0],
+                    coefficients=newest[:, 2 : 2 + p],
+                    sigma=newest[:, 2 + p : 2 + 2 * p],
+                    truth=newest[:, 2 + 2 * p :],
+                    change=newest[:, 1],
+                    low=low[:, 1:],
+                    high=high[:, 1:],
+                    change_low=low[:, 0],
+                    change_high=high[:, 0],
                 )
             return self._snapshot
+
+
+def through_extremes(
+    times: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the line that goes through both extremes of every point.
+
+    A point whose extremes are one stays one point.
+
+    Parameters
+    ----------
+    times, low, high
+        (N,) each.
+
+    Returns
+    -------
+    times, values
+        Up to 2 N each.
+    """
+    both = np.column_stack((low, high))
+    # Where they are unknown (NaN) the comparison keeps one, so that a gap stays.
+    keep = np.column_stack((np.ones(len(low), dtype=bool), high > low))
+    return np.repeat(times, 2)[keep.ravel()], both.ravel()[keep.ravel()]
 
 
 class EvenSample(Generic[T]):

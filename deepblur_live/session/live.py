@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from psygnal import EmitLoopError, Signal, SignalGroup, SignalInstance
 
 from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.drift import (
@@ -24,30 +22,38 @@ from deepblur_live.drift import (
     twin_signs,
 )
 from deepblur_live.runtime.frame import FrameResult, FrameState
+from deepblur_live.session.changes import Changes
 from deepblur_live.session.columns import log_values
 from deepblur_live.session.fidelity import (
     FollowedFamily,
     ImageSample,
-    image_fidelity,
-    psf_fidelity,
     take_sample,
     with_truth,
 )
 from deepblur_live.session.history import EvenSample, History, HistoryBuffer
 from deepblur_live.session.liveness import Liveness
+from deepblur_live.session.pace import Pace
 from deepblur_live.session.record import SessionRecord
-from deepblur_live.session.summary import SessionSummary
+from deepblur_live.session.sinks.notice import NoticeKind
+from deepblur_live.session.specimen import SpecimenWatch
+from deepblur_live.session.summary import SessionSummary, summarise
+from deepblur_live.session.telling import Telling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections import deque
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from deepblur_live.acquisition.listener import DeblurListener
     from deepblur_live.profile import Profile
+    from deepblur_live.runtime.frame import Frame
+    from deepblur_live.session.sinks.dispatch import SinkStatistics
+    from deepblur_live.session.sinks.notice import AlertSink
+    from deepblur_live.session.telling import SessionEvents
 
-__all__ = ["LiveSession", "SessionEvents"]
+__all__ = ["LiveSession"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,18 +61,6 @@ _RAISED = (DriftState.WARN, DriftState.ALARM)
 _SAMPLES = 12
 _MAX_ALERTS = 1000
 _CLOSE_TIMEOUT_S = 10.0
-
-
-class SessionEvents(SignalGroup):
-    """What a session tells, on the thread that finds it out.
-
-    ``statusChanged`` comes when the state or the acknowledgement changes; STALE is
-    found out, and told, when somebody reads :attr:`LiveSession.status`.
-    """
-
-    alertRaised = Signal(Alert)
-    alertCleared = Signal()
-    statusChanged = Signal(DriftStatus)
 
 
 class LiveSession:
@@ -89,6 +83,8 @@ class LiveSession:
     truth_image
         From a frame's metadata to its sharp image, (H, W) in the frame's units, or
         None; called at the end, for a few frames.
+    sinks
+        Where alarms go beside the events; they end with the session.
     clock
         Seconds, monotonic.
     now
@@ -110,6 +106,7 @@ class LiveSession:
         folder: Path | None = None,
         *,
         truth_image: Callable[[Mapping[str, Any]], NDArray[Any] | None] | None = None,
+        sinks: Sequence[AlertSink] = (),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
         stale_after_s: float = 10.0,
@@ -117,11 +114,11 @@ class LiveSession:
         self.profile = profile
         self.family = family
         self.listener = listener
-        self.events = SessionEvents()
-        self.background_errors: deque[str] = deque(maxlen=100)
+        self._telling = Telling(profile.name, sinks, now)
         self.monitor = DriftMonitor(
             family, profile.drift, wavelength_nm=profile.optics.wavelength_nm
         )
+        self.specimen = SpecimenWatch()
         self._truth_image = truth_image
         self._now = now
         self._signs = twin_signs(family)
@@ -129,11 +126,9 @@ class LiveSession:
         self._liveness = Liveness(clock, stale_after_s)
         self._samples: EvenSample[ImageSample] = EvenSample(_SAMPLES)
         self._alerts: tuple[Alert, ...] = ()
-        self._results = 0
-        self._first_time = self._last_time = 0.0
-        self._clock = clock
-        self._first_at = self._last_at = 0.0
-        self._log_failed = False
+        self._standing_alert: Alert | None = None
+        self._changes = Changes(self._telling, clock)
+        self._pace = Pace(clock)
         self._summary: SessionSummary | None = None
         self._closed = False
         self._closing = threading.Lock()
@@ -147,9 +142,26 @@ class LiveSession:
         self._record: SessionRecord | None = None
         if folder is not None:
             self._record = SessionRecord(
-                folder, profile, family, started=now(), clock=clock
+                folder,
+                profile,
+                family,
+                started=now(),
+                on_error=self._telling.error,
+                clock=clock,
             )
+            self._telling.record = self._record
+        self._telling.event("sessionStarted", rig=profile.name)
         listener.events.resultReady.connect(self._on_result)
+
+    @property
+    def events(self) -> SessionEvents:
+        """The signals."""
+        return self._telling.signals
+
+    @property
+    def background_errors(self) -> deque[str]:
+        """What went wrong out of sight, oldest first; the last 100."""
+        return self._telling.errors
 
     @property
     def status(self) -> DriftStatus:
@@ -171,15 +183,37 @@ class LiveSession:
         """The session's own folder, or None."""
         return None if self._record is None else self._record.folder
 
+    @property
+    def sinks(self) -> tuple[SinkStatistics, ...]:
+        """How those who are told of alarms do."""
+        return self._telling.sinks
+
     def acknowledge(self) -> None:
         """Take the standing warning or alarm as seen; tell it at once."""
         self.monitor.acknowledge()
         self._announce()
 
+    def snooze(self, seconds: float) -> None:
+        """Tell no alert for so long; the state shows all the same. 0 ends it.
+
+        Raises
+        ------
+        ValueError
+            `seconds` is negative or not finite.
+        """
+        self.monitor.snooze(seconds)
+        self._telling.event("snoozed", seconds=seconds)
+        self._announce()
+
     def rebaseline(self) -> None:
         """Take the optics as they are from now on for the baseline; tell it at once."""
         self.monitor.rebaseline()
+        self._telling.event("rebaselined")
         self._announce()
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until all so far is on the disk; False after `timeout` seconds."""
+        return self._record is None or self._record.flush(timeout)
 
     def close(self) -> SessionSummary:
         """Stop following, write what remains, and return the summary.
@@ -189,16 +223,28 @@ class LiveSession:
         with self._closing:
             if self._summary is None:
                 self._stop_taking()
+                self._telling.close()
+                statistics = self.listener.statistics
+                record = self._record
+                if record is not None:
+                    self._telling.event("sessionEnded")
+                    record.end(self._now(), vars(statistics))
                 samples = with_truth(
-                    self._samples.items, self._truth_image, self._keep_error
+                    self._samples.items, self._truth_image, self._telling.error
                 )
                 history = self.history
-                summary = self._summarise(history, samples)
-                if self._record is not None:
-                    for failure in self._record.finish(
-                        summary, history, samples, self._now()
-                    ):
-                        self._keep_error(failure)
+                summary = summarise(
+                    statistics,
+                    self._pace,
+                    history,
+                    samples,
+                    self.family,
+                    alerts=self._alerts,
+                    sinks=self.sinks,
+                    record=record,
+                )
+                if record is not None:
+                    record.finish(summary, history, samples)
                 self._summary = summary
             return self._summary
 
@@ -219,20 +265,19 @@ class LiveSession:
                     self._take(result)
         except Exception as error:
             # The thread belongs to the listener, and to everybody else's slots.
-            self._keep_error(repr(error), f"frame {result.frame.number}: ")
+            self._telling.error(repr(error), f"frame {result.frame.number}: ")
 
     def _take(self, result: FrameResult) -> None:
         frame, track = result.frame, result.track
-        self._last_at = self._clock()
-        if self._results == 0:
-            self._first_time, self._first_at = frame.time, self._last_at
-        self._last_time = max(self._last_time, frame.time)
-        self._results += 1
+        self._pace.result(frame.time)
+        self._telling.time = self._pace.last_time
         self._liveness.result(result)
         truth = self._truth(result)
         alert = None
         if track is not None and result.estimate is not None:
+            self._follow_specimen(frame)
             alert = self.monitor.update(track)
+            self._changes.baseline(self.monitor.status.baseline)
             self._history.append(
                 frame.time,
                 track.coefficients,
@@ -244,6 +289,7 @@ class LiveSession:
             )
         if result.state is FrameState.DEBLURRED and track is not None:
             self._samples.offer(lambda: take_sample(result))
+        self._changes.executor(result.executor)
         status = self._current_status()
         if self._record is not None and (
             result.estimate is not None or status.state is not self._logged_state
@@ -252,8 +298,16 @@ class LiveSession:
         if alert is not None:
             _log.warning("%s", alert.text)
             self._alerts = (*self._alerts, alert)[-_MAX_ALERTS:]
-            self._emit(self.events.alertRaised, alert)
+            self._standing_alert = alert
+            self._telling.alert(NoticeKind.RAISED, alert)
+            self._telling.emit(self.events.alertRaised, alert)
         self._announce()
+
+    def _follow_specimen(self, frame: Frame) -> None:
+        reason = self.specimen.notice(frame)
+        if reason:
+            self.monitor.specimen_changed(reason)
+            self._telling.event("specimenChanged", reason=reason)
 
     def _write_row(
         self,
@@ -267,23 +321,13 @@ class LiveSession:
         strehl = (
             np.nan if track is None else float(self.family.strehl(track.coefficients))
         )
-        record.log.write(
+        statistics = self.listener.statistics
+        record.row(
             log_values(
-                result,
-                status,
-                self.listener.statistics,
-                truth,
-                strehl,
-                self.family.n_coefficients,
+                result, status, statistics, truth, strehl, self.family.n_coefficients
             )
         )
-        failed = bool(record.log.error)
-        if failed and not self._log_failed:
-            # The log itself has told it in a log line.
-            self.background_errors.append(
-                f"{record.log.path}: cannot be written: {record.log.error}"
-            )
-        self._log_failed = failed
+        self._changes.gaps(statistics.camera_gaps)
 
     def _truth(self, result: FrameResult) -> NDArray[np.float64] | None:
         truth = read_truth(result.frame.metadata)
@@ -307,50 +351,19 @@ class LiveSession:
             told = (self._announced.state, self._announced.acknowledged)
             changed = told != (status.state, status.acknowledged)
             cleared = self._standing and not standing
+            newly = status.acknowledged and not self._announced.acknowledged
             self._announced, self._standing = status, standing
+            alert = self._standing_alert
+        if alert is not None and newly:
+            self._telling.alert(NoticeKind.ACKNOWLEDGED, alert)
         if cleared:
-            _log.info("%s: the alert has cleared", clock_text(self._last_time))
-            self._emit(self.events.alertCleared)
+            _log.info("%s: the alert has cleared", clock_text(self._pace.last_time))
+            if alert is not None:
+                self._telling.alert(NoticeKind.CLEARED, alert)
+            self._telling.emit(self.events.alertCleared)
         if changed:
-            self._emit(self.events.statusChanged, status)
+            self._telling.event(
+                "stateChanged", state=str(status.state), reason=status.reason
+            )
+            self._telling.emit(self.events.statusChanged, status)
         return status
-
-    def _emit(self, signal: SignalInstance, *values: Any) -> None:
-        try:
-            signal.emit(*values)
-        except EmitLoopError as error:
-            # Somebody's slot; psygnal's text names it and the line.
-            self._keep_error(str(error))
-
-    def _summarise(
-        self, history: History, samples: tuple[ImageSample, ...]
-    ) -> SessionSummary:
-        statistics = self.listener.statistics
-        log = None if self._record is None else self._record.log
-        # A recording's clock says how long it lasted, not how fast it went through.
-        duration = self._last_time - self._first_time
-        worked = self._last_at - self._first_at
-        return SessionSummary(
-            duration_s=duration,
-            captured=statistics.captured,
-            processed=statistics.processed,
-            dropped=statistics.dropped,
-            camera_gaps=statistics.camera_gaps,
-            raw_only=dict(statistics.raw_only),
-            fps=(self._results - 1) / worked if worked > 0 else 0.0,
-            latency_p50_ms=statistics.latency_p50_ms,
-            latency_p95_ms=statistics.latency_p95_ms,
-            psf=psf_fidelity(history, self.family),
-            images=image_fidelity(samples),
-            alerts=self._alerts,
-            rows=0 if log is None else log.rows,
-            rows_lost=0 if log is None else log.lost,
-            folder=self.folder,
-        )
-
-    def _keep_error(self, what: str, where: str = "") -> None:
-        """Keep and log an error the first time; the same one at every frame is one."""
-        if any(kept.endswith(what) for kept in tuple(self.background_errors)):
-            return
-        self.background_errors.append(where + what)
-        _log.error("%s%s", where, what)

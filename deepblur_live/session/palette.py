@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["ALARM", "CURVES", "INK", "MUTED", "WARN"]
+__all__ = ["ALARM", "CURVES", "GRID", "INK", "MUTED", "STATES", "WARN"]
 
 INK = "#1d2327"
 MUTED = "#69727a"
+GRID = "#e5e8ea"
 WARN = "#c98500"
 ALARM = "#c43c00"
 
@@ -20,3 +21,13 @@ CURVES = (
     "#cc79a7",
     "#5a6268",
 )
+
+# By the state's name, as the drift log has it.
+STATES = {
+    "baselining": "#56b4e9",
+    "ok": "#009e73",
+    "warn": "#e69f00",
+    "alarm": "#d55e00",
+    "raw-only": "#8a949c",
+    "stale": "#cc79a7",
+}

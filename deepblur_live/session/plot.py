@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deepblur_live.drift import DriftState
+from deepblur_live.session.axes import beside, dress, time_unit
+from deepblur_live.session.history import through_extremes
 from deepblur_live.session.palette import ALARM, CURVES, INK, MUTED, WARN
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def save_drift_plot(
     in_nm = profile.display.units == "nm"
     unit = "nm" if in_nm else "waves"
     scale = profile.optics.wavelength_nm if in_nm else 1.0
-    divisor, time_unit = _time_unit(history.times)
+    divisor, unit_name = time_unit(float(history.times[-1] - history.times[0]))
     times = history.times / divisor
 
     figure = Figure(figsize=(11, 6.4), facecolor="white", layout="constrained")
@@ -61,7 +63,7 @@ def save_drift_plot(
     )
     _draw_change(lower, times, history, profile, scale)
     lower.set_ylabel(f"change ({unit} rms)")
-    lower.set_xlabel(f"time ({time_unit})")
+    lower.set_xlabel(f"time ({unit_name})")
     for alert in alerts:
         colour = ALARM if alert.level is DriftState.ALARM else WARN
         for axis in (upper, lower):
@@ -74,7 +76,7 @@ def save_drift_plot(
 def _draw_coefficients(
     axis: Axes, times: np.ndarray, history: History, names: Sequence[str], scale: float
 ) -> None:
-    _dress(axis)
+    dress(axis, INK)
     axis.axhline(0, color=MUTED, linewidth=0.8)
     known = bool(np.isfinite(history.truth).any())
     for k, name in enumerate(names):
@@ -84,7 +86,9 @@ def _draw_coefficients(
         axis.fill_between(
             times, mean - sigma, mean + sigma, color=colour, alpha=0.22, linewidth=0
         )
-        axis.plot(times, mean, color=colour, linewidth=1.7, label=name)
+        low, high = history.low[:, k] * scale, history.high[:, k] * scale
+        line = through_extremes(times, low, high)
+        axis.plot(*line, color=colour, linewidth=1.7, label=name)
         if known:
             axis.plot(
                 times, history.truth[:, k] * scale, "--", color=colour, linewidth=1.1
@@ -104,29 +108,21 @@ def _draw_coefficients(
 def _draw_change(
     axis: Axes, times: np.ndarray, history: History, profile: Profile, scale: float
 ) -> None:
-    _dress(axis)
+    dress(axis, INK)
     change = history.change * scale
     limits = (
         ("warn", profile.drift.warn_waves * scale, WARN),
         ("alarm", profile.drift.alarm_waves * scale, ALARM),
     )
-    top = 1.25 * max(limits[1][1], float(np.nanmax(change, initial=0.0)))
+    highest = history.change_high * scale
+    top = 1.25 * max(limits[1][1], float(np.nanmax(highest, initial=0.0)))
     for name, limit, colour in limits:
         axis.axhline(limit, color=colour, linewidth=1.1)
-        axis.annotate(
-            name,
-            (1.0, limit),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-            fontsize=9.5,
-            annotation_clip=False,
-        )
+        beside(axis, limit, name, colour)
     axis.axhspan(limits[0][1], limits[1][1], color=WARN, alpha=0.08, linewidth=0)
     axis.axhspan(limits[1][1], top, color=ALARM, alpha=0.08, linewidth=0)
-    axis.plot(times, change, color=INK, linewidth=1.7)
+    line = through_extremes(times, history.change_low * scale, highest)
+    axis.plot(*line, color=INK, linewidth=1.7)
     missing = np.isnan(change)
     if missing.any() and missing[0]:
         first = times[int(np.argmin(missing))] if not missing.all() else times[-1]
@@ -142,20 +138,3 @@ def _draw_change(
             fontsize=9.5,
         )
     axis.set_ylim(0, top)
-
-
-def _dress(axis: Axes) -> None:
-    axis.grid(color="#e5e8ea", linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axis.spines[side].set_color(MUTED)
-    axis.tick_params(colors=MUTED, labelcolor=INK)
-
-
-def _time_unit(times: np.ndarray) -> tuple[float, str]:
-    span = float(times[-1] - times[0])
-    if span < 240:
-        return 1.0, "s"
-    return (60.0, "min") if span < 2 * 3600 else (3600.0, "h")

@@ -9,11 +9,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.session.columns import log_columns
+from deepblur_live.session.disk_thread import DiskThread
 from deepblur_live.session.drift_log import DriftLog
+from deepblur_live.session.event_log import EventLog
 from deepblur_live.session.folder import new_session_folder, write_json
+from deepblur_live.session.model_hashes import model_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -34,13 +37,18 @@ _PACKAGES = (
     "tensorrt",
 )
 _MAX_PICTURES = 4
+# For the disk to take what waits, and for the pictures to be drawn, at the end.
+_FLUSH_S = 10.0
+_PICTURES_S = 120.0
+_HURRIED_S = 3.0
 
 
 class SessionRecord:
     """A session's folder, made at the start and completed at the end.
 
     ``session.json`` is there from the first moment, so that a session that was cut off
-    still says what its columns mean.
+    still says what its columns mean. After the start nobody waits for the disk: rows
+    and events are written by a thread, and lost, counted, when it does not answer.
 
     Parameters
     ----------
@@ -50,6 +58,8 @@ class SessionRecord:
         Written into the JSON.
     started
         Names the folder.
+    on_error
+        Told what could not be written; each outage of the disk once.
     clock
         Seconds, monotonic.
 
@@ -66,56 +76,136 @@ class SessionRecord:
         family: FollowedFamily,
         *,
         started: datetime,
+        on_error: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._profile = profile
         self._family = family
+        self._on_error = on_error
         self.folder = new_session_folder(parent, started)
         columns = log_columns(family.names)
-        self.log = DriftLog(self.folder / "drift.csv", tuple(columns), clock=clock)
+        self._log = DriftLog(self.folder / "drift.csv", tuple(columns), clock=clock)
+        self._events = EventLog(self.folder / "events.jsonl", clock=clock)
+        self._refused = 0
+        self._in_trouble = False
+        self._hurry = False
         self._about: dict[str, Any] = {
             "state": "running",
             "started": started.isoformat(timespec="seconds"),
             "profile": profile.model_dump(mode="json"),
-            "model": profile.model.name,
+            "model": model_hashes(profile.model.name),
             "modes": list(family.names),
             "units": {"coefficients": family.units, "time": "s"},
             "columns": dict(columns),
             "versions": _versions(),
         }
         self._write_about()
+        self._disk = DiskThread(lambda error: on_error(f"{self.folder}: {error!r}"))
+
+    @property
+    def rows(self) -> int:
+        """Rows in the drift log."""
+        return self._log.rows
+
+    @property
+    def rows_lost(self) -> int:
+        """Rows that the disk did not take."""
+        return self._log.lost + self._refused
+
+    def row(self, values: Sequence[Any]) -> None:
+        """Have a row of the drift log written; returns at once."""
+        if not self._disk.put(lambda: self._write_row(values)):
+            self._refused += 1
+            self._tell_once("the disk does not answer")
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Have an event written; returns at once."""
+        if not self._disk.put(lambda: self._events.write(event)):
+            self._tell_once("the disk does not answer")
+
+    def about(self, **more: Any) -> None:
+        """Add to ``session.json``, now."""
+        self._disk.put(lambda: self._update_about(more))
+
+    def flush(self, timeout: float = _FLUSH_S) -> bool:
+        """Wait until all so far is written; False after `timeout` seconds."""
+        return self._disk.wait(timeout)
+
+    def end(self, ended: datetime, counts: Mapping[str, Any]) -> None:
+        """Write that the session is over, and its frames' counts, before all else.
+
+        What follows takes seconds, and may be interrupted.
+        """
+        self.about(
+            state="ended", ended=ended.isoformat(timespec="seconds"), counts=counts
+        )
+        self._disk.put(self._close_logs)
+        if not self.flush():
+            self._tell_once("the disk does not answer")
 
     def finish(
         self,
         summary: SessionSummary,
         history: History,
         samples: Sequence[ImageSample],
-        ended: datetime,
-    ) -> list[str]:
-        """Write pictures, plot and the final JSON; return what could not be written.
+    ) -> None:
+        """Write the summary, then the pictures and the plot; errors are told.
 
-        Each part is tried whatever became of the others.
+        Each part is tried whatever became of the others. An interrupt leaves out what
+        has not been drawn yet.
         """
-        self.log.close()
-        failures, written = [], []
+        self.about(state="finished", pictures=[], summary=dataclasses.asdict(summary))
+        self._disk.put(lambda: self._draw(summary, history, samples))
+        try:
+            ended = self._disk.close(_PICTURES_S)
+        except BaseException:
+            self._hurry = True
+            self._disk.close(_HURRIED_S)
+            raise
+        if not ended:
+            self._tell_once("the disk does not answer: the session's end is missing")
+
+    def _write_row(self, values: Sequence[Any]) -> None:
+        self._log.write(values)
+        error = self._log.error
+        if error:
+            self._tell_once(error)
+        else:
+            self._in_trouble = False
+
+    def _tell_once(self, error: str) -> None:
+        if not self._in_trouble:
+            self._in_trouble = True
+            self._on_error(f"{self._log.path}: cannot be written: {error}")
+
+    def _close_logs(self) -> None:
+        self._log.close()
+        self._events.close()
+
+    def _draw(
+        self,
+        summary: SessionSummary,
+        history: History,
+        samples: Sequence[ImageSample],
+    ) -> None:
+        written: list[str] = []
         for name, write in self._parts(summary, history, samples):
+            if self._hurry:
+                break
             try:
                 write(self.folder / name)
                 written.append(name)
             except Exception as error:
                 # A picture is not worth the session's summary.
-                failures.append(f"{self.folder / name}: cannot be made: {error!r}")
-        self._about |= {
-            "state": "finished",
-            "ended": ended.isoformat(timespec="seconds"),
-            "pictures": written,
-            "summary": dataclasses.asdict(summary),
-        }
+                self._on_error(f"{self.folder / name}: cannot be made: {error!r}")
+        self._update_about({"pictures": written})
+
+    def _update_about(self, more: Mapping[str, Any]) -> None:
+        self._about |= more
         try:
             self._write_about()
         except OSError as error:
-            failures.append(f"{self._about_path}: cannot be written: {error}")
-        return failures
+            self._on_error(f"{self._about_path}: cannot be written: {error}")
 
     def _parts(
         self,

@@ -6,13 +6,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from deepblur_live.drift import Alert, clock_text
-from deepblur_live.session.fidelity import ImageFidelity, PsfFidelity
+from deepblur_live.session.fidelity import (
+    ImageFidelity,
+    PsfFidelity,
+    image_fidelity,
+    psf_fidelity,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["SessionSummary"]
+    from deepblur_live.acquisition.statistics import Statistics
+    from deepblur_live.session.fidelity import FollowedFamily, ImageSample
+    from deepblur_live.session.history import History
+    from deepblur_live.session.pace import Pace
+    from deepblur_live.session.record import SessionRecord
+    from deepblur_live.session.sinks.dispatch import SinkStatistics
+
+__all__ = ["SessionSummary", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class SessionSummary:
         Against the truth, where it is known.
     alerts
         Those raised, oldest first.
+    sinks
+        How those who are told of alarms did.
     rows, rows_lost
         Of the drift log.
     folder
@@ -53,6 +67,7 @@ class SessionSummary:
     psf: PsfFidelity = field(default_factory=PsfFidelity)
     images: ImageFidelity = field(default_factory=ImageFidelity)
     alerts: tuple[Alert, ...] = ()
+    sinks: tuple[SinkStatistics, ...] = ()
     rows: int = 0
     rows_lost: int = 0
     folder: Path | None = None
@@ -68,6 +83,7 @@ class SessionSummary:
             ("Blur", self._blur()),
             ("Images", self._images()),
             *self._alerts(),
+            *(("Told", sink.text) for sink in self.sinks),
             ("Log", f"{self.rows_lost} rows lost" if self.rows_lost else ""),
             ("Kept in", "" if self.folder is None else str(self.folder)),
         ]
@@ -117,3 +133,35 @@ class SessionSummary:
         if not self.alerts:
             return [("Alerts", "none")]
         return [("Alert", alert.text) for alert in self.alerts]
+
+
+def summarise(
+    statistics: Statistics,
+    pace: Pace,
+    history: History,
+    samples: Sequence[ImageSample],
+    family: FollowedFamily,
+    *,
+    alerts: tuple[Alert, ...],
+    sinks: tuple[SinkStatistics, ...],
+    record: SessionRecord | None,
+) -> SessionSummary:
+    """Return what a session came to; compares with the truth where that is known."""
+    return SessionSummary(
+        duration_s=pace.duration_s,
+        captured=statistics.captured,
+        processed=statistics.processed,
+        dropped=statistics.dropped,
+        camera_gaps=statistics.camera_gaps,
+        raw_only=dict(statistics.raw_only),
+        fps=pace.fps,
+        latency_p50_ms=statistics.latency_p50_ms,
+        latency_p95_ms=statistics.latency_p95_ms,
+        psf=psf_fidelity(history, family),
+        images=image_fidelity(samples),
+        alerts=alerts,
+        sinks=sinks,
+        rows=0 if record is None else record.rows,
+        rows_lost=0 if record is None else record.rows_lost,
+        folder=None if record is None else record.folder,
+    )

@@ -43,6 +43,7 @@ class FakeStatus:
     n_needed: int = 20
     acknowledged: bool = False
     reason: str = ""
+    snoozed_until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class FakeAlert:
     time: float
     level: str
     text: str
+    cause: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,22 @@ class FakeHistory:
     sigma: np.ndarray
     truth: np.ndarray | None
     change: np.ndarray
+
+    @property
+    def low(self) -> np.ndarray:
+        return self.coefficients
+
+    @property
+    def high(self) -> np.ndarray:
+        return self.coefficients
+
+    @property
+    def change_low(self) -> np.ndarray:
+        return self.change
+
+    @property
+    def change_high(self) -> np.ndarray:
+        return self.change
 
 
 @dataclass
@@ -85,6 +104,9 @@ class FakeSession:
 
     def acknowledge(self) -> None:
         self.calls.append("acknowledge")
+
+    def snooze(self, seconds: float) -> None:
+        self.calls.append(f"snooze {seconds:g}")
 
     def rebaseline(self) -> None:
         self.calls.append("rebaseline")

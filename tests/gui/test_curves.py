@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepblur_live.gui.curves import decimate_band, decimate_curve, session_time
+from deepblur_live.gui.curves import session_time
+from deepblur_live.session.decimate import decimate_band, decimate_curve
 
 
 @pytest.mark.parametrize("points", [4, 17, 100, 357])

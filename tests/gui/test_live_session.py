@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,13 @@ class TruthfulPipeline:
 
     def __init__(self) -> None:
         self.family = ZernikeFamily.from_optics(PROFILE.optics)
+        self._rng = np.random.default_rng(0)
 
     def process(self, frame: Frame) -> FrameResult:
         if frame.pixels.min() == frame.pixels.max():
             return FrameResult(frame, FrameState.RAW_ONLY, "constant")
         gamma = np.asarray(frame.metadata["truth"], dtype=np.float64)
+        gamma = gamma + self._rng.normal(0, 0.001, 7)
         covariance = np.eye(len(gamma)) * 1e-6
         with torch.inference_mode():
             psf = self.family.psf(torch.as_tensor(gamma)).numpy().astype(np.float32)
@@ -54,15 +57,22 @@ def test_from_frames_to_banner_and_back(
         window = MainWindow(session)
         qtbot.addWidget(window)
         window.show()
+        # A frame a batch of the control charts.
+        times = itertools.count(0.0, PROFILE.drift.batch_s)
+
+        def submit(metadata: dict[str, object]) -> None:
+            assert listener.submit(
+                picture, metadata, "replay", block=True, time=next(times)
+            )
 
         for _ in range(12):
-            assert listener.submit(picture, truth(0.01), "replay", block=True)
+            submit(truth(0.01))
         qtbot.waitUntil(lambda: window.toolbar.chip.text() == "OK", timeout=10_000)
         assert window.shown.frame.source == "replay"
         assert window.psf.true.isVisible()
 
         for _ in range(12):
-            assert listener.submit(picture, truth(0.12), "replay", block=True)
+            submit(truth(0.12))
         qtbot.waitUntil(lambda: window.toolbar.chip.text() == "ALARM", timeout=10_000)
         qtbot.waitUntil(window.banner.isVisible, timeout=10_000)
         assert "defocus" in window.banner.text.text()

@@ -285,7 +285,7 @@ def test_an_alert_is_acknowledged(
     session.alerts.append(make_alert(1.0, "alarm", "ALARM: the wavefront has moved"))
     turn()
     assert window.banner.isVisible()
-    assert window.banner.text.text() == "ALARM: the wavefront has moved"
+    assert window.banner.text.text() == "<b>ALARM: the wavefront has moved</b>"
     assert window.toolbar.chip.text() == "ALARM"
     if how == "button":
         window.banner.acknowledge_button.click()
@@ -301,7 +301,59 @@ def test_an_alert_is_acknowledged(
     session.alerts.append(make_alert(2.0, "alarm", "ALARM: it moved again"))
     turn()
     assert window.banner.isVisible()
-    assert window.banner.text.text() == "ALARM: it moved again"
+    assert window.banner.text.text() == "<b>ALARM: it moved again</b>"
+
+
+def test_an_alert_tells_its_cause_and_what_to_do(
+    window: MainWindow, session, turn, make_alert
+) -> None:
+    text = "ALARM: moved by <40> nm. Likely cause: a tilt. What to do: Level it."
+    session.alerts.append(make_alert(1.0, "alarm", text, "a tilt", "Level it."))
+    turn()
+    assert window.banner.text.text() == (
+        "<b>ALARM: moved by &lt;40&gt; nm.</b><br>Likely cause: a tilt.<br>"
+        "What to do: Level it."
+    )
+
+
+def test_an_alert_is_snoozed(
+    window: MainWindow, session, picture, turn, make_alert
+) -> None:
+    session.publish(picture)
+    session.status = replace(session.status, state="alarm")
+    session.alerts.append(make_alert(1.0, "alarm", "ALARM: moved"))
+    turn()
+    names = [action.text() for action in window.banner.snooze_button.menu().actions()]
+    assert names == ["15 minutes", "1 hour", "4 hours"]
+    window.banner.snooze_button.menu().actions()[1].trigger()
+    assert session.calls == ["snooze 3600"]
+    assert window.banner.isHidden()
+    session.status = replace(session.status, snoozed_until=3700.0)
+    turn()
+    assert window.banner.isHidden()
+    assert window.toolbar.chip.text() == "ALARM · SNOOZED"
+    assert "until 1:01:40" in window.toolbar.chip.toolTip()
+    session.status = replace(session.status, snoozed_until=None)
+    session.alerts.append(make_alert(3700.0, "alarm", "ALARM: still there"))
+    turn()
+    assert window.banner.isVisible()
+
+
+def test_the_window_fits_on_a_small_screen(
+    window: MainWindow, session, picture, turn, make_alert
+) -> None:
+    session.publish(picture)
+    session.alerts.append(make_alert(1.0, "alarm", "ALARM: moved " + 60 * "far "))
+    turn()
+    assert window.minimumSizeHint().width() <= 900
+    assert window.minimumSizeHint().height() <= 700
+    window.resize(900, 700)
+    turn()
+    assert window.size().width() == 900
+    assert window.toolbar.chip.isVisible()
+    # What has no room is in the bar's menu, and its key works.
+    window.toolbar.rebaseline.trigger()
+    assert session.calls == ["rebaseline"]
 
 
 def test_rebaseline_calls_through(

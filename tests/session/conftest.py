@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -11,9 +11,10 @@ import pytest
 from deepblur_live.acquisition.listener import ListenerEvents
 from deepblur_live.acquisition.statistics import Statistics
 from deepblur_live.acquisition.worker import WorkerState
-from deepblur_live.drift import TrackState
+from deepblur_live.drift import Alert, DriftState, DriftStatus, TrackState
 from deepblur_live.optics import Estimate, ZernikeFamily
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.session.sinks import AlertNotice, NoticeKind
 
 START = np.array([0.05, 0.03, -0.04, 0.02, 0.0, 0.01, -0.02])
 
@@ -80,7 +81,70 @@ class Results:
             deblurred=pixels.astype(np.float32) + 1,
             estimate=Estimate(coefficients, covariance, 1.1) if identified else None,
             track=TrackState(time, np.asarray(coefficients), covariance, 6.5, accepted),
+            executor="a made-up one",
         )
+
+
+class LimitMonitor:
+    """Answers at once: the statistics of the real one take their time, by design.
+
+    The baseline is the last of the first points; a level is the change's size.
+    """
+
+    def __init__(self, family, settings, *, wavelength_nm) -> None:
+        self._settings = settings
+        self._shape = (family.n_coefficients,)
+        self.rebaseline()
+
+    def rebaseline(self) -> None:
+        needed = self._settings.baseline_points
+        self.status = DriftStatus(DriftState.BASELINING, 0, needed)
+
+    def update(self, track) -> Alert | None:
+        if not track.accepted:
+            return None
+        if track.coefficients.shape != self._shape:
+            raise ValueError(f"not of shape {self._shape}")
+        rms = float(np.linalg.norm(track.coefficients))
+        status = self.status = replace(self.status, wavefront_rms=rms)
+        if status.baseline is None:
+            n = status.n_baseline + 1
+            self.status = replace(status, n_baseline=n)
+            if n == status.n_needed:
+                baseline = track.coefficients.copy()
+                self.status = replace(
+                    self.status, state=DriftState.OK, baseline=baseline
+                )
+            return None
+        change = float(np.linalg.norm(track.coefficients - status.baseline))
+        limits = (self._settings.warn_waves, self._settings.alarm_waves)
+        levels = (DriftState.OK, DriftState.WARN, DriftState.ALARM)
+        state = levels[sum(change >= limit for limit in limits)]
+        risen = levels.index(state) > levels.index(status.state)
+        self.status = replace(
+            status,
+            state=state,
+            change_waves=change,
+            acknowledged=status.acknowledged and not risen and state != DriftState.OK,
+        )
+        return an_alert(state, track.time) if risen else None
+
+    def acknowledge(self) -> None:
+        if self.status.state in (DriftState.WARN, DriftState.ALARM):
+            self.status = replace(self.status, acknowledged=True)
+
+    def specimen_changed(self, reason: str) -> None:
+        self.rebaseline()
+        self.status = replace(self.status, reason=reason)
+
+    def snooze(self, seconds: float) -> None:
+        self.status = replace(self.status, snoozed_until=seconds)
+
+
+@pytest.fixture
+def quick_monitor(monkeypatch) -> None:
+    """Have sessions watched by limits alone."""
+    monkeypatch.setattr("deepblur_live.session.live.DriftMonitor", LimitMonitor)
 
 
 @pytest.fixture
@@ -111,3 +175,28 @@ def start() -> np.ndarray:
 @pytest.fixture
 def now():
     return lambda: datetime(2025, 3, 4, 15, 6, 7)
+
+
+def an_alert(level=DriftState.ALARM, time=65.0) -> Alert:
+    return Alert(
+        time=time,
+        level=level,
+        change_waves=0.08,
+        change_nm=43.2,
+        uncertainty=0.004,
+        modes=("vertical coma",),
+        mode_changes=(0.079,),
+        since=30.0,
+        text=f"{level.upper()}: the wavefront has changed by 43 ± 2 nm rms",
+    )
+
+
+@pytest.fixture
+def make_notice():
+    """Makes notices: `make_notice(kind, level)`."""
+
+    def make(kind=NoticeKind.RAISED, level=DriftState.ALARM) -> AlertNotice:
+        when = datetime(2025, 3, 4, 15, 7, 12, tzinfo=UTC)
+        return AlertNotice(kind, an_alert(level), 65.0, when, "rig 3", "2025-03-04")
+
+    return make

@@ -16,6 +16,8 @@ from deepblur_live.drift import DriftState
 from deepblur_live.profile import Drift, Profile
 from deepblur_live.session import LiveSession
 
+pytestmark = pytest.mark.usefixtures("quick_monitor")
+
 PROFILE = Profile(drift=Drift(baseline_points=5))
 COMA = np.eye(7)[3]
 
@@ -50,6 +52,7 @@ class FullDisk:
 
 
 def rows_of(session: LiveSession):
+    assert session.flush()
     with (session.folder / "drift.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -300,12 +303,13 @@ def test_result_that_cannot_be_taken_is_kept_as_an_error(session, listener, resu
 
 def test_lost_log_rows_surface_once(make, tmp_path, listener, results, start, caplog):
     session = make(tmp_path)
-    log = session._record.log
-    log._file.close()
-    log._file = FullDisk()
-    log.path.unlink()
-    log.path.mkdir()
+    lines = session._record._log._file
+    lines._file.close()
+    lines._file = FullDisk()
+    lines.path.unlink()
+    lines.path.mkdir()
     feed(listener, results, start, 20)
+    assert session.flush()
     assert len(session.background_errors) == 1
     assert "drift.csv" in session.background_errors[0]
     assert len(session.history.times) == 20

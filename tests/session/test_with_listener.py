@@ -14,6 +14,8 @@ from deepblur_live.profile import Drift, Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.session import LiveSession
 
+PROFILE = Profile(drift=Drift(baseline_points=10))
+
 
 class TrueIdentification:
     """A pipeline that reads the truth and adds a millliwave of noise."""
@@ -43,7 +45,7 @@ def test_ramp_through_the_listener(tmp_path, family, start):
     alarmed = threading.Event()
     with DeblurListener(TrueIdentification, policy="all", in_process=True) as listener:
         session = LiveSession(
-            Profile(drift=Drift(baseline_points=10)),
+            PROFILE,
             family,
             listener,
             tmp_path,
@@ -53,14 +55,14 @@ def test_ramp_through_the_listener(tmp_path, family, start):
             lambda alert: alarmed.set() if alert.level is DriftState.ALARM else None
         )
         ramp = np.concatenate([np.zeros(15), np.linspace(0, 0.12, 60)])
-        for k, amount in enumerate(ramp):
+        # A frame a batch of the control charts.
+        times = PROFILE.drift.batch_s * np.arange(len(ramp) + 4)
+        for time, amount in zip(times.tolist(), ramp, strict=False):
             truth = start + amount * np.eye(7)[3]
-            metadata = {"truth": truth.tolist(), "truth_time": float(k)}
-            assert listener.submit(pixels, metadata, "ramp", time=float(k), block=True)
-        for k in range(4):
-            listener.submit(
-                np.zeros((64, 64)), {}, "ramp", time=float(len(ramp) + k), block=True
-            )
+            metadata = {"truth": truth.tolist(), "truth_time": time}
+            assert listener.submit(pixels, metadata, "ramp", time=time, block=True)
+        for time in times[-4:].tolist():
+            listener.submit(np.zeros((64, 64)), {}, "ramp", time=time, block=True)
         assert listener.drain(20)
         assert alarmed.is_set()
         assert session.status.state is DriftState.RAW_ONLY

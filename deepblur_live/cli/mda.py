@@ -1,0 +1,109 @@
+"""An MDA in a run: read from a file, run on a thread, ended with the run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Self
+
+from useq import MDASequence
+
+from deepblur_live.cli.cores import MicroscopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pymmcore_plus import CMMCorePlus
+    from useq import MDAEvent
+
+__all__ = ["MdaRun", "load_sequence"]
+
+_log = logging.getLogger(__name__)
+
+_JOIN_S = 30.0
+
+
+def load_sequence(file: Path) -> MDASequence:
+    """Read a `useq.MDASequence` from YAML or JSON.
+
+    Raises
+    ------
+    MicroscopeError
+        It cannot be read, or is none; the text names the file and the first mistake.
+    """
+    try:
+        return MDASequence.from_file(file)
+    except OSError as error:
+        raise MicroscopeError(f"{file}: cannot be read: {error.strerror}") from error
+    except Exception as error:  # pydantic's, yaml's, or useq's own
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise MicroscopeError(
+            f"{file}: not a useq sequence (YAML or JSON): {' '.join(lines[:3])}"
+        ) from error
+
+
+class MdaRun:
+    """Runs a sequence on a thread of its own; a context manager that ends it.
+
+    Parameters
+    ----------
+    core
+        The microscope.
+    events
+        The sequence, or an iterator of its events.
+    save
+        Where pymmcore-plus writes the frames (``.ome.zarr`` or ``.ome.tiff``); None
+        keeps none.
+
+    Raises
+    ------
+    MicroscopeError
+        `save` exists already.
+    """
+
+    def __init__(
+        self, core: CMMCorePlus, events: Iterable[MDAEvent], save: Path | None = None
+    ) -> None:
+        if save is not None and save.exists():
+            raise MicroscopeError(f"{save} exists already: give another name")
+        self._core = core
+        self._events = events
+        self._save = save
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="MDA", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over.
+
+        Raises
+        ------
+        MicroscopeError
+            It ended with an error.
+        """
+        if self._failure is not None:
+            raise MicroscopeError(f"the MDA ended: {self._failure}") from self._failure
+        return self._thread.ident is not None and not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        """Do nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Cancel it, and wait for the frame under way."""
+        if self._thread.is_alive():
+            self._core.mda.cancel()
+            self._thread.join(_JOIN_S)
+            if self._thread.is_alive():
+                _log.error("the MDA did not end within %.0f s", _JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            self._core.mda.run(self._events, output=self._save)
+        except Exception as error:  # told by `ended`
+            self._failure = error

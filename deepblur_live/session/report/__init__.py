@@ -1,0 +1,83 @@
+"""A finished session as a page: drift, alerts, PSFs, numbers; and as pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from deepblur_live.session.report.figures import (
+    change_figure,
+    modes_figure,
+    svg,
+    wavefront_figure,
+)
+from deepblur_live.session.report.moments import moments, psf_pictures
+from deepblur_live.session.report.page import page
+from deepblur_live.session.report.read import ReportError, read_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["ReportError", "write_report"]
+
+_DPI = 130
+_FIGURES = {
+    "change": change_figure,
+    "wavefront": wavefront_figure,
+    "modes": modes_figure,
+}
+
+
+def write_report(folder: Path, to: Path | None = None) -> list[Path]:
+    """Write a session's report: ``report.html``, and its pictures as PNGs beside it.
+
+    The page needs nothing beside itself and no network.
+
+    Parameters
+    ----------
+    folder
+        The session's.
+    to
+        Where they go; the session's folder when None.
+
+    Returns
+    -------
+    paths
+        Of the files, the page first.
+
+    Raises
+    ------
+    ReportError
+        The folder holds no session, or no point.
+    OSError
+        A file cannot be written.
+    """
+    data = read_session(folder)
+    to = folder if to is None else to
+    to.mkdir(parents=True, exist_ok=True)
+    figures = {name: draw(data) for name, draw in _FIGURES.items()}
+    found = moments(data)
+    pictures = psf_pictures(data, found)
+    text = page(
+        data, {name: svg(one, name) for name, one in figures.items()}, found, pictures
+    )
+    path = to / "report.html"
+    path.write_text(text, encoding="utf-8", newline="\n")
+    paths = [path]
+    for name, figure in figures.items():
+        paths.append(to / f"report_{name}.png")
+        figure.savefig(paths[-1], dpi=_DPI)
+    paths.append(to / "report_psf.png")
+    _side_by_side(pictures).save(paths[-1])
+    return paths
+
+
+def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    width, height = pictures[0].size
+    gap = width // 20
+    row = Image.new("RGB", (len(pictures) * (width + gap) - gap, height), "white")
+    for k, picture in enumerate(pictures):
+        row.paste(picture, (k * (width + gap), 0))
+    return row

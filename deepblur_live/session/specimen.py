@@ -1,0 +1,142 @@
+"""When does the camera look at something else? Then drift needs a new baseline."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pymmcore_plus import DeviceType, Keyword
+
+from deepblur_live.acquisition.core_signals import connect_direct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymmcore_plus import CMMCorePlus
+
+    from deepblur_live.runtime.frame import Frame
+
+__all__ = ["SpecimenWatch", "follow_core"]
+
+# Parts of a frame's place in an MDA, and how a change of each is called.
+_AXES = {
+    "p": "the position has changed",
+    "c": "the channel has changed",
+    "z": "the focus has been moved",
+    "g": "the tile has changed",
+}
+# Encoders report less than this while the stage stands still.
+_MOVED_UM = 5.0
+_EXPOSURE_SHARE = 0.02
+
+
+class SpecimenWatch:
+    """Notices that frames show another place, or the same in another way.
+
+    What an estimate gets wrong for one specimen differs from what it gets wrong for
+    the next: compared, the two would look like a change of the optics.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told = ""
+        self._seen: dict[str, Any] = {}
+
+    def tell(self, reason: str) -> None:
+        """Say, from any thread, that the next frames show something else."""
+        with self._lock:
+            self._told = reason
+
+    def notice(self, frame: Frame) -> str:
+        """Return why this frame cannot be compared with the last, or nothing."""
+        with self._lock:
+            told, self._told = self._told, ""
+        index = frame.metadata.get("index")
+        index = index if isinstance(index, dict) else {}
+        seen = {
+            "camera": frame.metadata.get("camera"),
+            "size": (frame.pixels.shape, str(frame.pixels.dtype)),
+            "exposure": frame.metadata.get("exposure_ms"),
+            **{axis: index.get(axis) for axis in _AXES},
+        }
+        before, self._seen = self._seen, seen
+        if not before:
+            return ""
+        if told:
+            return told
+        if before["camera"] != seen["camera"]:
+            return "the camera has changed"
+        if before["size"] != seen["size"]:
+            return "the frame's size has changed"
+        if not _same_exposure(before["exposure"], seen["exposure"]):
+            return "the exposure has changed"
+        changed = (axis for axis in _AXES if before[axis] != seen[axis])
+        return next((_AXES[axis] for axis in changed), "")
+
+
+def _same_exposure(before: Any, now: Any) -> bool:
+    numbers = isinstance(before, int | float) and isinstance(now, int | float)
+    if not numbers:
+        # Where it is not told, or no longer told, nothing is known to have changed.
+        return True
+    return math.isclose(before, now, rel_tol=_EXPOSURE_SHARE)
+
+
+def follow_core(core: CMMCorePlus, tell: Callable[[str], None]) -> Callable[[], None]:
+    """Have `tell` called when the stage moves, or a turret or preset changes.
+
+    The focus drive is left out: a focus lock moves it all the time, and what it does
+    wrong is what drift is about.
+
+    Returns
+    -------
+    unfollow
+        Ends it.
+    """
+    stage = _Stage(core, tell)
+
+    def on_preset(group: str, preset: str) -> None:
+        tell(f"{group} was set to {preset}")
+
+    def on_property(device: str, name: str, value: str) -> None:
+        if name == Keyword.Label.value and _is_turret(core, device):
+            tell(f"{device} was set to {value}")
+
+    events = core.events
+    ends = (
+        connect_direct(events.XYStagePositionChanged, stage.moved),
+        connect_direct(events.configSet, on_preset),
+        connect_direct(events.propertyChanged, on_property),
+    )
+
+    def unfollow() -> None:
+        for end in ends:
+            end()
+
+    return unfollow
+
+
+class _Stage:
+    def __init__(self, core: CMMCorePlus, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._at: dict[str, tuple[float, float]] = {}
+        # A stage that cannot say where it is may still say where it goes.
+        with contextlib.suppress(RuntimeError):
+            if device := core.getXYStageDevice():
+                self._at[device] = (core.getXPosition(), core.getYPosition())
+
+    def moved(self, device: str, x: float, y: float) -> None:
+        before = self._at.setdefault(device, (x, y))
+        if math.dist(before, (x, y)) >= _MOVED_UM:
+            self._at[device] = (x, y)
+            self._tell("the stage has moved")
+
+
+def _is_turret(core: CMMCorePlus, device: str) -> bool:
+    try:
+        return core.getDeviceType(device) is DeviceType.State
+    except RuntimeError:
+        # A device that has gone meanwhile.
+        return False

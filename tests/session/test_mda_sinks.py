@@ -1,0 +1,150 @@
+"""Alarms into a real MDA of the simulated camera: paused, resumed, recalibrated."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import pytest
+from useq import CustomAction, MDAEvent, MDASequence
+
+from deepblur_live.acquisition.core_signals import let_core_exit
+from deepblur_live.acquisition.simulated import simulated_core
+from deepblur_live.session.sinks import (
+    AlertDispatcher,
+    InterruptibleEvents,
+    MdaPauseSink,
+    NoticeKind,
+    RecalibrateSink,
+    RecalibratingEngine,
+)
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def core(monkeypatch):
+    monkeypatch.setenv("PYMM_SIGNALS_BACKEND", "psygnal")
+    core = simulated_core(exposure_ms=1.0, wait=lambda seconds: None)
+    let_core_exit(core)
+    yield core
+    core.mda.cancel()
+
+
+class Frames:
+    """Counts a run's frames, and waits for so many more."""
+
+    def __init__(self, core) -> None:
+        self.count = 0
+        self._changed = threading.Condition()
+        core.mda.events.frameReady.connect(self._on_frame)
+
+    def _on_frame(self, *_: object) -> None:
+        with self._changed:
+            self.count += 1
+            self._changed.notify_all()
+
+    def wait_more(self, more: int, timeout: float = PATIENCE) -> bool:
+        with self._changed:
+            wanted = self.count + more
+            return self._changed.wait_for(lambda: self.count >= wanted, timeout)
+
+
+def wait_for_pause(core) -> None:
+    changed = threading.Event()
+    for _ in range(int(PATIENCE / 0.01)):
+        if core.mda.is_paused():
+            return
+        changed.wait(0.01)
+    raise AssertionError("the MDA was not paused")
+
+
+@pytest.mark.parametrize("answer", [NoticeKind.ACKNOWLEDGED, NoticeKind.CLEARED])
+def test_an_alarm_pauses_until_it_is_answered(core, make_notice, answer):
+    frames, errors = Frames(core), []
+    dispatcher = AlertDispatcher([MdaPauseSink(core)], errors.append)
+    run = core.run_mda(MDASequence(time_plan={"interval": 0.01, "loops": 5000}))
+    assert frames.wait_more(3)
+    dispatcher.send(make_notice())
+    wait_for_pause(core)
+    assert not frames.wait_more(1, timeout=0.2)
+    dispatcher.send(make_notice(answer))
+    assert frames.wait_more(3)
+    core.mda.cancel()
+    run.join(PATIENCE)
+    assert not run.is_alive()
+    dispatcher.close()
+    assert errors == []
+
+
+def test_a_pause_that_somebody_else_made_is_left_alone(core, make_notice):
+    frames, sink = Frames(core), MdaPauseSink(core)
+    sink.deliver(make_notice())  # without an MDA: nothing to do
+    run = core.run_mda(MDASequence(time_plan={"interval": 0.01, "loops": 5000}))
+    assert frames.wait_more(1)
+    core.mda.set_paused(True)
+    wait_for_pause(core)
+    sink.deliver(make_notice())
+    sink.deliver(make_notice(NoticeKind.CLEARED))
+    assert core.mda.is_paused()
+    core.mda.cancel()
+    run.join(PATIENCE)
+    assert not run.is_alive()
+
+
+def test_a_recalibration_in_the_users_own_queue(core, make_notice):
+    events: queue.Queue[MDAEvent | None] = queue.Queue(8)
+    seen = []
+    core.mda.events.eventStarted.connect(lambda event: seen.append(event.action))
+    sink = RecalibrateSink(events.put)
+    events.put(MDAEvent())
+    sink.deliver(make_notice())
+    events.put(MDAEvent())
+    events.put(None)
+    run = core.run_mda(iter(events.get, None))
+    run.join(PATIENCE)
+    assert not run.is_alive()
+    assert [isinstance(action, CustomAction) for action in seen] == [False, True, False]
+    assert seen[1].name == "recalibrate"
+    assert seen[1].data == make_notice().record()
+
+
+def test_an_alarm_recalibrates_in_the_middle_of_a_sequence(core, make_notice):
+    frames, done = Frames(core), threading.Event()
+    told: list = []
+    errors: list[str] = []
+
+    def recalibrate(own_core, alert):
+        told.append((own_core is core, alert["event"], frames.count))
+        done.set()
+        if len(told) == 2:
+            raise RuntimeError("the mirror does not answer")
+
+    core.mda.set_engine(RecalibratingEngine(core, recalibrate, errors.append))
+    events = InterruptibleEvents(MDASequence(time_plan={"interval": 0, "loops": 400}))
+    dispatcher = AlertDispatcher([RecalibrateSink(events.put)], errors.append)
+    run = core.run_mda(events)
+    for expected in (1, 2):
+        assert frames.wait_more(3)
+        done.clear()
+        dispatcher.send(make_notice())
+        assert done.wait(PATIENCE)
+        assert len(told) == expected
+    run.join(PATIENCE)
+    assert not run.is_alive()
+    dispatcher.close()
+    # Between two frames, with none lost, and a failure costs no frame either.
+    assert frames.count == 400
+    assert all(own and event == "alertRaised" for own, event, _ in told)
+    assert 3 <= told[0][2] < told[1][2] < 400
+    assert errors == [
+        "recalibration failed: RuntimeError: the mirror does not answer",
+    ]
+
+
+def test_a_sequence_that_takes_no_events_is_an_error(make_notice):
+    sink = RecalibrateSink(InterruptibleEvents([]).put)
+    for _ in range(16):
+        sink.deliver(make_notice())
+    with pytest.raises(RuntimeError, match="the MDA does not take them"):
+        sink.deliver(make_notice())

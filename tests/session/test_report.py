@@ -1,0 +1,180 @@
+"""The report of sessions of every ending; it stands alone, and tells what happened."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepblur_live.profile import Drift, Profile
+from deepblur_live.session import LiveSession
+from deepblur_live.session.report import ReportError, write_report
+from deepblur_live.session.report.read import read_session
+
+PROFILE = Profile(name="rig <3> & co", drift=Drift(baseline_points=5))
+EVENTS = """\
+{"event": "sessionStarted", "time_s": 0.0}
+{"event": "baselineSet", "time_s": 5.0, "coefficients": [0,0,0,0,0,0,0]}
+{"event": "stateChanged", "time_s": 5.0, "state": "ok", "reason": ""}
+{"event": "stateChanged", "time_s": 40.0, "state": "alarm", "reason": ""}
+{"event": "alertRaised", "time_s": 40.0, "alert": {"time": 40.0, "level": "alarm",
+ "change_waves": 0.1, "uncertainty": 0.004, "modes": ["vertical coma"],
+ "mode_changes": [0.1], "cause": "tilt of the <coverslip>", "remedy": "level it"}}
+{"event": "alertAcknowledged", "time_s": 50.0, "alert": {"time": 40.0}}
+{"event": "alertCleared", "time_s": 55.0, "alert": {"time": 40.0}}
+""".replace("\n ", " ")
+
+
+@pytest.fixture
+def folder(family, listener, results, start, now, tmp_path):
+    """A closed session of a minute, coma growing in its middle."""
+    session = LiveSession(PROFILE, family, listener, tmp_path / "kept", now=now)
+    for k in range(60):
+        grown = start + np.eye(7)[3] * 0.1 * max(0, k - 20) / 40
+        listener.tell(results(grown, truth=grown))
+    session.close()
+    (session.folder / "events.jsonl").write_text(EVENTS, "utf-8")
+    return session.folder
+
+
+class Page(HTMLParser):
+    """What a page has: its words, and what it would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words = ""
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "data", "poster", "srcset"):
+                self.fetched.append(value)
+
+    def handle_data(self, data):
+        self.words += data + " "
+
+
+def test_the_page_stands_alone(folder):
+    page, *pictures = write_report(folder)
+    assert page == folder / "report.html"
+    text = page.read_text("utf-8")
+    seen = Page(text)
+    assert all(place.startswith(("data:", "#")) for place in seen.fetched)
+    assert not {"script", "link", "iframe", "object"} & set(seen.tags)
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert seen.tags.count("svg") == 3
+    assert len(pictures) == 4
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert min(image.size) > 200
+
+
+def test_it_tells_what_happened(folder):
+    words = Page(write_report(folder)[0].read_text("utf-8")).words
+    assert "The wavefront moved past the alarm limit at 0:00:40" in words
+    assert "tilt of the <coverslip>" in words
+    assert "level it" in words
+    assert "acknowledged 0:00:50" in words and "cleared 0:00:55" in words
+    assert "rig <3> & co" in words
+    assert "PSF SNR against the truth" in words
+    for mode in read_session(folder).modes:
+        assert mode in words
+    # Figures speak in text, which can be found and read aloud.
+    assert "change from baseline" in words and "Strehl ratio" in words
+
+
+def test_names_of_the_user_are_no_markup(folder):
+    text = write_report(folder)[0].read_text("utf-8")
+    assert "<3>" not in text and "<coverslip>" not in text
+
+
+def test_it_may_go_elsewhere(folder, tmp_path):
+    paths = write_report(folder, tmp_path / "reports" / "monday")
+    assert all(path.parent == tmp_path / "reports" / "monday" for path in paths)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_session_that_was_cut_off_has_its_report(folder):
+    about = json.loads((folder / "session.json").read_text("utf-8"))
+    for key in ("summary", "counts", "ended", "pictures"):
+        del about[key]
+    about["state"] = "running"
+    (folder / "session.json").write_text(json.dumps(about), "utf-8")
+    log = folder / "drift.csv"
+    log.write_bytes(log.read_bytes()[:-60])
+    (folder / "events.jsonl").write_text(EVENTS[:-25], "utf-8")
+    data = read_session(folder)
+    assert len(data.times) == 59
+    words = Page(write_report(folder)[0].read_text("utf-8")).words
+    assert "The session was cut off" in words
+    assert "cleared" not in words
+
+
+def test_a_session_without_events_or_baseline(folder):
+    (folder / "events.jsonl").unlink()
+    lines = (folder / "drift.csv").read_text("utf-8").splitlines(keepends=True)
+    (folder / "drift.csv").write_text("".join(lines[:3]), "utf-8")
+    words = Page(write_report(folder)[0].read_text("utf-8")).words
+    assert "before there was a baseline" in words
+
+
+def test_a_session_of_one_point(folder):
+    lines = (folder / "drift.csv").read_text("utf-8").splitlines(keepends=True)
+    (folder / "drift.csv").write_text("".join(lines[:2]), "utf-8")
+    write_report(folder)
+
+
+def test_a_session_that_was_raw_only(family, listener, results, now, tmp_path):
+    session = LiveSession(PROFILE, family, listener, tmp_path, now=now)
+    for _ in range(10):
+        listener.tell(results(raw_reason="constant"))
+    session.close()
+    words = Page(write_report(session.folder)[0].read_text("utf-8")).words
+    assert "Nothing was tracked." in words
+    assert "raw-only" in words
+
+
+def test_gaps_stay_gaps(folder):
+    data = read_session(folder)
+    lines = (folder / "drift.csv").read_text("utf-8").splitlines(keepends=True)
+    (folder / "drift.csv").write_text("".join(lines[:20] + lines[45:]), "utf-8")
+    shorter = read_session(folder)
+    from deepblur_live.session.report.figures import wavefront_figure
+
+    whole = wavefront_figure(data).axes[0].lines[0].get_ydata()
+    broken = wavefront_figure(shorter).axes[0].lines[0].get_ydata()
+    # One hole at the end of each stretch.
+    assert np.isnan(whole).sum() == 1
+    assert np.isnan(broken).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda f: (f / "session.json").unlink(), "it has no session.json"),
+        (
+            lambda f: (f / "session.json").write_text("{"),
+            "session.json: cannot be read",
+        ),
+        (lambda f: (f / "session.json").write_text("[]"), "not what a session writes"),
+        (lambda f: (f / "session.json").write_text("{}"), "no profile or modes"),
+        (
+            lambda f: (f / "session.json").write_text('{"profile": {"x": 1}}'),
+            "unknown key x",
+        ),
+        (lambda f: (f / "drift.csv").unlink(), "drift.csv: cannot be read"),
+        (lambda f: (f / "drift.csv").write_text(""), "no point in it"),
+    ],
+)
+def test_what_is_no_session_is_refused_by_name(folder, damage, why):
+    damage(folder)
+    with pytest.raises(ReportError, match=re.escape(why)) as refused:
+        write_report(folder)
+    assert str(folder) in str(refused.value)
