@@ -89,12 +89,27 @@ def test_the_evaluation_measures_beside_its_rivals(tmp_path):
         rows = [[n, 0, 0, 256, 5.0, 0.6] for n in names]
         head = ["file", "y", "x", "size", "texture", "sharpness"]
         csv.writer(file).writerows([head, *rows])
-    said = run("evaluate.py", "--data", tmp_path, "--quick", "--jobs", "1")
+    drawn, figures = tmp_path / "drawn.png", tmp_path / "figures.json"
+    common = ["evaluate.py", "--data", tmp_path, "--jobs", 1, "--pictures", drawn]
+    common += ["--quick", "--sigmas", 0.001, 0.05]
+    said = run(*common, "--json", figures)
     rows = [line for line in said.splitlines() if line.startswith("| 1 photographs")]
-    # Two tables, three noise levels.
+    # Three tables, two noise levels.
     assert len(rows) == 6
-    noiseless = [cell.strip(" *") for cell in rows[0].split("|")]
-    trivial, shipped = float(noiseless[3]), float(noiseless[6])
+    clear = [cell.strip(" *") for cell in rows[0].split("|")]
+    trivial, shipped = float(clear[3]), float(clear[6])
     assert shipped > trivial + 6
-    refused = run("evaluate.py", "--data", tmp_path, "--quick", "--write", expect=2)
-    assert "leave --quick out" in refused
+    content = json.loads(figures.read_text("utf-8"))
+    assert [row["sigma"] for row in content["deblurring"]] == [0.001, 0.05]
+    deblurred = content["deblurring"][0]
+    assert deblurred["observed_psnr"] < deblurred["lucy_psnr"]
+    assert deblurred["observed_psnr"] < deblurred["ours_psnr"]
+    assert content["baselines"][0]["blind_psf"] < trivial
+    with Image.open(drawn) as picture:
+        assert picture.size[0] > 500
+    # One section by itself says the same.
+    alone = run(*common, "--only", "baselines")
+    assert rows[-1] in alone.splitlines()
+    assert "identification" not in alone
+    refused = run(*common, "--write", expect=2)
+    assert "leave --quick" in refused

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
-from training_data import TEST_PICTURES, load_picture, sharp_share
+from training_data import load_picture, sharp_share, split_of
 
 from deepblur_live.optics import Convolution, ZernikeFamily
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["SIDE", "HeldOutFrame", "frames", "held_out_pictures"]
 
 SIDE = 512
 # Least share of a picture's tiles that are sharp and textured.
 _MIN_SHARE = 0.5
+# Smaller validation pictures are left out: mirrored outwards they repeat too often.
+_MIN_SIDE = 512
 
 
 @dataclass(frozen=True)
@@ -32,22 +38,31 @@ class HeldOutFrame:
         (P,) true γ, waves rms.
     sigma
         Standard deviation of the noise.
+    blurred
+        (H, W) the frame without its noise.
     """
 
     observed: torch.Tensor
     truth: torch.Tensor
     coefficients: torch.Tensor
     sigma: float
+    blurred: torch.Tensor
 
 
-def held_out_pictures(folder: Path) -> dict[str, list[Path]]:
+def held_out_pictures(folder: Path, split: str = "test") -> dict[str, list[Path]]:
     """Return the held-out pictures of a data folder, by kind, in a fixed order.
 
-    Only those that are sharp and textured: a picture's own blur is not in its γ.
+    Only those that are sharp and textured: a picture's own blur is not in its γ. The
+    ``"test"`` split makes the published tables, ``"validation"`` serves to choose by.
     """
     with (folder / "MANIFEST.csv").open(newline="") as file:
-        names = sorted(row["file"] for row in csv.DictReader(file))
-    held = [folder / n for n in names if Path(n).name.startswith(TEST_PICTURES)]
+        rows = sorted(csv.DictReader(file), key=lambda row: row["file"])
+    held = [
+        folder / row["file"]
+        for row in rows
+        if split_of(row["file"], row["sha256"]) == split
+        and (split == "test" or min(int(row["width"]), int(row["height"])) >= _MIN_SIDE)
+    ]
     kinds = {"photographs": ("natural", 1.0), "micrographs": ("microscopy", 2.0)}
     return {
         kind: [
@@ -60,6 +75,7 @@ def held_out_pictures(folder: Path) -> dict[str, list[Path]]:
     }
 
 
+@lru_cache(maxsize=4)
 def scene(path: Path, side: int) -> torch.Tensor:
     """Return the middle (side, side) of a picture, mirrored outwards where it ends.
 
@@ -99,6 +115,7 @@ def frames(
             truth,
             gamma,
             sigma,
+            blurred,
         )
         for sigma in sigmas
     ]

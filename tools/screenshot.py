@@ -16,11 +16,10 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.acquisition.simulated import simulated_core
 from deepblur_live.cli.rig import Rig
+from deepblur_live.cli.runs import demo_profile
 from deepblur_live.cli.windowed import application
 from deepblur_live.gui.binding import QtCore
 from deepblur_live.gui.main_window import MainWindow
-from deepblur_live.optics import ZernikeFamily
-from deepblur_live.profile import Profile
 
 
 def main() -> None:
@@ -30,10 +29,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("tools/window.png"))
     options = parser.parse_args()
     running = application()
-    profile = Profile()
-    core = simulated_core(
-        SimulatedScene(family=ZernikeFamily.from_optics(profile.optics))
-    )
+    scene = SimulatedScene()
+    profile = demo_profile(scene)
+    core = simulated_core(scene)
     with TemporaryDirectory() as folder, Rig(profile, Path(folder), core=core) as rig:
         window = MainWindow(rig.session, mmcore=core)
         window.resize(1400, 900)

@@ -1,0 +1,164 @@
+"""The benchmark: what it counts, how it times, and that it runs as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from deepblur_live.deblurring import UnrolledFista
+from deepblur_live.identification import INPUT_SHAPE, IdentificationNet
+from deepblur_live.optics import ZernikeFamily
+
+TOOLS = Path(__file__).parent.parent.parent / "tools"
+FAMILY = ZernikeFamily()
+
+
+@pytest.fixture(autouse=True)
+def tools(monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+
+
+def counted(run):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    return counter.get_total_flops()
+
+
+def test_operations_are_those_that_torch_counts():
+    from benchmarking.floor import network_costs, proximal_costs
+
+    identification = IdentificationNet(FAMILY.even.tolist()).eval()
+    shape = (1, 2, *INPUT_SHAPE)
+    costs = network_costs(identification, shape, torch.float32)
+    flop = counted(lambda: identification(torch.zeros(shape)))
+    assert sum(cost.flop for cost in costs) == flop
+    # A ResNet18 has 11 million weights, and each is read.
+    assert sum(cost.moved for cost in costs) > 4 * 11e6
+    proximal = UnrolledFista(channels=8).proximal
+    layers = nn.Sequential(*proximal.layers)
+    flop = counted(lambda: layers(torch.zeros(1, 4, 20, 30)))
+    *convolutions, around = proximal_costs(proximal, (40, 60), torch.bfloat16)
+    assert sum(cost.flop for cost in convolutions) == flop
+    # 600 folded pixels of 4 + 8 features, 8·4·9 weights, two bytes each.
+    assert convolutions[0].moved == 2 * (600 * (4 + 8) + 8 * 4 * 9)
+    # The image: read, written narrow; read with the narrow change, written.
+    assert around.moved == 2400 * (4 + 2 + 4 + 2 + 4)
+
+
+def test_the_floor_takes_the_slower_of_arithmetic_and_memory():
+    from benchmarking.floor import Cost, Peaks, floor_ms, frame_costs, gradient_costs
+
+    peaks = Peaks({torch.float32: 1e9, torch.bfloat16: 2e9}, 1e8)
+    parts = [Cost(1e6, 1e4), Cost(1e3, 1e6), Cost(4e6, 0, torch.bfloat16)]
+    assert floor_ms(parts, peaks) == pytest.approx(1 + 10 + 2)
+    network = UnrolledFista(iterations=3, channels=8)
+    one = floor_ms(gradient_costs((40, 60)), peaks)
+    assert floor_ms(frame_costs(network, (40, 60), torch.bfloat16), peaks) > 3 * one
+
+
+def test_works_take_turns_and_what_comes_before_does_not_count():
+    from benchmarking.clock import Clock
+
+    said = []
+    clock = Clock(torch.device("cpu"), seconds=0, least=3, warm_up=1)
+    timings = clock.together(
+        {"a": lambda: said.append("a"), "b": lambda: said.append("b")},
+        before=lambda: said.append("-"),
+    )
+    assert "".join(said) == "-a-b" * 4
+    assert {name: len(timing.runs) for name, timing in timings.items()} == {
+        "a": 3,
+        "b": 3,
+    }
+
+
+def test_a_timing_tells_its_middle_and_its_tail():
+    from benchmarking.clock import Timing
+
+    timing = Timing(tuple(float(ms) for ms in range(1, 102)))
+    assert (timing.best, timing.mean, timing.p50, timing.p99) == (1, 51, 51, 100)
+
+
+def test_goals_and_ratios_are_told_as_they_are():
+    from benchmarking.clock import Timing
+    from benchmarking.floor import Peaks
+    from benchmarking.report import as_json, as_markdown, machine
+    from benchmarking.stages import DEBLUR, LIVE, PEER, Row
+
+    def rows(live):
+        return [
+            Row(DEBLUR, 512, "torch", Timing((100.0,)), 50.0),
+            Row(PEER, 512, "peer", Timing((300.0,))),
+            Row(LIVE, 512, "torch", Timing((live,))),
+        ]
+
+    here = machine(torch.device("cpu"), {512: Peaks({torch.float32: 2e11}, 3e10)})
+    text = as_markdown(here, rows(200.0))
+    assert "Goal of 250 ms a live frame: met" in text
+    assert "300 ms, 3.00 times the deblurring, 1.50 times the live frame" in text
+    assert "| 50 | 2.0 |" in text
+    assert "200 GFLOP/s float32" in text
+    assert "missed" in as_markdown(here, rows(251.0))
+    content = json.loads(json.dumps(as_json(here, rows(200.0))))
+    assert content["rows"][0]["floor_ms"] == 50
+    assert content["machine"]["peaks"]["512"]["bytes_per_s"] == 3e10
+
+
+def test_a_card_that_is_fast_but_uneven_misses_its_goal():
+    from benchmarking.clock import Timing
+    from benchmarking.floor import Peaks
+    from benchmarking.report import Machine, as_markdown
+    from benchmarking.stages import LIVE, Row
+
+    peaks = {2048: Peaks({torch.bfloat16: 1e14}, 3e12)}
+    card = Machine("CPU", 16, 15, "a card", "3.12", "2.11", "Linux", peaks)
+    even = Row(LIVE, 2048, "torch", Timing((8.0,) * 200))
+    uneven = Row(LIVE, 2048, "torch", Timing((8.0,) * 190 + (40.0,) * 10))
+    told = "Goal of 100 a second: met; of p99 under 20 ms: "
+    assert told + "met" in as_markdown(card, [even])
+    assert told + "missed" in as_markdown(card, [uneven])
+
+
+def benchmark(*arguments):
+    command = [sys.executable, str(TOOLS / "benchmark.py"), *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_it_measures_every_stage_beside_the_peer(tmp_path):
+    done = benchmark(
+        *("--quick", "--sides", 96, "--seconds", 0.05, "--live-seconds", 0.5),
+        *("--device", "cpu", "--threads", 1, "--json", tmp_path / "b.json"),
+        *("--markdown", tmp_path / "b.md"),
+    )
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "b.json").read_text("utf-8"))
+    stages = [row["stage"] for row in content["rows"]]
+    for start in ("identification: s", "identification: n", "deblurring: one"):
+        assert any(stage.startswith(start) for stage in stages), start
+    for row in content["rows"]:
+        assert len(row["runs_ms"]) >= 3
+        assert row["p99_ms"] >= row["p50_ms"] > 0
+        if row["floor_ms"] is not None:
+            assert row["floor_ms"] > 0
+    # Torch's network, and its float32 reference where that is another.
+    executors = {row["executor"] for row in content["rows"]}
+    assert "torch, float32" in executors
+    assert content["machine"]["threads"] == 1
+    text = (tmp_path / "b.md").read_text("utf-8")
+    assert text in done.stdout
+    assert len([line for line in text.splitlines() if line.startswith("| ")]) == (
+        len(stages) + 2
+    )
+
+
+def test_frames_too_small_are_refused_at_once():
+    done = benchmark("--sides", 32)
+    assert done.returncode == 2
+    assert "--sides 32: frames have at least 64 × 64 pixels" in done.stderr

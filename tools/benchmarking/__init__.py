@@ -1,0 +1,1 @@
+"""The benchmark's parts: clock, floor, frames, stages, report."""

@@ -1,0 +1,133 @@
+"""Which executors this machine has, each with networks of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from deepblur_live.deblurring import FoldedFista, UnrolledFista
+from deepblur_live.runtime.engine_cache import EngineCache
+from deepblur_live.runtime.engines import EngineFista, EngineSource
+from deepblur_live.runtime.executor import TorchExecutor, choose_device
+from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
+from deepblur_live.runtime.pack import load_pack
+from deepblur_live.runtime.tensorrt import (
+    BACKENDS,
+    EngineError,
+    find_backend,
+    find_card,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.runtime.pack import ModelPack
+
+__all__ = ["Candidate", "candidates"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An executor to be timed.
+
+    Parameters
+    ----------
+    name
+        As the table calls it.
+    executor, pack
+        It, and the model it was made of.
+    dtype
+        Of its convolutions.
+    prepare
+        To be called before frames of a shape come; raises `EngineError`.
+    stages
+        The iterations for images of a shape, to be timed one by one, or None where
+        another candidate has the same.
+    """
+
+    name: str
+    executor: TorchExecutor
+    pack: ModelPack
+    dtype: torch.dtype
+    prepare: Callable[[tuple[int, int]], None] = lambda _: None
+    stages: Callable[[tuple[int, int]], FoldedFista] | None = None
+
+
+def candidates(
+    model: str, family: ZernikeFamily, device: str
+) -> tuple[list[Candidate], list[str]]:
+    """Return the executors of a device, and of those it lacks the reason."""
+    chosen = choose_device(device).device
+    found: list[Candidate] = []
+    lacking: list[str] = []
+    if chosen.type == "cuda":
+        for backend in BACKENDS:
+            try:
+                found.append(_engines(model, family, backend))
+            except EngineError as error:
+                lacking.append(str(error))
+        pack = load_pack(model)
+        graph = GraphExecutor(pack, family, chosen)
+        found.append(Candidate("torch, CUDA graph", graph, pack, torch.bfloat16))
+    return found + list(_torch(model, family, chosen)), lacking
+
+
+def _torch(
+    model: str, family: ZernikeFamily, device: torch.device
+) -> Iterator[Candidate]:
+    """Yield torch as it chooses its precision, then in float32 if that is another."""
+    seen = set()
+    for half in (None, False):
+        pack = load_pack(model)
+        pack.check(family)
+        executor = TorchExecutor(pack, family, device, half=half)
+        dtype = torch.bfloat16 if "bfloat16" in executor.description else torch.float32
+        if dtype in seen:
+            continue
+        seen.add(dtype)
+        network, stages = pack.deblurring, None
+        if isinstance(network, UnrolledFista):
+            folded = FoldedFista(network, dtype)
+            stages = _always(folded)
+        name = f"torch, {str(dtype).removeprefix('torch.')}"
+        yield Candidate(name, executor, pack, dtype, stages=stages)
+
+
+def _engines(model: str, family: ZernikeFamily, name: str) -> Candidate:
+    """Return engines of one TensorRT, built or from the user's cache."""
+    backend, card = find_backend(name), find_card()
+    pack = load_pack(model)
+    source = EngineSource(pack, backend, card, EngineCache())
+    executor = EngineExecutor(pack, family, source)
+    # What they must agree with has networks of its own.
+    exact = TorchExecutor(load_pack(model), family, card.device, half=False)
+
+    def prepare(shape: tuple[int, int]) -> None:
+        executor.prepare(shape, print, _never)
+        for parity in executor.check(shape, exact):
+            if not parity.passed:
+                raise EngineError(f"{backend.name}: {parity.text}")
+
+    def stages(shape: tuple[int, int]) -> FoldedFista:
+        return EngineFista(source.network, source.proximal(shape, print, _never))
+
+    return Candidate(
+        f"{backend.name} {backend.version}",
+        executor,
+        pack,
+        torch.float16,
+        prepare,
+        stages,
+    )
+
+
+def _always(folded: FoldedFista) -> Callable[[tuple[int, int]], FoldedFista]:
+    """Return what gives the one that serves images of every shape."""
+    return lambda _: folded
+
+
+def _never() -> bool:
+    return False

@@ -1,0 +1,247 @@
+"""What is timed: each stage by itself, the whole frame, transfers, and the peer."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from skimage.restoration import richardson_lucy
+
+from benchmarking.floor import (
+    floor_ms,
+    frame_costs,
+    gradient_costs,
+    network_costs,
+    proximal_costs,
+)
+from benchmarking.workload import SIGMA
+from deepblur_live.deblurring import UnrolledFista
+from deepblur_live.drift import Tracker
+from deepblur_live.identification import INPUT_SHAPE, Identifier
+from deepblur_live.optics import Convolution, extend
+from deepblur_live.profile import Camera, Model
+from deepblur_live.runtime import DeblurPipeline, Frame, FrameState
+from deepblur_live.runtime.calibration import scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from benchmarking.clock import Clock, Timing
+    from benchmarking.executors import Candidate
+    from benchmarking.floor import Cost, Peaks
+    from benchmarking.workload import Workload
+    from deepblur_live.optics import ZernikeFamily
+
+__all__ = [
+    "DEBLUR",
+    "LIVE",
+    "PEER",
+    "PEER_SINGLE",
+    "Clocks",
+    "Row",
+    "executor_rows",
+    "shared_rows",
+]
+
+LIVE = "frame, live: scaled, identified when due, deblurred"
+DEBLUR = "deblurring: all iterations"
+PEER = "Richardson–Lucy, 20 iterations, double precision"
+PEER_SINGLE = "Richardson–Lucy, 20 iterations, single precision"
+# The tracker may want more than one estimate before it deblurs.
+_FIRST_FRAMES = 6
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """A clock for what takes the same time whenever it runs, and a patient one.
+
+    Every tenth identification asks the whole library again, and takes ten times as
+    long: with one in half a second, a mean over fewer than five seconds has no share
+    of them.
+    """
+
+    short: Clock
+    long: Clock
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage's times.
+
+    Parameters
+    ----------
+    stage, side, executor
+        What, on frames of which side in pixels, run by what.
+    timing
+        Of one frame.
+    floor_ms
+        The counted floor, where there is one.
+    """
+
+    stage: str
+    side: int
+    executor: str
+    timing: Timing
+    floor_ms: float | None = None
+
+
+def shared_rows(
+    work: Workload, family: ZernikeFamily, candidate: Candidate, clocks: Clocks
+) -> Iterator[Row]:
+    """Time what every executor has in common: the spectrum, transfers to a card."""
+    identifier = Identifier(family, candidate.executor.identify)
+    start = work.coefficients.double().numpy()
+    seconds = itertools.count()
+    image = work.image
+
+    def fresh() -> None:
+        nonlocal image
+        image = scale(work.fresh()).image
+
+    def identify() -> None:
+        identifier.observe(image, float(next(seconds)))
+        identifier.estimate(image, start)
+
+    name = "identification: spectrum and fit, warm-started"
+    timing = clocks.long.time(identify, fresh)
+    yield Row(name, work.side, "the processor", timing)
+    clock = clocks.short
+    if clock.device.type == "cuda":
+        there = torch.from_numpy(work.fresh()).pin_memory()
+        card = there.to(clock.device)
+        back = torch.empty_like(there).pin_memory()
+        up = clock.time(lambda: card.copy_(there, non_blocking=True))
+        down = clock.time(lambda: back.copy_(card, non_blocking=True))
+        yield Row("transfer: upload, uint16", work.side, "pinned memory", up)
+        yield Row("transfer: download, uint16", work.side, "pinned memory", down)
+
+
+def executor_rows(
+    work: Workload,
+    family: ZernikeFamily,
+    candidate: Candidate,
+    clocks: Clocks,
+    peaks: Peaks,
+) -> Iterator[Row]:
+    """Time one executor: its stages one by one where it has them, then the frame.
+
+    On a machine without a card the peer takes turns with the deblurring.
+    """
+    executor, network = candidate.executor, candidate.pack.deblurring
+    clock = clocks.short
+
+    def row(stage: str, run: Callable[[], object], costs: list[Cost] | None) -> Row:
+        floor = None if costs is None else floor_ms(costs, peaks)
+        return Row(stage, work.side, candidate.name, clock.time(run), floor)
+
+    inputs = torch.randn(1, 2, *INPUT_SHAPE)
+    costs = network_costs(candidate.pack.identification, inputs.shape, torch.float32)
+    yield row(
+        "identification: network, one spectrum",
+        lambda: executor.identify(inputs),
+        costs,
+    )
+    whole, operator = _continued(work, candidate)
+    costs = None
+    if isinstance(network, UnrolledFista):
+        costs = frame_costs(network, operator.shape, candidate.dtype)
+        if candidate.stages is not None:
+            folded = candidate.stages(operator.shape)
+            folded.fold(SIGMA)
+            right_side = operator.right_side(whole)
+            yield row(
+                "deblurring: one gradient step",
+                torch.no_grad()(lambda: operator.gradient_step(whole, right_side, 1.0)),
+                gradient_costs(operator.shape),
+            )
+            yield row(
+                "deblurring: proximal network, once",
+                lambda: folded.proximal(whole, 0),
+                proximal_costs(network.proximal, operator.shape, candidate.dtype),
+            )
+    works = {DEBLUR: lambda: executor.deblur(work.image, work.coefficients, SIGMA)}
+    if executor.device.type == "cpu":
+        image, psf = work.image.clamp(min=0).numpy(), work.psf.numpy()
+        works[PEER] = _peer(image.astype(np.float64), psf.astype(np.float64))
+        works[PEER_SINGLE] = _peer(image, psf)
+    for stage, timing in clock.together(works).items():
+        if stage == DEBLUR:
+            floor = None if costs is None else floor_ms(costs, peaks)
+            yield Row(stage, work.side, candidate.name, timing, floor)
+        else:
+            yield Row(stage, work.side, "scikit-image, told the PSF", timing)
+    live = _Live(work, family, candidate)
+    timing = clocks.long.time(live.process, live.expose)
+    yield Row(LIVE, work.side, candidate.name, timing)
+
+
+def _continued(
+    work: Workload, candidate: Candidate
+) -> tuple[torch.Tensor, Convolution]:
+    """Return the image (1, H, W) continued over its border, and its operator."""
+    device = candidate.executor.device
+    fold = candidate.pack.deblurring.proximal.shrink
+    psf = work.psf.to(device)[None]
+    whole = extend(work.image.to(device)[None], psf.shape[-1] - 1, fold)
+    return whole, Convolution(psf, (whole.shape[-2], whole.shape[-1]))
+
+
+def _peer(
+    image: NDArray[np.floating], psf: NDArray[np.floating]
+) -> Callable[[], object]:
+    return lambda: richardson_lucy(image, psf, 20, clip=False)
+
+
+class _Live:
+    """A pipeline that has begun.
+
+    A frame is uint16 in and deblurred grey values out. Its time is that of this work
+    alone, so that it is identified as often as in `Model.identify_every_s`, whatever
+    goes on between two frames.
+    """
+
+    def __init__(
+        self, work: Workload, family: ZernikeFamily, candidate: Candidate
+    ) -> None:
+        executor, settings = candidate.executor, Model()
+        self._work = work
+        self._pipeline = DeblurPipeline(
+            family,
+            Identifier(family, executor.identify, settings.average_s),
+            Tracker(family, averaging_s=settings.average_s),
+            executor,
+            Camera(),
+            settings.identify_every_s,
+        )
+        self._number, self._spent = 0, 0.0
+        self.expose()
+        for _ in range(_FIRST_FRAMES):
+            self._pipeline.process(self._frame)
+            self.expose()
+
+    def expose(self) -> None:
+        """Make the next frame."""
+        self._frame = Frame(self._work.fresh(), self._number, self._spent)
+        self._number += 1
+
+    def process(self) -> None:
+        """Put it through.
+
+        Raises
+        ------
+        RuntimeError
+            When it comes back raw: its time would mean nothing.
+        """
+        began = time.perf_counter()
+        result = self._pipeline.process(self._frame)
+        self._spent += time.perf_counter() - began
+        if result.state is not FrameState.DEBLURRED:
+            raise RuntimeError(
+                f"a frame of {self._work.side}² came back raw: {result.reason}"
+            )

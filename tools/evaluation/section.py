@@ -1,0 +1,114 @@
+"""What a section of the evaluation is: which frames, what is measured, which table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from evaluation.case import Case, Spec
+
+__all__ = [
+    "BLURS",
+    "Plan",
+    "Row",
+    "Section",
+    "figure",
+    "grouped",
+    "markdown",
+    "mean",
+    "summary",
+]
+
+# What was measured on one frame (or, in a summary, on a group of frames).
+Row = dict[str, object]
+
+# Each picture is blurred so many times: one blur a picture scatters by a decibel.
+BLURS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pictures and noise levels that an evaluation goes through.
+
+    Parameters
+    ----------
+    pictures
+        Held-out pictures by kind.
+    sigmas
+        Noise levels, of frames in [0, 1].
+    blurs
+        Blurs a picture.
+    model
+        Name or folder of the model.
+    """
+
+    pictures: Mapping[str, Sequence[Path]]
+    sigmas: tuple[float, ...]
+    blurs: int
+    model: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the evaluation, which runs by itself or with the others.
+
+    Parameters
+    ----------
+    name
+        For ``--only``, and for the section's place in the README and the manifest.
+    specs
+        The frames it needs. Sections that name the same frame share its `Case`, and so
+        what was computed of it.
+    score
+        Measures one frame, in a worker process.
+    summarise
+        Rows of all frames → few rows: what the manifest keeps.
+    table
+        The summary as Markdown.
+    """
+
+    name: str
+    specs: Callable[[Plan], list[Spec]]
+    score: Callable[[Case], Row]
+    summarise: Callable[[Sequence[Row]], list[Row]]
+    table: Callable[[Sequence[Row]], str]
+
+
+def mean(rows: Sequence[Row], key: str) -> float:
+    """Return the mean of a key over the rows that have it; NaN when none has."""
+    values = [float(row[key]) for row in rows if key in row]  # type: ignore[arg-type]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def grouped(rows: Sequence[Row], *keys: str) -> dict[tuple[object, ...], list[Row]]:
+    """Return the rows by the values of some keys, in order of appearance."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def summary(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
+    """Return one row for each kind of picture and noise level: means of columns."""
+    return [
+        {"kind": kind, "sigma": sigma, "frames": len(part)}
+        | {column: round(mean(part, column), 4) for column in columns}
+        for (kind, sigma), part in grouped(rows, "kind", "sigma").items()
+    ]
+
+
+def figure(value: object, form: str) -> str:
+    """Return a number as text, a dash where there is none."""
+    return "–" if value != value else format(value, form)
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
