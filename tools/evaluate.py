@@ -111,6 +111,7 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Evaluate, print, and write if asked."""
     asked = options()
+    torch.set_num_threads(1)
     began = time.monotonic()
     found = held_out_pictures(asked.data, asked.split)
     if asked.quick:

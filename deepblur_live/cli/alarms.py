@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.session.sinks import (
     ALERT_LOGGER,
-    InterruptibleEvents,
     LogSink,
     MdaHandles,
-    RecalibratingEngine,
     find_function,
     make_sinks,
 )
+from deepblur_live.session.sinks.mda import InterruptibleEvents, RecalibratingEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

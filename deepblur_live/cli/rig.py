@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from deepblur_live.acquisition import DeblurListener
 from deepblur_live.optics import ZernikeFamily
 from deepblur_live.session import LiveSession
-from deepblur_live.session.specimen import follow_core
+from deepblur_live.session.core_moves import follow_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

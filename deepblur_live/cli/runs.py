@@ -232,6 +232,8 @@ def _session(options: Options, profile: Profile, **source: Any) -> Iterator[Rig]
         say(console, f"Note: {error.splitlines()[0]}")
     assert rig.summary is not None
     say(console, rig.summary.text())
+    if rig.summary.rows:
+        say(console, f"A page of it: deepblur-live report {rig.summary.folder}")
     if rig.summary.processed == 0 and not may_be_empty:
         raise RuntimeError("no frame came through")
 

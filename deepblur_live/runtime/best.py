@@ -72,10 +72,12 @@ def executor_order(wanted: str = "auto") -> list[Attempt]:
     """
     choice = choose_device(wanted)
     cuda = choice.device.type == "cuda"
-    order = [_tensorrt(name, cuda=cuda, why_not=choice.why) for name in BACKENDS]
+    why_not = "the CPU was asked for" if wanted == "cpu" else choice.why
+    order = [_tensorrt(name, cuda=cuda, why_not=why_not) for name in BACKENDS]
     for name in ("torch in a CUDA graph", "torch on the card"):
-        order.append(Attempt(name, cuda, choice.why))
-    return [*order, Attempt("torch on the CPU", not cuda, choice.why)]
+        order.append(Attempt(name, cuda, choice.why if cuda else why_not))
+    last = "there is a card" if cuda else why_not
+    return [*order, Attempt("torch on the CPU", not cuda, last)]
 
 
 def _tensorrt(name: str, *, cuda: bool, why_not: str) -> Attempt:
@@ -110,7 +112,7 @@ def build_executor(
                     pack, attempt.backend, attempt.card, EngineCache()
                 )
             except EngineError as error:
-                _log.info("%s", error)
+                best.tell(str(error))
             else:
                 best.add(EngineExecutor(pack, family, source))
     return best
@@ -144,6 +146,12 @@ class BestExecutor:
     def add(self, engines: EngineExecutor) -> None:
         """Add engines, to be used where those added before cannot be."""
         self._engines.append(engines)
+
+    def tell(self, note: str) -> None:
+        """Add a note for the user."""
+        # Two TensorRTs may have the same to say.
+        if note not in self._notes:
+            self._notes.append(note)
 
     @property
     def device(self) -> torch.device:
@@ -208,7 +216,7 @@ class BestExecutor:
         self._admitted.clear()
         self._serving = None
         after = self._engines[0].name if self._engines else self._fallback.description
-        self._notes.append(f"{engines.name} is not used: {why}; instead {after}")
+        self.tell(f"{engines.name} is not used: {why}; instead {after}")
 
     def _ready(self, shape: tuple[int, int]) -> EngineExecutor | None:
         """Return the engines for frames of (H, W), or None while there are none."""
@@ -234,6 +242,8 @@ class BestExecutor:
             self._preparation = None
             if (current.engines, current.shape) == (engines, shape):
                 return current.fault
+        # What is loaded again is compared again.
+        self._admitted.discard(shape)
         self._preparation = _Preparation(engines, shape)
         return ""
 

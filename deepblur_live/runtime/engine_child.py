@@ -22,10 +22,10 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 
 import deepblur_live
+from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.tensorrt import (
     BuilderOptions,
     Card,
-    Engine,
     EngineError,
     build_plan,
     find_backend,

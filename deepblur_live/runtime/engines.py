@@ -13,6 +13,7 @@ import torch
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.optics import seven_smooth
+from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
 from deepblur_live.runtime.engine_child import Job, run_job
 from deepblur_live.runtime.export import (
@@ -20,7 +21,7 @@ from deepblur_live.runtime.export import (
     export_proximal,
     modulation,
 )
-from deepblur_live.runtime.tensorrt import BuilderOptions, Engine, EngineError
+from deepblur_live.runtime.tensorrt import BuilderOptions, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from deepblur_live.deblurring import FoldedFista
     from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.runtime.engine import Engine
     from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
     from deepblur_live.runtime.parity import Parity
-    from deepblur_live.runtime.tensorrt import Engine
 
 __all__ = ["EngineExecutor", "GraphExecutor"]
 

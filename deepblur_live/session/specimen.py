@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pymmcore_plus import DeviceType, Keyword
-
-from deepblur_live.acquisition.core_signals import connect_direct
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pymmcore_plus import CMMCorePlus
-
     from deepblur_live.runtime.frame import Frame
 
-__all__ = ["SpecimenWatch", "follow_core"]
+__all__ = ["SpecimenWatch"]
 
 # Parts of a frame's place in an MDA, and how a change of each is called.
 _AXES = {
@@ -27,8 +18,6 @@ _AXES = {
     "z": "the focus has been moved",
     "g": "the tile has changed",
 }
-# Encoders report less than this while the stage stands still.
-_MOVED_UM = 5.0
 _EXPOSURE_SHARE = 0.02
 
 
@@ -82,61 +71,3 @@ def _same_exposure(before: Any, now: Any) -> bool:
         # Where it is not told, or no longer told, nothing is known to have changed.
         return True
     return math.isclose(before, now, rel_tol=_EXPOSURE_SHARE)
-
-
-def follow_core(core: CMMCorePlus, tell: Callable[[str], None]) -> Callable[[], None]:
-    """Have `tell` called when the stage moves, or a turret or preset changes.
-
-    The focus drive is left out: a focus lock moves it all the time, and what it does
-    wrong is what drift is about.
-
-    Returns
-    -------
-    unfollow
-        Ends it.
-    """
-    stage = _Stage(core, tell)
-
-    def on_preset(group: str, preset: str) -> None:
-        tell(f"{group} was set to {preset}")
-
-    def on_property(device: str, name: str, value: str) -> None:
-        if name == Keyword.Label.value and _is_turret(core, device):
-            tell(f"{device} was set to {value}")
-
-    events = core.events
-    ends = (
-        connect_direct(events.XYStagePositionChanged, stage.moved),
-        connect_direct(events.configSet, on_preset),
-        connect_direct(events.propertyChanged, on_property),
-    )
-
-    def unfollow() -> None:
-        for end in ends:
-            end()
-
-    return unfollow
-
-
-class _Stage:
-    def __init__(self, core: CMMCorePlus, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._at: dict[str, tuple[float, float]] = {}
-        # A stage that cannot say where it is may still say where it goes.
-        with contextlib.suppress(RuntimeError):
-            if device := core.getXYStageDevice():
-                self._at[device] = (core.getXPosition(), core.getYPosition())
-
-    def moved(self, device: str, x: float, y: float) -> None:
-        before = self._at.setdefault(device, (x, y))
-        if math.dist(before, (x, y)) >= _MOVED_UM:
-            self._at[device] = (x, y)
-            self._tell("the stage has moved")
-
-
-def _is_turret(core: CMMCorePlus, device: str) -> bool:
-    try:
-        return core.getDeviceType(device) is DeviceType.State
-    except RuntimeError:
-        # A device that has gone meanwhile.
-        return False

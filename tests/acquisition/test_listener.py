@@ -1,5 +1,6 @@
 """The listener fed by hand, its worker on a thread where a process is not the point."""
 
+import dataclasses
 import functools
 import threading
 
@@ -30,6 +31,31 @@ def balanced(listener: DeblurListener):
     now = listener.statistics
     assert now.captured == now.processed + now.dropped + now.in_flight
     return now
+
+
+class Telling:
+    """A pipeline that has something to tell, and is closed at the end."""
+
+    closed = 0
+
+    def process(self, frame):
+        return dataclasses.replace(Echo().process(frame), notes=("an engine is left",))
+
+    def close(self):
+        Telling.closed += 1
+
+
+def test_what_the_pipeline_tells_reaches_the_user_and_it_is_closed(results) -> None:
+    with DeblurListener(Telling, in_process=True) as listener:
+        told = []
+        listener.events.errorRaised.connect(told.append)
+        results.listen(listener)
+        listener.submit(FRAME)
+        results.wait(lambda: results.all and told)
+        assert results.all[0].state is FrameState.DEBLURRED
+        assert results.all[0].notes == ("an engine is left",)
+        assert listener.background_errors == told == ["an engine is left"]
+    assert Telling.closed == 1
 
 
 def test_a_frame_there_and_back(results) -> None:

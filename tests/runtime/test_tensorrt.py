@@ -6,10 +6,10 @@ import torch
 from deepblur_live.deblurring import ProximalNet
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime import tensorrt
+from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.export import export_identification, export_proximal
 from deepblur_live.runtime.tensorrt import (
     BuilderOptions,
-    Engine,
     EngineError,
     build_plan,
     find_backend,

@@ -9,12 +9,12 @@ import pytest
 from useq import CustomAction, MDAEvent, MDASequence
 
 from deepblur_live.acquisition.core_signals import let_core_exit
+from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.acquisition.simulated import simulated_core
-from deepblur_live.session.sinks import (
-    AlertDispatcher,
+from deepblur_live.session.sinks import AlertDispatcher, NoticeKind
+from deepblur_live.session.sinks.mda import (
     InterruptibleEvents,
     MdaPauseSink,
-    NoticeKind,
     RecalibrateSink,
     RecalibratingEngine,
 )
@@ -25,7 +25,8 @@ PATIENCE = 20.0
 @pytest.fixture
 def core(monkeypatch):
     monkeypatch.setenv("PYMM_SIGNALS_BACKEND", "psygnal")
-    core = simulated_core(exposure_ms=1.0, wait=lambda seconds: None)
+    scene = SimulatedScene(shape=(128, 128))
+    core = simulated_core(scene, exposure_ms=1.0, wait=lambda seconds: None)
     let_core_exit(core)
     yield core
     core.mda.cancel()
@@ -121,7 +122,7 @@ def test_an_alarm_recalibrates_in_the_middle_of_a_sequence(core, make_notice):
             raise RuntimeError("the mirror does not answer")
 
     core.mda.set_engine(RecalibratingEngine(core, recalibrate, errors.append))
-    events = InterruptibleEvents(MDASequence(time_plan={"interval": 0, "loops": 400}))
+    events = InterruptibleEvents(MDASequence(time_plan={"interval": 0, "loops": 300}))
     dispatcher = AlertDispatcher([RecalibrateSink(events.put)], errors.append)
     run = core.run_mda(events)
     for expected in (1, 2):
@@ -134,9 +135,9 @@ def test_an_alarm_recalibrates_in_the_middle_of_a_sequence(core, make_notice):
     assert not run.is_alive()
     dispatcher.close()
     # Between two frames, with none lost, and a failure costs no frame either.
-    assert frames.count == 400
+    assert frames.count == 300
     assert all(own and event == "alertRaised" for own, event, _ in told)
-    assert 3 <= told[0][2] < told[1][2] < 400
+    assert 3 <= told[0][2] < told[1][2] < 300
     assert errors == [
         "recalibration failed: RuntimeError: the mirror does not answer",
     ]

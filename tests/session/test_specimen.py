@@ -12,7 +12,8 @@ from deepblur_live.acquisition.core_signals import let_core_exit
 from deepblur_live.profile import Drift, Profile
 from deepblur_live.runtime.frame import Frame
 from deepblur_live.session import LiveSession
-from deepblur_live.session.specimen import SpecimenWatch, follow_core
+from deepblur_live.session.core_moves import follow_core
+from deepblur_live.session.specimen import SpecimenWatch
 
 SMALL, LARGE = np.zeros((4, 4), np.uint16), np.zeros((8, 4), np.uint16)
 

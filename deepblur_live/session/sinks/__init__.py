@@ -1,16 +1,10 @@
-"""Where alerts go: log, file, web address, program, function, acquisition."""
+"""Where alerts go: log, file, web address, program, function; acquisition in `mda`."""
 
 from __future__ import annotations
 
 from deepblur_live.session.sinks.command import CommandSink
 from deepblur_live.session.sinks.dispatch import AlertDispatcher, SinkStatistics
 from deepblur_live.session.sinks.files import ALERT_LOGGER, JsonlSink, LogSink
-from deepblur_live.session.sinks.mda import (
-    InterruptibleEvents,
-    MdaPauseSink,
-    RecalibrateSink,
-    RecalibratingEngine,
-)
 from deepblur_live.session.sinks.notice import AlertNotice, AlertSink, NoticeKind
 from deepblur_live.session.sinks.python import CallableSink, find_function
 from deepblur_live.session.sinks.specs import MdaHandles, make_sinks
@@ -23,14 +17,10 @@ __all__ = [
     "AlertSink",
     "CallableSink",
     "CommandSink",
-    "InterruptibleEvents",
     "JsonlSink",
     "LogSink",
     "MdaHandles",
-    "MdaPauseSink",
     "NoticeKind",
-    "RecalibrateSink",
-    "RecalibratingEngine",
     "SinkStatistics",
     "WebhookSink",
     "find_function",

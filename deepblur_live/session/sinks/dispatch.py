@@ -130,7 +130,6 @@ class _Lane:
         self._thread = threading.Thread(
             target=self._run, name=f"alerts to {self.name}", daemon=True
         )
-        self._thread.start()
 
     @property
     def alive(self) -> bool:
@@ -164,6 +163,9 @@ class _Lane:
                 self._dropped += 1
             self._waiting.append(notice)
             self._changed.notify()
+            if self._thread.ident is None:
+                # Not before: a session that cannot begin leaves no thread behind.
+                self._thread.start()
         if full:
             self._tell(f"{self.name}: too many alerts are waiting; the oldest goes")
 
@@ -185,7 +187,8 @@ class _Lane:
             self._tell(f"{self.name}: {_said(error)}")
 
     def join(self, deadline: float) -> None:
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         while (notice := self._next()) is not None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.session.sinks.command import CommandSink
 from deepblur_live.session.sinks.files import JsonlSink, LogSink
-from deepblur_live.session.sinks.mda import MdaPauseSink, RecalibrateSink
 from deepblur_live.session.sinks.python import CallableSink, find_function
 from deepblur_live.session.sinks.webhook import WebhookSink
 
@@ -109,12 +108,17 @@ def _python(rest: str) -> AlertSink:
 def _mda_pause(mda: MdaHandles | None) -> AlertSink:
     if mda is None:
         raise ValueError("there is no MDA here to be paused")
+    # The microscope's libraries take their time to come: only where there is one.
+    from deepblur_live.session.sinks.mda import MdaPauseSink
+
     return MdaPauseSink(mda.core)
 
 
 def _mda_recalibrate(mda: MdaHandles | None) -> AlertSink:
     if mda is None or mda.put is None:
         raise ValueError("there is no MDA here that takes a recalibration")
+    from deepblur_live.session.sinks.mda import RecalibrateSink
+
     return RecalibrateSink(mda.put)
 
 

@@ -1,0 +1,100 @@
+"""`deepblur-live engines` and the doctor's order, as a user meets them."""
+
+import functools
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from deepblur_live.cli import engines as engines_command
+from deepblur_live.cli import probes
+from deepblur_live.cli.commands import app
+from deepblur_live.cli.doctor import Level
+from deepblur_live.profile import Model, Profile
+from deepblur_live.runtime import engine_cache
+from deepblur_live.runtime.best import Attempt
+from deepblur_live.runtime.engines import EngineSource
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_cache, "default_folder", lambda: tmp_path / "engines")
+    return tmp_path / "engines"
+
+
+@pytest.fixture
+def with_card(monkeypatch, fake_tensorrt, card):
+    """A card that is none; engines in single precision, half is slow without one."""
+    order = [
+        Attempt("tensorrt", True, "fake", fake_tensorrt, card),
+        Attempt("tensorrt-rtx", False, "not installed"),
+        Attempt("torch on the CPU", True, "always"),
+    ]
+    monkeypatch.setattr(engines_command, "executor_order", lambda _: order)
+    single = functools.partial(EngineSource, precision="float32")
+    monkeypatch.setattr(engines_command, "EngineSource", single)
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["engines", *arguments], env={"COLUMNS": "300"})
+
+
+def test_engines_are_built_compared_listed_and_cleared(folder, with_card):
+    """In child processes, with the fake TensorRT of `fakes/tensorrt.py`."""
+    built = call("build", "--size", "64x70")
+    assert built.exit_code == 0, built.output
+    assert "deblurring of 64 × 70: the engine agrees with torch" in built.output
+    assert "identification: the engine agrees with torch" in built.output
+    assert "tensorrt-rtx: left: not installed" in built.output
+    listed = call("list")
+    assert listed.exit_code == 0
+    for word in ("proximal", "1 × 1 × 96 × 100", "test card, driver 570.1", "sound"):
+        assert word in listed.output
+    plan = next(folder.glob("proximal*.plan"))
+    plan.write_bytes(plan.read_bytes()[:100])
+    assert "not used: altered or cut short" in call("list").output
+    (found,) = [f for f in probes.executor(Profile()) if f.subject == "engines"]
+    assert "2 in the cache, 1 not sound" in found.text
+    cleared = call("clear")
+    assert "2 engines deleted" in cleared.output
+    assert "No engines in" in call("list").output
+
+
+def test_engines_that_disagree_are_an_error_with_the_reason(
+    folder, with_card, monkeypatch
+):
+    monkeypatch.setenv("FAKE_TENSORRT_FAULT", "wrong")
+    built = call("build", "--size", "64")
+    assert built.exit_code == 2
+    assert "identification: the engine differs from torch" in built.output
+    assert "no engine can be used: torch runs the networks" in built.output
+
+
+def test_without_a_card_it_says_what_is_missing(folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    built = call("build")
+    assert built.exit_code == 2
+    assert "tensorrt: left: torch finds no CUDA card" in built.output
+    assert "tensorrt-rtx: left: torch finds no CUDA card" in built.output
+    assert "no TensorRT can be had here" in built.output
+
+
+@pytest.mark.parametrize("size", ["tiny", "63", "512x", "512x20000", "-5", "5x12x9"])
+def test_a_size_that_is_none_is_refused_with_what_would_be_right(size):
+    refused = call("build", "--size", size)
+    assert refused.exit_code == 2
+    assert "must be ROWSxCOLUMNS of a frame, as 512x640" in refused.output
+
+
+def test_the_doctor_tells_the_order_and_the_reasons(folder):
+    findings = list(probes.executor(Profile(model=Model(device="cpu"))))
+    assert [f.text.split(",")[0] for f in findings] == [
+        "tensorrt",
+        "tensorrt-rtx",
+        "torch in a CUDA graph",
+        "torch on the card",
+        "torch on the CPU",
+    ]
+    assert [f.level for f in findings] == [Level.NOTE] * 4 + [Level.OK]
+    assert "left: the CPU was asked for" in findings[0].text
+    assert "taken" in findings[-1].text
