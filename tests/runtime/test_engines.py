@@ -4,12 +4,13 @@ With the fake TensorRT of `fakes/tensorrt.py`, which runs the exported models on
 CPU: no engine has run on a card here.
 """
 
+import dataclasses
 import threading
 
 import pytest
 import torch
 
-from deepblur_live.deblurring import FoldedFista
+from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime import engines as engines_module
 from deepblur_live.runtime.best import BestExecutor, build_executor, executor_order
@@ -23,6 +24,15 @@ from deepblur_live.runtime.tensorrt import Card, EngineError
 FAMILY = ZernikeFamily()
 SHAPE = (64, 70)
 STILL = torch.zeros(FAMILY.n_coefficients)
+
+
+@pytest.fixture
+def pack(pack):
+    """The shipped model with a small deblurring network: the fake is slow."""
+    torch.manual_seed(0)
+    small = UnrolledFista(iterations=3, channels=8).eval()
+    torch.nn.init.normal_(small.proximal.layers[-1].weight, std=0.05)
+    return dataclasses.replace(pack, deblurring=small)
 
 
 @pytest.fixture
@@ -109,7 +119,7 @@ def test_the_unrolled_network_agrees_at_every_noise_level(source, pack):
     for sigma in (0.01, 0.08):
         fista.fold(sigma)
         torch_fista.fold(sigma)
-        for k in (0, 14):
+        for k in (0, 2):
             answer, wanted = fista.proximal(y, k), torch_fista.proximal(y, k)
             assert compare("", answer, wanted).error < 1e-6
 

@@ -131,7 +131,7 @@ def test_the_session_does_not_end_later_for_a_server_that_hangs(server, make_not
     assert (now.failed, now.waiting) == (1, 0)
     assert "the session has ended" in now.last_error
     # The address may hold a key: it is not told.
-    assert now.name == "webhook:127.0.0.1"
+    assert now.name == f"webhook:127.0.0.1:{server.server_port}"
     assert not any("secret" in error for error in errors)
 
 

@@ -13,6 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepblur_live.deblurring import UnrolledFista
 from deepblur_live.identification import INPUT_SHAPE, IdentificationNet
 from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.graph_executor import GraphExecutor
+from deepblur_live.runtime.pack import load_pack
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
 FAMILY = ZernikeFamily()
@@ -122,6 +125,43 @@ def test_a_card_that_is_fast_but_uneven_misses_its_goal():
     told = "Goal of 100 a second: met; of p99 under 20 ms: "
     assert told + "met" in as_markdown(card, [even])
     assert told + "missed" in as_markdown(card, [uneven])
+
+
+def test_a_stream_is_told_by_its_rate_and_its_latency():
+    from benchmarking.clock import Timing
+    from benchmarking.floor import Peaks
+    from benchmarking.report import Machine, as_markdown
+    from benchmarking.stages import Row
+    from benchmarking.stream import LATENCY, STREAM
+
+    peaks = {2048: Peaks({torch.bfloat16: 1e14}, 3e12)}
+    card = Machine("CPU", 16, 15, "a card", "3.12", "2.11", "Linux", peaks)
+    rows = [
+        Row(STREAM, 2048, "torch", Timing((8.0,) * 50)),
+        Row(LATENCY, 2048, "torch", Timing((24.0,) * 50)),
+    ]
+    text = as_markdown(card, rows)
+    assert "8 ms a frame (125 a second)" in text
+    assert "Goal of 100 a second: met; of p99 under 20 ms: missed" in text
+
+
+def test_frames_stream_where_an_executor_can():
+    """A card's executor on the processor: the same ring, without an overlap."""
+    from benchmarking.executors import Candidate
+    from benchmarking.stream import LATENCY, STREAM, stream_rows
+    from benchmarking.workload import Workload
+
+    cpu = torch.device("cpu")
+    work = Workload(96, FAMILY)
+    for kind, stages in ((GraphExecutor, [STREAM, LATENCY]), (TorchExecutor, [])):
+        pack = load_pack("zernike7")
+        executor = kind(pack, FAMILY, cpu, half=False)
+        candidate = Candidate("it", executor, pack, torch.float32)
+        rows = list(stream_rows(work, candidate, 0.0))
+        assert [row.stage for row in rows] == stages
+        for row in rows:
+            assert len(row.timing.runs) >= 4
+            assert row.timing.best > 0
 
 
 def benchmark(*arguments):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarking.stages import DEBLUR, LIVE, PEER, PEER_SINGLE, Row
+from benchmarking.stream import LATENCY, STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,8 +121,8 @@ def as_markdown(here: Machine, rows: Sequence[Row]) -> str:
 def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
     """Return what the figures say of the goals and of the peer."""
     texts = []
-    # A candidate's rows follow one another, its live frames last.
-    deblurring, peers = 0.0, {}
+    # A candidate's rows follow one another, its live and streamed frames last.
+    deblurring, peers, period = 0.0, dict[str, float](), 0.0
     for row in rows:
         mean, p99 = row.timing.mean, row.timing.p99
         if row.stage == DEBLUR:
@@ -136,7 +137,7 @@ def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
                 f"p99 {_number(p99)} ms."
             )
             if here.card:
-                text += _card_goal(row)
+                text += _card_goal(row.side, mean, p99)
             elif row.side in _CPU_GOALS_MS:
                 goal = _CPU_GOALS_MS[row.side]
                 text += f" Goal of {goal:.0f} ms a live frame: {_met(mean < goal)}."
@@ -146,18 +147,28 @@ def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
                     f"deblurring, {peer / mean:.2f} times the live frame."
                 )
             texts.append(text)
+        elif row.stage == STREAM:
+            period = mean
+        elif row.stage == LATENCY:
+            text = (
+                f"{row.side}², {row.executor}, streamed without identification: "
+                f"{_number(period)} ms a frame ({1e3 / period:.3g} a second), one's "
+                f"way from end to end {_number(p99)} ms at the 99th percentile."
+            )
+            if here.card:
+                text += _card_goal(row.side, period, p99)
+            texts.append(text)
     return texts
 
 
-def _card_goal(row: Row) -> str:
-    rate = _CARD_GOALS.get(row.side)
+def _card_goal(side: int, mean: float, p99: float) -> str:
+    rate = _CARD_GOALS.get(side)
     if rate is None:
         return ""
     latest = 2e3 / rate
-    enough, even = row.timing.mean < 1e3 / rate, row.timing.p99 < latest
     return (
-        f" Goal of {rate:.0f} a second: {_met(enough)}; of p99 under {latest:.0f} ms: "
-        f"{_met(even)}."
+        f" Goal of {rate:.0f} a second: {_met(mean < 1e3 / rate)}; of p99 under "
+        f"{latest:.0f} ms: {_met(p99 < latest)}."
     )
 
 

@@ -141,14 +141,13 @@ def executor_rows(
         return Row(stage, work.side, candidate.name, clock.time(run), floor)
 
     inputs = torch.randn(1, 2, *INPUT_SHAPE)
-    costs = network_costs(candidate.pack.identification, inputs.shape, torch.float32)
     yield row(
         "identification: network, one spectrum",
         lambda: executor.identify(inputs),
-        costs,
+        network_costs(candidate.pack.identification, inputs.shape, torch.float32),
     )
     whole, operator = _continued(work, candidate)
-    costs = None
+    costs: list[Cost] | None = None
     if isinstance(network, UnrolledFista):
         costs = frame_costs(network, operator.shape, candidate.dtype)
         if candidate.stages is not None:
@@ -165,7 +164,9 @@ def executor_rows(
                 lambda: folded.proximal(whole, 0),
                 proximal_costs(network.proximal, operator.shape, candidate.dtype),
             )
-    works = {DEBLUR: lambda: executor.deblur(work.image, work.coefficients, SIGMA)}
+    works: dict[str, Callable[[], object]] = {
+        DEBLUR: lambda: executor.deblur(work.image, work.coefficients, SIGMA)
+    }
     if executor.device.type == "cpu":
         image, psf = work.image.clamp(min=0).numpy(), work.psf.numpy()
         works[PEER] = _peer(image.astype(np.float64), psf.astype(np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,8 +74,8 @@ def tiles(data: SessionData) -> str:
         (_nm(np.nanmax(change, initial=-np.inf), wavelength), "largest change, nm rms"),
         (_fixed(np.nanmin(strehl, initial=np.inf), 2), "lowest Strehl ratio"),
         (str(len(alarms)), "alerts"),
-        (_count(_last(data, "processed")), "frames processed"),
-        (_count(_last(data, "dropped")), "frames dropped, to stay live"),
+        (_counted(data, "processed"), "frames processed"),
+        (_counted(data, "dropped"), "frames dropped, to stay live"),
     ]
     inner = "".join(
         f"<div class=tile><b>{value}</b><span>{name}</span></div>"
@@ -94,20 +94,14 @@ def time_in_states(data: SessionData) -> Mapping[str, float]:
 
 def frames_table(data: SessionData) -> str:
     """Return the frames' balance, rates and losses."""
-    about = data.about
-    summary = about.get("summary") or {}
-    counts = summary or about.get("counts") or {}
-
-    def count(name: str) -> str:
-        return _count(counts.get(name, _last(data, name)))
-
+    summary = data.about.get("summary") or {}
     rows = [
-        ("captured", count("captured")),
-        ("processed", count("processed")),
-        ("dropped, to stay live", count("dropped")),
-        ("never came from the camera", count("camera_gaps")),
+        ("captured", _counted(data, "captured")),
+        ("processed", _counted(data, "processed")),
+        ("dropped, to stay live", _counted(data, "dropped")),
+        ("never came from the camera", _counted(data, "camera_gaps")),
     ]
-    raw = counts.get("raw_only") or {}
+    raw = _counts(data).get("raw_only") or {}
     rows += [(f"passed on raw: {why}", _count(n)) for why, n in sorted(raw.items())]
     if summary:
         rows += [
@@ -174,9 +168,14 @@ def _table(rows: Iterable[tuple[str, str]], *, number: bool = True) -> str:
     return f"<table>{lines}</table>"
 
 
-def _last(data: SessionData, name: str) -> float:
-    values = data.numbers[name]
-    return float(values[-1]) if len(values) else np.nan
+def _counts(data: SessionData) -> Mapping[str, Any]:
+    """Return the session's own counts; empty where it was cut off."""
+    return data.about.get("summary") or data.about.get("counts") or {}
+
+
+def _counted(data: SessionData, name: str) -> str:
+    """Return a count of frames, at the end or as the last row has it."""
+    return _count(_counts(data).get(name, float(data.numbers[name][-1])))
 
 
 def _count(value: float | None) -> str:

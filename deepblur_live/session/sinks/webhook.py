@@ -59,14 +59,14 @@ class WebhookSink(OnAlarm):
     ) -> None:
         try:
             parts = urlsplit(url)
-            _ = parts.port  # raises when it is no number
+            port = f":{parts.port}" if parts.port else ""
         except ValueError as error:
             raise ValueError(f"{url}: {error}") from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url}: must be http://HOST/… or https://HOST/…")
         self._url = url
         # An address often holds a secret; the host is enough to tell them apart.
-        self.name = f"webhook:{parts.hostname}"
+        self.name = f"webhook:{parts.hostname}{port}"
         self._timeout_s = timeout_s
         self._pauses_s = tuple(pauses_s)
         self._closing = threading.Event()
