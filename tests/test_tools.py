@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,10 +61,40 @@ def test_both_networks_train_resume_and_ship(pictures, tmp_path):
         assert after["progress"]["step"] > before["progress"]["step"] > 0
         assert after["tiles_sha256"] == before["tiles_sha256"]
         assert after["tiles"] >= 2
-    run("make_pack.py", "--training", training, "--name", "own", "--engines", tmp_path)
+    out = ["--out", training / "specimen", "--crop", 66, "--crops", 64]
+    said = run("train_specimen.py", "--data", pictures, *out, "--patterns", 3)
+    assert "3 patterns leave" in said
+    ship = ["make_pack.py", "--training", training, "--name", "own"]
+    run(*ship, "--engines", tmp_path)
     pack = load_pack(str(tmp_path / "own"))
     assert pack.manifest.name == "own"
     assert pack.manifest.deblurring.training["progress"]["step"] > 1
+    # The level, and the patterns.
+    assert pack.specimen.basis.shape[1] == 1 + 3
+    # What was not trained anew stays; what a start has none of is told.
+    shutil.rmtree(training / "deblurring")
+    run(*ship, "--engines", tmp_path)
+    again = load_pack(str(tmp_path / "own")).manifest
+    assert again.deblurring == pack.manifest.deblurring
+    refused = run(*ship, "--engines", tmp_path / "none", expect=2)
+    assert "deblurring: not there" in refused
+
+
+def test_a_training_begins_with_a_models_weights(pictures, tmp_path):
+    model = Path(str(load_pack("zernike7").folder))
+    out = tmp_path / "deblurring"
+    common = ["--data", pictures, "--minutes", "0.02", "--device", "cpu", "--crop", 34]
+    start = ["--batch", 2, "--start", model]
+    said = run("train_deblurring.py", *common, *start, "--out", out)
+    manifest = json.loads((model / "manifest.json").read_text("utf-8"))
+    before = manifest["deblurring"]["training"]["progress"]["samples"]
+    assert f"at {before} samples" in said
+    after = json.loads((out / "training.json").read_text("utf-8"))["progress"]
+    assert after["samples"] > before
+    wrong = run(
+        "train_deblurring.py", *common, *start, "--out", tmp_path / "other", expect=1
+    )
+    assert "has no 'other'" in wrong
 
 
 def test_the_quality_preset_trains_with_the_same_tool(pictures, tmp_path):
@@ -106,7 +137,8 @@ def test_the_evaluation_measures_beside_its_rivals(tmp_path):
     drawn, figures = tmp_path / "drawn.png", tmp_path / "figures.json"
     common = ["evaluate.py", "--data", tmp_path, "--jobs", 1, "--pictures", drawn]
     common += ["--quick", "--sigmas", 0.001]
-    said = run(*common, "--json", figures)
+    only = ["--only", "identification", "deblurring", "baselines", "pictures"]
+    said = run(*common, *only, "--json", figures)
     rows = [line for line in said.splitlines() if line.startswith("| 1 photographs")]
     # Three tables.
     assert len(rows) == 3

@@ -1,6 +1,8 @@
 """Turn trained weights into a model that ships: half precision, manifest, checksums.
 
 python tools/make_pack.py --training training --name zernike7
+
+A part that was not trained anew stays as the model has it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from safetensors.torch import load_file, save
 
 from deepblur_live.optics import PAPER_MODES, ZernikeFamily
 
+PARTS = ("identification", "deblurring", "specimen")
+
 
 def main() -> None:
     """Write ``engines/NAME``; a measured accuracy already there is dropped."""
@@ -24,6 +28,8 @@ def main() -> None:
     parser.add_argument("--engines", type=Path, default=Path("engines"))
     options = parser.parse_args()
     folder = options.engines / options.name
+    path = folder / "manifest.json"
+    before = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     manifest: dict[str, object] = {
         "name": options.name,
         "family": "zernike",
@@ -33,33 +39,37 @@ def main() -> None:
         "trained_sampling": round(1 / ZernikeFamily().cutoff, 3),
         "trained_noise": [0.0005, 0.1],
     }
-    networks = ("identification", "deblurring")
-    # Read both before writing either: half a new model would not load.
+    # Read all before writing any: a part of a new model would not load.
     sources = {
-        network: (
-            json.loads(
-                (options.training / network / "training.json").read_text("utf-8")
-            ),
-            load_file(options.training / network / "weights.safetensors"),
+        part: (
+            json.loads((options.training / part / "training.json").read_text("utf-8")),
+            load_file(options.training / part / "weights.safetensors"),
         )
-        for network in networks
+        for part in PARTS
+        if (options.training / part).is_dir()
     }
+    for part in PARTS:
+        if part not in sources and part not in before:
+            parser.error(f"{options.training / part}: not there, nor in {path}")
     folder.mkdir(parents=True, exist_ok=True)
-    for network, (training, tensors) in sources.items():
-        target = folder / f"{network}.safetensors"
+    for part in PARTS:
+        if part not in sources:
+            manifest[part] = before[part]
+            continue
+        training, tensors = sources[part]
+        target = folder / f"{part}.safetensors"
         # A batch count is an integer and stays one.
         half = {
             k: v.half().contiguous() if v.dtype == torch.float32 else v
             for k, v in tensors.items()
         }
         target.write_bytes(save(half))
-        manifest[network] = {
+        manifest[part] = {
             "file": target.name,
             "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
             "architecture": training.pop("architecture", {}),
             "training": training,
         }
-    path = folder / "manifest.json"
     path.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
     print(f"wrote {path}")
 

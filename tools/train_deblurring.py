@@ -89,6 +89,7 @@ def main() -> None:
         rate=options.rate,
         device=device,
         describe=description(tiles, device) | {"architecture": architecture},
+        start=options.start,
     )
 
 

@@ -82,6 +82,7 @@ def main() -> None:
         rate=options.rate,
         device=device,
         describe=description(tiles, device),
+        start=options.start,
     )
 
 

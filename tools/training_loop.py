@@ -37,6 +37,9 @@ def arguments(
         "--data", type=Path, nargs="+", required=True, help="folders with TILES.csv"
     )
     parser.add_argument("--out", type=Path, required=True, help="checkpoints; resumed")
+    parser.add_argument(
+        "--start", type=Path, help="a model's folder: begin with its weights"
+    )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--rate", type=float, default=1e-3)
@@ -91,6 +94,7 @@ def train(
     rate: float,
     device: torch.device,
     describe: dict[str, object],
+    start: Path | None = None,
 ) -> Progress:
     """Train until `minutes` are over, from the last checkpoint in `folder` if any.
 
@@ -103,6 +107,8 @@ def train(
         Learning rate of AdamW; it falls to zero over the last third of this run.
     describe
         Written to ``training.json`` beside the weights.
+    start
+        Folder of a model whose weights to begin with where `folder` holds none.
 
     Returns
     -------
@@ -113,10 +119,12 @@ def train(
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-4)
     average = copy.deepcopy(model)
     progress = _resume(folder, model, average, optimiser)
-    start, shown, saved = time.monotonic(), 0.0, time.monotonic()
+    if start is not None and not progress.step:
+        progress = _begin(start, folder.name, model, average)
+    began, shown, saved = time.monotonic(), 0.0, time.monotonic()
     earlier, first = progress.minutes, progress.samples
     model.train()
-    while (elapsed := time.monotonic() - start) < minutes * 60:
+    while (elapsed := time.monotonic() - began) < minutes * 60:
         fraction = elapsed / (minutes * 60)
         for group in optimiser.param_groups:
             warm = min(1.0, (progress.step + 1) / 300)
@@ -131,7 +139,7 @@ def train(
         _follow(average, model, min(_DECAY, (1 + progress.step) / (10 + progress.step)))
         progress.step += 1
         progress.samples += batch
-        progress.minutes = earlier + (time.monotonic() - start) / 60
+        progress.minutes = earlier + (time.monotonic() - began) / 60
         if time.monotonic() - shown > 15 or progress.step == 1:
             shown = time.monotonic()
             old = progress.error == progress.error
@@ -139,7 +147,7 @@ def train(
             progress.reference = (
                 0.8 * progress.reference + 0.2 * reference if old else reference
             )
-            speed = (progress.samples - first) / (time.monotonic() - start)
+            speed = (progress.samples - first) / (time.monotonic() - began)
             print(
                 f"{progress.minutes:7.1f} min  step {progress.step:7d}  "
                 f"samples {progress.samples:9d}  {speed:7.1f}/s  "
@@ -194,6 +202,22 @@ def _replace(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     partial = path.with_suffix(".part")
     save_file({k: v.detach().cpu() for k, v in tensors.items()}, partial)
     os.replace(partial, path)
+
+
+def _begin(pack: Path, network: str, model: nn.Module, average: nn.Module) -> Progress:
+    """Take over a shipped model's weights, and how far they had come."""
+    manifest = json.loads((pack / "manifest.json").read_text("utf-8"))
+    if network not in manifest:
+        raise SystemExit(
+            f"{pack / 'manifest.json'}: has no {network!r}; --out must end in the name "
+            "of the network that --start shall give"
+        )
+    tensors = load_file(pack / manifest[network]["file"])
+    for net in (model, average):
+        net.load_state_dict({k: v.clone() for k, v in tensors.items()})
+    progress = Progress(**manifest[network]["training"]["progress"])
+    print(f"starting from {pack} at {progress.samples} samples", flush=True)
+    return progress
 
 
 def _resume(

@@ -9,6 +9,7 @@ from deepblur_live.identification.network import (
 )
 from deepblur_live.identification.refine import Fit, SpectralRefiner
 from deepblur_live.identification.rotation import Rotation
+from deepblur_live.identification.specimen import SpecimenSpectrum
 from deepblur_live.identification.spectrum import (
     WINDOW,
     PowerSpectrum,
@@ -27,6 +28,7 @@ __all__ = [
     "PowerSpectrum",
     "Reliable",
     "Rotation",
+    "SpecimenSpectrum",
     "SpectralRefiner",
     "network_input",
     "outer_products",

@@ -17,16 +17,21 @@ from deepblur_live.optics import Estimate, ZernikeFamily
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepblur_live.identification.specimen import SpecimenSpectrum
+
 __all__ = ["Identifier", "Network"]
 
 # (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-# The best of the library are refined a little, and the best of those to the end.
-_LIBRARY_STARTS, _LIBRARY_KEPT, _LIBRARY_STEPS = 40, 10, 5
-# A tracked minimum may have become the wrong one (a step, a bad beginning): so often,
-# and after each refusal, the whole library is asked again.
-_LIBRARY_EVERY = 10
+# The best of the library are refined a little, and the best of those to the end: so
+# many where nothing is known, and so many beside a prediction.
+_MANY, _FEW = (40, 10), (8, 2)
+_LIBRARY_STEPS = 5
+# A tracked minimum may have become the wrong one: so often a few of the library are
+# tried beside it, and many after each refusal and when the average has so many times
+# the frames, which tell apart what was one before.
+_LIBRARY_EVERY, _LIBRARY_GROWTH = 10, 2.0
 
 
 class Identifier:
@@ -40,6 +45,8 @@ class Identifier:
         The identification network, or None: the spectrum then works alone.
     average_s
         Time constant of the running average spectrum, seconds.
+    specimen
+        What is known of specimens' own spectra; when None, that they are smooth.
     """
 
     def __init__(
@@ -47,20 +54,21 @@ class Identifier:
         family: ZernikeFamily,
         network: Network | None = None,
         average_s: float = 5.0,
+        specimen: SpecimenSpectrum | None = None,
     ) -> None:
         self.family = family
         self.network = network
         self.spectrum = PowerSpectrum(average_s)
-        self.refiner = SpectralRefiner(family)
+        self.refiner = SpectralRefiner(family, specimen)
         self.rotation = Rotation(family)
         self.noise_sigma = 0.01
-        self._since_library = 0
+        self._since_library, self._refused, self._asked_frames = 0, False, 1.0
 
     def reset(self) -> None:
         """Forget all frames (another specimen, another frame size)."""
         self.spectrum.reset()
         self.rotation.reset()
-        self._since_library = 0
+        self._since_library, self._refused, self._asked_frames = 0, False, 1.0
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
@@ -108,16 +116,22 @@ class Identifier:
         if prediction is not None:
             starts.append(torch.as_tensor(prediction, dtype=torch.float32)[None])
         self._since_library += 1
-        if prediction is None or self._since_library >= _LIBRARY_EVERY:
+        frames = self.spectrum.frames
+        lost = prediction is None or self._refused
+        lost = lost or frames >= _LIBRARY_GROWTH * self._asked_frames
+        if lost or self._since_library >= _LIBRARY_EVERY:
             self._since_library = 0
-            many = self.refiner.starts(data, _LIBRARY_STARTS)
-            rough = self.refiner.fit(data, many, prior, _LIBRARY_STEPS)
-            kept = rough.coefficients[:_LIBRARY_KEPT]
-            starts.append(torch.as_tensor(kept, dtype=torch.float32))
+            if lost:
+                self._asked_frames = frames
+            count, kept = _MANY if lost else _FEW
+            tried = self.refiner.starts(data, count)
+            rough = self.refiner.fit(data, tried, prior, _LIBRARY_STEPS)
+            best = rough.coefficients[:kept]
+            starts.append(torch.as_tensor(best, dtype=torch.float32))
         fit = self.refiner.fit(data, torch.cat(starts), prior)
         found = self.refiner.judge(data, fit)
-        if not found.trusted:
-            self._since_library = _LIBRARY_EVERY
+        self._refused = not found.trusted
+        if self._refused:
             if found.quality > self.refiner.max_quality:
                 # The average may hold two blurs, from before and after a step.
                 self.spectrum.reset()

@@ -1,13 +1,14 @@
-"""What a fit sees of an average spectrum: its logarithm, weights, basis and floor."""
+"""What a fit sees of an average spectrum: its logarithm, weights, prior and floor."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.identification.detrend import smooth_basis
 from deepblur_live.identification.spectrum import (
     WINDOW,
     Reliable,
@@ -16,10 +17,11 @@ from deepblur_live.identification.spectrum import (
     reliable,
 )
 
+if TYPE_CHECKING:
+    from deepblur_live.identification.specimen import SpecimenSpectrum
+
 __all__ = ["ObservedSpectrum", "observe"]
 
-# Relative error of the model: how far real specimens stray from a smooth spectrum.
-_MODEL_ERROR = 0.2
 # Leakage of the window, relative to the strongest frequency.
 _LEAKAGE = 1e-7
 # How well the noise floor is known beforehand, relative: from a calibrated camera, from
@@ -35,8 +37,8 @@ class ObservedSpectrum:
     ----------
     log_power, weight
         (N,) the logarithm, and one over its standard deviation.
-    basis
-        (N, Q) smooth functions that span the specimen's own spectrum.
+    mean, basis
+        (N,) and (N, Q) of the specimen's own log-spectrum, as in `SpecimenSpectrum`.
     keep
         Which of all bins the N are.
     log_floor, floor_sigma
@@ -47,6 +49,7 @@ class ObservedSpectrum:
 
     log_power: torch.Tensor
     weight: torch.Tensor
+    mean: torch.Tensor
     basis: torch.Tensor
     keep: torch.Tensor
     log_floor: float
@@ -59,21 +62,22 @@ def observe(
     looks: float,
     frames: float,
     cutoff: float,
+    specimen: SpecimenSpectrum,
     noise_variance: float | None = None,
 ) -> ObservedSpectrum:
     """Take the logarithm of an average spectrum (W, W//2+1) and weigh its bins.
 
-    The parameters are those of `spectrum.reliable`.
+    The parameters are those of `spectrum.reliable`, and the specimen's prior.
     """
     # Below any camera's noise leakage and rounding rule, and they are not white.
     spectrum = spectrum + _LEAKAGE * spectrum.amax()
     found = reliable(spectrum, looks, frames, cutoff, noise_variance)
-    radius, _ = frequencies(spectrum.device)
-    keep = (radius > 1.2 / WINDOW).flatten()
+    keep = _different(spectrum.device)
     # The signal's share decides how much the model's error counts. Of the raw spectrum
     # it would be biased bin by bin: smoothed, it hardly is.
     share = (1 - found.floor / _smoothed(spectrum)).clamp(0, 1)
-    weight = 1 / torch.sqrt(1 / (looks * frames) + (_MODEL_ERROR * share) ** 2)
+    strays = specimen.deviation.view_as(share) * share
+    weight = 1 / torch.sqrt(1 / (looks * frames) + strays**2)
     if noise_variance is not None:
         floor_sigma = _FLOOR_CALIBRATED
     else:
@@ -81,12 +85,23 @@ def observe(
     return ObservedSpectrum(
         torch.log(spectrum.clamp(min=1e-30)).flatten()[keep],
         weight.flatten()[keep],
-        smooth_basis(spectrum.device)[keep],
+        specimen.mean[keep],
+        specimen.basis[keep],
         keep,
         math.log(float(found.floor)),
         floor_sigma,
         found,
     )
+
+
+@lru_cache(maxsize=8)
+def _different(device: torch.device) -> torch.Tensor:
+    """Return which of all bins a fit uses: each frequency once, none near zero."""
+    radius, _ = frequencies(device)
+    keep = radius > 1.2 / WINDOW
+    # f and -f are both in the half spectrum's first and last columns.
+    keep[WINDOW // 2 + 1 :, [0, -1]] = False
+    return keep.flatten()
 
 
 def _smoothed(spectrum: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """From an average spectrum to γ: library start, robust joint fit, covariance, verdict.
 
-The model of a spectrum is ``S(f) = exp(Σ b_q B_q(f))·|ĥ_γ(f)|² + σ²``: the specimen's
-own spectrum is smooth (`detrend.smooth_basis`), the OTF's notches are not, and the
-noise is white. Its logarithm is fitted by robust least squares in (γ, b, log σ²)
-together, over all frequencies: what drowns in noise then counts for as much as it says.
+The model of a spectrum is ``S(f) = exp(μ(f) + Σ b_q B_q(f))·|ĥ_γ(f)|² + σ²``: the
+specimen's own spectrum looks like other specimens' (`SpecimenSpectrum`), and the noise
+is white. Its logarithm is fitted by robust least squares in (γ, b, log σ²) together,
+over all frequencies: what drowns in noise then counts for as much as it says.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deepblur_live.identification.detrend import detrend
 from deepblur_live.identification.observed import ObservedSpectrum, observe
-from deepblur_live.identification.otf import library, log_otf, log_otf_and_slopes
+from deepblur_live.identification.otf import log_otf, log_otf_and_slopes
+from deepblur_live.identification.specimen import SpecimenSpectrum
 from deepblur_live.identification.spectrum import WINDOW
+from deepblur_live.identification.starts import best_of_library, fitted_specimen
 from deepblur_live.optics import Estimate, ZernikeFamily
 
 if TYPE_CHECKING:
@@ -32,11 +33,16 @@ _HUBER = 1.5
 _RIVAL = 4.0
 # Neighbouring bins stray together: so many of them count as one.
 _CORRELATED = 4.0
-_MIN_BINS = 60
+_MIN_BINS = 15
+# Specimen and noise of a known blur are found in so many steps.
+_HELD_STEPS = 10
 # Below this, in waves, a block of modes is told by the spectrum's curvature, not slope.
 _NEAR_ZERO = 0.03
+# A frame's bins stray alike, and the network has read the spectrum that it is a prior
+# of: errors are so much larger than the curvature says (on validation pictures).
+_OVERCONFIDENCE = 1.2
 # Mean error over half-range beyond which an answer is no better than a guess.
-_MAX_SIGMA = 0.33
+_MAX_SIGMA = 0.4
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class SpectralRefiner:
     ----------
     family
         The blurs to choose among.
+    specimen
+        What is known of specimens' own spectra; when None, that they are smooth.
     library
         Number of random PSFs that a start without knowledge is chosen from.
     prior_sigma
@@ -86,6 +94,7 @@ class SpectralRefiner:
     def __init__(
         self,
         family: ZernikeFamily,
+        specimen: SpecimenSpectrum | None = None,
         *,
         library: int = 12_000,
         prior_sigma: float = 0.6,
@@ -97,6 +106,7 @@ class SpectralRefiner:
                 f"{WINDOW}: λ/(NA·px) of {1 / family.cutoff:.1f} pixels is too fine"
             )
         self.family = family
+        self.specimen = specimen or SpecimenSpectrum.smooth()
         self.max_quality = max_quality
         self._library_size = library
         self._prior = 1 / (prior_sigma * torch.tensor(family.half_ranges))
@@ -109,17 +119,14 @@ class SpectralRefiner:
         noise_variance: float | None = None,
     ) -> ObservedSpectrum:
         """Take the logarithm and weigh the bins of an average spectrum."""
-        return observe(spectrum, looks, frames, self.family.cutoff, noise_variance)
+        cutoff = self.family.cutoff
+        return observe(spectrum, looks, frames, cutoff, self.specimen, noise_variance)
 
     def starts(self, data: ObservedSpectrum, count: int) -> torch.Tensor:
         """Return the (count, P) library coefficients that fit a spectrum best."""
-        gamma, logs = library(self.family, self._library_size)
-        weight = data.reliable.weight.flatten()
-        keep = weight > 0
-        rows = data.reliable.log_signal.flatten()[keep] - logs[:, keep]
-        residual = detrend(rows[None], weight[keep][None], keep)[0]
-        misfit = residual.abs().clamp(max=3).mean(1)
-        return gamma[torch.topk(-misfit, count).indices]
+        return best_of_library(
+            self.family, data, count, self._library_size, _CORRELATED
+        )
 
     def _predict(
         self, data: ObservedSpectrum, gamma: torch.Tensor, rest: torch.Tensor
@@ -129,7 +136,7 @@ class SpectralRefiner:
         `rest` is (S, Q+1): the specimen's b and the noise's log σ².
         """
         logs, slopes = log_otf_and_slopes(self.family, gamma)
-        log_signal = logs[:, data.keep] + rest[:, :-1] @ data.basis.T
+        log_signal = logs[:, data.keep] + data.mean + rest[:, :-1] @ data.basis.T
         log_noise = rest[:, -1:].expand_as(log_signal)
         mean = torch.logaddexp(log_signal, log_noise)
         share = torch.exp(log_signal - mean)[:, None]
@@ -181,13 +188,8 @@ class SpectralRefiner:
         """Return (S, Q+1): the specimen and noise that fit given γ best, roughly."""
         weight = data.reliable.weight.flatten()[data.keep]
         logs = log_otf(self.family, gamma)[:, data.keep]
-        rows = data.reliable.log_signal.flatten()[data.keep] - logs
-        basis = data.basis * weight[:, None]
-        q = basis.shape[1]
-        gram = (
-            basis.T @ basis + 1e-3 * torch.eye(q) * float(weight.square().sum() + 1) / q
-        )
-        b = torch.linalg.solve(gram, basis.T @ (rows * weight).T).T
+        rows = data.reliable.log_signal.flatten()[data.keep] - data.mean - logs
+        b = fitted_specimen(rows * weight, data.basis * weight[:, None], _CORRELATED)
         return torch.cat([b, torch.full((len(gamma), 1), data.log_floor)], 1)
 
     def fit(
@@ -207,9 +209,11 @@ class SpectralRefiner:
         centre, tight = torch.zeros_like(starts), self._prior
         if prior is not None:
             centre, tight = self._aligned(prior[0], starts), 1 / prior[1]
-        anchor = torch.cat([centre, rest], 1)
-        loose = torch.full((data.basis.shape[1],), 0.5)
-        penalty = torch.cat([tight, loose, torch.tensor([1 / data.floor_sigma])])
+        usual = torch.zeros_like(rest)
+        usual[:, -1] = data.log_floor
+        anchor = torch.cat([centre, usual], 1)
+        ones = torch.ones(data.basis.shape[1])
+        penalty = torch.cat([tight, ones, torch.tensor([1 / data.floor_sigma])])
         curvature = penalty**2
         damping = torch.full((len(gamma),), 1e-2)
         state = self._misfit(data, gamma, rest, anchor, penalty)
@@ -253,13 +257,38 @@ class SpectralRefiner:
         information = self._information(data, gamma[best], rest[best], trust)
         information = information + torch.diag(curvature.double())
         covariance = torch.linalg.inv(information)[:p, :p].numpy()
-        covariance = covariance + self._rivals(gamma[order], objective[order])
+        rivals = self._rivals(gamma[order], objective[order])
+        covariance = _OVERCONFIDENCE**2 * covariance + rivals
         return Fit(
             gamma[order].double().numpy(),
             objective[order].double().numpy(),
             covariance,
             quality,
         )
+
+    def bound(self, data: ObservedSpectrum, gamma: torch.Tensor) -> NDArray[np.float64]:
+        """Return the Cramér–Rao bound (P, P) at a known γ (P,), its range as prior.
+
+        Specimen and noise are fitted with γ held, then all are unknown together.
+        """
+        p, rest = len(gamma), self._begin(data, gamma[None])
+        usual = torch.zeros_like(rest)
+        usual[:, -1] = data.log_floor
+        anchor = torch.cat([gamma[None], usual], 1)
+        ones = torch.ones(data.basis.shape[1])
+        penalty = torch.cat([self._prior, ones, torch.tensor([1 / data.floor_sigma])])
+        for _ in range(_HELD_STEPS):
+            _, residual, slope, robust = self._misfit(
+                data, gamma[None], rest, anchor, penalty
+            )
+            weighted = slope[0, p:] * robust
+            hessian = weighted @ slope[0, p:].mT + torch.diag(penalty[p:] ** 2)
+            gradient = weighted @ residual[0] - (rest - usual)[0] * penalty[p:] ** 2
+            rest = rest + torch.linalg.solve(hessian, gradient)
+        information = self._information(data, gamma, rest[0], robust[0])
+        information = information + torch.diag(penalty.double() ** 2)
+        bound: NDArray[np.float64] = torch.linalg.inv(information)[:p, :p].numpy()
+        return bound
 
     def _information(
         self,

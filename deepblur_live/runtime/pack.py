@@ -14,7 +14,7 @@ from safetensors.torch import load
 
 import deepblur_live
 from deepblur_live.deblurring import DeblurringNet, build_deblurring
-from deepblur_live.identification import IdentificationNet
+from deepblur_live.identification import IdentificationNet, SpecimenSpectrum
 from deepblur_live.optics import ZernikeFamily
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Manifest(_Part):
         λ/(NA·px) and range of noise (of frames in [0, 1]) in training.
     identification, deblurring
         The two networks' weights.
+    specimen
+        The learned prior of specimens' own spectra.
     accuracy
         As measured by ``tools/evaluate.py``.
     """
@@ -66,6 +68,7 @@ class Manifest(_Part):
     trained_noise: list[float]
     identification: Weights
     deblurring: Weights
+    specimen: Weights
     accuracy: dict[str, Any] = {}
 
 
@@ -81,12 +84,15 @@ class ModelPack:
         Its description.
     identification, deblurring
         The networks, in evaluation mode.
+    specimen
+        What is known of specimens' own spectra.
     """
 
     folder: Path
     manifest: Manifest
     identification: IdentificationNet
     deblurring: DeblurringNet
+    specimen: SpecimenSpectrum
 
     def check(self, family: ZernikeFamily) -> None:
         """Refuse optics that the model was not made for.
@@ -157,11 +163,27 @@ def load_pack(name: str) -> ModelPack:
     except ValueError as error:
         raise PackError(f"{path}: deblurring.architecture: {error}") from error
     _fill(deblurring, folder, manifest.deblurring)
-    return ModelPack(folder, manifest, identification, deblurring)
+    try:
+        prior = SpecimenSpectrum.from_tensors(_tensors(folder, manifest.specimen))
+    except ValueError as error:
+        where = folder / manifest.specimen.file
+        raise PackError(f"{where}: does not hold this prior: {error}") from error
+    return ModelPack(folder, manifest, identification, deblurring, prior)
 
 
 def _fill(network: torch.nn.Module, folder: Path, weights: Weights) -> None:
     """Load checked weights into a network and put it into evaluation mode."""
+    tensors = _tensors(folder, weights)
+    try:
+        network.load_state_dict({k: v.float() for k, v in tensors.items()})
+    except RuntimeError as error:
+        path = folder / weights.file
+        raise PackError(f"{path}: does not hold this network: {error}") from error
+    network.eval()
+
+
+def _tensors(folder: Path, weights: Weights) -> dict[str, torch.Tensor]:
+    """Return what a weights file holds, once it is the one that the manifest means."""
     path = folder / weights.file
     if path.suffix != ".safetensors":
         raise PackError(
@@ -178,8 +200,6 @@ def _fill(network: torch.nn.Module, folder: Path, weights: Weights) -> None:
             f"{weights.sha256[:12]}…: the file was altered or cut short; install anew"
         )
     try:
-        tensors = load(content)
-        network.load_state_dict({k: v.float() for k, v in tensors.items()})
-    except (SafetensorError, RuntimeError) as error:
-        raise PackError(f"{path}: does not hold this network: {error}") from error
-    network.eval()
+        return load(content)
+    except SafetensorError as error:
+        raise PackError(f"{path}: does not hold weights: {error}") from error

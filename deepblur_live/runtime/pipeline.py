@@ -14,12 +14,13 @@ from deepblur_live.optics import Estimate, ZernikeFamily
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.checks import FrameChecks
-from deepblur_live.runtime.executor import Executor, tune_process
+from deepblur_live.runtime.device import tune_process
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
     from deepblur_live.profile import Camera, Profile
+    from deepblur_live.runtime.executor import Executor
 
 __all__ = ["DeblurPipeline", "FramePipeline", "build_pipeline"]
 
@@ -180,7 +181,10 @@ def build_pipeline(profile: Profile) -> DeblurPipeline:
     # The spectrum identifies any list of modes; the network only those it learned.
     known = tuple(pack.manifest.noll) == family.noll
     identifier = Identifier(
-        family, executor.identify if known else None, profile.model.average_s
+        family,
+        executor.identify if known else None,
+        profile.model.average_s,
+        pack.specimen,
     )
     return DeblurPipeline(
         family,
