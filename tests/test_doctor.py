@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from deepblur_live.cli import probes, screen
@@ -65,6 +66,22 @@ def test_this_machine_is_described_and_sound() -> None:
     assert "31 × 31 pixels cuts" in found["optics"].text
     assert "PyQt6" in found["Qt"].text
     assert "16 MiB" in found["shared memory"].text
+
+
+@pytest.mark.parametrize(
+    ("built_with", "cure"),
+    [(None, "https://pytorch.org/get-started"), ("13.0", "nvidia-smi")],
+)
+def test_no_card_is_a_note_with_what_to_do_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, built_with: str | None, cure: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", built_with)
+    finding = list(probes.devices(Profile()))[-1]
+    assert finding.subject == "NVIDIA card"
+    assert finding.level is Level.NOTE
+    assert cure in finding.cure
 
 
 def test_missing_qt_means_headless_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from benchmarking.clock import Clock
-from benchmarking.executors import candidates
+from benchmarking.executors import Candidate, candidates
 from benchmarking.floor import Peaks, measure_bandwidth, measure_flops
 from benchmarking.report import as_json, as_markdown, machine
 from benchmarking.stages import Clocks, Row, executor_rows, shared_rows
@@ -23,7 +23,7 @@ from benchmarking.stream import stream_rows
 from benchmarking.workload import Workload
 
 from deepblur_live.optics import ZernikeFamily
-from deepblur_live.runtime.executor import tune_process
+from deepblur_live.runtime.device import tune_process
 from deepblur_live.runtime.tensorrt import EngineError
 
 SIDES, QUICK_SIDES = (256, 512, 1024, 2048), (256, 512, 1024)
@@ -59,8 +59,7 @@ def main() -> None:
     found, lacking = candidates(options.model, family, options.device)
     for reason in lacking:
         print(f"left out: {reason}", flush=True)
-    first = found[0]
-    device = first.executor.device
+    device = found[0].executor.device
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     patient = options.live_seconds or (QUICK_LIVE if options.quick else LIVE)
     clock = Clock(device, seconds, least=3 if options.quick else 5)
@@ -73,15 +72,11 @@ def main() -> None:
     for side in sides:
         work = Workload(side, family)
         peaks[side] = Peaks(flops, measure_bandwidth(clock, FEATURE_BYTES * side**2))
-        rows += shared_rows(work, family, first, clocks)
         # The slower ones need no more than one size to be told apart.
-        for candidate in found if side == sides[0] or not options.quick else found[:1]:
+        found = ready(found, side, 1 if options.quick and side != sides[0] else None)
+        rows += shared_rows(work, family, found[0], clocks)
+        for candidate in found:
             print(f"{side}², {candidate.name} …", flush=True)
-            try:
-                candidate.prepare((side, side))
-            except EngineError as error:
-                print(f"left out: {error}", flush=True)
-                continue
             rows += executor_rows(work, family, candidate, clocks, peaks[side])
             rows += stream_rows(work, candidate, seconds)
     here = machine(device, peaks)
@@ -91,6 +86,24 @@ def main() -> None:
         options.markdown.write_text(text + "\n", "utf-8")
     if options.json:
         options.json.write_text(json.dumps(as_json(here, rows), indent=1), "utf-8")
+
+
+def ready(found: list[Candidate], side: int, most: int | None) -> list[Candidate]:
+    """Return the first `most` that serve frames of a side; the others are told.
+
+    Torch, which is among them, always does.
+    """
+    serving: list[Candidate] = []
+    for candidate in found:
+        if len(serving) == most:
+            break
+        try:
+            candidate.prepare((side, side))
+        except EngineError as error:
+            print(f"left out: {candidate.name}: {error}", flush=True)
+        else:
+            serving.append(candidate)
+    return serving
 
 
 if __name__ == "__main__":

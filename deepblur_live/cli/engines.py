@@ -11,11 +11,11 @@ from rich.table import Table
 
 from deepblur_live.cli.progress import ProgressLine, say
 from deepblur_live.optics import ZernikeFamily
-from deepblur_live.runtime.best import executor_order
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import EngineSource
+from deepblur_live.runtime.engines import engine_sources
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor
+from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.pack import load_pack
 from deepblur_live.runtime.tensorrt import EngineError
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deepblur_live.profile import Profile
-    from deepblur_live.runtime.best import Attempt
+    from deepblur_live.runtime.engines import EngineSource
+    from deepblur_live.runtime.pack import ModelPack
 
 __all__ = ["build", "clear", "parse_size", "show"]
 
@@ -58,34 +59,40 @@ def build(console: Console, profile: Profile, sizes: Sequence[tuple[int, int]]) 
     """
     usable = []
     for attempt in executor_order(profile.model.device):
-        if attempt.backend is not None:
-            usable.append(attempt)
+        if attempt.backend is not None and attempt.card is not None:
+            usable.append((attempt.backend, attempt.card))
         elif not attempt.name.startswith("torch"):
             say(console, f"{attempt.name}: left: {attempt.why}")
     if not usable:
-        raise EngineError("no TensorRT can be had here: torch runs the networks")
-    for attempt in usable:
+        raise EngineError(
+            "no TensorRT can be had here: torch runs the networks; `deepblur-live "
+            "doctor` says what to do"
+        )
+    family = ZernikeFamily.from_optics(profile.optics)
+    pack = load_pack(profile.model.name)
+    pack.check(family)
+    sources = [
+        source
+        for backend, card in usable
+        for source in engine_sources(pack, backend, card, EngineCache())
+    ]
+    for source in sources:
         try:
-            _build_by(attempt, console, profile, sizes)
+            _build_by(source, console, pack, family, sizes)
         except EngineError as error:
-            say(console, f"{attempt.name}: left: {error}")
+            say(console, f"{source.name}: left: {error}")
         else:
             return
     raise EngineError("no engine can be used: torch runs the networks")
 
 
 def _build_by(
-    attempt: Attempt,
+    source: EngineSource,
     console: Console,
-    profile: Profile,
+    pack: ModelPack,
+    family: ZernikeFamily,
     sizes: Sequence[tuple[int, int]],
 ) -> None:
-    assert attempt.backend is not None
-    assert attempt.card is not None
-    family = ZernikeFamily.from_optics(profile.optics)
-    pack = load_pack(profile.model.name)
-    pack.check(family)
-    source = EngineSource(pack, attempt.backend, attempt.card, EngineCache())
     executor = EngineExecutor(pack, family, source)
     reference = TorchExecutor(pack, family, executor.device, half=False)
     with ProgressLine(console) as line:

@@ -42,23 +42,30 @@ def devices(profile: Profile) -> Iterator[Finding]:
     """Look at torch and the devices it sees."""
     import torch
 
+    from deepblur_live.runtime.device import why_no_card
+
     threads = profile.model.threads or max(1, (os.cpu_count() or 2) - 1)
-    yield Finding("torch", f"{torch.__version__}, {threads} threads on the CPU")
+    yield Finding("torch", f"{torch.__version__}, threads on the CPU: {threads}")
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         capability = f"compute capability {card.major}.{card.minor}"
         memory = f"{card.total_memory / 2**30:.0f} GiB"
         yield Finding("device", f"{card.name}, {capability}, {memory}")
     if not torch.cuda.is_available():
-        built = torch.version.cuda
-        why = "this torch is built without CUDA" if built is None else "none answers"
-        yield Finding("NVIDIA card", f"none: {why}; the CPU is used", Level.NOTE)
+        text = f"none: {why_no_card()}; the CPU is used"
+        cure = "where there is one: "
+        if torch.version.cuda is None:
+            # On Windows that is what PyPI gives.
+            cure += "install torch for CUDA as https://pytorch.org/get-started says"
+        else:
+            cure += "look whether `nvidia-smi` shows it; if not, install its driver"
+        yield Finding("NVIDIA card", text, Level.NOTE, cure)
 
 
 def executor(profile: Profile) -> Iterator[Finding]:
     """Look at the ways to run the networks: which is taken, and why not the others."""
-    from deepblur_live.runtime.best import executor_order
     from deepblur_live.runtime.engine_cache import EngineCache
+    from deepblur_live.runtime.order import executor_order
 
     taken = False
     for attempt in executor_order(profile.model.device):

@@ -3,92 +3,34 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from dataclasses import dataclass
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
+from deepblur_live.runtime.device import choose_device
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import EngineSource
-from deepblur_live.runtime.executor import TorchExecutor, choose_device
+from deepblur_live.runtime.engines import engine_sources
+from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
-from deepblur_live.runtime.tensorrt import (
-    BACKENDS,
-    EngineError,
-    find_backend,
-    find_card,
-)
+from deepblur_live.runtime.order import executor_order
+from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from deepblur_live.optics import ZernikeFamily
     from deepblur_live.runtime.pack import ModelPack
-    from deepblur_live.runtime.tensorrt import Backend, Card
 
-__all__ = ["Attempt", "BestExecutor", "build_executor", "executor_order"]
+__all__ = ["BestExecutor", "build_executor"]
 
 _log = logging.getLogger(__name__)
 _CLOSE_S = 15.0
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One way to run the networks, in the order of preference.
-
-    Parameters
-    ----------
-    name
-        For a person.
-    usable
-        Whether it can be had here.
-    why
-        It can, or cannot.
-    backend, card
-        Of a TensorRT that can be had.
-    """
-
-    name: str
-    usable: bool
-    why: str
-    backend: Backend | None = None
-    card: Card | None = None
-
-
-def executor_order(wanted: str = "auto") -> list[Attempt]:
-    """Return the ways to run the networks, best first, and why each can be had or not.
-
-    Whether an engine can be built and agrees with torch is only known at the first
-    frame of its size.
-
-    Parameters
-    ----------
-    wanted
-        ``"auto"``, ``"cuda"`` or ``"cpu"``, as in the profile.
-
-    Raises
-    ------
-    ValueError
-        When ``"cuda"`` is wanted and is not there.
-    """
-    choice = choose_device(wanted)
-    cuda = choice.device.type == "cuda"
-    why_not = "the CPU was asked for" if wanted == "cpu" else choice.why
-    order = [_tensorrt(name, cuda=cuda, why_not=why_not) for name in BACKENDS]
-    for name in ("torch in a CUDA graph", "torch on the card"):
-        order.append(Attempt(name, cuda, choice.why if cuda else why_not))
-    last = "there is a card" if cuda else why_not
-    return [*order, Attempt("torch on the CPU", not cuda, last)]
-
-
-def _tensorrt(name: str, *, cuda: bool, why_not: str) -> Attempt:
-    if not cuda:
-        return Attempt(name, False, why_not)
-    try:
-        card, backend = find_card(), find_backend(name)
-    except EngineError as error:
-        return Attempt(name, False, str(error))
-    why = f"{backend.version} on {card.name}; engines are built for each frame size"
-    return Attempt(name, True, why, backend, card)
+# A build may take minutes: it is told when it begins, and then so often.
+_TELL_EVERY_S = 15.0
 
 
 def build_executor(
@@ -108,12 +50,13 @@ def build_executor(
     for attempt in order:
         if attempt.backend is not None and attempt.card is not None:
             try:
-                source = EngineSource(
+                sources = engine_sources(
                     pack, attempt.backend, attempt.card, EngineCache()
                 )
             except EngineError as error:
                 best.tell(str(error))
-            else:
+                continue
+            for source in sources:
                 best.add(EngineExecutor(pack, family, source))
     return best
 
@@ -122,8 +65,8 @@ class BestExecutor:
     """Serves by the first engines that are ready and agree with torch; else by torch.
 
     A frame size that is new is prepared in the background, while torch serves. What
-    fails, differs from torch, or is distrusted later is left for good, which
-    `take_notes` tells.
+    fails, differs from torch, or is distrusted later is left for good. `take_notes`
+    tells of that, and how far a build is.
 
     Parameters
     ----------
@@ -131,12 +74,21 @@ class BestExecutor:
         Torch, which is always ready.
     pack, family
         As `TorchExecutor`.
+    clock
+        Seconds, monotonic: a build is told of now and then.
     """
 
     def __init__(
-        self, fallback: TorchExecutor, pack: ModelPack, family: ZernikeFamily
+        self,
+        fallback: TorchExecutor,
+        pack: ModelPack,
+        family: ZernikeFamily,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fallback, self._pack, self._family = fallback, pack, family
+        self._clock = clock
+        # Frame sizes whose build was told of, and when last.
+        self._told_at: dict[tuple[int, int], float] = {}
         self._engines: list[EngineExecutor] = []
         self._admitted: set[tuple[int, int]] = set()
         self._preparation: _Preparation | None = None
@@ -164,8 +116,9 @@ class BestExecutor:
         return (self._serving or self._fallback).description
 
     def take_notes(self) -> list[str]:
-        """Return what went wrong since the last call, for the user to read."""
-        notes, self._notes = self._notes, []
+        """Return what the user should know since the last call."""
+        # A build adds to them meanwhile, from its own thread.
+        notes = [self._notes.pop(0) for _ in range(len(self._notes))]
         for executor in (*self._engines, self._fallback):
             notes += executor.take_notes()
         return notes
@@ -244,7 +197,7 @@ class BestExecutor:
                 return current.fault
         # What is loaded again is compared again.
         self._admitted.discard(shape)
-        self._preparation = _Preparation(engines, shape)
+        self._preparation = _Preparation(engines, shape, self._progress)
         return ""
 
     def _admit(self, engines: EngineExecutor, shape: tuple[int, int]) -> None:
@@ -259,16 +212,39 @@ class BestExecutor:
             self._leave(engines, "; ".join(failed))
             return
         self._admitted.add(shape)
+        if shape in self._told_at:
+            # Who was told of a build wants to hear of its end; a cached one is silent.
+            del self._told_at[shape]
+            self.tell(f"{engines.name} serves frames of {shape[0]} × {shape[1]} now")
         told = "; ".join(verdict.text for verdict in verdicts)
         _log.info("%s serves: %s", engines.name, told)
+
+    def _progress(
+        self, engines: EngineExecutor, shape: tuple[int, int], text: str
+    ) -> None:
+        """Tell now and then how far a build is; called on its own thread."""
+        _log.info("%s", text)
+        now = self._clock()
+        if now - self._told_at.get(shape, -math.inf) >= _TELL_EVERY_S:
+            self._told_at[shape] = now
+            self.tell(
+                f"{engines.name}: engines for frames of {shape[0]} × {shape[1]} are "
+                f"being built ({text}); frames go on meanwhile"
+            )
 
 
 class _Preparation:
     """Gets the engines for one frame size, on a thread of its own."""
 
-    def __init__(self, engines: EngineExecutor, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        engines: EngineExecutor,
+        shape: tuple[int, int],
+        progress: Callable[[EngineExecutor, tuple[int, int], str], None],
+    ) -> None:
         self.engines, self.shape = engines, shape
         self.fault = ""
+        self._progress = partial(progress, engines, shape)
         self._stop = threading.Event()
         # Not to be waited for when the program ends: a build ends with its parent.
         self._thread = threading.Thread(
@@ -288,9 +264,6 @@ class _Preparation:
 
     def _run(self) -> None:
         try:
-            self.engines.prepare(self.shape, self._tell, self._stop.is_set)
+            self.engines.prepare(self.shape, self._progress, self._stop.is_set)
         except Exception as error:  # told where the engine is asked for
             self.fault = str(error) or repr(error)
-
-    def _tell(self, text: str) -> None:
-        _log.info("%s", text)

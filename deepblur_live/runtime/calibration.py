@@ -100,11 +100,13 @@ def scale(pixels: NDArray[Any]) -> Scaled:
         raise BadFrame("constant")
     wide = native.dtype.kind != "u" or native.dtype.itemsize > 2
     kind: type[np.floating] = np.float64 if wide else np.float32
-    grey: NDArray[np.floating] = native.astype(kind)
-    image = (grey - low) / (high - low)
+    # In place: each pass over fresh memory costs as much as the arithmetic.
+    image: NDArray[np.floating] = native.astype(kind)
+    image -= kind(low)
+    image /= kind(high - low)
     _mend_hot_pixels(image)
-    scaled = torch.from_numpy(image.astype(np.float32))
-    if not bool(torch.isfinite(scaled).all()):
+    scaled = torch.from_numpy(image.astype(np.float32, copy=False))
+    if wide and not bool(torch.isfinite(scaled).all()):
         raise BadFrame("its values are out of range")
     return Scaled(scaled, low, high - low)
 

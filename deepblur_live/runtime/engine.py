@@ -43,7 +43,7 @@ class Engine:
     def __init__(self, backend: Backend, plan: bytes, card: Card) -> None:
         trt = backend.module
         self._backend, self.device = backend, card.device
-        self._runtime = trt.Runtime(backend.log)
+        self._runtime = backend.make("Runtime", backend.log)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise backend.failed(f"the engine does not open on {card.name}")

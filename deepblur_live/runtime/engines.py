@@ -17,21 +17,25 @@ from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
 from deepblur_live.runtime.engine_child import Job, run_job
 from deepblur_live.runtime.export import (
+    Precision,
     export_identification,
     export_proximal,
     modulation,
 )
+from deepblur_live.runtime.graph import apart_from_recordings
 from deepblur_live.runtime.tensorrt import BuilderOptions, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deepblur_live.runtime.export import Precision
     from deepblur_live.runtime.pack import ModelPack
     from deepblur_live.runtime.tensorrt import Backend, Card
 
-__all__ = ["EngineFista", "EngineSource", "whole_shape"]
+__all__ = ["EngineFista", "EngineSource", "engine_sources", "whole_shape"]
 
+# Tried in this order: float16 is nearer to float32, and bfloat16 does not overflow.
+_PRECISIONS: tuple[Precision, ...] = ("float16", "bfloat16")
+_BFLOAT16_FROM = (8, 0)
 # The first build for a card may take minutes; more than this is a hang.
 _BUILD_TIMEOUT_S = 1800.0
 
@@ -91,7 +95,13 @@ class EngineSource:
         self.network: UnrolledFista = pack.deblurring
         self._identification = pack.identification
         self.backend, self.card, self._cache = backend, card, cache
-        self._precision, self._options = precision, options or BuilderOptions()
+        self.precision, self._options = precision, options or BuilderOptions()
+
+    @property
+    def name(self) -> str:
+        """Which TensorRT, in what precision, on what."""
+        backend = f"{self.backend.name} {self.backend.version}"
+        return f"{backend} in {self.precision} on {self.card.name}"
 
     def proximal(
         self,
@@ -115,7 +125,7 @@ class EngineSource:
         EngineError
             When it cannot be had; the text says why.
         """
-        onnx = export_proximal(self.network.proximal, shape, self._precision)
+        onnx = export_proximal(self.network.proximal, shape, self.precision)
         return self._obtain("proximal", (1, 1, *shape), onnx, progress, stopped)
 
     def identification(
@@ -126,7 +136,7 @@ class EngineSource:
     ) -> Engine:
         """Return the identification network's engine for `batch` spectra; as above."""
         onnx = export_identification(
-            self._identification, batch, INPUT_SHAPE, self._precision
+            self._identification, batch, INPUT_SHAPE, self.precision
         )
         shape = (batch, 2, *INPUT_SHAPE)
         return self._obtain("identification", shape, onnx, progress, stopped)
@@ -136,7 +146,7 @@ class EngineSource:
         return EngineSpec(
             network,
             shape,
-            self._precision,
+            self.precision,
             hashlib.sha256(onnx).hexdigest(),
             self.backend.name,
             self.backend.version,
@@ -170,7 +180,7 @@ class EngineSource:
                     plan,
                     self.card,
                     model,
-                    self._precision,
+                    self.precision,
                     self._options,
                 )
                 run_job(job, _BUILD_TIMEOUT_S, tell, stopped)
@@ -178,13 +188,27 @@ class EngineSource:
 
         plan = self._cache.get(spec, build, stopped)
         try:
-            return Engine(self.backend, plan, self.card)
+            return self._open(plan)
         except EngineError:
             # It opened once, in the process that built it. Something has changed that
             # the key does not know: once more from the start.
             self._cache.evict(spec)
-            plan = self._cache.get(spec, build, stopped)
+            return self._open(self._cache.get(spec, build, stopped))
+
+    def _open(self, plan: bytes) -> Engine:
+        with apart_from_recordings():
             return Engine(self.backend, plan, self.card)
+
+
+def engine_sources(
+    pack: ModelPack, backend: Backend, card: Card, cache: EngineCache
+) -> list[EngineSource]:
+    """Return the sources worth trying on a card, best first; as `EngineSource`."""
+    return [
+        EngineSource(pack, backend, card, cache, precision)
+        for precision in _PRECISIONS
+        if precision != "bfloat16" or card.capability >= _BFLOAT16_FROM
+    ]
 
 
 class EngineFista(FoldedFista):

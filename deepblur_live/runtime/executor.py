@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.optics import Convolution, ZernikeFamily, extend
+from deepblur_live.runtime.device import choose_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deepblur_live.runtime.pack import ModelPack
 
-__all__ = [
-    "Choice",
-    "Executor",
-    "TorchExecutor",
-    "choose_device",
-    "deblur_frame",
-    "tune_process",
-]
+__all__ = ["Executor", "TorchExecutor", "deblur_frame"]
 
 
 class Executor(Protocol):
@@ -62,56 +52,6 @@ class Executor(Protocol):
         """End what goes on in the background."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which device was chosen, and why."""
-
-    device: torch.device
-    why: str
-
-
-def choose_device(wanted: str = "auto") -> Choice:
-    """Choose where the networks run.
-
-    Raises
-    ------
-    ValueError
-        When a device is named that is not there.
-    """
-    if wanted == "cpu":
-        return Choice(torch.device("cpu"), "asked for")
-    if torch.cuda.is_available():
-        return Choice(torch.device("cuda"), torch.cuda.get_device_name())
-    if wanted == "cuda":
-        raise ValueError("model.device 'cuda': torch finds no CUDA card here")
-    return Choice(torch.device("cpu"), "torch finds no CUDA card")
-
-
-def tune_process(threads: int | None = None) -> int:
-    """Tune this process for inference on the CPU; return its number of threads.
-
-    One core is left to the camera and the window. Large buffers are kept rather than
-    returned to the system after each layer, which makes convolutions three times
-    quicker with glibc.
-    """
-    count = threads or max(1, (os.cpu_count() or 2) - 1)
-    torch.set_num_threads(count)
-    if sys.platform == "linux":
-        # M_TRIM_THRESHOLD = -1, M_MMAP_MAX = -4 (malloc.h); other C libraries lack it.
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(-4, 0)
-            mallopt(-1, 2**30)
-    return count
-
-
-def _half_is_quicker(device: torch.device) -> bool:
-    """Return whether bfloat16 convolutions run natively: without, they crawl."""
-    if device.type != "cpu":
-        return True
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 class TorchExecutor:
     """The reference: torch on the CPU or a CUDA card.
 
@@ -124,8 +64,13 @@ class TorchExecutor:
     device
         Where to run.
     half
-        Convolutions in bfloat16; FFTs stay in float32. By default where that is
-        quicker: on a card, and on a CPU that can.
+        Convolutions in bfloat16; FFTs stay in float32. By default where
+        `choose_precision` says so.
+
+    Attributes
+    ----------
+    dtype
+        Of the convolutions.
     """
 
     def __init__(
@@ -138,19 +83,21 @@ class TorchExecutor:
     ) -> None:
         self.device = device
         self._family = family
-        self._half = _half_is_quicker(device) if half is None else half
+        if half is None:
+            self.dtype = choose_precision(device)[0]
+        else:
+            self.dtype = torch.bfloat16 if half else torch.float32
         self._identification = pack.identification.to(device)
         self._deblurring = pack.deblurring.to(device)
         self._deblurring.proximal.use_channels_last()
         self._folded: FoldedFista | None = None
         if isinstance(self._deblurring, UnrolledFista):
-            dtype = torch.bfloat16 if self._half else torch.float32
-            self._folded = FoldedFista(self._deblurring, dtype)
+            self._folded = FoldedFista(self._deblurring, self.dtype)
 
     @property
     def description(self) -> str:
         """What runs where."""
-        precision = "bfloat16" if self._half else "float32"
+        precision = str(self.dtype).removeprefix("torch.")
         return f"torch {torch.__version__} on {self.device.type}, {precision}"
 
     def second_opinion(
@@ -192,7 +139,8 @@ class TorchExecutor:
             if self._folded is not None:
                 return self._folded(whole, operator, sigma)
             level = torch.tensor([sigma], dtype=torch.float32, device=self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+            half = self.dtype == torch.bfloat16
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 sharp: torch.Tensor = self._deblurring(whole, operator, level)
             return sharp
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import torch
 
 from deepblur_live.deblurring.proximal import SLOPE
+from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "export_identification",
     "export_proximal",
     "modulation",
+    "require_onnx",
 ]
 
 Precision = Literal["float16", "bfloat16", "float32"]
@@ -35,14 +37,21 @@ Precision = Literal["float16", "bfloat16", "float32"]
 _OPSET, _IR = 22, 10
 
 
-class ExportError(RuntimeError):
+class ExportError(EngineError):
     """A network that cannot be written as ONNX; the text says what to do."""
 
 
-def _onnx() -> Any:
+def require_onnx() -> Any:
+    """Return the module onnx.
+
+    Raises
+    ------
+    ExportError
+        When it is not installed, or does not load.
+    """
     try:
         import onnx
-    except ImportError as error:
+    except Exception as error:  # a broken installation breaks in any way it likes
         raise ExportError(
             f"engines are built from ONNX, and the package onnx does not load "
             f"({error}): pip install 'deepblur-live[trt]' or 'deepblur-live[trt-rtx]'"
@@ -65,7 +74,7 @@ class _Graph:
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ExportError(f"precision {precision!r}: must be one of {known}")
-        self._onnx = _onnx()
+        self._onnx = require_onnx()
         self._name = name
         self._dtype: torch.dtype = getattr(torch, precision)
         proto = self._onnx.TensorProto

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,20 +11,35 @@ import torch
 from deepblur_live.runtime.executor import deblur_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from deepblur_live.deblurring import FoldedFista
     from deepblur_live.optics import Convolution
 
-__all__ = ["FrameGraph"]
+__all__ = ["FrameGraph", "apart_from_recordings"]
 
 _WARM_UP = 3
+_RECORDING = threading.Lock()
+
+
+@contextlib.contextmanager
+def apart_from_recordings() -> Iterator[None]:
+    """Hold what another thread does to the card apart from any recording there.
+
+    A recording breaks when meanwhile anyone waits for the whole card, which opening an
+    engine may do.
+    """
+    with _RECORDING:
+        yield
 
 
 class FrameGraph:
     """Deblurs frames of one shape; all that changes lies in buffers that do not move.
 
     Launching some three hundred kernels one by one takes longer than running them on
-    a small frame. Recorded once, they are launched together. Where recording fails,
-    and on a CPU, the same steps are taken one by one.
+    a small frame. Recorded with the first frame, they are launched together. Where
+    recording fails, while another thread opens an engine, and on a CPU, the same steps
+    are taken one by one.
 
     Parameters
     ----------
@@ -66,10 +82,9 @@ class FrameGraph:
         self._psf[:, window // 2, window // 2] = 1
         self._sharp = torch.zeros(shape, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._to_record = record and device.type == "cuda"
         self.why_not = ""
         fista.fold(self._sigma)
-        if record and device.type == "cuda":
-            self._record()
 
     @property
     def recorded(self) -> bool:
@@ -99,6 +114,13 @@ class FrameGraph:
             self._sigma = sigma
         self._image.copy_(image, non_blocking=True)
         self._psf[0].copy_(psf, non_blocking=True)
+        # A frame does not wait for what goes on beside it: the next one records.
+        if self._to_record and _RECORDING.acquire(blocking=False):
+            try:
+                self._record()
+            finally:
+                _RECORDING.release()
+            self._to_record = False
         if self._graph is None:
             self._steps()
         else:

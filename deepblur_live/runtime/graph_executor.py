@@ -10,7 +10,7 @@ from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime.engines import EngineFista, whole_shape
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.frame_stream import FrameStream
-from deepblur_live.runtime.graph import FrameGraph
+from deepblur_live.runtime.graph import FrameGraph, apart_from_recordings
 from deepblur_live.runtime.parity import compare, trial_frame, trial_spectra
 from deepblur_live.runtime.tensorrt import EngineError
 
@@ -70,8 +70,16 @@ class GraphExecutor(TorchExecutor):
         """Return the sharp (H, W), on the executor's device."""
         if self._folded is None:
             return super().deblur(image, coefficients, sigma)
-        graph = self._graph_for((image.shape[-2], image.shape[-1]))
-        return graph.run(image, self._psf_of(coefficients), sigma).clone()
+        rows, columns = image.shape
+        graph = self._graph_for((rows, columns))
+        untold = not graph.why_not
+        sharp = graph.run(image, self._psf_of(coefficients), sigma).clone()
+        if graph.why_not and untold:
+            self._notes.append(
+                f"frames of {rows} × {columns} could not be recorded as a CUDA graph "
+                f"({graph.why_not}); they run without, more slowly"
+            )
+        return sharp
 
     def stream(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> FrameStream:
         """Return what deblurs frames of (H, W) without a pause, up and down included.
@@ -100,11 +108,6 @@ class GraphExecutor(TorchExecutor):
                 self.device,
             )
             self._graphs[shape] = graph
-            if graph.why_not:
-                self._notes.append(
-                    f"frames of {shape[0]} × {shape[1]} could not be recorded as a "
-                    f"CUDA graph ({graph.why_not}); they run without, more slowly"
-                )
         return graph
 
     def _forget(self, shape: tuple[int, int]) -> None:
@@ -147,9 +150,8 @@ class EngineExecutor(GraphExecutor):
 
     @property
     def name(self) -> str:
-        """Which TensorRT, and on what."""
-        backend, card = self._source.backend, self._source.card
-        return f"{backend.name} {backend.version} on {card.name}"
+        """Which TensorRT, in what precision, on what."""
+        return self._source.name
 
     @property
     def description(self) -> str:
@@ -175,7 +177,8 @@ class EngineExecutor(GraphExecutor):
             answering = self._source.identification(progress, stopped)
             _bind_new(answering)
             # Some kernels are only compiled at the first run.
-            answering.enqueue()
+            with apart_from_recordings():
+                answering.enqueue()
             self._answering = answering
         if shape not in self._fistas:
             network = self._source.network
@@ -184,9 +187,10 @@ class EngineExecutor(GraphExecutor):
                 network, self._source.proximal(whole, progress, stopped)
             )
             fista.fold(_TRIAL_SIGMA)
-            fista.proximal(torch.zeros(1, *whole, device=self.device), 0)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            with apart_from_recordings():
+                fista.proximal(torch.zeros(1, *whole, device=self.device), 0)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
             self._fistas[shape] = fista
 
     def check(self, shape: tuple[int, int], reference: TorchExecutor) -> list[Parity]:

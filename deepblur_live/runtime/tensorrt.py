@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deepblur_live.runtime.device import why_no_card
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -101,9 +103,23 @@ class Backend:
 
     def failed(self, what: str, cure: str = "") -> EngineError:
         """Return an error with the logger's last words."""
-        said = self.log.last()
         text = f"{self.name} {self.version}: {what}"
-        return EngineError("; ".join(part for part in (text, said, cure) if part))
+        return EngineError("; ".join(filter(None, (text, self.log.last(), cure))))
+
+    def make(self, kind: str, *arguments: Any) -> Any:
+        """Return a new object of one of the module's classes.
+
+        Raises
+        ------
+        EngineError
+            When the library gives none, as with a driver that is too old.
+        """
+        try:
+            return getattr(self.module, kind)(*arguments)
+        except (TypeError, RuntimeError) as error:
+            # The binding's own words say nothing: the logger has the reason.
+            cure = "a newer driver for the card may be needed"
+            raise self.failed(f"no {kind} could be made", cure) from error
 
 
 def find_card() -> Card:
@@ -116,9 +132,7 @@ def find_card() -> Card:
         versions of TensorRT crash the process.
     """
     if not torch.cuda.is_available():
-        built = torch.version.cuda
-        why = "this torch is built without CUDA" if built is None else "none answers"
-        raise EngineError(f"torch finds no CUDA card ({why})")
+        raise EngineError(f"torch finds no CUDA card ({why_no_card()})")
     index = torch.cuda.current_device()
     device = torch.device("cuda", index)
     name = torch.cuda.get_device_name(index)
@@ -227,14 +241,14 @@ def build_plan(
         When the model is not understood, or the builder gives up.
     """
     trt = backend.module
-    builder = trt.Builder(backend.log)
+    builder = backend.make("Builder", backend.log)
     flags = trt.NetworkDefinitionCreationFlag
     # TensorRT 11 is always strongly typed, and may drop the flag.
     typed = getattr(flags, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     if network is None:
         raise backend.failed("no network could be made")
-    parser = trt.OnnxParser(network, backend.log)
+    parser = backend.make("OnnxParser", network, backend.log)
     if not parser.parse(onnx):
         said = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise backend.failed(f"the ONNX model was not understood: {'; '.join(said)}")

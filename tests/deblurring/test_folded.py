@@ -82,6 +82,44 @@ def test_any_size_folds_and_batches_share_a_noise_level(sizes):
     assert relative(FoldedFista(network)(y, operator, 0.02), expected) < 1e-5
 
 
+@pytest.mark.parametrize("fold", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_last_layer_is_the_same_for_four_places_at_once(fold, dtype):
+    network = trained_like(iterations=2, channels=8, shrink=fold)
+    folded = FoldedFista(network, dtype)
+    if folded._last_by_four is None:
+        pytest.skip("oneDNN does not compute in this dtype here")
+    folded.fold(0.02)
+    generator = torch.Generator().manual_seed(0)
+    # The last has an odd number of places along one side: one by one.
+    for height, width in ((64, 48), (4 * fold, 8 * fold), (64, 34 + fold % 2)):
+        z = torch.rand(2, height, width, generator=generator)
+        answer = folded.proximal(z, 1) - z
+        by_four, folded._last_by_four = folded._last_by_four, None
+        expected = folded.proximal(z, 1) - z
+        folded._last_by_four = by_four
+        # Other orders of summation, no other numbers.
+        assert relative(answer, expected) < (1e-5 if dtype == torch.float32 else 2e-2)
+
+
+def test_four_places_are_taken_where_they_fit(monkeypatch):
+    network = trained_like(iterations=2, channels=8)
+    folded = FoldedFista(network)
+    shapes = []
+    convolve = F.conv2d
+
+    def watched(x, weight, *rest, **options):
+        shapes.append(tuple(weight.shape))
+        return convolve(x, weight, *rest, **options)
+
+    folded.fold(0.02)
+    monkeypatch.setattr(F, "conv2d", watched)
+    folded.proximal(torch.rand(1, 64, 48), 0)
+    folded.proximal(torch.rand(1, 64, 46), 0)
+    # The layers before may go by another way.
+    assert [shape for shape in shapes if shape[0] != 8] == [(16, 8, 4, 4), (4, 8, 3, 3)]
+
+
 def test_another_noise_level_is_folded_in_place():
     network = trained_like(iterations=2, channels=8)
     y, operator = blurred(height=64, width=64)

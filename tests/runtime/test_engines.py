@@ -5,6 +5,7 @@ CPU: no engine has run on a card here.
 """
 
 import dataclasses
+import sys
 import threading
 
 import pytest
@@ -12,14 +13,18 @@ import torch
 
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime import best as best_module
 from deepblur_live.runtime import engines as engines_module
-from deepblur_live.runtime.best import BestExecutor, build_executor, executor_order
+from deepblur_live.runtime import graph, order
+from deepblur_live.runtime.best import BestExecutor, build_executor
+from deepblur_live.runtime.device import Choice
 from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import EngineFista, EngineSource, whole_shape
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor
+from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.parity import compare, trial_frame
-from deepblur_live.runtime.tensorrt import Card, EngineError
+from deepblur_live.runtime.tensorrt import BuilderOptions, Card, EngineError
 
 FAMILY = ZernikeFamily()
 SHAPE = (64, 70)
@@ -68,7 +73,7 @@ def test_an_engine_is_built_once_and_then_found(source, jobs):
     assert len(jobs) == 2
 
 
-def test_changed_weights_card_driver_or_precision_build_anew(
+def test_changed_weights_card_or_driver_build_anew(
     pack, fake_tensorrt, card, tmp_path, jobs, source
 ):
     proximal(source)
@@ -85,6 +90,43 @@ def test_changed_weights_card_driver_or_precision_build_anew(
         pack.deblurring.proximal.layers[0].bias[0] += 1e-3
     proximal(source)
     assert len(jobs) == 5
+
+
+def test_another_precision_version_or_builder_option_builds_anew(
+    pack, fake_tensorrt, card, tmp_path, jobs, source
+):
+    proximal(source)
+    cache = EngineCache(tmp_path)
+    newer = dataclasses.replace(fake_tensorrt, version="11.4.1")
+    others = [
+        EngineSource(pack, fake_tensorrt, card, cache, "float16"),
+        EngineSource(pack, newer, card, cache, "float32"),
+        EngineSource(
+            pack, fake_tensorrt, card, cache, "float32", BuilderOptions(level=5)
+        ),
+    ]
+    for count, other in enumerate(others, start=2):
+        for _ in range(2):
+            proximal(other)
+        assert len(jobs) == count
+    # None of them took another's place.
+    proximal(source)
+    assert len(jobs) == 4
+
+
+def test_nothing_is_recorded_while_an_engine_opens(source, fake_tensorrt, monkeypatch):
+    runtime = fake_tensorrt.module.Runtime
+    opening, held = runtime.deserialize_cuda_engine, []
+
+    def open_it(self, plan):
+        held.append(graph._RECORDING.locked())
+        return opening(self, plan)
+
+    proximal(source)
+    monkeypatch.setattr(runtime, "deserialize_cuda_engine", open_it)
+    proximal(source)
+    assert held == [True]
+    assert not graph._RECORDING.locked()
 
 
 def test_an_engine_that_no_longer_opens_is_built_again(
@@ -128,9 +170,15 @@ def test_the_unrolled_network_agrees_at_every_noise_level(source, pack):
 
 
 @pytest.fixture
-def best(pack, source):
+def clock():
+    """A clock that stands still, until it is set."""
+    return [0.0]
+
+
+@pytest.fixture
+def best(pack, source, clock):
     fallback = TorchExecutor(pack, FAMILY, torch.device("cpu"), half=False)
-    executor = BestExecutor(fallback, pack, FAMILY)
+    executor = BestExecutor(fallback, pack, FAMILY, lambda: clock[0])
     executor.add(EngineExecutor(pack, FAMILY, source))
     yield executor
     executor.close()
@@ -150,13 +198,22 @@ def settled(best, shape=SHAPE):
     raise AssertionError("preparations do not end")
 
 
+def faults(best):
+    """Return the notes but for those of builds."""
+    return [
+        note
+        for note in best.take_notes()
+        if "are being built (" not in note and not note.endswith(" now")
+    ]
+
+
 def test_torch_serves_first_and_the_engine_when_it_is_ready(best):
     first = best.deblur(trial_frame(SHAPE), STILL, 0.01)
     assert "torch" in best.description
     answer = settled(best)
-    assert "tensorrt 11.4.0.1 on test card" in best.description
+    assert "tensorrt 11.4.0.1 in float32 on test card" in best.description
     assert compare("", answer, first).error < 1e-5
-    assert best.take_notes() == []
+    assert faults(best) == []
     spectra = torch.randn(1, 2, 64, 32)
     for mine, torchs in zip(
         best.identify(spectra), best._fallback.identify(spectra), strict=True
@@ -186,7 +243,7 @@ def test_a_frame_size_that_changes_keeps_frames_coming(best, jobs):
     settled(best, other)
     assert "tensorrt" in best.description
     assert len(jobs) == 3  # identification, and one proximal network a size
-    assert best.take_notes() == []
+    assert faults(best) == []
 
 
 @pytest.mark.parametrize(
@@ -204,9 +261,9 @@ def test_engines_that_cannot_be_had_or_disagree_are_left_and_told(
     answer = settled(best)
     assert torch.isfinite(answer).all()
     assert "torch" in best.description
-    (note,) = best.take_notes()
+    (note,) = faults(best)
     assert said in note
-    assert "tensorrt 11.4.0.1 on test card is not used" in note
+    assert "tensorrt 11.4.0.1 in float32 on test card is not used" in note
     assert "instead torch" in note
     monkeypatch.delenv("FAKE_TENSORRT_FAULT")
     settled(best)
@@ -218,6 +275,7 @@ def test_an_engine_that_fails_in_the_middle_is_replaced_within_the_frame(
     best, monkeypatch
 ):
     wanted = settled(best)
+    best.take_notes()
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", "run")
     answer = best.deblur(trial_frame(SHAPE), STILL, 0.01)
     assert compare("", answer, wanted).error < 1e-5
@@ -237,8 +295,45 @@ def test_where_the_first_tensorrt_disagrees_the_second_serves(
     settled(best)
     settled(best)
     assert "second choice" in best.description
-    (note,) = best.take_notes()
-    assert "not finite; instead tensorrt 11.4.0.1 on second choice" in note
+    (note,) = faults(best)
+    assert "not finite; instead tensorrt 11.4.0.1 in float32 on second choice" in note
+
+
+def test_a_build_is_told_when_it_begins_goes_on_and_has_ended(best, clock, monkeypatch):
+    build = engines_module.run_job
+
+    def slow(job, timeout, progress, stopped):
+        for second in (0, 5, 16, 20, 40):
+            clock[0] = second
+            progress(f"second {second}")
+        build(job, timeout, lambda _: None, stopped)
+
+    monkeypatch.setattr(engines_module, "run_job", slow)
+    # The identification network's is there already.
+    best._engines[0]._source.identification(lambda _: None, lambda: False)
+    best.take_notes()
+    settled(best)
+    *builds, end = best.take_notes()
+    name = "tensorrt 11.4.0.1 in float32 on test card"
+    assert [note.partition("second ")[2][:2].strip(")") for note in builds] == [
+        "0",
+        "16",
+        "40",
+    ]
+    for note in builds:
+        assert note.startswith(
+            f"{name}: engines for frames of 64 × 70 are being built (proximal network"
+        )
+    assert end == f"{name} serves frames of 64 × 70 now"
+
+
+def test_engines_from_the_cache_come_without_a_word(best, pack, source):
+    settled(best)
+    again = BestExecutor(best._fallback, pack, FAMILY)
+    again.add(EngineExecutor(pack, FAMILY, source))
+    settled(again)
+    assert "tensorrt" in again.description
+    assert again.take_notes() == []
 
 
 def test_closing_ends_a_build_that_is_under_way(pack, source, monkeypatch):
@@ -265,8 +360,8 @@ def test_closing_ends_a_build_that_is_under_way(pack, source, monkeypatch):
 
 
 def test_the_order_is_told_with_reasons():
-    order = executor_order("cpu")
-    names = [attempt.name for attempt in order]
+    attempts = executor_order("cpu")
+    names = [attempt.name for attempt in attempts]
     assert names == [
         "tensorrt",
         "tensorrt-rtx",
@@ -274,8 +369,55 @@ def test_the_order_is_told_with_reasons():
         "torch on the card",
         "torch on the CPU",
     ]
-    assert [attempt.usable for attempt in order] == [False] * 4 + [True]
-    assert all(attempt.why for attempt in order)
+    assert [attempt.usable for attempt in attempts] == [False] * 4 + [True]
+    assert all(attempt.why for attempt in attempts)
+    assert "as the processor" in attempts[-1].why
+
+
+@pytest.mark.parametrize(
+    ("capability", "precisions"),
+    [((7, 5), ["float16"]), ((8, 6), ["float16", "bfloat16"])],
+)
+def test_half_precision_is_tried_in_both_kinds_where_a_card_has_both(
+    pack, fake_tensorrt, card, tmp_path, monkeypatch, capability, precisions
+):
+    that = dataclasses.replace(card, capability=capability)
+    attempt = order.Attempt("tensorrt", True, "fake", fake_tensorrt, that)
+    monkeypatch.setattr(best_module, "executor_order", lambda _: [attempt])
+    monkeypatch.setattr(best_module, "EngineCache", lambda: EngineCache(tmp_path))
+    executor = build_executor(pack, FAMILY, "cpu")
+    names = [engines.name for engines in executor._engines]
+    assert names == [f"tensorrt 11.4.0.1 in {p} on test card" for p in precisions]
+
+
+def test_weights_too_large_for_float16_are_served_in_the_next_precision(
+    best, pack, fake_tensorrt, card, tmp_path
+):
+    half = EngineSource(pack, fake_tensorrt, card, EngineCache(tmp_path), "float16")
+    best._engines.insert(0, EngineExecutor(pack, FAMILY, half))
+    with torch.no_grad():
+        # Beyond 65 504; the next layer takes it back.
+        pack.deblurring.proximal.layers[0].weight[0] *= 1e7
+        pack.deblurring.proximal.layers[1].weight[:, 0] *= 1e-7
+    settled(best)
+    settled(best)
+    assert "in float32" in best.description
+    (note,) = faults(best)
+    assert "beyond the range of torch.float16" in note
+
+
+def test_a_tensorrt_without_onnx_is_left_with_what_to_install(
+    fake_tensorrt, card, monkeypatch
+):
+    monkeypatch.setattr(order, "find_card", lambda: card)
+    monkeypatch.setattr(
+        order, "choose_device", lambda _: Choice(torch.device("cuda"), card.name)
+    )
+    assert executor_order()[0].usable
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    attempt = executor_order()[0]
+    assert not attempt.usable
+    assert "pip install 'deepblur-live[trt]'" in attempt.why
 
 
 def test_without_engines_torch_serves(pack):

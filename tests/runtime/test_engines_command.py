@@ -1,7 +1,5 @@
 """`deepblur-live engines` and the doctor's order, as a user meets them."""
 
-import functools
-
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -11,9 +9,8 @@ from deepblur_live.cli import probes
 from deepblur_live.cli.commands import app
 from deepblur_live.cli.doctor import Level
 from deepblur_live.profile import Model, Profile
-from deepblur_live.runtime import engine_cache
-from deepblur_live.runtime.best import Attempt
-from deepblur_live.runtime.engines import EngineSource
+from deepblur_live.runtime import engine_cache, engines
+from deepblur_live.runtime.order import Attempt
 
 
 @pytest.fixture
@@ -31,8 +28,7 @@ def with_card(monkeypatch, fake_tensorrt, card):
         Attempt("torch on the CPU", True, "always"),
     ]
     monkeypatch.setattr(engines_command, "executor_order", lambda _: order)
-    single = functools.partial(EngineSource, precision="float32")
-    monkeypatch.setattr(engines_command, "EngineSource", single)
+    monkeypatch.setattr(engines, "_PRECISIONS", ("float32",))
 
 
 def call(*arguments):

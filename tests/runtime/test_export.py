@@ -1,5 +1,7 @@
 """The ONNX models say what the networks say."""
 
+import sys
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from deepblur_live.runtime.export import (  # noqa: E402
     modulation,
 )
 from deepblur_live.runtime.parity import compare, trial_spectra  # noqa: E402
+from deepblur_live.runtime.tensorrt import EngineError  # noqa: E402
 
 SHAPE = (48, 40)
 
@@ -98,6 +101,12 @@ def test_what_cannot_be_exported_is_refused_by_name():
     with pytest.raises(ExportError, match=r"beyond the range of torch\.float16"):
         export_proximal(network, SHAPE, "float16")
     export_proximal(network, SHAPE, "bfloat16")
+
+
+def test_without_onnx_the_refusal_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(EngineError, match=r"pip install 'deepblur-live\[trt\]'"):
+        export_proximal(ProximalNet(8), SHAPE, "float16")
 
 
 def test_other_networks_than_the_shipped_are_exported_as_well():

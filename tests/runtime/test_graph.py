@@ -8,7 +8,11 @@ from deepblur_live.deblurring import FoldedFista
 from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.frame_stream import FrameStream
-from deepblur_live.runtime.graph import FrameGraph
+from deepblur_live.runtime.graph import (
+    _RECORDING,
+    FrameGraph,
+    apart_from_recordings,
+)
 from deepblur_live.runtime.graph_executor import GraphExecutor
 from deepblur_live.runtime.parity import compare, trial_frame
 
@@ -83,6 +87,47 @@ def test_a_stream_of_frames_gives_each_its_own_answer(pack, device, dtype):
             rounding + 0.02
         )
     assert stream.last_latency_ms > 0
+
+
+def test_a_frame_records_only_while_no_engine_opens_and_never_waits(pack, monkeypatch):
+    """Without a card: recording itself is played."""
+    recorded = []
+
+    def record(graph):
+        assert _RECORDING.locked()
+        recorded.append(graph)
+
+    monkeypatch.setattr(FrameGraph, "_record", record)
+    cpu = torch.device("cpu")
+    graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), 31, 2, cpu)
+    frame = trial_frame((64, 96)), FAMILY.psf(gamma(0)), 0.01
+    wanted = graph.run(*frame).clone()
+    assert recorded == []  # on a CPU
+    graph._to_record = True
+    with apart_from_recordings():
+        # Elsewhere an engine opens.
+        assert torch.equal(graph.run(*frame), wanted)
+    assert recorded == []
+    for _ in range(2):
+        assert torch.equal(graph.run(*frame), wanted)
+    assert recorded == [graph]
+    assert not _RECORDING.locked()
+
+
+def test_a_frame_that_cannot_be_recorded_says_so_once(pack, monkeypatch):
+    def refuse(graph):
+        graph.why_not = "operation not permitted"
+
+    monkeypatch.setattr(FrameGraph, "_record", refuse)
+    executor = GraphExecutor(pack, FAMILY, torch.device("cpu"), half=False)
+    frame = trial_frame((64, 96)), gamma(0), 0.01
+    executor._graph_for((64, 96))._to_record = True
+    first = executor.deblur(*frame)
+    assert torch.equal(executor.deblur(*frame), first)
+    (note,) = executor.take_notes()
+    assert "64 × 96" in note
+    assert "operation not permitted" in note
+    assert "one CUDA graph" not in executor.description
 
 
 def test_a_stream_refuses_what_does_not_fit(pack):

@@ -1,5 +1,7 @@
 """Every answer of TensorRT is checked, and a refusal says what, where and why."""
 
+import enum
+
 import pytest
 import torch
 
@@ -83,6 +85,12 @@ def test_an_engine_says_what_its_model_says(fake_tensorrt, model, card):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
+        (
+            "builder",
+            "no Builder could be made; CUDA initialization failure: 35; a newer",
+        ),
+        ("parser", "no OnnxParser could be made; CUDA initialization failure"),
+        ("runtime", "no Runtime could be made; CUDA initialization failure"),
         ("network", "no network could be made; out of memory"),
         ("parse", "not understood: In node 3: unsupported operator FFT; ModelImporter"),
         ("config", "no builder configuration could be made; out of memory"),
@@ -105,6 +113,67 @@ def test_each_refusal_is_an_error_with_the_loggers_words(
     assert said in str(caught.value)
     assert "tensorrt 11.4.0.1" in str(caught.value)
     assert "nothing of interest" not in str(caught.value)
+
+
+def test_a_tensorrt_that_knows_no_weak_typing_is_not_asked_for_the_strong(
+    fake_tensorrt, model, monkeypatch
+):
+    """As TensorRT 11 may be, which is always strongly typed."""
+    trt, asked = fake_tensorrt.module, []
+
+    def create_network(self, flags):
+        asked.append(flags)
+        return trt.Network()
+
+    monkeypatch.setattr(trt.Builder, "create_network", create_network)
+    build(fake_tensorrt, model)
+    monkeypatch.setattr(trt, "NetworkDefinitionCreationFlag", object)
+    build(fake_tensorrt, model)
+    assert asked == [1 << 1, 0]
+
+
+class LikeRtx(enum.Enum):
+    """What TensorRT for RTX has beside TensorRT's own."""
+
+    TF32 = 0
+    REQUIRE_USER_ALLOCATION = 1
+    CURRENT = 2
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_for_rtx_an_engine_is_for_this_card_and_for_cuda_graphs(
+    fake_tensorrt, model, card, monkeypatch, accepted
+):
+    trt, made = fake_tensorrt.module, []
+
+    class Config(trt.Config):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+        def set_flag(self, flag):
+            self.flags.add(flag)
+
+        def set_compute_capability(self, capability, index):
+            assert self.num_compute_capabilities == 1
+            assert (capability, index) == (LikeRtx.CURRENT, 0)
+            return accepted
+
+    monkeypatch.setattr(trt, "Config", Config)
+    monkeypatch.setattr(trt, "BuilderFlag", LikeRtx)
+    monkeypatch.setattr(trt, "ComputeCapability", LikeRtx, raising=False)
+    for precision in ("float32", "float16"):
+        if accepted:
+            build_plan(fake_tensorrt, model, precision, OPTIONS, card, lambda _: True)
+        else:
+            with pytest.raises(EngineError, match="cannot build for test card"):
+                build_plan(
+                    fake_tensorrt, model, precision, OPTIONS, card, lambda _: True
+                )
+    exact, half = (config.flags for config in made)
+    assert LikeRtx.REQUIRE_USER_ALLOCATION in exact & half
+    # Single precision is exact: no TF32.
+    assert LikeRtx.TF32 in half - exact
 
 
 def test_an_engine_takes_no_tensor_that_does_not_fit(fake_tensorrt, model, card):

@@ -16,6 +16,7 @@ from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import GraphExecutor
 from deepblur_live.runtime.pack import load_pack
+from deepblur_live.runtime.tensorrt import EngineError
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
 FAMILY = ZernikeFamily()
@@ -64,6 +65,23 @@ def test_the_floor_takes_the_slower_of_arithmetic_and_memory():
     assert floor_ms(frame_costs(network, (40, 60), torch.bfloat16), peaks) > 3 * one
 
 
+def test_a_frame_costs_more_than_its_iterations():
+    """The OTF, the right side and the exact data step: six FFTs, counted once."""
+    from benchmarking.floor import Peaks, floor_ms, frame_costs
+
+    networks = [UnrolledFista(iterations=n, channels=8) for n in (1, 3)]
+    # So slow a memory that only it counts.
+    peaks = Peaks({torch.float32: 1e30, torch.bfloat16: 1e30}, 1e9)
+    one, three = (
+        floor_ms(frame_costs(network, (40, 60), torch.bfloat16), peaks)
+        for network in networks
+    )
+    once = one - (three - one) / 2
+    # Each FFT reads and writes the image twice, 4 bytes a pixel; between them three
+    # products and two images' worth of steps, 12 bytes a pixel each.
+    assert once == pytest.approx((6 * 16 + 5 * 12) * 2400 / 1e9 * 1e3)
+
+
 def test_works_take_turns_and_what_comes_before_does_not_count():
     from benchmarking.clock import Clock
 
@@ -106,6 +124,7 @@ def test_goals_and_ratios_are_told_as_they_are():
     assert "300 ms, 3.00 times the deblurring, 1.50 times the live frame" in text
     assert "| 50 | 2.0 |" in text
     assert "200 GFLOP/s float32" in text
+    assert "Torch convolves in " in text.partition("\n")[0]
     assert "missed" in as_markdown(here, rows(251.0))
     content = json.loads(json.dumps(as_json(here, rows(200.0))))
     assert content["rows"][0]["floor_ms"] == 50
@@ -162,6 +181,51 @@ def test_frames_stream_where_an_executor_can():
         for row in rows:
             assert len(row.timing.runs) >= 4
             assert row.timing.best > 0
+
+
+class Engines(TorchExecutor):
+    """Engines that are none: they must be prepared, and one kind of them fails."""
+
+    prepared = False
+
+    def prepare(self, shape):
+        if self.fault:
+            raise EngineError(self.fault)
+        self.prepared = True
+
+    def answer(self, inputs):
+        assert self.prepared
+        return super().answer(inputs)
+
+
+def test_engines_are_prepared_before_anything_is_timed_and_left_out_where_they_fail(
+    monkeypatch, capsys
+):
+    import benchmark as tool
+    from benchmarking.executors import Candidate
+
+    def engines(name, fault=""):
+        pack = load_pack("zernike7")
+        executor = Engines(pack, FAMILY, torch.device("cpu"), half=False)
+        executor.fault = fault
+        return Candidate(name, executor, pack, torch.float32, executor.prepare)
+
+    found = [engines("first", "differs from torch"), engines("second"), engines("slow")]
+    monkeypatch.setattr(tool, "candidates", lambda *_: (found, ["none: no card"]))
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        "benchmark --quick --sides 96 128 --seconds 0 --live-seconds 0.01".split(),
+    )
+    tool.main()
+    told = capsys.readouterr().out
+    assert "left out: none: no card" in told
+    assert "left out: first: differs from torch" in told
+    for line in ("96², second", "96², slow", "128², second"):
+        assert line in told
+    # Quick: the slower are told apart by one size. What failed is not tried again.
+    assert "128², slow" not in told
+    assert told.count("left out: first") == 1
 
 
 def benchmark(*arguments):

@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
+from deepblur_live.runtime.device import choose_device
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import EngineFista, EngineSource
-from deepblur_live.runtime.executor import TorchExecutor, choose_device
+from deepblur_live.runtime.engines import EngineFista, engine_sources
+from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
+from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.pack import load_pack
-from deepblur_live.runtime.tensorrt import (
-    BACKENDS,
-    EngineError,
-    find_backend,
-    find_card,
-)
+from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
+    from deepblur_live.runtime.tensorrt import Backend, Card
 
 __all__ = ["Candidate", "candidates"]
 
@@ -63,15 +62,18 @@ def candidates(
     chosen = choose_device(device).device
     found: list[Candidate] = []
     lacking: list[str] = []
-    if chosen.type == "cuda":
-        for backend in BACKENDS:
+    for attempt in executor_order(device):
+        if not attempt.usable:
+            lacking.append(f"{attempt.name}: {attempt.why}")
+        elif attempt.backend is not None and attempt.card is not None:
             try:
-                found.append(_engines(model, family, backend))
+                found += _engines(model, family, attempt.backend, attempt.card)
             except EngineError as error:
                 lacking.append(str(error))
+    if chosen.type == "cuda":
         pack = load_pack(model)
         graph = GraphExecutor(pack, family, chosen)
-        found.append(Candidate("torch, CUDA graph", graph, pack, torch.bfloat16))
+        found.append(Candidate("torch, CUDA graph", graph, pack, graph.dtype))
     return found + list(_torch(model, family, chosen)), lacking
 
 
@@ -84,7 +86,7 @@ def _torch(
         pack = load_pack(model)
         pack.check(family)
         executor = TorchExecutor(pack, family, device, half=half)
-        dtype = torch.bfloat16 if "bfloat16" in executor.description else torch.float32
+        dtype = executor.dtype
         if dtype in seen:
             continue
         seen.add(dtype)
@@ -96,11 +98,19 @@ def _torch(
         yield Candidate(name, executor, pack, dtype, stages=stages)
 
 
-def _engines(model: str, family: ZernikeFamily, name: str) -> Candidate:
-    """Return engines of one TensorRT, built or from the user's cache."""
-    backend, card = find_backend(name), find_card()
+def _engines(
+    model: str, family: ZernikeFamily, backend: Backend, card: Card
+) -> Iterator[Candidate]:
+    """Yield engines of one TensorRT, built or from the user's cache."""
     pack = load_pack(model)
-    source = EngineSource(pack, backend, card, EngineCache())
+    for source in engine_sources(pack, backend, card, EngineCache()):
+        yield _engine(model, pack, family, source)
+
+
+def _engine(
+    model: str, pack: ModelPack, family: ZernikeFamily, source: EngineSource
+) -> Candidate:
+    backend, card = source.backend, source.card
     executor = EngineExecutor(pack, family, source)
     # What they must agree with has networks of its own.
     exact = TorchExecutor(load_pack(model), family, card.device, half=False)
@@ -115,10 +125,10 @@ def _engines(model: str, family: ZernikeFamily, name: str) -> Candidate:
         return EngineFista(source.network, source.proximal(shape, print, _never))
 
     return Candidate(
-        f"{backend.name} {backend.version}",
+        f"{backend.name} {backend.version}, {source.precision}",
         executor,
         pack,
-        torch.float16,
+        getattr(torch, source.precision),
         prepare,
         stages,
     )

@@ -144,9 +144,7 @@ def gradient_costs(shape: tuple[int, int]) -> list[Cost]:
 
     Real images and their half spectra have the same size: as many bytes a pixel.
     """
-    pixels = math.prod(shape)
-    # Half of the 5 N log₂ N of a complex transform; along the rows, then the columns.
-    transform = Cost(2.5 * pixels * math.log2(pixels), 4 * _FLOAT * pixels)
+    pixels, transform = math.prod(shape), _transform_cost(shape)
     # Spectrum, |ĥ|² (half the size) and right side in, spectrum out.
     spectrum = Cost(2 * pixels, 3.5 * _FLOAT * pixels)
     # z and the change in, z out.
@@ -154,14 +152,33 @@ def gradient_costs(shape: tuple[int, int]) -> list[Cost]:
     return [transform, spectrum, transform, step]
 
 
+def _transform_cost(shape: tuple[int, int]) -> Cost:
+    """Return the cost of one real FFT, there or back."""
+    pixels = math.prod(shape)
+    # Half of the 5 N log₂ N of a complex transform; along the rows, then the columns.
+    return Cost(2.5 * pixels * math.log2(pixels), 4 * _FLOAT * pixels)
+
+
+def once_costs(shape: tuple[int, int]) -> list[Cost]:
+    """Return the costs of what a frame needs once: OTF, right side, exact data step."""
+    pixels, transform = math.prod(shape), _transform_cost(shape)
+    # Two spectra in, one out.
+    product = Cost(3 * pixels, 3 * _FLOAT * pixels)
+    # Two images in, one out: what the guess leaves unexplained, its part that was
+    # seen, the change added, the light kept.
+    step = Cost(pixels, 3 * _FLOAT * pixels)
+    # The OTF; conj(ĥ)·ŷ; the guess blurred; the rest divided by |ĥ|² + λ.
+    return [transform, transform, product, *(2 * [transform, product, transform, step])]
+
+
 def frame_costs(
     network: UnrolledFista, shape: tuple[int, int], dtype: torch.dtype
 ) -> list[Cost]:
-    """Return the costs of all iterations on one image of the operator's shape."""
+    """Return the costs of one whole image of the operator's shape."""
     iteration = [
         *gradient_costs(shape),
         *proximal_costs(network.proximal, shape, dtype),
         # z ← x + β(x - x_previous): two images in, one out.
         Cost(3 * math.prod(shape), 3 * _FLOAT * math.prod(shape)),
     ]
-    return iteration * network.iterations
+    return iteration * network.iterations + once_costs(shape)

@@ -12,6 +12,7 @@ import torch
 
 from benchmarking.stages import DEBLUR, LIVE, PEER, PEER_SINGLE, Row
 from benchmarking.stream import LATENCY, STREAM
+from deepblur_live.runtime.device import choose_precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ class Machine:
         Versions.
     peaks
         Measured, by the frames' side.
+    precision
+        What convolutions are computed in where torch has the choice, and why.
     """
 
     processor: str
@@ -50,6 +53,7 @@ class Machine:
     torch: str
     system: str
     peaks: Mapping[int, Peaks]
+    precision: str = ""
 
     @property
     def text(self) -> str:
@@ -66,12 +70,13 @@ class Machine:
         where = f"{self.card} beside {cpu}" if self.card else cpu
         return (
             f"{where}; torch {self.torch}, Python {self.python}, {self.system}. "
-            f"Measured peaks: matrix product {flops}; copy {copies}."
+            f"Measured peaks: matrix product {flops}; copy {copies}. {self.precision}"
         )
 
 
 def machine(device: torch.device, peaks: Mapping[int, Peaks]) -> Machine:
     """Describe this machine."""
+    dtype, why = choose_precision(device)
     return Machine(
         _processor(),
         os.cpu_count() or 1,
@@ -81,6 +86,7 @@ def machine(device: torch.device, peaks: Mapping[int, Peaks]) -> Machine:
         torch.__version__,
         platform.system(),
         peaks,
+        f"Torch convolves in {plain(dtype)}: {why}.",
     )
 
 
@@ -187,6 +193,7 @@ def as_json(here: Machine, rows: Sequence[Row]) -> dict[str, object]:
             "python": here.python,
             "torch": here.torch,
             "system": here.system,
+            "precision": here.precision,
             "peaks": {
                 side: {
                     "bytes_per_s": peaks.bandwidth,

@@ -95,7 +95,9 @@ def shared_rows(
     work: Workload, family: ZernikeFamily, candidate: Candidate, clocks: Clocks
 ) -> Iterator[Row]:
     """Time what every executor has in common: the spectrum, transfers to a card."""
-    identifier = Identifier(family, candidate.executor.identify)
+    identifier = Identifier(
+        family, candidate.executor.identify, specimen=candidate.pack.specimen
+    )
     start = work.coefficients.double().numpy()
     seconds = itertools.count()
     image = work.image
@@ -214,7 +216,12 @@ class _Live:
         self._work = work
         self._pipeline = DeblurPipeline(
             family,
-            Identifier(family, executor.identify, settings.average_s),
+            Identifier(
+                family,
+                executor.identify,
+                settings.average_s,
+                candidate.pack.specimen,
+            ),
             Tracker(family, averaging_s=settings.average_s),
             executor,
             Camera(),

@@ -1,0 +1,81 @@
+"""Which device, in which precision, and how a refusal puts it."""
+
+import types
+
+import pytest
+import torch
+
+from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime import device
+from deepblur_live.runtime.device import choose_device, choose_precision
+from deepblur_live.runtime.executor import TorchExecutor
+
+CPU = torch.device("cpu")
+
+
+def processor(monkeypatch, *, machine="x86_64", onednn=True, **has):
+    """Play a processor, as torch tells of it."""
+    monkeypatch.setattr(device.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda n=name: has.get(n, False))
+    told = types.SimpleNamespace()
+    if onednn:
+        told._is_mkldnn_bf16_supported = lambda: has.get("onednn_says", False)
+    monkeypatch.setattr(torch.ops, "mkldnn", told)
+
+
+@pytest.mark.parametrize(
+    ("is_a", "native"),
+    [
+        # AVX-512 alone: oneDNN says yes, and emulates it five times slower.
+        ({"onednn_says": True}, False),
+        ({"machine": "AMD64", "onednn_says": True}, False),
+        ({"onednn_says": True, "_is_avx512_bf16_supported": True}, True),
+        ({"onednn_says": True, "_is_amx_tile_supported": True}, True),
+        ({"machine": "aarch64", "onednn_says": True}, True),
+        ({"machine": "aarch64"}, False),
+        # A torch without oneDNN, as on a Mac, has not even the question.
+        ({"machine": "arm64", "onednn": False}, False),
+        ({"onednn": False, "_is_avx512_bf16_supported": True}, False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_compute_in_it(monkeypatch, is_a, native):
+    processor(monkeypatch, **is_a)
+    dtype, why = choose_precision(CPU)
+    assert dtype == (torch.bfloat16 if native else torch.float32)
+    assert why.startswith("the processor computes" if native else "the processor does")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_card_that_only_emulates_bfloat16_computes_in_float32(monkeypatch, native):
+    """No card is asked: older ones than 8.0 say that they support it, and emulate."""
+
+    def supported(including_emulation=True):
+        return including_emulation or native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    dtype, why = choose_precision(torch.device("cuda"))
+    assert dtype == (torch.bfloat16 if native else torch.float32)
+    assert "card" in why
+
+
+def test_the_executor_says_what_it_computes_in(pack, monkeypatch):
+    processor(monkeypatch, onednn_says=True)
+    executor = TorchExecutor(pack, ZernikeFamily(), CPU)
+    assert executor.dtype == torch.float32
+    assert "float32" in executor.description
+    assert TorchExecutor(pack, ZernikeFamily(), CPU, half=True).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("built_with", "why"),
+    [(None, "built without CUDA"), ("13.0", "no driver or no card answers")],
+)
+def test_a_card_that_is_not_found_is_told_with_the_reason(monkeypatch, built_with, why):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built_with)
+    assert why in choose_device().why
+    with pytest.raises(ValueError, match=f"model.device 'cuda': .*{why}"):
+        choose_device("cuda")
+    assert choose_device("cpu").why == "asked for"
