@@ -45,6 +45,11 @@ class Moment:
     new_place: bool = False
     blind: bool = False
 
+    @property
+    def light(self) -> float:
+        """What is left of the light; the noise of light over it goes as its root."""
+        return (1 + self.bleached) ** -2
+
 
 @dataclass(frozen=True)
 class Course:
@@ -73,7 +78,7 @@ class Scenario:
     twins
         Whether estimates come in a random twin.
     told
-        Whether the program is told of stage moves.
+        Whether the program is told of stage moves, or sees them in the frames.
     """
 
     name: str
@@ -172,7 +177,7 @@ SCENARIOS = (
     Scenario("the twin at random", _still, twins=True),
     Scenario("empty and saturated frames", _blind),
     Scenario("stage moves, told", _moves),
-    Scenario("stage moves, not told", _moves, told=False),
+    Scenario("stage moves, never noticed", _moves, told=False),
     Scenario("step of 0.05 waves", Step(0.05), drifts=True),
     Scenario("step of 0.1 waves", Step(0.1), drifts=True),
     Scenario("drift of 0.072 waves in 10 min", Ramp(0.072, 600.0), drifts=True),

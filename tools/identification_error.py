@@ -9,30 +9,29 @@ mean error of the other parts.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from error_streams import Part, Stream
 from held_out import held_out_pictures, scene
 
 from deepblur_live.drift import Tracker, nearest_twin, twin_signs
 from deepblur_live.identification import Identifier
 from deepblur_live.optics import Convolution, Estimate, ZernikeFamily
 from deepblur_live.runtime.executor import TorchExecutor
-from deepblur_live.runtime.pack import find_packs, load_pack
+from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["FILE_NAME", "Part", "Stream", "load_streams", "measure"]
+__all__ = ["MEASURED", "measure"]
 
-FILE_NAME = "identification_error.json"
 SIDE = 512
 SIGMAS = (0.005, 0.02)
 FRAME_S, ESTIMATE_S, AVERAGE_S = 0.25, 1.0, 5.0
@@ -43,47 +42,17 @@ SETTLE_S, STILL_S, OTHER_S = 10, 50, 8
 PROBE_S, LEAST_ANSWERED = 12, 0.2
 CHANGE_WAVES = 0.072
 BLEACHED = 2.0
-# Estimates are kept in whole units of so many waves.
-_UNIT = 1e-4
-
-
-class Part(NamedTuple):
-    """Another part of a stream: (P,) mean error, and (P,) what is stated of it."""
-
-    error: NDArray[np.float64]
-    stated: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Stream:
-    """The error of one specimen's estimates, in waves rms, twins taken out.
-
-    Parameters
-    ----------
-    specimen, sigma
-        The picture, and its noise over its range.
-    coefficients, change
-        (P,) true γ, and the change of the optics tried, 0.072 waves rms.
-    still
-        (n, P) errors of the trusted still estimates, in order, one a second.
-    stated
-        (P,) standard deviation the still estimates claim, in the mean (of squares).
-    answered
-        Share of the still estimates that were trusted.
-    bleached, changed, moved
-        The other parts; None where nothing was trusted.
-    """
-
-    specimen: str
-    sigma: float
-    coefficients: NDArray[np.float64]
-    change: NDArray[np.float64]
-    still: NDArray[np.float64]
-    stated: NDArray[np.float64]
-    answered: float
-    bleached: Part | None
-    changed: Part | None
-    moved: Part | None
+# What a kept file must have been measured under. The version is raised by whoever
+# changes what the estimates are like, in identification or tracker, or what is kept.
+MEASURED: dict[str, object] = {
+    "version": 2,
+    "side": SIDE,
+    "sigmas": list(SIGMAS),
+    "frame_s": FRAME_S,
+    "estimate_s": ESTIMATE_S,
+    "average_s": AVERAGE_S,
+    "still_s": STILL_S,
+}
 
 
 @dataclass(frozen=True)
@@ -194,13 +163,12 @@ def _stated(estimates: list[Estimate]) -> NDArray[np.float64]:
     return deviation
 
 
-def measure(data: Path, model: str, *, specimens: int = 6, jobs: int = 2) -> Path:
-    """Measure a model on so many photographs and micrographs; return the file written.
-
-    The file lies beside the model's manifest.
-    """
+def measure(
+    data: Path, model: str, split: str = "test", *, specimens: int = 6, jobs: int = 2
+) -> list[Stream]:
+    """Measure a model on so many photographs and micrographs of a split."""
     tasks = []
-    for paths in held_out_pictures(data).values():
+    for paths in held_out_pictures(data, split).values():
         chosen = np.linspace(0, len(paths) - 1, specimens).round().astype(int)
         for picture in chosen:
             sigma = SIGMAS[len(tasks) % len(SIGMAS)]
@@ -212,65 +180,4 @@ def measure(data: Path, model: str, *, specimens: int = 6, jobs: int = 2) -> Pat
             streams.append(stream)
             print(f"\r{len(streams)} of {len(tasks)} streams", end="", flush=True)
     print()
-    path = find_packs()[model] / FILE_NAME
-    about = {
-        "what": "error of the live estimates on held-out pictures, 1e-4 waves rms",
-        "command": "python tools/simulate_drift.py --measure DATA",
-        "side": SIDE,
-        "frame_s": FRAME_S,
-        "estimate_s": ESTIMATE_S,
-        "average_s": AVERAGE_S,
-    }
-    rows = ",\n".join(json.dumps(_packed(stream)) for stream in streams)
-    header = json.dumps(about, indent=1)[:-2]
-    path.write_text(f'{header},\n "streams": [\n{rows}\n]}}\n', "utf-8", newline="\n")
-    return path
-
-
-def load_streams(model: str) -> list[Stream]:
-    """Return the streams measured for a model.
-
-    Raises
-    ------
-    FileNotFoundError
-        The model was not measured yet; the text says by which command.
-    """
-    path = find_packs()[model] / FILE_NAME
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: not measured yet; run tools/simulate_drift.py --measure DATA"
-        )
-    return [_unpacked(row) for row in json.loads(path.read_text("utf-8"))["streams"]]
-
-
-_VECTORS = ("coefficients", "change", "stated", "still")
-_PARTS = ("bleached", "changed", "moved")
-
-
-def _whole(values: NDArray[np.float64]) -> list[object]:
-    whole: list[object] = np.rint(values / _UNIT).astype(int).tolist()
-    return whole
-
-
-def _packed(stream: Stream) -> dict[str, object]:
-    row: dict[str, object] = {
-        "specimen": stream.specimen,
-        "sigma": stream.sigma,
-        "answered": round(stream.answered, 3),
-    }
-    row |= {name: _whole(getattr(stream, name)) for name in _VECTORS}
-    for name in _PARTS:
-        part = getattr(stream, name)
-        row[name] = None if part is None else _whole(np.stack(part))
-    return row
-
-
-def _unpacked(row: dict[str, Any]) -> Stream:
-    values = {name: np.array(row[name], float) * _UNIT for name in _VECTORS}
-    values["still"] = values["still"].reshape(-1, len(row["coefficients"]))
-    parts = {
-        name: None if row[name] is None else Part(*np.array(row[name], float) * _UNIT)
-        for name in _PARTS
-    }
-    told = {name: row[name] for name in ("specimen", "sigma", "answered")}
-    return Stream(**told, **values, **parts)
+    return streams

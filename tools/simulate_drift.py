@@ -1,7 +1,7 @@
 """Simulate sessions of drift, and print how the alerts did: the operating table.
 
 python tools/simulate_drift.py [--quick] [--markdown FILE] [--json FILE]
-python tools/simulate_drift.py --measure DATA
+python tools/simulate_drift.py --measure DATA [--validation]
 
 The real tracker and monitor run on an accelerated clock. Estimates err as the shipped
 identification does, measured by --measure on held-out specimens and kept beside the
@@ -14,17 +14,26 @@ import argparse
 import json
 import math
 import multiprocessing
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from drift_scenarios import SCENARIOS, Scenario, fwhm
-from identification_error import Stream, load_streams, measure
+from error_streams import (
+    StaleMeasurementError,
+    Stream,
+    keep_streams,
+    load_streams,
+    understated,
+)
+from identification_error import MEASURED, measure
+from operating_table import Outcome, summary, table
 
-from deepblur_live.drift import DriftMonitor, DriftState, Tracker
+from deepblur_live.drift import Brightness, DriftMonitor, DriftState, Tracker
 from deepblur_live.optics import Estimate, ZernikeFamily
 from deepblur_live.profile import Drift
 
@@ -37,46 +46,12 @@ if TYPE_CHECKING:
 
 HOURS = 8.0
 ESTIMATE_S = 1.0
-SESSIONS, QUICK_SESSIONS, QUICK_HOURS = 50, 10, 3.0
+SESSIONS, QUICK_SESSIONS, QUICK_HOURS = 50, 8, 3.0
 # Errors are replayed in blocks of so many estimates, longer than their memory.
 BLOCK = 30
 # A specimen that is hardly ever answered has no drift to follow.
 LEAST_ANSWERED = 0.3
 AVERAGE_S = 5.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one simulated session.
-
-    Parameters
-    ----------
-    alert_s
-        Seconds to the first alert, from the beginning of the change; in a session
-        without one, of the session. NaN for none.
-    early
-        True when there was an alert before the change.
-    change
-        True change at the first alert, waves rms.
-    fwhm_growth
-        Of the true PSF at the first alert, relative to the beginning.
-    armed_s
-        When the charts were armed; NaN for never.
-    inside_68, inside_95
-        Shares of the coefficients within the track's bands.
-    nis
-        Mean normalised innovation squared over its expectation.
-    """
-
-    specimen: str
-    alert_s: float
-    early: bool
-    change: float
-    fwhm_growth: float
-    armed_s: float
-    inside_68: float
-    inside_95: float
-    nis: float
 
 
 class Errors:
@@ -102,6 +77,7 @@ def simulate(scenario: Scenario, stream: Stream, seed: int, hours: float) -> Out
     family = ZernikeFamily()
     tracker = Tracker(family, averaging_s=AVERAGE_S)
     monitor = DriftMonitor(family, Drift(), wavelength_nm=540.0)
+    brightness = Brightness()
     course = scenario.begin(rng, hours * 3600)
     errors = Errors(stream, rng)
     mean = stream.still.mean(axis=0)
@@ -141,6 +117,9 @@ def simulate(scenario: Scenario, stream: Stream, seed: int, hours: float) -> Out
         if answered:
             inside.append(_scores(track, truth, even))
             nis.append(track.nis)
+        baselined = monitor.status.baseline is not None
+        if dimmer := brightness.notice(now, moment.light, baselined):
+            monitor.frames_changed(dimmer)
         alert = monitor.update(track)
         state = monitor.status.state
         if math.isnan(armed) and state is not DriftState.BASELINING:
@@ -177,90 +156,6 @@ def _scores(
     return scores
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share (Wilson 1927)."""
-    z = 1.96
-    centre = (hits + z * z / 2) / (count + z * z)
-    half = z / (count + z * z) * math.sqrt(hits * (count - hits) / count + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def summary(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Return one row of the operating table."""
-    count = len(outcomes)
-    false = sum(
-        o.early or (not scenario.drifts and not math.isnan(o.alert_s)) for o in outcomes
-    )
-    found = [
-        o
-        for o in outcomes
-        if scenario.drifts and not o.early and not math.isnan(o.alert_s)
-    ]
-
-    def quantile(values: list[float], q: float) -> float | None:
-        known = [v for v in values if not math.isnan(v)]
-        return float(np.quantile(known, q)) if known else None
-
-    def mean(name: str) -> float | None:
-        known = [v for o in outcomes if not math.isnan(v := getattr(o, name))]
-        return float(np.mean(known)) if known else None
-
-    delays = [o.alert_s for o in found]
-    growth = [o.fwhm_growth for o in found]
-    return {
-        "scenario": scenario.name,
-        "sessions": count,
-        "false_alarms": false,
-        "false_alarm_interval": wilson(false, count),
-        "armed": sum(not math.isnan(o.armed_s) for o in outcomes),
-        "armed_median_s": quantile([o.armed_s for o in outcomes], 0.5),
-        "found": len(found) if scenario.drifts else None,
-        "delay_median_s": quantile(delays, 0.5),
-        "delay_p90_s": quantile(delays, 0.9),
-        "change_median_waves": quantile([o.change for o in found], 0.5),
-        "fwhm_growth_median": quantile(growth, 0.5),
-        "fwhm_growth_p90": quantile(growth, 0.9),
-        "inside_68": mean("inside_68"),
-        "inside_95": mean("inside_95"),
-        "nis": mean("nis"),
-        "outcomes": [asdict(o) for o in outcomes],
-    }
-
-
-def table(rows: Sequence[dict[str, object]]) -> str:
-    """Return the operating table in Markdown."""
-
-    def percent(value: object) -> str:
-        return "–" if value is None else f"{float(value):.0%}"  # type: ignore[arg-type]
-
-    def seconds(value: object) -> str:
-        if value is None:
-            return "–"
-        amount = float(value)  # type: ignore[arg-type]
-        return f"{amount:.0f} s" if amount < 300 else f"{amount / 60:.0f} min"
-
-    lines = [
-        "| sessions | false alarms (95 %) | armed | found | delay, median / 90 % | "
-        "change when found | FWHM growth, median / 90 % | truth in 68 / 95 % bands |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        low, high = row["false_alarm_interval"]  # type: ignore[misc]
-        found, count = row["found"], int(row["sessions"])  # type: ignore[call-overload]
-        change = row["change_median_waves"]
-        lines.append(
-            f"| {row['scenario']} | {row['false_alarms']} of {count} "
-            f"({low:.0%}–{high:.0%}) | {row['armed']} | "
-            f"{'–' if found is None else f'{found} of {count}'} | "
-            f"{seconds(row['delay_median_s'])} / {seconds(row['delay_p90_s'])} | "
-            f"{'–' if change is None else f'{change:.3f} waves'} | "
-            f"{percent(row['fwhm_growth_median'])} / "
-            f"{percent(row['fwhm_growth_p90'])} | "
-            f"{percent(row['inside_68'])} / {percent(row['inside_95'])} |"
-        )
-    return "\n".join(lines)
-
-
 @dataclass(frozen=True)
 class _Task:
     scenario: Scenario
@@ -293,6 +188,8 @@ def run_all(
         for k in range(sessions)
     ]
     outcomes: list[Outcome] = []
+    # Matrices of 7 × 7: threads of the linear algebra only wait for one another.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn) as pool:
         for outcome in pool.map(_run, tasks, chunksize=2):
@@ -305,10 +202,26 @@ def run_all(
     ]
 
 
+def _measure(options: argparse.Namespace) -> None:
+    """Measure; say how honest the stated errors are, and keep those of the test."""
+    split = "validation" if options.validation else "test"
+    streams = measure(options.measure, options.model, split, jobs=options.jobs)
+    answered = [stream for stream in streams if stream.answered >= LEAST_ANSWERED]
+    for share, factor in understated(answered).items():
+        print(f"{factor:.2f} of what is stated hold {share:.0%} of the errors")
+    if not options.validation:
+        print(keep_streams(options.model, MEASURED, streams))
+
+
 def main() -> None:
     """Measure, or simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--measure", type=Path, metavar="DATA", help="and stop there")
+    parser.add_argument(
+        "--validation",
+        action="store_true",
+        help="with --measure: on other pictures, for what is chosen; keeps nothing",
+    )
     parser.add_argument("--model", default="zernike7")
     parser.add_argument("--quick", action="store_true", help="in under three minutes")
     parser.add_argument("--only", help="scenarios whose name holds this")
@@ -318,10 +231,13 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
     if options.measure is not None:
-        path = measure(options.measure, options.model, jobs=options.jobs)
-        print(f"{path}, in {(time.monotonic() - began) / 60:.1f} minutes")
+        _measure(options)
+        print(f"in {(time.monotonic() - began) / 60:.1f} minutes")
         return
-    streams = load_streams(options.model)
+    try:
+        streams = load_streams(options.model, MEASURED)
+    except (OSError, StaleMeasurementError) as error:
+        parser.exit(2, f"{error}\n")
     scenarios = [s for s in SCENARIOS if (options.only or "") in s.name]
     rows = run_all(
         streams,

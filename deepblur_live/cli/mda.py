@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 from useq import MDASequence
@@ -22,6 +23,7 @@ __all__ = ["MdaRun", "load_sequence"]
 _log = logging.getLogger(__name__)
 
 _JOIN_S = 30.0
+_AGAIN_S = 0.1
 
 
 def load_sequence(file: Path) -> MDASequence:
@@ -96,11 +98,15 @@ class MdaRun:
 
     def __exit__(self, *_: object) -> None:
         """Cancel it, and wait for the frame under way."""
-        if self._thread.is_alive():
-            self._core.mda.cancel()
-            self._thread.join(_JOIN_S)
-            if self._thread.is_alive():
+        deadline = time.monotonic() + _JOIN_S
+        while self._thread.is_alive():
+            if time.monotonic() > deadline:
                 _log.error("the MDA did not end within %.0f s", _JOIN_S)
+                break
+            # Again: pymmcore-plus (0.18) forgets a request that comes just before an
+            # event begins.
+            self._core.mda.cancel()
+            self._thread.join(_AGAIN_S)
 
     def _run(self) -> None:
         try:

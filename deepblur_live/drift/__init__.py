@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deepblur_live.drift.alert import Alert, clock_text
+from deepblur_live.drift.brightness import Brightness
 from deepblur_live.drift.monitor import DriftMonitor
 from deepblur_live.drift.status import DriftState, DriftStatus
 from deepblur_live.drift.track import TrackState
@@ -11,6 +12,7 @@ from deepblur_live.drift.twins import nearest_twin, twin_signs
 
 __all__ = [
     "Alert",
+    "Brightness",
     "DriftMonitor",
     "DriftState",
     "DriftStatus",

@@ -37,7 +37,8 @@ class Alert:
     change_waves, change_nm
         rms of the wavefront's change from the baseline.
     uncertainty
-        Standard deviation of `change_waves`, waves.
+        Standard deviation of `change_waves`, waves: its scatter, and what the estimates
+        state of the error that they have in common.
     modes
         Names of the modes that moved most, the largest first.
     mode_changes

@@ -33,15 +33,12 @@ class Batch:
         How many estimates.
     mean
         (P,) waves rms.
-    variance
-        Mean of what the estimates state of their squared error, waves² rms.
     """
 
     begin: float
     end: float
     count: int
     mean: NDArray[np.float64]
-    variance: float = 0.0
 
 
 class Batcher:
@@ -62,7 +59,6 @@ class Batcher:
         """Forget the batch begun."""
         self._times: list[float] = []
         self._sum: NDArray[np.float64] | float = 0.0
-        self._variance = 0.0
 
     @property
     def begun(self) -> Batch | None:
@@ -71,16 +67,12 @@ class Batcher:
             return None
         count = len(self._times)
         mean = np.asarray(self._sum) / count
-        variance = self._variance / count
-        return Batch(self._times[0], self._times[-1], count, mean, variance)
+        return Batch(self._times[0], self._times[-1], count, mean)
 
-    def add(
-        self, time: float, point: NDArray[np.float64], variance: float = 0.0
-    ) -> Batch | None:
+    def add(self, time: float, point: NDArray[np.float64]) -> Batch | None:
         """Take an estimate (P,) in; return the batch that it ends, if any.
 
-        The estimate itself, and what it states of its squared error, then begin the
-        next one.
+        The estimate itself then begins the next one.
         """
         done = None
         if self._times and self._full(time - self._times[0]):
@@ -91,7 +83,6 @@ class Batcher:
             self.clear()
         self._times.append(time)
         self._sum = self._sum + point
-        self._variance += variance
         return done
 
     def _full(self, lasted: float) -> bool:
@@ -116,7 +107,6 @@ def merge_pairs(batches: list[Batch]) -> list[Batch]:
             b.end,
             a.count + b.count,
             (a.count * a.mean + b.count * b.mean) / (a.count + b.count),
-            (a.count * a.variance + b.count * b.variance) / (a.count + b.count),
         )
         for a, b in pairs
     ]

@@ -13,6 +13,7 @@ from deepblur_live.drift.alert import Alert, make_alert
 from deepblur_live.drift.level import AlertLevel, rank
 from deepblur_live.drift.recent import RecentMean
 from deepblur_live.drift.shape import change_shape
+from deepblur_live.drift.size import change_size, direction
 from deepblur_live.drift.status import DriftState, DriftStatus
 from deepblur_live.drift.twins import nearest_twin, twin_signs
 from deepblur_live.drift.watch import Baseline, Watch
@@ -30,10 +31,6 @@ __all__ = ["DriftMonitor"]
 # The change is a mean over as many batches as make its noise this share of the warning.
 _KNOWN_TO = 1 / 3
 _MAX_WINDOW = 8
-# A change less than so many standard deviations of what poorer frames bring with them
-# (bleaching, a dimmer lamp) is put down to them.
-_EXPLAINED = 2.0
-_POORER = "the frames are poorer than at the baseline: re-baseline"
 # The course of a change is looked at from at least so many batches before it began.
 _BEFORE = 10
 
@@ -50,12 +47,8 @@ class DriftMonitor:
     (:class:`~deepblur_live.drift.charts.Charts`) is beyond a limit with a stated rate
     of false signals. **Size**: the change, over as many of the last batches as it takes
     to know it, is above the warning or the alarm. With d = γ - baseline, in the twin
-    that makes it least, and Σ the scatter of batches as measured, over their numbers::
-
-        change² = |d|² - trace(Σ)
-
-    Estimates from poorer frames than the baseline's (bleaching) err otherwise: what
-    they state of their error says by how much, and a change must be larger than that.
+    that makes it least, and Σ the scatter of batches as measured, over their numbers,
+    its size is that of :func:`~deepblur_live.drift.size.change_size`.
 
     Not seen, because no image shows it: a wavefront that moves exactly to its twin.
 
@@ -82,6 +75,8 @@ class DriftMonitor:
         self._lock = threading.Lock()
         self._level = AlertLevel(settings)
         self._carried = np.zeros(family.n_coefficients)
+        self._stated = np.zeros((family.n_coefficients, family.n_coefficients))
+        self._jumped = False
         self._begin()
 
     def _begin(self, reason: str = "") -> None:
@@ -108,16 +103,18 @@ class DriftMonitor:
         if not track.accepted or not np.isfinite(point).all():
             return None
         with self._lock:
-            if track.reacquired and self._watch.baseline is None:
+            self._stated = track.covariance
+            if track.reacquired and self._watch.baseline is None and not self._jumped:
                 # Points from both sides of a step would have their mean where the
-                # optics never were.
+                # optics never were. A second jump in one baseline is not the optics':
+                # an identification that hops to and fro, which the scatter will show.
                 self._restart("the wavefront has jumped")
+                self._jumped = True
             if self._reference is None:
                 self._reference = point
             point = nearest_twin(self._signs, point, self._reference, self._weights)
             self._recent.add(track.time, point)
-            variance = float(self._weights @ np.diag(track.covariance))
-            batch = self._watch.add(track.time, point, variance)
+            batch = self._watch.add(track.time, point)
             alert = None if batch is None else self._take(batch)
             self._refresh(track)
             return alert
@@ -152,6 +149,7 @@ class DriftMonitor:
         with self._lock:
             self._level.clear()
             self._carried = np.zeros_like(self._carried)
+            self._jumped = False
             self._restart()
 
     def specimen_changed(self, reason: str = "the specimen was changed") -> None:
@@ -165,6 +163,19 @@ class DriftMonitor:
             evidence = self._watch.evidence
             if evidence is not None and evidence.signal:
                 self._carried = self._difference()
+            self._jumped = False
+            self._restart(reason)
+
+    def frames_changed(self, reason: str) -> None:
+        """Start a new baseline for the same specimen in brighter or dimmer frames.
+
+        What estimates get wrong creeps along with the noise, and the charts see that.
+        So only a change that matters is carried on: one that has raised a level.
+        """
+        with self._lock:
+            if rank(self._level.state) > 0 and self._status.baseline is not None:
+                self._carried = self._difference()
+            self._jumped = False
             self._restart(reason)
 
     def _restart(self, reason: str = "") -> None:
@@ -193,6 +204,7 @@ class DriftMonitor:
     def _arm(self, baseline: Baseline) -> None:
         mean = baseline.mean - self._carried
         self._reference = mean
+        self._jumped = False
         self._quiet_until = baseline.time
         noise = float(self._weights @ np.diag(self._watch.charts.scatter.covariance))
         wanted = (_KNOWN_TO * self._settings.warn_waves) ** 2
@@ -213,20 +225,14 @@ class DriftMonitor:
         batches = max(self._recent.lasted / watch.batch_s, 0.1)
         share = 1 / batches + 1 / watch.baseline.count
         covariance = watch.charts.scatter.covariance * share
-        weighted = self._weights * difference
-        square = float(weighted @ difference)
-        debiased = square - float(self._weights @ np.diag(covariance))
-        variance = float(weighted @ covariance @ weighted) / max(square, 1e-12)
-        return math.sqrt(max(0.0, debiased)), math.sqrt(variance), difference
+        change, sigma = change_size(difference, covariance, self._weights)
+        return change, sigma, difference
 
     def _judge(self, batch: Batch) -> Alert | None:
         change, _, _ = self._size()
         if change < self._settings.warn_waves / 2:
             self._quiet_until = batch.end
-        explained = change < _EXPLAINED * self._poorer(batch)
-        if explained and change >= self._settings.warn_waves:
-            self._status = replace(self._status, reason=_POORER)
-        if not self._level.step(batch.end, change, self._evident() and not explained):
+        if not self._level.step(batch.end, change, self._evident()):
             return None
         return self._told(batch.end)
 
@@ -236,15 +242,6 @@ class DriftMonitor:
         carried = math.sqrt(float(self._weights @ self._carried**2))
         known = carried >= self._settings.warn_waves
         return known or (evidence is not None and evidence.signal)
-
-    def _poorer(self, batch: Batch) -> float:
-        """Return how far estimates stray with what frames have lost, waves rms.
-
-        Two estimates of one blur, the second from poorer frames, differ with the
-        variance that was added (J. A. Hausman, Econometrica 46, 1978).
-        """
-        assert self._watch.baseline is not None
-        return math.sqrt(max(0.0, batch.variance - self._watch.baseline.variance))
 
     def assess(self) -> Alert | None:
         """Return the standing warning or alarm as it is now; None if there is none.
@@ -261,8 +258,10 @@ class DriftMonitor:
         baseline = self._status.baseline
         assert baseline is not None
         change, sigma, difference = self._size()
-        along = self._weights * difference
-        along = along / math.sqrt(float(along @ difference))
+        along = direction(difference, self._weights)
+        # What estimates get wrong alike cancels where nothing has changed, but is
+        # another at another γ.
+        alike = math.sqrt(max(0.0, float(along @ self._stated @ along)))
         since = self._since()
         # As much rest before a change as it has lasted shows where it began.
         lasted = max(time - since, _BEFORE * self._watch.batch_s)
@@ -272,7 +271,7 @@ class DriftMonitor:
             time=time,
             level=self._level.state,
             change=change,
-            sigma=sigma,
+            sigma=math.hypot(sigma, alike),
             difference=difference,
             weights=self._weights,
             names=self._family.names,

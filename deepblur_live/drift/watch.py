@@ -42,14 +42,11 @@ class Baseline:
         (P,) waves rms.
     count
         Batches it is the mean of.
-    variance
-        Mean of what its estimates state of their squared error, waves² rms.
     """
 
     time: float
     mean: NDArray[np.float64]
     count: int
-    variance: float
 
 
 class Watch:
@@ -98,11 +95,9 @@ class Watch:
         """What the charts say; None before they are armed."""
         return None if self.baseline is None else self._evidence
 
-    def add(
-        self, time: float, point: NDArray[np.float64], variance: float
-    ) -> Batch | None:
+    def add(self, time: float, point: NDArray[np.float64]) -> Batch | None:
         """Take an estimate (P,) in; return the batch that it ends, if any."""
-        batch = self._batcher.add(time, point, variance)
+        batch = self._batcher.add(time, point)
         if batch is None:
             return None
         self._chart(batch)
@@ -126,7 +121,6 @@ class Watch:
                 self._batches[-1].end,
                 points.mean(axis=0),
                 len(points),
-                float(np.mean([batch.variance for batch in self._batches])),
             )
             self.reason = ""
         elif self.batch_s < _MAX_LENGTHENING * self._settings.batch_s:

@@ -49,7 +49,7 @@ class Changes:
         self._executor = executor
         self._telling.event("executorChanged", executor=executor)
         if self._telling.record is not None:
-            self._telling.record.about(engine={"executor": executor})
+            self._telling.record.engine(executor)
 
     def gaps(self, so_far: int) -> None:
         """Take in how many frames the camera has never delivered."""

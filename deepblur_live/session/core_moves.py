@@ -25,7 +25,9 @@ def follow_core(core: CMMCorePlus, tell: Callable[[str], None]) -> Callable[[], 
     """Have `tell` called when the stage moves, or a turret or preset changes.
 
     The focus drive is left out: a focus lock moves it all the time, and what it does
-    wrong is what drift is about.
+    wrong is what drift is about. A preset or position that is set again as it was is
+    no change: scripts set their channel before every frame, and a core still tells of
+    its startup preset when its configuration has been loaded.
 
     Returns
     -------
@@ -33,18 +35,17 @@ def follow_core(core: CMMCorePlus, tell: Callable[[str], None]) -> Callable[[], 
         Ends it.
     """
     stage = _Stage(core, tell)
-
-    def on_preset(group: str, preset: str) -> None:
-        tell(f"{group} was set to {preset}")
+    presets = _Settings(_presets(core), tell)
+    turrets = _Settings(_turrets(core), tell)
 
     def on_property(device: str, name: str, value: str) -> None:
         if name == Keyword.Label.value and _is_turret(core, device):
-            tell(f"{device} was set to {value}")
+            turrets.set_to(device, value)
 
     events = core.events
     ends = (
         connect_direct(events.XYStagePositionChanged, stage.moved),
-        connect_direct(events.configSet, on_preset),
+        connect_direct(events.configSet, presets.set_to),
         connect_direct(events.propertyChanged, on_property),
     )
 
@@ -69,6 +70,31 @@ class _Stage:
         if math.dist(before, (x, y)) >= _MOVED_UM:
             self._at[device] = (x, y)
             self._tell("the stage has moved")
+
+
+class _Settings:
+    def __init__(self, known: dict[str, str], tell: Callable[[str], None]) -> None:
+        self._known = known
+        self._tell = tell
+
+    def set_to(self, name: str, value: str) -> None:
+        if self._known.get(name) != value:
+            self._known[name] = value
+            self._tell(f"{name} was set to {value}")
+
+
+def _presets(core: CMMCorePlus) -> dict[str, str]:
+    groups = core.getAvailableConfigGroups()
+    return {group: core.getCurrentConfigFromCache(group) for group in groups}
+
+
+def _turrets(core: CMMCorePlus) -> dict[str, str]:
+    known: dict[str, str] = {}
+    for device in core.getLoadedDevicesOfType(DeviceType.State):
+        # One that does not answer now may do so later.
+        with contextlib.suppress(RuntimeError):
+            known[device] = core.getStateLabel(device)
+    return known
 
 
 def _is_turret(core: CMMCorePlus, device: str) -> bool:

@@ -24,6 +24,7 @@ from deepblur_live.drift import (
 from deepblur_live.runtime.frame import FrameResult, FrameState
 from deepblur_live.session.changes import Changes
 from deepblur_live.session.columns import log_values
+from deepblur_live.session.comparable import Comparable
 from deepblur_live.session.fidelity import (
     FollowedFamily,
     ImageSample,
@@ -35,7 +36,6 @@ from deepblur_live.session.liveness import Liveness
 from deepblur_live.session.pace import Pace
 from deepblur_live.session.record import SessionRecord
 from deepblur_live.session.sinks.notice import NoticeKind
-from deepblur_live.session.specimen import SpecimenWatch
 from deepblur_live.session.summary import SessionSummary, summarise
 from deepblur_live.session.telling import Telling
 
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
     from deepblur_live.acquisition.listener import DeblurListener
     from deepblur_live.profile import Profile
-    from deepblur_live.runtime.frame import Frame
     from deepblur_live.session.sinks.dispatch import SinkStatistics
     from deepblur_live.session.sinks.notice import AlertSink
     from deepblur_live.session.telling import SessionEvents
@@ -118,7 +117,10 @@ class LiveSession:
         self.monitor = DriftMonitor(
             family, profile.drift, wavelength_nm=profile.optics.wavelength_nm
         )
-        self.specimen = SpecimenWatch()
+        self._comparable = Comparable(
+            self.monitor, self._telling, profile.camera.offset_adu
+        )
+        self.specimen = self._comparable.specimen
         self._truth_image = truth_image
         self._now = now
         self._signs = twin_signs(family)
@@ -275,7 +277,7 @@ class LiveSession:
         truth = self._truth(result)
         alert = None
         if track is not None and result.estimate is not None:
-            self._follow_specimen(frame)
+            self._comparable.follow(frame)
             alert = self.monitor.update(track)
             self._changes.baseline(self.monitor.status.baseline)
             self._history.append(
@@ -302,12 +304,6 @@ class LiveSession:
             self._telling.alert(NoticeKind.RAISED, alert)
             self._telling.emit(self.events.alertRaised, alert)
         self._announce()
-
-    def _follow_specimen(self, frame: Frame) -> None:
-        reason = self.specimen.notice(frame)
-        if reason:
-            self.monitor.specimen_changed(reason)
-            self._telling.event("specimenChanged", reason=reason)
 
     def _write_row(
         self,

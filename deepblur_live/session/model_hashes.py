@@ -1,4 +1,4 @@
-"""Which weights a session ran with: the hashes of a model's files."""
+"""Which weights and engines a session ran with: the hashes of their files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.pack import find_packs
 
-__all__ = ["model_hashes"]
+__all__ = ["engine_hashes", "model_hashes"]
 
 
 def model_hashes(name: str) -> dict[str, Any]:
@@ -31,3 +32,27 @@ def model_hashes(name: str) -> dict[str, Any]:
         return {"name": name, "error": repr(error)}
     digest = hashlib.sha256(manifest).hexdigest()
     return {"name": name, "manifest_sha256": digest, "weights_sha256": weights}
+
+
+def engine_hashes(executor: str, cache: EngineCache | None = None) -> dict[str, Any]:
+    """Return what ran the networks, and the sha256 of the engines kept for it.
+
+    A result names TensorRT, its version and the card, not the files: all the sound
+    engines built by and for these are given. Reads them whole: not for a thread that
+    anybody waits for.
+
+    Parameters
+    ----------
+    executor
+        As results name it.
+    cache
+        Where engines are kept; the user's own if None.
+    """
+    found = {}
+    for kept in (EngineCache() if cache is None else cache).contents():
+        spec = kept.spec
+        if spec is None or kept.fault:
+            continue
+        if all(part in executor for part in (spec.backend, spec.version, spec.gpu)):
+            found[kept.path.name] = hashlib.sha256(kept.path.read_bytes()).hexdigest()
+    return {"executor": executor} | ({"plans_sha256": found} if found else {})

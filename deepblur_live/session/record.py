@@ -13,7 +13,7 @@ from deepblur_live.session.disk_thread import DiskThread
 from deepblur_live.session.drift_log import DriftLog
 from deepblur_live.session.event_log import EventLog
 from deepblur_live.session.folder import new_session_folder, write_json
-from deepblur_live.session.model_hashes import model_hashes
+from deepblur_live.session.model_hashes import engine_hashes, model_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -126,6 +126,10 @@ class SessionRecord:
     def about(self, **more: Any) -> None:
         """Add to ``session.json``, now."""
         self._disk.put(lambda: self._update_about(more))
+
+    def engine(self, executor: str) -> None:
+        """Have it written what runs the networks, with the hashes of its engines."""
+        self._disk.put(lambda: self._update_about({"engine": engine_hashes(executor)}))
 
     def flush(self, timeout: float = _FLUSH_S) -> bool:
         """Wait until all so far is written; False after `timeout` seconds."""

@@ -11,6 +11,8 @@ from deepblur_live.drift import Tracker
 from deepblur_live.optics import Estimate, ZernikeFamily
 
 TINY = 1e-9
+# Estimates whose errors are new each time, and as large as they say.
+INDEPENDENT = {"systematic": 0.0, "fluctuating": 1.0}
 
 
 def estimate(coefficients, sigma=0.01, trusted=True) -> Estimate:
@@ -26,7 +28,7 @@ def random_walk(rng, start, diffusion, dt, n):
 
 def test_steady_state_is_the_closed_form(family):
     diffusion, sigma, dt = 0.004, 0.012, 0.5
-    tracker = Tracker(family, diffusion=diffusion, floor=TINY, systematic=0.0)
+    tracker = Tracker(family, diffusion=diffusion, floor=TINY, **INDEPENDENT)
     truth = np.full(7, 0.05)
     for k in range(400):
         track = tracker.update(k * dt, estimate(truth, sigma))
@@ -47,7 +49,7 @@ def test_nis_and_bands_are_as_stated(family, covariance, identification):
     rng = np.random.default_rng(3)
     diffusion, dt, n = 0.003, 0.5, 4000
     tracker = Tracker(
-        family, diffusion=diffusion, floor=TINY, systematic=0.0, gate=0.99999
+        family, diffusion=diffusion, floor=TINY, gate=0.99999, **INDEPENDENT
     )
     identify = identification(covariance, seed=8)
     truth = random_walk(rng, np.full(7, 0.1), diffusion, dt, n)
@@ -78,9 +80,9 @@ def test_averaged_estimates_keep_honest_bands(family, covariance):
             family,
             diffusion=0.001,
             floor=TINY,
-            systematic=0.0,
             averaging_s=averaging_s,
             gate=0.99999,
+            **INDEPENDENT,
         )
         hits = []
         for k in range(n):
@@ -101,8 +103,8 @@ def test_systematic_error_stays_in_the_bands(family, covariance):
     hits, still = [], []
     for _ in range(100):
         # The systematic part a specimen has once, the fluctuation every estimate.
-        bias = rng.multivariate_normal(np.zeros(7), 0.75 * covariance)
-        tracker = Tracker(family, diffusion=1e-4, floor=TINY, systematic=0.75)
+        bias = rng.multivariate_normal(np.zeros(7), 3.0 * covariance)
+        tracker = Tracker(family, diffusion=1e-4, floor=TINY)
         truth = np.full(7, 0.1)
         for k in range(40):
             noise = rng.multivariate_normal(np.zeros(7), 0.25 * covariance)
@@ -119,15 +121,15 @@ def test_systematic_error_stays_in_the_bands(family, covariance):
 def test_systematic_share_does_not_slow_the_track(family):
     """A ramp of 3 milliwaves a second is followed, though each estimate claims 0.03."""
 
-    def lag(systematic: float) -> float:
-        tracker = Tracker(family, systematic=systematic, averaging_s=5.0)
+    def lag(fluctuating: float) -> float:
+        tracker = Tracker(family, fluctuating=fluctuating, averaging_s=5.0)
         for k in range(61):
             truth = np.full(7, 0.05)
             truth[3] += 0.003 * 0.5 * max(0, k - 40)
             track = tracker.update(0.5 * k, estimate(truth, sigma=0.03))
         return float((truth - track.coefficients)[3] / 0.003)
 
-    assert lag(0.9) < 0.8 * lag(0.0)
+    assert lag(0.1) < 0.8 * lag(1.0)
 
 
 def test_measured_is_the_estimate_in_the_tracks_twin(family):
@@ -149,11 +151,12 @@ def test_floor_adds_the_model_error(family):
 
 def test_first_state_is_canonical_with_its_covariance(family, covariance):
     gamma = np.array([-0.1, 0.05, 0.02, 0.03, -0.04, 0.01, 0.0])
-    track = Tracker(family, floor=TINY).update(0.0, Estimate(gamma, covariance, 1.0))
+    tracker = Tracker(family, floor=TINY, systematic=2.0, fluctuating=0.5)
+    track = tracker.update(0.0, Estimate(gamma, covariance, 1.0))
     signs = np.where(family.even, -1.0, 1.0)
     np.testing.assert_allclose(track.coefficients, signs * gamma)
     np.testing.assert_allclose(
-        track.covariance, signs[:, None] * covariance * signs, atol=1e-12
+        track.covariance, signs[:, None] * 2.5 * covariance * signs, atol=1e-12
     )
     assert track.accepted
     assert np.isnan(track.nis)
@@ -317,7 +320,8 @@ def test_reset_starts_anew(family):
         {"gate": 1.0},
         {"reacquire_after": 1},
         {"averaging_s": -1.0},
-        {"systematic": 1.0},
+        {"systematic": -0.1},
+        {"fluctuating": np.nan},
     ],
 )
 def test_impossible_settings_are_refused_by_name(family, wrong):

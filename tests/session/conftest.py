@@ -137,6 +137,9 @@ class LimitMonitor:
         self.rebaseline()
         self.status = replace(self.status, reason=reason)
 
+    def frames_changed(self, reason: str) -> None:
+        self.specimen_changed(reason)
+
     def snooze(self, seconds: float) -> None:
         self.status = replace(self.status, snoozed_until=seconds)
 

@@ -6,6 +6,7 @@ import queue
 import threading
 
 import pytest
+from pymmcore_plus.mda import MDAEngine
 from useq import CustomAction, MDAEvent, MDASequence
 
 from deepblur_live.acquisition.core_signals import let_core_exit
@@ -14,10 +15,10 @@ from deepblur_live.acquisition.simulated import simulated_core
 from deepblur_live.session.sinks import AlertDispatcher, NoticeKind
 from deepblur_live.session.sinks.mda import (
     InterruptibleEvents,
-    MdaPauseSink,
     RecalibrateSink,
     RecalibratingEngine,
 )
+from deepblur_live.session.sinks.mda_pause import MdaPauseSink
 
 PATIENCE = 20.0
 
@@ -51,46 +52,158 @@ class Frames:
             return self._changed.wait_for(lambda: self.count >= wanted, timeout)
 
 
-def wait_for_pause(core) -> None:
+def end(core, run: threading.Thread) -> None:
+    """Cancel again and again: a request may come between two events and be lost."""
+    for _ in range(int(PATIENCE / 0.1)):
+        core.mda.cancel()
+        run.join(0.1)
+        if not run.is_alive():
+            return
+    raise AssertionError("the MDA did not end")
+
+
+TIME_LAPSE = MDASequence(time_plan={"interval": 0.01, "loops": 5000})
+
+
+@pytest.fixture
+def running(core):
+    """Start a time lapse; it ends with the test."""
+    started = []
+
+    def start(events=TIME_LAPSE):
+        started.append(core.run_mda(events))
+
+    yield start
+    for run in started:
+        end(core, run)
+
+
+def wait_for_pause(core, frames: Frames) -> None:
+    """Return once paused for good: where a request is made again, a frame still comes.
+
+    One more may come after the first look, from the event that has begun just then.
+    """
     changed = threading.Event()
     for _ in range(int(PATIENCE / 0.01)):
-        if core.mda.is_paused():
+        if core.mda.is_paused() and not frames.wait_more(1, timeout=0.2):
+            assert core.mda.is_paused()
             return
         changed.wait(0.01)
     raise AssertionError("the MDA was not paused")
 
 
+def pause_as_somebody_else(core) -> None:
+    """Ask during an event: there a request is never lost."""
+    asked = threading.Event()
+
+    def ask(event: MDAEvent) -> None:
+        core.mda.events.eventStarted.disconnect(ask)
+        core.mda.set_paused(True)
+        asked.set()
+
+    core.mda.events.eventStarted.connect(ask)
+    assert asked.wait(PATIENCE)
+
+
 @pytest.mark.parametrize("answer", [NoticeKind.ACKNOWLEDGED, NoticeKind.CLEARED])
-def test_an_alarm_pauses_until_it_is_answered(core, make_notice, answer):
+def test_an_alarm_pauses_until_it_is_answered(core, running, make_notice, answer):
     frames, errors = Frames(core), []
     dispatcher = AlertDispatcher([MdaPauseSink(core)], errors.append)
-    run = core.run_mda(MDASequence(time_plan={"interval": 0.01, "loops": 5000}))
+    running()
     assert frames.wait_more(3)
     dispatcher.send(make_notice())
-    wait_for_pause(core)
-    assert not frames.wait_more(1, timeout=0.2)
+    wait_for_pause(core, frames)
     dispatcher.send(make_notice(answer))
     assert frames.wait_more(3)
-    core.mda.cancel()
-    run.join(PATIENCE)
-    assert not run.is_alive()
     dispatcher.close()
     assert errors == []
 
 
-def test_a_pause_that_somebody_else_made_is_left_alone(core, make_notice):
+def test_a_request_that_the_mda_forgets_is_made_again(
+    core, running, make_notice, monkeypatch
+):
+    """The alarm comes after the last look for a pause, before the event begins."""
     frames, sink = Frames(core), MdaPauseSink(core)
-    sink.deliver(make_notice())  # without an MDA: nothing to do
-    run = core.run_mda(MDASequence(time_plan={"interval": 0.01, "loops": 5000}))
+    wait = core.mda._wait_until_event
+    lost = threading.Event()
+
+    def alarm_after(event: MDAEvent) -> bool:
+        ended = wait(event)
+        if event.index["t"] == 3:
+            sink.deliver(make_notice())
+            assert core.mda.is_paused()
+            lost.set()
+        return ended
+
+    monkeypatch.setattr(core.mda, "_wait_until_event", alarm_after)
+    running()
+    assert lost.wait(PATIENCE)
+    wait_for_pause(core, frames)
+    assert frames.count == 4
+    sink.deliver(make_notice(NoticeKind.CLEARED))
+    assert frames.wait_more(3)
+    sink.close()
+
+
+def test_an_alarm_while_the_mda_prepares(core, running, make_notice):
+    frames, sink = Frames(core), MdaPauseSink(core)
+
+    class AlarmingEngine(MDAEngine):
+        def setup_sequence(self, sequence):
+            sink.deliver(make_notice())
+            return super().setup_sequence(sequence)
+
+    core.mda.set_engine(AlarmingEngine(core))
+    running()
     assert frames.wait_more(1)
-    core.mda.set_paused(True)
-    wait_for_pause(core)
+    wait_for_pause(core, frames)
+    assert frames.count == 1
+    sink.close()
+
+
+def test_who_goes_on_by_hand_is_not_paused_again(core, running, make_notice):
+    frames, sink = Frames(core), MdaPauseSink(core)
+    running()
+    assert frames.wait_more(1)
+    sink.deliver(make_notice())
+    wait_for_pause(core, frames)
+    core.mda.set_paused(False)
+    assert frames.wait_more(5)
+    assert not core.mda.is_paused()
+    # Nor is a later pause of theirs ended by the alarm's end.
+    pause_as_somebody_else(core)
+    wait_for_pause(core, frames)
+    sink.deliver(make_notice(NoticeKind.CLEARED))
+    assert core.mda.is_paused()
+    sink.close()
+
+
+def test_an_alarm_is_forgotten_with_its_mda(core, make_notice):
+    frames, sink = Frames(core), MdaPauseSink(core)
+    core.mda.events.eventStarted.connect(lambda event: sink.deliver(make_notice()))
+    run = core.run_mda(TIME_LAPSE)
+    assert frames.wait_more(1)
+    wait_for_pause(core, frames)
+    end(core, run)
+    core.mda.events.eventStarted.disconnect()
+    sink.close()
+    sink = MdaPauseSink(core)
+    sink.deliver(make_notice())  # without an MDA: nothing to do
+    core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 5}))
+    assert core.mda.status.finish_reason == "completed"
+    sink.close()
+
+
+def test_a_pause_that_somebody_else_made_is_left_alone(core, running, make_notice):
+    frames, sink = Frames(core), MdaPauseSink(core)
+    running()
+    assert frames.wait_more(1)
+    pause_as_somebody_else(core)
+    wait_for_pause(core, frames)
     sink.deliver(make_notice())
     sink.deliver(make_notice(NoticeKind.CLEARED))
     assert core.mda.is_paused()
-    core.mda.cancel()
-    run.join(PATIENCE)
-    assert not run.is_alive()
+    sink.close()
 
 
 def test_a_recalibration_in_the_users_own_queue(core, make_notice):

@@ -7,12 +7,14 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from pymmcore_plus.mda.events import MDASignaler
 
 from deepblur_live.session.sinks import MdaHandles, make_sinks
 
 
 def test_each_kind_is_understood(tmp_path):
-    mda = MdaHandles(SimpleNamespace(mda=None), put=lambda event: None)
+    core = SimpleNamespace(mda=SimpleNamespace(events=MDASignaler()))
+    mda = MdaHandles(core, put=lambda event: None)
     specs = [
         "log",
         f"jsonl:{tmp_path / 'alarms.jsonl'}",

@@ -27,7 +27,7 @@ def tools(monkeypatch):
 @pytest.fixture
 def stream(tools):
     """A specimen whose estimates fluctuate by 0.003 waves a mode, one a second."""
-    error = tools("identification_error")
+    error = tools("error_streams")
     rng = np.random.default_rng(0)
     still = np.zeros((90, P))
     for k in range(1, 90):
@@ -56,7 +56,7 @@ def scenario(tools):
 
 
 def test_streams_are_kept_and_read_back(tools, stream):
-    error = tools("identification_error")
+    error = tools("error_streams")
     silent = replace(stream, still=np.zeros((0, P)), bleached=None)
     for one in (stream, silent):
         back = error._unpacked(json.loads(json.dumps(error._packed(one))))
@@ -68,18 +68,70 @@ def test_streams_are_kept_and_read_back(tools, stream):
 
 
 def test_shipped_model_was_measured(tools):
-    streams = tools("identification_error").load_streams("zernike7")
+    """With these weights, this version and these settings: else measure anew."""
+    measured = tools("identification_error").MEASURED
+    streams = tools("error_streams").load_streams("zernike7", measured)
     assert len(streams) >= 10
     assert any(one.answered > 0.9 for one in streams)
     for one in streams:
         assert np.linalg.norm(one.change) == pytest.approx(0.072, rel=0.01)
 
 
-def test_model_that_was_not_measured_says_how(tools, tmp_path, monkeypatch):
-    error = tools("identification_error")
-    monkeypatch.setattr(error, "find_packs", lambda: {"mine": tmp_path})
+@pytest.fixture
+def mine(tools, tmp_path, monkeypatch):
+    """A model of its own: a manifest, and nothing measured."""
+
+    def write(weights: str) -> None:
+        manifest = {
+            "name": "mine",
+            "identification": {"file": "one", "sha256": weights},
+            "deblurring": {"file": "two", "sha256": f"not {weights}"},
+        }
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+
+    monkeypatch.setattr(
+        tools("error_streams"), "find_packs", lambda: {"mine": tmp_path}
+    )
+    write("abc")
+    return write
+
+
+def test_model_that_was_not_measured_says_how(tools, mine):
     with pytest.raises(FileNotFoundError, match="--measure"):
-        error.load_streams("mine")
+        tools("error_streams").load_streams("mine", {})
+
+
+def test_what_was_measured_otherwise_is_refused(tools, mine, stream):
+    error = tools("error_streams")
+    error.keep_streams("mine", {"version": 1, "side": 512}, [stream])
+    (back,) = error.load_streams("mine", {"version": 1, "side": 512})
+    assert back.specimen == stream.specimen
+    with pytest.raises(error.StaleMeasurementError, match=r"another version; .*--meas"):
+        error.load_streams("mine", {"version": 2, "side": 512})
+    mine("other weights")
+    with pytest.raises(error.StaleMeasurementError, match="weights_sha256"):
+        error.load_streams("mine", {"version": 1, "side": 512})
+
+
+def test_understated_errors_are_told(tools, stream):
+    """Errors of 0.02 that claim to be of 0.01; a silent specimen says nothing."""
+    error = tools("error_streams")
+    rng = np.random.default_rng(3)
+    streams = [
+        replace(
+            stream,
+            still=np.tile(rng.normal(0, 0.02, P), (60, 1)),
+            bleached=None,
+            changed=None,
+            moved=error.Part(rng.normal(0, 0.02, P), np.full(P, 0.01)),
+        )
+        for _ in range(60)
+    ]
+    silent = replace(streams[0], still=np.zeros((0, P)), moved=None)
+    factors = error.understated([*streams, silent])
+    assert list(factors) == [0.68, 0.9, 0.95]
+    for factor in factors.values():
+        assert factor == pytest.approx(2, rel=0.1)
 
 
 def test_measuring_runs_the_real_identification(tools, tmp_path, monkeypatch):
@@ -141,13 +193,13 @@ def test_table(tools, stream, scenario):
     still, step = rows
     assert (still["false_alarms"], still["found"]) == (0, None)
     assert step["found"] == 2
-    text = tool.table(rows)
+    text = tools("operating_table").table(rows)
     assert "| still | 0 of 2 (0%–66%) | 2 | – |" in text
     assert "| step of 0.1 waves | 0 of 2" in text
 
 
 def test_interval_is_wilsons(tools):
-    low, high = tools("simulate_drift").wilson(2, 50)
+    low, high = tools("operating_table").wilson(2, 50)
     assert (low, high) == (
         pytest.approx(0.0110, abs=5e-4),
         pytest.approx(0.135, abs=1e-3),

@@ -153,7 +153,10 @@ def versions_table(data: SessionData) -> str:
     for file, digest in (model.get("weights_sha256") or {}).items():
         rows.append((file, _code(digest)))
     engine = data.about.get("engine") or {}
-    rows += [(f"engine: {key}", _plain(value)) for key, value in engine.items()]
+    if executor := engine.get("executor"):
+        rows.append(("run by", _plain(executor)))
+    for file, digest in (engine.get("plans_sha256") or {}).items():
+        rows.append((file, _code(digest)))
     versions = data.about.get("versions") or {}
     rows += [(name, _plain(version)) for name, version in versions.items()]
     return _table(rows, number=False)

@@ -1,4 +1,4 @@
-"""Alerts into a running acquisition: pause it, or put a recalibration into it.
+"""Alerts into a running acquisition: put a recalibration between two of its events.
 
 pymmcore-plus takes events from an iterator while an MDA runs; `CustomAction` is what
 useq has for an event that is no picture. The default engine passes over it:
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pymmcore_plus.mda import MDAEngine
 from useq import CustomAction, MDAEvent
 
-from deepblur_live.session.sinks.notice import AlertNotice, NoticeKind, OnAlarm
+from deepblur_live.session.sinks.notice import AlertNotice, OnAlarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "RECALIBRATE",
     "InterruptibleEvents",
-    "MdaPauseSink",
     "RecalibrateSink",
     "RecalibratingEngine",
 ]
@@ -35,38 +34,6 @@ RECALIBRATE = "recalibrate"
 """The name of the `CustomAction` that asks for a recalibration."""
 
 _MOST_WAITING = 16
-
-
-class MdaPauseSink(OnAlarm):
-    """Pauses the MDA that runs at an alarm, until the alarm is answered or clears.
-
-    Only the pause made here is ended here. The event under way is finished first.
-
-    Parameters
-    ----------
-    core
-        Whose MDA.
-    """
-
-    name = "mda-pause"
-    kinds = frozenset(NoticeKind)
-
-    def __init__(self, core: CMMCorePlus) -> None:
-        self._core = core
-        self._paused = False
-
-    def deliver(self, notice: AlertNotice) -> None:
-        """Pause, or go on."""
-        runner = self._core.mda
-        if notice.kind is NoticeKind.RAISED:
-            status = runner.status
-            asked = runner.is_paused() or status.pause_requested
-            if runner.is_running() and not asked:
-                runner.set_paused(True)
-                self._paused = True
-        elif self._paused:
-            self._paused = False
-            runner.set_paused(False)
 
 
 class RecalibrateSink(OnAlarm):

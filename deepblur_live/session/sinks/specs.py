@@ -109,7 +109,7 @@ def _mda_pause(mda: MdaHandles | None) -> AlertSink:
     if mda is None:
         raise ValueError("there is no MDA here to be paused")
     # The microscope's libraries take their time to come: only where there is one.
-    from deepblur_live.session.sinks.mda import MdaPauseSink
+    from deepblur_live.session.sinks.mda_pause import MdaPauseSink
 
     return MdaPauseSink(mda.core)
 

@@ -1,0 +1,88 @@
+"""Can estimates still be compared with the baseline's? If not, a new one is begun."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepblur_live.drift import Brightness
+from deepblur_live.session.scenery import Scenery
+from deepblur_live.session.specimen import SpecimenWatch
+
+if TYPE_CHECKING:
+    from deepblur_live.drift import DriftMonitor
+    from deepblur_live.runtime.frame import Frame
+    from deepblur_live.session.telling import Telling
+
+__all__ = ["Comparable", "FrameLight"]
+
+# So many pixels a side make a mean.
+_SIDE = 128
+_DARK_PERCENTILE = 0.5
+
+
+class FrameLight:
+    """The mean of a frame above its dark.
+
+    Parameters
+    ----------
+    dark
+        Of the camera, in its units. None takes the dimmest of the first frame, which
+        may hold some background: dimming then seems a little faster than it is.
+    """
+
+    def __init__(self, dark: float | None) -> None:
+        self._known = self._dark = dark
+
+    def reset(self) -> None:
+        """Forget what was read off a frame."""
+        self._dark = self._known
+
+    def of(self, frame: Frame) -> float:
+        """Return it, in the frame's units."""
+        step = max(1, min(frame.pixels.shape) // _SIDE)
+        pixels = frame.pixels[::step, ::step]
+        if self._dark is None:
+            self._dark = float(np.percentile(pixels, _DARK_PERCENTILE))
+        return float(np.mean(pixels, dtype=np.float64)) - self._dark
+
+
+class Comparable:
+    """Has the monitor begin anew where frames show something else, or otherwise.
+
+    Parameters
+    ----------
+    monitor
+        Whose baseline it is.
+    telling
+        Where it is told why.
+    dark
+        Of the camera, in its units, where it is known.
+    """
+
+    def __init__(
+        self, monitor: DriftMonitor, telling: Telling, dark: float | None
+    ) -> None:
+        self.specimen = SpecimenWatch()
+        self._monitor = monitor
+        self._telling = telling
+        self._scenery = Scenery()
+        self._light = FrameLight(dark)
+        self._brightness = Brightness()
+
+    def follow(self, frame: Frame) -> None:
+        """Take in a frame that was identified, before its estimate is."""
+        reason = self.specimen.notice(frame)
+        if reason:
+            self._scenery.reset()
+        # Always asked, for it is the last frame that the next is compared with.
+        if reason := self._scenery.notice(frame.pixels) or reason:
+            self._light.reset()
+            self._brightness.reset()
+            self._monitor.specimen_changed(reason)
+            self._telling.event("specimenChanged", reason=reason)
+        armed = self._monitor.status.baseline is not None
+        if reason := self._brightness.notice(frame.time, self._light.of(frame), armed):
+            self._monitor.frames_changed(reason)
+            self._telling.event("brightnessChanged", reason=reason)

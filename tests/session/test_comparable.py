@@ -1,0 +1,101 @@
+"""A new baseline where estimates cannot be compared, and the reason of it told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from deepblur_live.acquisition.specimen import load_specimen
+from deepblur_live.profile import Camera, Drift, Profile
+from deepblur_live.runtime.frame import Frame
+from deepblur_live.session import LiveSession
+from deepblur_live.session.comparable import FrameLight
+
+SPECIMEN = load_specimen()
+
+pytestmark = pytest.mark.usefixtures("quick_monitor")
+
+
+class Fed:
+    """A session told of frames of the specimen."""
+
+    def __init__(self, session, listener, results) -> None:
+        self.session, self._listener, self._results = session, listener, results
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self, n, *, light=1.0, place=100, every=1.0, **more):
+        for _ in range(n):
+            result = self._results(**more)
+            here = 100 + 500 * light * SPECIMEN[place : place + 128, :128]
+            pixels = (here + self._rng.normal(0, 5, here.shape)).astype(np.uint16)
+            object.__setattr__(result.frame, "pixels", pixels)
+            object.__setattr__(result.frame, "time", result.frame.number * every)
+            self._listener.tell(result)
+
+    @property
+    def events(self):
+        assert self.session.flush()
+        lines = (self.session.folder / "events.jsonl").read_text("utf-8").splitlines()
+        told = [json.loads(line) for line in lines]
+        kinds = ("specimenChanged", "brightnessChanged")
+        return [(e["event"], e["reason"]) for e in told if e["event"] in kinds]
+
+
+@pytest.fixture
+def fed(family, listener, results, clock, now, tmp_path):
+    profile = Profile(drift=Drift(baseline_points=12), camera=Camera(offset_adu=100.0))
+    session = LiveSession(profile, family, listener, tmp_path, clock=clock, now=now)
+    yield Fed(session, listener, results)
+    session.close()
+
+
+def test_a_specimen_that_bleaches(fed):
+    fed(20)
+    assert fed.session.status.baseline is not None
+    fed(100, light=0.9)
+    assert fed.events == []
+    fed(200, light=0.5)
+    assert fed.events == [("brightnessChanged", "the frames have become dimmer")]
+    assert fed.session.alerts == ()
+
+
+def test_a_place_that_nobody_told_of(fed, start):
+    fed(20)
+    fed(20, place=300, coefficients=start + 0.1)
+    assert fed.events == [("specimenChanged", "the frames show another place")]
+    assert fed.session.alerts == ()
+
+
+def test_a_place_that_somebody_told_of_is_told_once(fed):
+    fed(20)
+    fed.session.specimen.tell("the stage has moved")
+    fed(20, place=300, light=0.3)
+    assert fed.events == [("specimenChanged", "the stage has moved")]
+
+
+@pytest.mark.parametrize(("dark", "light"), [(100.0, 50.0), (None, 49.0)])
+def test_light_is_that_above_the_dark(dark, light):
+    pixels = np.full((64, 64), 150, np.uint16)
+    pixels[:16] = 101
+    pixels[16:32] = 199
+    assert FrameLight(dark).of(Frame(pixels, 0, 0.0, "made up")) == pytest.approx(light)
+
+
+def test_small_and_large_frames_are_averaged_alike():
+    rng = np.random.default_rng(2)
+    for side in (8, 64, 2048):
+        pixels = rng.integers(100, 1100, (side, side), dtype=np.uint16)
+        light = FrameLight(100.0).of(Frame(pixels, 0, 0.0, "made up"))
+        assert light == pytest.approx(500, abs=130)
+
+
+def test_dark_is_that_of_the_first_frame():
+    light = FrameLight(None)
+    first = np.arange(100, 164, dtype=np.uint16)[:, None].repeat(64, 1)
+    assert light.of(Frame(first, 0, 0.0, "made up")) == pytest.approx(28, abs=4)
+    brighter = Frame(first + 50, 1, 1.0, "made up")
+    assert light.of(brighter) == pytest.approx(78, abs=4)
+    light.reset()
+    assert light.of(brighter) == pytest.approx(28, abs=4)
