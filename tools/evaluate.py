@@ -14,7 +14,20 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from evaluation import baselines, deblurring, identification, pictures, publish
+from evaluation import (
+    baselines,
+    borders,
+    coverage,
+    deblurring,
+    identification,
+    modes,
+    near_zero,
+    over_time,
+    pictures,
+    publish,
+    refusals,
+    sampling,
+)
 from evaluation.case import Case, Spec
 from evaluation.section import BLURS, Plan, Row, Section
 from held_out import held_out_pictures
@@ -23,10 +36,21 @@ from deepblur_live.runtime.pack import find_packs
 
 SECTIONS = {
     module.SECTION.name: module.SECTION
-    for module in (identification, deblurring, baselines)
+    for module in (
+        identification,
+        over_time,
+        coverage,
+        refusals,
+        sampling,
+        modes,
+        near_zero,
+        deblurring,
+        borders,
+        baselines,
+    )
 }
 SIGMAS = (0.001, 0.01, 0.03, 0.05)
-QUICK_SIGMAS = (0.001, 0.01, 0.05)
+QUICK_SIGMAS = (0.01, 0.05)
 README = Path("README.md")
 PICTURES = Path("tools/evaluation.png")
 
@@ -34,42 +58,54 @@ PICTURES = Path("tools/evaluation.png")
 Task = tuple[Spec, tuple[str, ...], str]
 
 
-def work(tasks: list[Task]) -> list[tuple[str, Row]]:
-    """Return a row for each frame and section, in a worker process."""
+def work(tasks: list[Task]) -> list[tuple[str, Row, float]]:
+    """Return section, row and seconds of each frame and section, in a worker process.
+
+    What sections share of a frame counts for the first of them.
+    """
     torch.set_num_threads(1)
     rows = []
     for spec, names, model in tasks:
         case = Case(spec, model)
         about: Row = {"kind": spec.kind, "file": spec.path.name, "sigma": spec.sigma}
         for name in names:
-            rows.append((name, about | SECTIONS[name].score(case)))
+            began = time.perf_counter()
+            row = about | SECTIONS[name].score(case)
+            rows.append((name, row, time.perf_counter() - began))
     return rows
 
 
-def measure(sections: list[Section], plan: Plan, jobs: int) -> dict[str, list[Row]]:
-    """Return each section's rows, one a frame, ordered by kind and noise."""
+def measure(
+    sections: list[Section], plan: Plan, jobs: int
+) -> tuple[dict[str, list[Row]], dict[str, float]]:
+    """Return each section's rows, ordered by kind and noise, and its core seconds."""
     wanted: dict[Spec, list[str]] = {}
     for section in sections:
         for spec in section.specs(plan):
             wanted.setdefault(spec, []).append(section.name)
-    # One picture's frames go to one worker, which reads the picture once.
+    # One picture's frames go to one worker, which reads the picture once; those of one
+    # optics follow each other, as its tables are costly.
     tasks = [(spec, tuple(names), plan.model) for spec, names in wanted.items()]
     parts = [
         list(part)
-        for _, part in itertools.groupby(tasks, lambda t: (t[0].path, t[0].number))
+        for _, part in itertools.groupby(
+            tasks, lambda t: (t[0].path, t[0].number, t[0].optics)
+        )
     ]
     rows: dict[str, list[Row]] = {section.name: [] for section in sections}
+    seconds = dict.fromkeys(rows, 0.0)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn) as pool:
         for done, part in enumerate(pool.map(work, parts), 1):
-            for name, row in part:
+            for name, row, took in part:
                 rows[name].append(row)
+                seconds[name] += took
             print(f"\r{done} of {len(parts)} blurred pictures", end="", flush=True)
     print()
-    kinds = list(plan.pictures)
-    for part in rows.values():
-        part.sort(key=lambda r: (kinds.index(str(r["kind"])), r["sigma"]))
-    return rows
+    for found in rows.values():
+        kinds = list(dict.fromkeys(row["kind"] for row in found))
+        found.sort(key=lambda r: (kinds.index(r["kind"]), r["sigma"]))
+    return rows, seconds
 
 
 def options() -> argparse.Namespace:
@@ -119,16 +155,21 @@ def main() -> None:
     sigmas = tuple(asked.sigmas or (QUICK_SIGMAS if asked.quick else SIGMAS))
     plan = Plan(found, sigmas, 1 if asked.quick else BLURS, asked.model)
     sections = [SECTIONS[name] for name in asked.only if name in SECTIONS]
-    rows = measure(sections, plan, asked.jobs)
+    rows, seconds = measure(sections, plan, asked.jobs)
     summaries = {s.name: s.summarise(rows[s.name]) for s in sections}
     tables = {s.name: s.table(summaries[s.name]) for s in sections}
     for name, table in tables.items():
-        print(f"\n{name}: {len(rows[name])} frames of 512²\n\n{table}")
+        took = f"{len(rows[name])} frames, {seconds[name]:.0f} s of one core"
+        print(f"\n{name}: {took}\n\n{table}")
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     if "pictures" in asked.only:
         pictures.draw(pictures.chosen(plan), asked.model, asked.pictures)
         print(f"\n{asked.pictures}")
+        if "coverage" in rows:
+            curve = asked.pictures.with_stem(f"{asked.pictures.stem}_coverage")
+            coverage.draw(rows["coverage"], curve)
+            print(curve)
     if asked.write:
         folder = find_packs().get(asked.model, Path(asked.model))
         publish.into_manifest(folder / "manifest.json", summaries)

@@ -17,7 +17,7 @@ from deepblur_live.optics import Convolution, ZernikeFamily
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SIDE", "HeldOutFrame", "frames", "held_out_pictures"]
+__all__ = ["SIDE", "HeldOutFrame", "blurred", "frames", "held_out_pictures", "scene"]
 
 SIDE = 512
 # Least share of a picture's tiles that are sharp and textured.
@@ -97,25 +97,38 @@ def scene(path: Path, side: int) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
 
 
+def blurred(sharp: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
+    """Return a scene (H, W) blurred, without the margin that the PSF reaches over."""
+    cut = psf.shape[-1] // 2
+    whole = Convolution(psf, (sharp.shape[0], sharp.shape[1])).forward(sharp)
+    return whole[cut:-cut, cut:-cut]
+
+
 def frames(
-    path: Path, number: int, family: ZernikeFamily, sigmas: tuple[float, ...]
+    path: Path,
+    number: int,
+    family: ZernikeFamily,
+    sigmas: tuple[float, ...],
+    rms: float | None = None,
 ) -> list[HeldOutFrame]:
-    """Return one picture's frames: one blur (the picture's number seeds it), each σ."""
-    margin = family.window - 1
-    sharp = scene(path, SIDE + margin)
+    """Return one picture's frames: one blur (the picture's number seeds it), each σ.
+
+    `rms` is the wavefront's, in waves; when None, as the family has it.
+    """
+    sharp = scene(path, SIDE + family.window - 1)
     generator = torch.Generator().manual_seed(1000 + number)
     gamma = family.sample(1, generator)[0]
-    shape = (sharp.shape[0], sharp.shape[1])
-    cut = margin // 2
-    blurred = Convolution(family.psf(gamma), shape).forward(sharp)[cut:-cut, cut:-cut]
-    truth = sharp[cut:-cut, cut:-cut]
+    if rms is not None:
+        gamma = gamma * (rms / gamma.norm())
+    clean = blurred(sharp, family.psf(gamma))
+    cut = family.window // 2
     return [
         HeldOutFrame(
-            blurred + sigma * torch.randn(blurred.shape, generator=generator),
-            truth,
+            clean + sigma * torch.randn(clean.shape, generator=generator),
+            sharp[cut:-cut, cut:-cut],
             gamma,
             sigma,
-            blurred,
+            clean,
         )
         for sigma in sigmas
     ]

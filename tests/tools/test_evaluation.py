@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.restoration import richardson_lucy as peer
 
 from deepblur_live.acquisition.specimen import load_specimen
@@ -128,3 +129,161 @@ def test_summaries_are_means_over_the_frames_that_have_a_figure():
     assert figure(first["answered"], ".0%") == "50%"
     table = markdown(["x", "y"], [["1", "2"]])
     assert table.splitlines() == ["| x | y |", "| --- | --- |", "| 1 | 2 |"]
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """The shipped specimen as a picture of the evaluation's."""
+    path = tmp_path_factory.mktemp("pictures") / "specimen.png"
+    grey = np.asarray(load_specimen())
+    Image.fromarray((255 * grey / grey.max()).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def case(picture):
+    """Return a maker of frames under evaluation."""
+    from evaluation.case import Case, Spec
+
+    return lambda kind="micrographs", sigma=0.01, **more: Case(
+        Spec(picture, kind, 3, sigma, **more), "zernike7"
+    )
+
+
+def plan(picture, count=7):
+    from evaluation.section import Plan
+
+    paths = [picture.with_name(f"{i}.png") for i in range(count)]
+    pictures = {"photographs": paths, "micrographs": paths}
+    return Plan(pictures, (0.001, 0.01, 0.05), 1, "zernike7")
+
+
+def test_the_sections_ask_for_the_frames_that_they_are_about(picture):
+    import evaluate
+    from evaluation import refusals
+    from evaluation.troubles import TROUBLES
+
+    asked = {name: s.specs(plan(picture)) for name, s in evaluate.SECTIONS.items()}
+    assert all(len(set(specs)) == len(specs) > 0 for specs in asked.values())
+    # What coverage and the paper's sampling need is computed once, for all.
+    assert set(asked["coverage"]) == set(asked["identification"])
+    assert len(set(asked["sampling"]) & set(asked["identification"])) == 12
+    assert {spec.sigma for spec in asked["time"]} == {0.01, 0.05}
+    assert {spec.rms for spec in asked["zero"]} == {0.0, 0.03, 0.07}
+    assert {len(spec.noll) for spec in asked["modes"]} == {7, 8, 12}
+    assert len({spec.optics for spec in asked["modes"]}) == 4
+    assert {spec.kind for spec in asked["refusals"]} == set(TROUBLES)
+    assert len(refusals.specs(plan(picture, 14))) == 12 * len(TROUBLES)
+
+
+def test_a_better_spectrum_allows_a_better_psf(case):
+    from evaluation.bound import allowed_snr
+
+    clear, noisy = (allowed_snr(case(sigma=sigma)) for sigma in (0.001, 0.05))
+    assert 15 < clear < 45
+    assert noisy < clear - 3
+
+
+def test_a_hundred_frames_tell_more_than_one(case):
+    from evaluation import over_time
+
+    row = over_time.score(case(sigma=0.01))
+    assert row["answered_100"]
+    assert row["after_100"] > row["after_1"] + 3
+    assert row["after_100"] > 20
+    table = over_time.table(over_time.SECTION.summarise([row | ABOUT]))
+    assert table.splitlines()[-1].endswith("| 18 |")
+
+
+ABOUT = {"kind": "micrographs", "sigma": 0.01}
+
+
+def test_coverage_counts_the_deviations_within_an_interval(tmp_path):
+    from evaluation import coverage
+
+    true = np.abs(np.random.default_rng(0).standard_normal(4000))
+    rows = [
+        {"kind": "photographs", "sigma": 0.01, "deviations": list(true)},
+        {"kind": "micrographs", "sigma": 0.01, "deviations": list(2 * true)},
+        {"kind": "micrographs", "sigma": 0.05, "deviations": []},
+    ]
+    found = coverage.summarise(rows)
+    assert [row["kind"] for row in found[:3]] == ["all", "photographs", "micrographs"]
+    assert found[1]["inside_68"] == pytest.approx(0.68, abs=0.02)
+    assert found[1]["inside_95"] == pytest.approx(0.95, abs=0.02)
+    assert found[2]["inside_95"] < 0.75
+    assert np.isnan(found[3]["inside_68"])
+    assert "| photographs | 0.01 | 4000 | 67% | 95% |" in coverage.table(found)
+    coverage.draw(rows, tmp_path / "coverage.png")
+    with Image.open(tmp_path / "coverage.png") as drawn:
+        assert drawn.size[0] > 300
+
+
+def test_frames_that_cannot_tell_are_made_as_they_say(case):
+    from evaluation import refusals
+    from evaluation.troubles import TROUBLES
+
+    made = {kind: make(case(kind)) for kind, make in TROUBLES.items()}
+    pixels = {kind: trouble.pixels for kind, trouble in made.items()}
+    assert np.mean(pixels["saturated"] == 4095) == pytest.approx(0.03, abs=0.01)
+    assert pixels["flat"].std() == pytest.approx(30, rel=0.05)
+    assert made["moved by 15 pixels"].psf is None
+    assert made["±0.45 waves"].psf.shape == (31, 31)
+    # Bars of one period have their power in few places, beads of one size in rings.
+    power = np.abs(np.fft.rfft2(pixels["periodic"] - pixels["periodic"].mean())) ** 2
+    assert np.sort(power.ravel())[-20:].sum() > 0.3 * power.sum()
+    assert pixels["equal beads"].mean() < 1000
+    rows = [
+        refusals.score(case(kind)) | {"kind": kind} for kind in ("flat", "saturated")
+    ]
+    found = refusals.SECTION.summarise(rows)
+    assert [row["refused"] for row in found] == [1, 1]
+    assert "| 1 flat | 100% | – | – |" in refusals.table(found)
+
+
+def test_other_samplings_are_measured_at_their_own_pixels(case):
+    from evaluation import sampling
+
+    row = sampling.score(case(sigma=0.001, pixel_size_nm=sampling.PIXEL_SIZES[3.0]))
+    assert row["sampling"] == 3.0
+    assert row["psf"] > 8
+    assert row["gain"] > 1
+    rows = [ABOUT | row | {"sampling": value} for value in (3.83, 2.2)]
+    head = sampling.table(sampling.summarise(rows)).splitlines()[0]
+    assert head == "| pictures | σ | 2.2 | 3.83 |"
+
+
+def test_the_modes_in_common_are_compared_by_the_spectrum_alone(case):
+    from evaluation import modes
+
+    row = modes.score(case(sigma=0.001, noll=modes.SPHERICAL_MODES))
+    assert row["condition"] == "4–11"
+    assert row["error"] < 0.05
+    assert modes.condition(case(ranges=modes.LONG_DEFOCUS).spec) in modes.CONDITIONS
+    table = modes.table(modes.summarise([ABOUT | row]))
+    assert table.splitlines()[0] == "| pictures | σ | 4–11 |"
+
+
+def test_the_wavefront_near_zero_is_as_large_as_asked(case):
+    from evaluation import near_zero
+
+    assert float(case(rms=0.07).frame.coefficients.norm()) == pytest.approx(0.07)
+    row = near_zero.score(case(sigma=0.001, rms=0.07))
+    assert row["true"] == "0.07"
+    assert row["found"] == pytest.approx(0.07, abs=0.05)
+    assert "(0%)" in near_zero.table(near_zero.summarise([ABOUT | row]))
+
+
+def test_the_rim_of_a_frame_is_told_from_its_interior(case):
+    from evaluation import borders
+
+    truth = torch.zeros(401, 307)
+    image = truth.clone()
+    image[:16] += 0.1
+    found = borders.rim_and_interior("x", image, truth)
+    assert found["x_rim"] < 30 < 100 < found["x_inner"]
+    row = borders.score(case())
+    assert row["crop_ours_inner"] > row["crop_observed_inner"] + 1
+    assert row["whole_ours_rim"] > row["whole_observed_rim"] - 1
+    table = borders.table(borders.SECTION.summarise([ABOUT | row]))
+    assert "401 × 307" in table.splitlines()[0]

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from held_out import HeldOutFrame, frames
 
-from deepblur_live.identification import Identifier
+from deepblur_live.identification import Identifier, SpecimenSpectrum
 from deepblur_live.optics import PAPER_MODES, Estimate, ZernikeFamily
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from evaluation.section import Plan
 
-__all__ = ["Case", "Spec", "every_frame"]
+__all__ = ["Case", "Spec", "every_frame", "under"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class Spec:
         Seeds blur and noise.
     sigma
         Standard deviation of the noise.
-    pixel_size_nm, noll
-        The optics, where they are not the paper's.
+    pixel_size_nm, noll, ranges
+        The optics, and half the range of each mode, where they are not the paper's.
+    rms
+        The true wavefront's, in waves; when None, what the ranges make it.
     """
 
     path: Path
@@ -44,32 +47,55 @@ class Spec:
     sigma: float
     pixel_size_nm: float = 100.0
     noll: tuple[int, ...] = PAPER_MODES
+    ranges: tuple[float, ...] | float = 0.15
+    rms: float | None = None
+
+    @property
+    def optics(self) -> tuple[object, ...]:
+        """What decides the family: the costly tables of one are kept a while."""
+        return self.pixel_size_nm, self.noll, self.ranges
 
 
-def every_frame(plan: Plan) -> list[Spec]:
-    """Return a frame for each picture, blur and noise level."""
+def every_frame(plan: Plan, every: int = 1) -> list[Spec]:
+    """Return a frame for each `every`-th picture, each blur and each noise level."""
     return [
         Spec(path, kind, 100 * blur + number, sigma)
         for kind, paths in plan.pictures.items()
-        for number, path in enumerate(paths)
+        for number, path in list(enumerate(paths))[::every]
         for blur in range(plan.blurs)
         for sigma in plan.sigmas
     ]
 
 
+def under(
+    plan: Plan, conditions: Sequence[Mapping[str, Any]], sigmas: tuple[float, ...]
+) -> list[Spec]:
+    """Return a subset of the frames, under each of some conditions of `Spec`.
+
+    Every third picture, and those of `sigmas` that the plan has. The conditions are the
+    outer loop: a worker then builds each family's tables once.
+    """
+    some = every_frame(plan.limited(sigmas), 3)
+    return [replace(spec, **condition) for condition in conditions for spec in some]
+
+
 @lru_cache(maxsize=4)
 def _tools(
-    model: str, pixel_size_nm: float, noll: tuple[int, ...]
+    model: str,
+    pixel_size_nm: float,
+    noll: tuple[int, ...],
+    ranges: tuple[float, ...] | float,
 ) -> tuple[ZernikeFamily, TorchExecutor]:
-    family = ZernikeFamily(pixel_size_nm=pixel_size_nm, noll=noll)
+    family = ZernikeFamily(pixel_size_nm=pixel_size_nm, noll=noll, ranges=ranges)
     executor = TorchExecutor(load_pack(model), family, torch.device("cpu"))
     return family, executor
 
 
 @lru_cache(maxsize=4)
-def _known_modes(model: str) -> tuple[int, ...]:
-    """Return the Noll indices that a model's network knows."""
-    return tuple(load_pack(model).manifest.noll)
+def _knowledge(model: str) -> tuple[tuple[int, ...], SpecimenSpectrum]:
+    """Return the modes that a model's network knows, and its specimens' spectra."""
+    pack = load_pack(model)
+    return tuple(pack.manifest.noll), pack.specimen
 
 
 @lru_cache(maxsize=4)
@@ -91,14 +117,17 @@ class Case:
 
     def __init__(self, spec: Spec, model: str) -> None:
         self.spec = spec
-        self.family, self.executor = _tools(model, spec.pixel_size_nm, spec.noll)
-        self.knows_modes = _known_modes(model) == spec.noll
+        self.family, self.executor = _tools(
+            model, spec.pixel_size_nm, spec.noll, spec.ranges
+        )
+        modes, self.specimen = _knowledge(model)
+        self.knows_modes = modes == spec.noll
 
     @cached_property
     def frame(self) -> HeldOutFrame:
         """The frame, its truth and its blur."""
         spec = self.spec
-        return frames(spec.path, spec.number, self.family, (spec.sigma,))[0]
+        return frames(spec.path, spec.number, self.family, (spec.sigma,), spec.rms)[0]
 
     @property
     def mean_psf(self) -> torch.Tensor:
@@ -110,10 +139,10 @@ class Case:
         """The true PSF, (K, K)."""
         return self.family.psf(self.frame.coefficients)
 
-    def identifier(self, network: bool = True) -> Identifier:
+    def identifier(self, network: bool = True, average_s: float = 5.0) -> Identifier:
         """Return a new identifier, with the model's network if it knows the modes."""
         identify = self.executor.identify if network and self.knows_modes else None
-        return Identifier(self.family, identify)
+        return Identifier(self.family, identify, average_s, specimen=self.specimen)
 
     @cached_property
     def shipped(self) -> tuple[Estimate, float]:

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepblur_live.optics import Estimate, psf_snr
+from evaluation.bound import allowed_snr
 from evaluation.case import Case, every_frame
 from evaluation.section import Row, Section, figure, markdown, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SECTION", "nearest_twin"]
+__all__ = ["SECTION", "nearest_twin", "spectrum_alone"]
+
+# PSF SNR in dB to be had from one frame.
+_SIGMAS = (0.001, 0.01, 0.03, 0.05)
+GOALS = {
+    "photographs": dict(zip(_SIGMAS, (22, 14, 10, 8), strict=True)),
+    "micrographs": dict(zip(_SIGMAS, (17, 10, 7, 5), strict=True)),
+}
 
 
 def nearest_twin(case: Case, found: np.ndarray) -> np.ndarray:
@@ -47,7 +55,10 @@ def spectrum_alone(case: Case) -> Estimate:
 def score(case: Case) -> Row:
     """Return PSF SNRs in dB, the error of γ, and whether the turn is right."""
     shipped, _ = case.shipped
-    row: Row = {"trivial": float(psf_snr(case.mean_psf, case.psf))}
+    row: Row = {
+        "trivial": float(psf_snr(case.mean_psf, case.psf)),
+        "allowed": allowed_snr(case),
+    }
     ways = {
         "network": network_alone(case),
         "spectrum": spectrum_alone(case),
@@ -71,6 +82,7 @@ COLUMNS = (
     "network",
     "spectrum",
     "shipped",
+    "allowed",
     "error",
     "zero_error",
     "answered",
@@ -87,6 +99,8 @@ def table(rows: Sequence[Row]) -> str:
         "network alone",
         "spectrum alone",
         "**as shipped**",
+        "goal",
+        "Cramér–Rao",
         "coefficient error (zero guess)",
         "turn right",
         "answered",
@@ -99,6 +113,8 @@ def table(rows: Sequence[Row]) -> str:
             f"{row['network']:.1f}",
             f"{row['spectrum']:.1f}",
             f"**{row['shipped']:.1f}**",
+            str(GOALS[str(row["kind"])].get(row["sigma"], "–")),  # type: ignore[call-overload]
+            f"{row['allowed']:.1f}",
             f"{figure(row['error'], '.3f')} ({figure(row['zero_error'], '.3f')})",
             figure(row["turn"], ".0%"),
             f"{row['answered']:.0%}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = [
     "Plan",
     "Row",
     "Section",
+    "across",
     "figure",
     "grouped",
     "markdown",
@@ -29,7 +30,7 @@ __all__ = [
 Row = dict[str, object]
 
 # Each picture is blurred so many times: one blur a picture scatters by a decibel.
-BLURS = 3
+BLURS = 2
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Plan:
     sigmas: tuple[float, ...]
     blurs: int
     model: str
+
+    def limited(self, sigmas: tuple[float, ...]) -> Plan:
+        """Return the plan with those of some noise levels that it has."""
+        return replace(self, sigmas=tuple(s for s in self.sigmas if s in sigmas))
 
 
 @dataclass(frozen=True)
@@ -94,18 +99,36 @@ def grouped(rows: Sequence[Row], *keys: str) -> dict[tuple[object, ...], list[Ro
     return groups
 
 
-def summary(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
-    """Return one row for each kind of picture and noise level: means of columns."""
+def summary(rows: Sequence[Row], columns: Sequence[str], *keys: str) -> list[Row]:
+    """Return one row for each kind, noise level and value of `keys`: column means."""
+    names = ("kind", "sigma", *keys)
     return [
-        {"kind": kind, "sigma": sigma, "frames": len(part)}
+        dict(zip(names, values, strict=True))
+        | {"frames": len(part)}
         | {column: round(mean(part, column), 4) for column in columns}
-        for (kind, sigma), part in grouped(rows, "kind", "sigma").items()
+        for values, part in grouped(rows, *names).items()
     ]
 
 
 def figure(value: object, form: str) -> str:
     """Return a number as text, a dash where there is none."""
     return "–" if value != value else format(value, form)
+
+
+def across(rows: Sequence[Row], key: str, cell: Callable[[Row], str]) -> str:
+    """Return a Markdown table: kinds and noise levels down, values of `key` across."""
+    values = list(dict.fromkeys(str(row[key]) for row in rows))
+    lines = []
+    for (kind, sigma), part in grouped(rows, "kind", "sigma").items():
+        cells = {str(row[key]): cell(row) for row in part}
+        lines.append(
+            [
+                f"{max(row['frames'] for row in part)} {kind}",  # type: ignore[type-var]
+                f"{sigma:g}",
+                *(cells.get(value, "–") for value in values),
+            ]
+        )
+    return markdown(["pictures", "σ", *values], lines)
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

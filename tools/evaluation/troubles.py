@@ -1,0 +1,141 @@
+"""Frames that a fit of smooth specimens and small aberrations has no business with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from held_out import SIDE, blurred, scene
+
+from deepblur_live.optics import Convolution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from evaluation.case import Case
+
+__all__ = ["TROUBLES", "Trouble"]
+
+# A 12-bit camera: its grey value without light, and how far [0, 1] goes above it.
+_CEILING, _DARK, _SPAN = 4095, 200, 3000
+_CLIPPED = 0.03
+_MOTION = 15
+# Beads' diameters and gratings' periods, pixels: from frame to frame others.
+_DIAMETERS, _PERIODS = (6.0, 14.0), (8.0, 20.0)
+_BEADS = 300
+# Three times the family's range.
+_OUT_OF_RANGE = 3
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A camera's frame, and what is true of it.
+
+    Parameters
+    ----------
+    pixels
+        (H, W) uint16.
+    psf
+        (K, K), or None where no PSF of any Zernike family would be right.
+    """
+
+    pixels: NDArray[np.uint16]
+    psf: torch.Tensor | None
+
+
+def _noise(case: Case, image: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(case.spec.number)
+    return image + case.spec.sigma * torch.randn(image.shape, generator=generator)
+
+
+def _counts(image: torch.Tensor, span: float = _SPAN) -> NDArray[np.uint16]:
+    counts = np.rint(_DARK + span * image.numpy())
+    return np.clip(counts, 0, _CEILING).astype(np.uint16)
+
+
+def _between(case: Case, low: float, high: float) -> float:
+    """Return a number that differs from frame to frame, evenly spread."""
+    golden = (case.spec.number * 0.618034) % 1
+    return low + golden * (high - low)
+
+
+def flat(case: Case) -> Trouble:
+    """Return even light and noise, no specimen."""
+    return Trouble(_counts(_noise(case, torch.full((SIDE, SIDE), 0.5))), None)
+
+
+def saturated(case: Case) -> Trouble:
+    """Return a frame whose brightest three in a hundred pixels are clipped."""
+    image = case.frame.observed
+    brightest = float(np.quantile(image.numpy(), 1 - _CLIPPED))
+    return Trouble(_counts(image, (_CEILING - _DARK) / brightest), case.psf)
+
+
+def motion(case: Case) -> Trouble:
+    """Return a frame during which the stage moved by 15 pixels."""
+    angle = _between(case, 0, math.pi)
+    side = _MOTION + 2
+    line = torch.zeros(side, side)
+    for place in torch.linspace(-0.5, 0.5, 20 * _MOTION) * (_MOTION - 1):
+        y = side // 2 + float(place) * math.sin(angle)
+        x = side // 2 + float(place) * math.cos(angle)
+        row, column = int(y), int(x)
+        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            share = (1 - abs(y - row - i)) * (1 - abs(x - column - j))
+            line[row + i, column + j] += share
+    moved = blurred(case.frame.blurred, line / line.sum())
+    return Trouble(_counts(_noise(case, moved)), None)
+
+
+def _blurred(case: Case, sharp: torch.Tensor) -> Trouble:
+    image = blurred(sharp, case.psf)
+    return Trouble(_counts(_noise(case, image)), case.psf)
+
+
+def periodic(case: Case) -> Trouble:
+    """Return bars of one period, in every other frame crossed by more bars."""
+    places = torch.arange(SIDE + case.family.window - 1.0)
+    angle = _between(case, 0, math.pi)
+    period = _between(case, *_PERIODS)
+    bars = torch.ones(len(places), len(places))
+    for turn in (0, math.pi / 2)[: 1 + case.spec.number % 2]:
+        along = places[:, None] * math.sin(angle + turn) + places * math.cos(
+            angle + turn
+        )
+        bars *= torch.remainder(along / period, 1) < 0.5
+    return _blurred(case, bars)
+
+
+def beads(case: Case) -> Trouble:
+    """Return beads of one size, which nobody told the program, at random places."""
+    side = SIDE + case.family.window - 1
+    radius = _between(case, *_DIAMETERS) / 2
+    places = torch.arange(-8.0, 9.0)
+    ball = (radius**2 - places[:, None] ** 2 - places**2).clamp(min=0).sqrt() / radius
+    generator = torch.Generator().manual_seed(case.spec.number)
+    centres = torch.zeros(side * side)
+    centres[torch.randperm(side * side, generator=generator)[:_BEADS]] = 1
+    scattered = Convolution(ball, (side, side)).forward(centres.view(side, side))
+    return _blurred(case, scattered.clamp(max=1))
+
+
+def out_of_range(case: Case) -> Trouble:
+    """Return a frame whose blur is three times as large as the family's."""
+    psf = case.family.psf(_OUT_OF_RANGE * case.frame.coefficients)
+    sharp = scene(case.spec.path, SIDE + case.family.window - 1)
+    return Trouble(_counts(_noise(case, blurred(sharp, psf))), psf)
+
+
+TROUBLES: dict[str, Callable[[Case], Trouble]] = {
+    "flat": flat,
+    "saturated": saturated,
+    "moved by 15 pixels": motion,
+    "periodic": periodic,
+    "equal beads": beads,
+    "±0.45 waves": out_of_range,
+}
