@@ -153,6 +153,14 @@ class Model(Section):
     average_s: float = setting(
         5.0, "memory of the running average spectrum", unit="s", ge=0, le=600
     )
+    bead_diameter_nm: float | None = setting(
+        None,
+        "of the equal beads on a slide to calibrate on; left out: any specimen",
+        unit="nm",
+        example=200.0,
+        ge=20,
+        le=20_000,
+    )
 
 
 class Drift(Section):

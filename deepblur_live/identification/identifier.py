@@ -12,6 +12,7 @@ from deepblur_live.identification.network import network_input
 from deepblur_live.identification.refine import SpectralRefiner
 from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.spectrum import PowerSpectrum, Reliable
+from deepblur_live.identification.verdict import MAX_QUALITY, MIN_BINS, judge, silent
 from deepblur_live.optics import Estimate, ZernikeFamily
 
 if TYPE_CHECKING:
@@ -106,9 +107,8 @@ class Identifier:
             noise_variance,
         )
         self.noise_sigma = float(data.reliable.floor) ** 0.5
-        silent = self.refiner.silent(data)
-        if silent is not None:
-            return silent
+        if int(data.reliable.bins) < MIN_BINS:
+            return silent(self.family)
         starts, prior = [], None
         if self.network is not None:
             prior = self.ask_network(data.reliable)
@@ -129,10 +129,10 @@ class Identifier:
             best = rough.coefficients[:kept]
             starts.append(torch.as_tensor(best, dtype=torch.float32))
         fit = self.refiner.fit(data, torch.cat(starts), prior)
-        found = self.refiner.judge(data, fit)
+        found = judge(self.family, fit)
         self._refused = not found.trusted
         if self._refused:
-            if found.quality > self.refiner.max_quality:
+            if found.quality > MAX_QUALITY:
                 # The average may hold two blurs, from before and after a step.
                 self.spectrum.reset()
             return found

@@ -1,4 +1,4 @@
-"""From an average spectrum to γ: library start, robust joint fit, covariance, verdict.
+"""From an average spectrum to γ: library start, robust joint fit, covariance.
 
 The model of a spectrum is ``S(f) = exp(μ(f) + Σ b_q B_q(f))·|ĥ_γ(f)|² + σ²``: the
 specimen's own spectrum looks like other specimens' (`SpecimenSpectrum`), and the noise
@@ -8,11 +8,9 @@ over all frequencies: what drowns in noise then counts for as much as it says.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from deepblur_live.identification.observed import ObservedSpectrum, observe
@@ -20,10 +18,12 @@ from deepblur_live.identification.otf import log_otf, log_otf_and_slopes
 from deepblur_live.identification.specimen import SpecimenSpectrum
 from deepblur_live.identification.spectrum import WINDOW
 from deepblur_live.identification.starts import best_of_library, fitted_specimen
-from deepblur_live.optics import Estimate, ZernikeFamily
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+    from deepblur_live.optics import ZernikeFamily
 
 __all__ = ["Fit", "SpectralRefiner"]
 
@@ -33,7 +33,6 @@ _HUBER = 1.5
 _RIVAL = 4.0
 # Neighbouring bins stray together: so many of them count as one.
 _CORRELATED = 4.0
-_MIN_BINS = 15
 # Specimen and noise of a known blur are found in so many steps.
 _HELD_STEPS = 10
 # Below this, in waves, a block of modes is told by the spectrum's curvature, not slope.
@@ -41,8 +40,6 @@ _NEAR_ZERO = 0.03
 # A frame's bins stray alike, and the network has read the spectrum that it is a prior
 # of: errors are so much larger than the curvature says (on validation pictures).
 _OVERCONFIDENCE = 1.2
-# Mean error over half-range beyond which an answer is no better than a guess.
-_MAX_SIGMA = 0.4
 
 
 @dataclass(frozen=True)
@@ -81,9 +78,6 @@ class SpectralRefiner:
         Number of random PSFs that a start without knowledge is chosen from.
     prior_sigma
         Prior standard deviation of a coefficient over its half-range.
-    max_quality
-        A misfit beyond this is not a blur of the family: on validation pictures most
-        such fits were wrong minima.
 
     Raises
     ------
@@ -98,7 +92,6 @@ class SpectralRefiner:
         *,
         library: int = 12_000,
         prior_sigma: float = 0.6,
-        max_quality: float = 1.0,
     ) -> None:
         if family.window > WINDOW:
             raise ValueError(
@@ -107,7 +100,6 @@ class SpectralRefiner:
             )
         self.family = family
         self.specimen = specimen or SpecimenSpectrum.smooth()
-        self.max_quality = max_quality
         self._library_size = library
         self._prior = 1 / (prior_sigma * torch.tensor(family.half_ranges))
 
@@ -327,28 +319,3 @@ class SpectralRefiner:
         spread = torch.einsum("s,sp,sq->pq", belief.double(), distance, distance)
         result: NDArray[np.float64] = (spread / belief.sum()).numpy()
         return result
-
-    def silent(self, data: ObservedSpectrum) -> Estimate | None:
-        """Return an untrusted estimate when too little rises above the noise to fit."""
-        if int(data.reliable.bins) >= _MIN_BINS:
-            return None
-        p = self.family.n_coefficients
-        covariance = np.diag(1 / self._prior.double().numpy() ** 2)
-        reason = "nothing in the frame rises above the noise"
-        return Estimate(np.zeros(p), covariance, float("inf"), False, reason)
-
-    def judge(self, data: ObservedSpectrum, fit: Fit) -> Estimate:
-        """Return the best fit as an estimate, or say why it cannot be trusted."""
-        gamma, covariance = fit.coefficients[0], fit.covariance
-        half = np.array(self.family.half_ranges)
-        reason = ""
-        if fit.quality > self.max_quality:
-            reason = "no blur of the family fits the frame"
-        elif np.any(np.abs(gamma) > 2.5 * half):
-            reason = "the blur is out of the family's range"
-        elif (
-            math.sqrt(float(np.trace(covariance)) / len(gamma))
-            > _MAX_SIGMA * half.mean()
-        ):
-            reason = "the blur is too uncertain"
-        return Estimate(gamma, covariance, fit.quality, not reason, reason)

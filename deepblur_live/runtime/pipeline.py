@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from deepblur_live.drift import Tracker, TrackState
-from deepblur_live.identification import Identifier
+from deepblur_live.identification import Identifier, SpecimenSpectrum
 from deepblur_live.optics import Estimate, ZernikeFamily
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
@@ -178,13 +178,18 @@ def build_pipeline(profile: Profile) -> DeblurPipeline:
     pack = load_pack(profile.model.name)
     pack.check(family)
     executor = build_executor(pack, family, profile.model.device)
-    # The spectrum identifies any list of modes; the network only those it learned.
+    # The spectrum identifies any list of modes in any specimen whose own spectrum is
+    # known; the network only the modes and the kinds of specimen that it learned.
     known = tuple(pack.manifest.noll) == family.noll
+    specimen = pack.specimen
+    if (diameter := profile.model.bead_diameter_nm) is not None:
+        known = False
+        specimen = SpecimenSpectrum.beads(diameter / family.pixel_size_nm)
     identifier = Identifier(
         family,
         executor.identify if known else None,
         profile.model.average_s,
-        pack.specimen,
+        specimen,
     )
     return DeblurPipeline(
         family,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from deepblur_live.acquisition.scene import SimulatedScene
+from deepblur_live.identification import SpecimenSpectrum
 from deepblur_live.optics import Estimate, psf_snr, psnr
 from deepblur_live.profile import Profile
 from deepblur_live.runtime import (
@@ -254,3 +255,12 @@ def test_results_cross_to_another_process(scene, pipeline):
     light = dataclasses.replace(result, deblurred=None)
     again = pickle.loads(pickle.dumps(light))
     np.testing.assert_array_equal(again.track.coefficients, result.track.coefficients)
+
+
+def test_a_bead_slide_is_known_by_its_beads():
+    """The prior of the specimen is the beads' own, and the network has no say."""
+    model = {"threads": 1, "bead_diameter_nm": 700.0}
+    identifier = build_pipeline(Profile.model_validate({"model": model})).identifier
+    assert identifier.network is None
+    expected = SpecimenSpectrum.beads(7.0)
+    assert torch.equal(identifier.refiner.specimen.mean, expected.mean)
