@@ -18,12 +18,12 @@ import torch
 from scipy.sparse.linalg import eigsh
 
 from deepblur_live.identification.detrend import smooth_basis
-from deepblur_live.identification.spectrum import WINDOW, frequencies
+from deepblur_live.identification.spectrum import WINDOW, frequencies, windowed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SpecimenSpectrum"]
+__all__ = ["SpecimenSpectrum", "symmetric"]
 
 _CPU = torch.device("cpu")
 _BINS = WINDOW * (WINDOW // 2 + 1)
@@ -94,7 +94,7 @@ class SpecimenSpectrum:
         radius, _ = frequencies(_CPU)
         u = (math.pi * diameter * radius.double()).clamp(min=1e-2)
         form = 3 * (torch.sin(u) - u * torch.cos(u)) / u**3
-        mean = torch.log(form**2 + _FORM_FLOOR).float().flatten()
+        mean = torch.log(windowed(form**2) + _FORM_FLOOR).float().flatten()
         # Places at random give a flat spectrum; clusters and a haze tilt it gently.
         surface = smooth_basis(_CPU)[:, :2] * torch.tensor([_LEVEL, 0.3])
         return cls(mean, surface, torch.full_like(mean, _BEAD_DEVIATION))
@@ -111,7 +111,7 @@ class SpecimenSpectrum:
         patterns
             How many components to keep.
         """
-        logs = _symmetric(torch.log(spectra.clamp(min=1e-30)).float())
+        logs = symmetric(torch.log(spectra.clamp(min=1e-30)).float())
         radius, _ = frequencies(_CPU)
         flat = radius.flatten()
         band = (flat > _BAND[0]) & (flat < _BAND[1])
@@ -148,8 +148,11 @@ class SpecimenSpectrum:
         return {"mean": self.mean, "basis": self.basis, "deviation": self.deviation}
 
 
-def _symmetric(logs: torch.Tensor) -> torch.Tensor:
-    """Return (4 M, N): half spectra (M, W, W//2+1) mirrored and with axes exchanged."""
+def symmetric(logs: torch.Tensor) -> torch.Tensor:
+    """Return (4 M, N): half spectra (M, W, W//2+1) mirrored and with axes exchanged.
+
+    The M as they are come first, then each of the three others of all.
+    """
     half = WINDOW // 2 + 1
     mirrored = (-torch.arange(WINDOW)) % WINDOW
     # A real image's spectrum is the same at f and -f.

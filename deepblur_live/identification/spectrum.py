@@ -22,6 +22,7 @@ __all__ = [
     "has_corner",
     "reliable",
     "welch",
+    "windowed",
 ]
 
 WINDOW = 64
@@ -73,6 +74,19 @@ def welch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
     spectra = torch.fft.rfft2(windows * _hann(image.dtype, image.device))
     power = (spectra.real**2 + spectra.imag**2).mean((-4, -3)) / WINDOW**2
     return power, max(1.0, count * _LOOKS_PER_WINDOW)
+
+
+def windowed(power: torch.Tensor) -> torch.Tensor:
+    """Return a power spectrum (..., W, W//2+1) as a Hann window shows it.
+
+    A Hann window's own spectrum has amplitudes of -1/4, 1/2, -1/4 along each axis, so
+    it mixes a frequency's power and its neighbours' as 1 : 4 : 1.
+    """
+    rows = (power.roll(1, -2) + power.roll(-1, -2)) / 6 + power * (2 / 3)
+    # A real image has the same power at f and -f: beyond the first and the last column.
+    beyond = rows.flip(-2).roll(1, -2)
+    wide = torch.cat([beyond[..., 1:2], rows, beyond[..., -2:-1]], -1)
+    return (wide[..., :-2] + wide[..., 2:]) / 6 + rows * (2 / 3)
 
 
 class PowerSpectrum:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepblur_live.identification import PowerSpectrum, reliable, welch
-from deepblur_live.identification.spectrum import has_corner
+from deepblur_live.identification.spectrum import has_corner, windowed
 from deepblur_live.optics import ZernikeFamily
 
 CUTOFF = ZernikeFamily().cutoff
@@ -25,6 +25,20 @@ def test_white_noise_has_its_variance_as_spectrum():
     # Looks is what the scatter of a bin says it is.
     scatter = float(inner.std() / inner.mean())
     assert scatter == pytest.approx(1 / math.sqrt(looks), rel=0.1)
+
+
+def test_a_window_mixes_frequencies_as_its_own_spectrum_says():
+    # An image of period 64 with random phases: what a Hann window shows of it is its
+    # power convolved with the window's.
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.fft.fft2(torch.randn(64, 64, generator=generator).double())
+    power = whole.abs().square()
+    line = torch.hann_window(64, dtype=torch.float64)
+    hann = line[:, None] * line
+    window = torch.fft.fft2(hann / hann.square().mean().sqrt()) / 64**2
+    spread = torch.fft.fft2(window.abs().square())
+    expected = torch.fft.ifft2(torch.fft.fft2(power) * spread).real[:, :33]
+    torch.testing.assert_close(windowed(power[:, :33]), expected)
 
 
 def test_the_floor_is_read_from_the_corner_and_noise_alone_is_unreliable():
