@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.identification.minima import (
+    aligned,
+    most_central_first,
+    rival_spread,
+)
 from deepblur_live.identification.observed import ObservedSpectrum, observe
 from deepblur_live.identification.otf import log_otf, log_otf_and_slopes
 from deepblur_live.identification.specimen import SpecimenSpectrum
@@ -28,9 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "SpectralRefiner"]
 
 _HUBER = 1.5
-# A rival minimum this much worse in misfit is e times less believed: four times less
-# sure than the likelihood itself, whose model of the specimen is rough.
-_RIVAL = 4.0
 # Neighbouring bins stray together: so many of them count as one.
 _CORRELATED = 4.0
 # Specimen and noise of a known blur are found in so many steps.
@@ -40,11 +42,14 @@ _NEAR_ZERO = 0.03
 # A frame's bins stray alike, and the network has read the spectrum that it is a prior
 # of: errors are so much larger than the curvature says (on validation pictures).
 _OVERCONFIDENCE = 1.2
+# Root mean square of the residuals, clipped as they are, of a fit whose errors are as
+# large as its model says, and the least that they are scaled by.
+_USUAL_SCATTER, _LEAST_SCALE = 0.88, 0.5
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Fits of one spectrum from several starts, best first.
+    """Fits of one spectrum from several starts: the chosen one, then best first.
 
     Parameters
     ----------
@@ -55,8 +60,9 @@ class Fit:
     covariance
         (P, P), of the best: its curvature, and the spread of its rivals.
     quality
-        Root mean square of the best's weighted residuals: 0.6 to 0.9 for most
-        specimens, over 1 when none of the family's blurs explains the spectrum.
+        Root mean square of the chosen one's weighted residuals, where the specimen and
+        not the noise makes the power: 0.4 to 0.8 for most specimens, more when none of
+        the family's blurs explains the spectrum.
     """
 
     coefficients: NDArray[np.float64]
@@ -164,18 +170,6 @@ class SpectralRefiner:
         prior = 0.5 * (offset * penalty).square().sum(1)
         return cost.sum(1) / _CORRELATED + prior, residual, slope, robust
 
-    def _aligned(self, mean: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-        """Return (S, P) a mean with the signs, block by block, of each start.
-
-        A spectrum is blind to the common sign of the even and of the odd modes.
-        """
-        aligned = mean.expand_as(starts).clone()
-        even = torch.from_numpy(self.family.even)
-        for block in (even, ~even):
-            agree = (aligned[:, block] * starts[:, block]).sum(1, keepdim=True)
-            aligned[:, block] *= torch.where(agree < 0, -1.0, 1.0)
-        return aligned
-
     def _begin(self, data: ObservedSpectrum, gamma: torch.Tensor) -> torch.Tensor:
         """Return (S, Q+1): the specimen and noise that fit given γ best, roughly."""
         weight = data.reliable.weight.flatten()[data.keep]
@@ -200,7 +194,7 @@ class SpectralRefiner:
         gamma, rest = starts.clone(), self._begin(data, starts)
         centre, tight = torch.zeros_like(starts), self._prior
         if prior is not None:
-            centre, tight = self._aligned(prior[0], starts), 1 / prior[1]
+            centre, tight = aligned(self.family, prior[0], starts), 1 / prior[1]
         usual = torch.zeros_like(rest)
         usual[:, -1] = data.log_floor
         anchor = torch.cat([centre, usual], 1)
@@ -240,16 +234,21 @@ class SpectralRefiner:
                 break
         objective, residual, slope, robust = state
         order = torch.argsort(objective)
+        order = most_central_first(self.family, gamma, objective, order)
         best = int(order[0])
-        quality = float(
-            (residual[best] ** 2 * robust[best] * _CORRELATED).mean().sqrt()
-        )
-        # A poor fit knows less than its curvature says.
-        trust = robust[best] / max(1.0, quality) ** 2
+        square = residual[best] ** 2 * robust[best] * _CORRELATED
+        # The specimen's share of the power, bin by bin.
+        noise = torch.exp(rest[best, -1])
+        predicted, _ = self._predict(data, gamma[best][None], rest[best][None])
+        signal = (1 - noise * torch.exp(-predicted[0])).clamp(min=0)
+        quality = float((square * signal).sum() / signal.sum().clamp(min=1e-6)) ** 0.5
+        # A poor fit knows less than its curvature says, a good one more.
+        scatter = float(square.mean().sqrt())
+        trust = robust[best] / max(_LEAST_SCALE, scatter / _USUAL_SCATTER) ** 2
         information = self._information(data, gamma[best], rest[best], trust)
         information = information + torch.diag(curvature.double())
         covariance = torch.linalg.inv(information)[:p, :p].numpy()
-        rivals = self._rivals(gamma[order], objective[order])
+        rivals = rival_spread(self.family, gamma[order], objective[order])
         covariance = _OVERCONFIDENCE**2 * covariance + rivals
         return Fit(
             gamma[order].double().numpy(),
@@ -306,16 +305,3 @@ class SpectralRefiner:
         _, slope = self._predict(data, nearby, rest.expand(len(nearby), -1))
         slope = slope.double()
         return ((slope * trust.double()) @ slope.mT).mean(0)
-
-    def _rivals(
-        self, gamma: torch.Tensor, objective: torch.Tensor
-    ) -> NDArray[np.float64]:
-        """Return (P, P): the spread of other minima about the best, as believed.
-
-        One minimum's curvature knows nothing of another that fits nearly as well.
-        """
-        belief = torch.exp(-(objective - objective[0]) / _RIVAL)
-        distance = (self._aligned(gamma[0], gamma) - gamma).double()
-        spread = torch.einsum("s,sp,sq->pq", belief.double(), distance, distance)
-        result: NDArray[np.float64] = (spread / belief.sum()).numpy()
-        return result

@@ -10,20 +10,27 @@ import numpy as np
 from deepblur_live.optics import Estimate, ZernikeFamily
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from deepblur_live.identification.refine import Fit
 
 __all__ = ["MAX_QUALITY", "MIN_BINS", "judge", "silent"]
 
-MAX_QUALITY = 1.0
-"""A misfit beyond this is no blur of the family, or a wrong minimum: most were."""
+MAX_QUALITY = 0.85
+"""A misfit beyond this is no blur of the family, or a wrong minimum: most were.
+
+Of 132 validation frames two were refused for it and were well identified.
+"""
 
 MIN_BINS = 15
 """With fewer frequencies above the noise there is nothing to fit."""
 
-# Coefficients beyond so many half-ranges are not believed.
-_FAR = 2.5
+# A coefficient beyond so many half-ranges is not believed, nor are all together when
+# their sum of squares over half-ranges is beyond its mean and so many deviations, were
+# they drawn evenly from their ranges. Another kind of blur often needs such γ.
+_FAR, _FAR_TOGETHER = 2.0, 2.5
 # Mean error over half-range beyond which an answer is no better than a guess.
-_MAX_SIGMA = 0.4
+_MAX_SIGMA = 0.5
 
 
 def silent(family: ZernikeFamily) -> Estimate:
@@ -42,8 +49,19 @@ def judge(family: ZernikeFamily, fit: Fit) -> Estimate:
     reason = ""
     if fit.quality > MAX_QUALITY:
         reason = "no blur of the family fits the frame"
-    elif np.any(np.abs(gamma) > _FAR * half):
+    elif _far(gamma / half):
         reason = "the blur is out of the family's range"
     elif error > _MAX_SIGMA * half.mean():
         reason = "the blur is too uncertain"
     return Estimate(gamma, covariance, fit.quality, not reason, reason)
+
+
+def _far(relative: NDArray[np.float64]) -> bool:
+    """Return whether coefficients over their half-ranges, (P,), are out of range."""
+    count = len(relative)
+    # A square has a mean of 1/3 and a variance of 4/45.
+    together = count / 3 + _FAR_TOGETHER * math.sqrt(4 / 45 * count)
+    # Any one mode may go as far as it may alone.
+    together = max(together, _FAR**2)
+    square = np.square(relative)
+    return bool(square.max() > _FAR**2 or square.sum() > together)
