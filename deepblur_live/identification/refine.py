@@ -35,6 +35,10 @@ __all__ = ["Fit", "SpectralRefiner"]
 _HUBER = 1.5
 # Neighbouring bins stray together: so many of them count as one.
 _CORRELATED = 4.0
+# A step that promises to lower the misfit by less has arrived: 0.5 is one deviation.
+_WORTH = 0.01
+# So far behind the best, a minimum's belief is e⁻³; a step promises so many like it.
+_HOPELESS, _SLOW = 12.0, 20.0
 # Specimen and noise of a known blur are found in so many steps.
 _HELD_STEPS = 10
 # Below this, in waves, a block of modes is told by the spectrum's curvature, not slope.
@@ -203,34 +207,34 @@ class SpectralRefiner:
         curvature = penalty**2
         damping = torch.full((len(gamma),), 1e-2)
         state = self._misfit(data, gamma, rest, anchor, penalty)
+        # Those that have not arrived.
+        rows = torch.arange(len(gamma))
         for _ in range(iterations):
-            objective, residual, slope, robust = state
+            objective, residual, slope, robust = (part[rows] for part in state)
             weighted = slope * robust[:, None]
             hessian = weighted @ slope.mT + torch.diag(curvature)
-            offset = torch.cat([gamma, rest], 1) - anchor
+            offset = torch.cat([gamma[rows], rest[rows]], 1) - anchor[rows]
             gradient = (weighted @ residual[..., None])[..., 0] - offset * curvature
-            damped = hessian + damping[:, None, None] * torch.diag_embed(
-                hessian.diagonal(dim1=-2, dim2=-1)
-            )
+            diagonal = torch.diag_embed(hessian.diagonal(dim1=-2, dim2=-1))
+            damped = hessian + damping[rows, None, None] * diagonal
             step = torch.linalg.solve(damped, gradient)
             # A step longer than the family's scale leaves the linear range.
             length = step[:, :p].norm(dim=1, keepdim=True)
             step = step * (0.15 / length.clamp(min=0.15))
-            trial = self._misfit(
-                data, gamma + step[:, :p], rest + step[:, p:], anchor, penalty
-            )
+            expected = 0.5 * (step * gradient).sum(1)
+            new_gamma, new_rest = gamma[rows] + step[:, :p], rest[rows] + step[:, p:]
+            trial = self._misfit(data, new_gamma, new_rest, anchor[rows], penalty)
             better = trial[0] < objective
-            gain = (objective - trial[0]).clamp(min=0)
-            gamma = torch.where(better[:, None], gamma + step[:, :p], gamma)
-            rest = torch.where(better[:, None], rest + step[:, p:], rest)
-            state = (
-                torch.where(better, trial[0], objective),
-                torch.where(better[:, None], trial[1], residual),
-                torch.where(better[:, None, None], trial[2], slope),
-                torch.where(better[:, None], trial[3], robust),
-            )
-            damping = torch.where(better, damping / 5, damping * 6).clamp(1e-6, 1e4)
-            if bool((better | (damping >= 1e4)).all()) and float(gain.max()) < 1e-3:
+            improved = rows[better]
+            gamma[improved], rest[improved] = new_gamma[better], new_rest[better]
+            for old, new in zip(state, trial, strict=True):
+                old[improved] = new[better]
+            damping[rows] *= torch.where(better, 1 / 5, 6.0)
+            # A step refused is tried shorter, until it is not worth it either. Who
+            # could no longer come near the best does not matter.
+            behind = state[0][rows] - state[0].min()
+            rows = rows[(expected > _WORTH) & (behind < _HOPELESS + _SLOW * expected)]
+            if not len(rows):
                 break
         objective, residual, slope, robust = state
         order = torch.argsort(objective)

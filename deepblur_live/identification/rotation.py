@@ -23,6 +23,9 @@ _BAND = (0.02, 0.1)
 _LOWEST = 1 / 64
 # A frame without noise is still not known to the last digit.
 _LEAST_BALANCE = 1e-4
+# After so many votes for one turn, one frame in so many is asked: a vote costs as much
+# as half a fit, and a turn does not change.
+_AGREED, _ASK_EVERY = 8, 5
 
 
 def sparsity(image: torch.Tensor) -> torch.Tensor:
@@ -72,6 +75,7 @@ class Rotation:
     def reset(self) -> None:
         """Forget the evidence."""
         self._evidence = 0.0
+        self._agreed = self._unasked = 0
         self._reference: NDArray[np.float64] | None = None
 
     def advantage(
@@ -102,10 +106,16 @@ class Rotation:
             odd = ~self.family.even
             if float(self._reference[odd] @ coefficients[odd]) < 0:
                 coefficients, turned = turned, coefficients
+        self._unasked += 1
+        if self._agreed >= _AGREED and self._unasked < _ASK_EVERY:
+            self._reference = coefficients
+            return coefficients
+        self._unasked = 0
         advantage = self.advantage(image, coefficients, sigma)
         self._evidence *= self._memory
         # A crop without any gradient has no say.
         self._evidence += advantage if np.isfinite(advantage) else 0.0
+        self._agreed = self._agreed + 1 if advantage > 0 else 0
         if self._evidence < 0:
             self._evidence = -self._evidence
             coefficients = turned
