@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from deepblur_live.runtime import load_pack
 
@@ -47,8 +49,16 @@ def run(script, *arguments, expect=0):
 def test_both_networks_train_resume_and_ship(pictures, tmp_path):
     training = tmp_path / "training"
     common = ["--data", pictures, "--minutes", "0.02", "--device", "cpu"]
+    out = ["--out", training / "specimen", "--crop", 66, "--crops", 64]
+    said = run("train_specimen.py", "--data", pictures, *out, "--patterns", 3)
+    assert "3 patterns leave" in said
+    knowledge = training / "specimen" / "weights.safetensors"
     for script, name, options in (
-        ("train_identification.py", "identification", ["--crop", 66, "--batch", 8]),
+        (
+            "train_identification.py",
+            "identification",
+            ["--crop", 66, "--crops", 32, "--batch", 8, "--specimen", knowledge],
+        ),
         ("train_deblurring.py", "deblurring", ["--crop", 34, "--batch", 2]),
     ):
         out = ["--out", training / name]
@@ -61,9 +71,6 @@ def test_both_networks_train_resume_and_ship(pictures, tmp_path):
         assert after["progress"]["step"] > before["progress"]["step"] > 0
         assert after["tiles_sha256"] == before["tiles_sha256"]
         assert after["tiles"] >= 2
-    out = ["--out", training / "specimen", "--crop", 66, "--crops", 64]
-    said = run("train_specimen.py", "--data", pictures, *out, "--patterns", 3)
-    assert "3 patterns leave" in said
     ship = ["make_pack.py", "--training", training, "--name", "own"]
     run(*ship, "--engines", tmp_path)
     pack = load_pack(str(tmp_path / "own"))
@@ -91,10 +98,23 @@ def test_a_training_begins_with_a_models_weights(pictures, tmp_path):
     assert f"at {before} samples" in said
     after = json.loads((out / "training.json").read_text("utf-8"))["progress"]
     assert after["samples"] > before
-    wrong = run(
-        "train_deblurring.py", *common, *start, "--out", tmp_path / "other", expect=1
-    )
+    # A shallower one keeps the outer layers.
+    small = tmp_path / "small" / "deblurring"
+    run("train_deblurring.py", *common, *start, "--depth", 3, "--out", small)
+    written = json.loads((small / "training.json").read_text("utf-8"))
+    assert written["architecture"]["depth"] == 3
+    kept = load_file(small / "weights.safetensors")
+    whole = load_file(model / manifest["deblurring"]["file"])
+    first = "proximal.layers.0.weight"
+    assert torch.allclose(kept[first], whole[first].float(), atol=0.02)
+    assert "proximal.layers.3.weight" not in kept
+    common += start
+    wrong = run("train_deblurring.py", *common, "--out", tmp_path / "other", expect=1)
     assert "has no 'other'" in wrong
+    deep = ["--depth", 9, "--out", tmp_path / "deep" / "deblurring"]
+    assert "fewer than --depth 9" in run(
+        "train_deblurring.py", *common, *deep, expect=1
+    )
 
 
 def test_the_quality_preset_trains_with_the_same_tool(pictures, tmp_path):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "arguments", "description", "train"]
 
+Tensors = dict[str, torch.Tensor]
+
 # The weights that ship are an exponential moving average over about 1000 steps.
 _DECAY = 0.999
 
@@ -95,6 +97,7 @@ def train(
     device: torch.device,
     describe: dict[str, object],
     start: Path | None = None,
+    adapt: Callable[[Tensors], Tensors] | None = None,
 ) -> Progress:
     """Train until `minutes` are over, from the last checkpoint in `folder` if any.
 
@@ -109,6 +112,8 @@ def train(
         Written to ``training.json`` beside the weights.
     start
         Folder of a model whose weights to begin with where `folder` holds none.
+    adapt
+        Makes weights of another size, from `start`, ones of this network.
 
     Returns
     -------
@@ -120,7 +125,7 @@ def train(
     average = copy.deepcopy(model)
     progress = _resume(folder, model, average, optimiser)
     if start is not None and not progress.step:
-        progress = _begin(start, folder.name, model, average)
+        progress = _begin(start, folder.name, model, average, adapt)
     began, shown, saved = time.monotonic(), 0.0, time.monotonic()
     earlier, first = progress.minutes, progress.samples
     model.train()
@@ -204,7 +209,13 @@ def _replace(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     os.replace(partial, path)
 
 
-def _begin(pack: Path, network: str, model: nn.Module, average: nn.Module) -> Progress:
+def _begin(
+    pack: Path,
+    network: str,
+    model: nn.Module,
+    average: nn.Module,
+    adapt: Callable[[Tensors], Tensors] | None,
+) -> Progress:
     """Take over a shipped model's weights, and how far they had come."""
     manifest = json.loads((pack / "manifest.json").read_text("utf-8"))
     if network not in manifest:
@@ -213,6 +224,8 @@ def _begin(pack: Path, network: str, model: nn.Module, average: nn.Module) -> Pr
             "of the network that --start shall give"
         )
     tensors = load_file(pack / manifest[network]["file"])
+    if adapt is not None:
+        tensors = adapt(tensors)
     for net in (model, average):
         net.load_state_dict({k: v.clone() for k, v in tensors.items()})
     progress = Progress(**manifest[network]["training"]["progress"])

@@ -28,7 +28,7 @@ class UnrolledFista(nn.Module):
     ----------
     iterations
         Number of iterations, 15 in the paper.
-    channels, shrink
+    channels, shrink, depth
         Of the proximal network.
 
     References
@@ -38,11 +38,15 @@ class UnrolledFista(nn.Module):
     """
 
     def __init__(
-        self, iterations: int = 15, channels: int = 32, shrink: int = 2
+        self,
+        iterations: int = 15,
+        channels: int = 32,
+        shrink: int = 2,
+        depth: int = 5,
     ) -> None:
         super().__init__()
         self.iterations = iterations
-        self.proximal = ProximalNet(channels, shrink)
+        self.proximal = ProximalNet(channels, shrink, depth)
         self.log_step = nn.Parameter(torch.zeros(iterations))
         self.momentum = nn.Parameter(torch.tensor(_fista_momenta(iterations)))
 

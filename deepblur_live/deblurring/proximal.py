@@ -15,7 +15,7 @@ SLOPE = 0.1
 
 
 class ProximalNet(nn.Module):
-    """Five 3×3 convolutions at 1/`shrink` resolution, with a residual path.
+    """A few 3×3 convolutions at 1/`shrink` resolution, with a residual path.
 
     One set of weights serves all iterations and noise levels: two scalars shift and
     scale its features. Unshuffled pixels make it several times cheaper than at full
