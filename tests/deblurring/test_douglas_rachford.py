@@ -44,7 +44,7 @@ def test_untrained_it_solves_the_data_step_again_and_again():
     for _ in range(4):
         z, x = x, torch.linalg.solve(normal, right + weight * x)
     # The last step, which pulls the result to what explains the frame.
-    end = (0.01 / 0.014) ** 2
+    end = (0.01 / 0.018) ** 2
     finished = torch.linalg.solve(
         matrix.T @ matrix + end * torch.eye(1024), right + end * (2 * x - z)
     )

@@ -32,7 +32,7 @@ def test_untrained_it_is_plain_accelerated_gradient_descent():
         z = new + (t - 1) / following * (new - x)
         x, t = new, following
     # And the last step, solved in Fourier space.
-    weight = (0.01 / 0.014) ** 2
+    weight = (0.01 / 0.018) ** 2
     x = x + operator.wiener(y - operator.forward(x), weight)
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
     assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
