@@ -1,70 +1,100 @@
-"""Train the identification network: blurred noisy crops → outer products of γ.
+"""Train the identification network: spectra of blurred, noisy specimens → γ.
 
 python tools/train_identification.py --data FOLDER --out training/identification
+    --specimen training/specimen/weights.safetensors
+
+A blur multiplies a spectrum: sharp crops are transformed once, and each batch draws
+blurs, noise and numbers of frames anew.
 """
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
-from training_data import CropBank, blurred_and_noisy, puncta, read_tiles
+from training_data import CropBank, puncta, read_tiles
 from training_loop import arguments, description, train
 
+from deepblur_live.identification import SpecimenSpectrum, welch
 from deepblur_live.identification.network import (
     IdentificationNet,
     network_input,
     outer_products,
 )
-from deepblur_live.identification.spectrum import reliable, welch
+from deepblur_live.identification.observed import LEAKAGE
+from deepblur_live.identification.otf import log_otf
+from deepblur_live.identification.specimen import symmetric
+from deepblur_live.identification.spectrum import WINDOW, reliable, windowed
 from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime.device import choose_precision, tune_process
+
+if TYPE_CHECKING:
+    import argparse
+
+    from training_data import TileList
+
+# Half of the batches are of one frame, the others' numbers lie evenly in log to this.
+MOST_FRAMES = 300
+# A frame has so many times as many windows as a crop.
+LOOKS = (0.5, 4.0)
+LEAST_NOISE = 0.0005
 
 
 def main() -> None:
     """Train."""
-    parser = arguments(str(__doc__), batch=64, crop=226, max_noise=0.05)
-    parser.add_argument("--puncta", type=float, default=0.2, help="share of synthetic")
+    parser = arguments(str(__doc__), batch=64, crop=352, max_noise=0.1)
+    parser.add_argument("--puncta", type=float, default=0.15, help="share of synthetic")
+    parser.add_argument("--crops", type=int, default=30_000, help="sharp, drawn once")
+    parser.add_argument("--specimen", type=Path, help="what is known of spectra")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    tune_process(options.threads)
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
     device = torch.device(options.device)
     family = ZernikeFamily(pupil_samples=63)
-    margin = family.window - 1
-    side = options.crop + margin
+    specimen = SpecimenSpectrum.smooth()
+    if options.specimen:
+        specimen = SpecimenSpectrum.from_tensors(load_file(options.specimen))
     tiles = read_tiles(options.data)
-    bank = CropBank(tiles, side, device, options.micrographs)
-    print(f"{len(bank.table)} tiles, {bank.pixels.numel() / 1e6:.0f} MP on {device}")
+    kept = options.out / "spectra.safetensors"
+    if not kept.is_file():
+        options.out.mkdir(parents=True, exist_ok=True)
+        save_file(sharp_spectra(tiles, options, generator), kept)
+    bank = load_file(kept)
+    logs, sharp_looks = bank["logs"].to(device), float(bank["looks"])
+    print(f"{len(logs)} sharp spectra on {device}")
     model = IdentificationNet(family.even.tolist()).to(device)
     model = model.to(memory_format=torch.channels_last)
+    half = choose_precision(device)[0] == torch.bfloat16
 
     def batch_loss(model: nn.Module, step: int) -> tuple[torch.Tensor, float, float]:
         assert isinstance(model, IdentificationNet)
-        # A resumed run must not see the crops of its first minutes again.
+        # A resumed run must not see the draws of its first minutes again.
         generator.manual_seed(options.seed * 1_000_003 + step)
         n = options.batch
-        n_puncta = round(n * options.puncta)
-        sharp = torch.cat(
-            [
-                bank.draw(n - n_puncta, generator),
-                puncta(n_puncta, side, generator, device),
-            ]
-        )
-        half = n // 2
         gamma = torch.cat(
-            [family.sample(half, generator), family.sample_rms(n - half, generator)]
-        )
-        gamma = gamma[torch.randperm(n, generator=generator)].to(device)
+            [family.sample(n // 2, generator), family.sample_rms(n - n // 2, generator)]
+        ).to(device)
+        chance = torch.rand(n + 3, generator=generator).to(device)
+        low, high = math.log(LEAST_NOISE), math.log(options.max_noise)
+        sigma = torch.exp(low + (high - low) * chance[:n])
+        looks = sharp_looks * LOOKS[0] * float((LOOKS[1] / LOOKS[0]) ** chance[-3])
+        frames = 1.0 if chance[-2] < 0.5 else MOST_FRAMES ** float(chance[-1])
         with torch.no_grad():
-            low, high = math.log(0.0005), math.log(options.max_noise)
-            sigma = torch.exp(low + (high - low) * torch.rand(n, generator=generator))
-            noisy = blurred_and_noisy(sharp, family.psf(gamma), sigma, generator)
-            spectrum, looks = welch(noisy)
-            inputs = network_input(
-                reliable(spectrum, looks, 1.0, family.cutoff), family.cutoff
-            )
-        with torch.autocast(device.type, torch.bfloat16):
+            rows = torch.randint(0, len(logs), (n,), generator=generator)
+            which = torch.randint(0, 4, (n,), generator=generator).to(device)
+            four = symmetric(logs[rows.to(device)].float()).view(4, n, -1)
+            log_sharp = four[which, torch.arange(n, device=device)]
+            signal = torch.exp(log_sharp + log_otf(family, gamma)).view(n, WINDOW, -1)
+            spectrum = noisy(signal, sigma**2, looks * frames, generator)
+            spectrum = spectrum + LEAKAGE * spectrum.amax((1, 2), keepdim=True)
+            seen = reliable(spectrum, looks, frames, family.cutoff)
+            inputs = network_input(seen, family.cutoff, specimen.mean.to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             output = model(inputs.to(memory_format=torch.channels_last))
         target = outer_products(gamma / model.scale, model.even)
         # The trivial predictor answers the mean; its squared error is the variance.
@@ -84,6 +114,56 @@ def main() -> None:
         describe=description(tiles, device),
         start=options.start,
     )
+
+
+def sharp_spectra(
+    tiles: TileList, options: argparse.Namespace, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """Return log-spectra (M, W, W//2+1) of sharp crops, and the looks of each."""
+    cpu = torch.device("cpu")
+    bank = CropBank(tiles, options.crop, cpu, options.micrographs)
+    print(f"{len(bank.table)} tiles, {bank.pixels.numel() / 1e6:.0f} MP")
+    logs, looks = [], 1.0
+    synthetic = round(options.crops * options.puncta / 8)
+    for index in range(max(1, options.crops // 8)):
+        crops = (
+            puncta(8, options.crop, generator, cpu)
+            if index < synthetic
+            else bank.draw(8, generator)
+        )
+        power, looks = welch(crops)
+        # Half precision is 0.01 true, far below what a window's spectrum strays.
+        logs.append(torch.log(power.clamp(min=1e-12)).half())
+    return {"logs": torch.cat(logs), "looks": torch.tensor(looks)}
+
+
+def noisy(
+    signal: torch.Tensor,
+    variance: torch.Tensor,
+    looks: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Return spectra (B, W, W//2+1) of a signal in white noise, averaged over windows.
+
+    A window's power is |X + N|²: its noise varies by 2|X|²σ² + σ⁴. The window mixes
+    neighbouring frequencies, whose noise is therefore alike: their powers have a
+    correlation of (2/3)².
+
+    Parameters
+    ----------
+    signal
+        Of the specimen, blurred.
+    variance
+        (B,) σ² of the noise.
+    looks
+        Independent windows in the average.
+    """
+    level = variance[:, None, None]
+    spread = torch.sqrt((2 * signal * level + level**2) / looks)
+    white = torch.randn(signal.shape, generator=generator).to(signal.device)
+    # The window's 1 : 4 : 1 correlates neighbours by 8/18, which is (2/3)², and leaves
+    # half of the variance along each axis.
+    return (signal + level + spread * 2 * windowed(white)).clamp(min=1e-12)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def _grid(cutoff: float, device: torch.device) -> tuple[torch.Tensor, torch.Tens
     return grid, inside
 
 
-def network_input(spectrum: Reliable, cutoff: float) -> torch.Tensor:
+def network_input(
+    spectrum: Reliable, cutoff: float, mean: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return (B, 2, 64, 32): detrended log-spectrum × reliability, and reliability.
 
     Parameters
@@ -56,9 +58,14 @@ def network_input(spectrum: Reliable, cutoff: float) -> torch.Tensor:
         With (B, W, W//2+1) tensors.
     cutoff
         Pupil radius NA·px/λ, cycles a pixel.
+    mean
+        (N,) of specimens' own log-spectra, see `SpecimenSpectrum`; none when None.
     """
     weight = spectrum.weight.flatten(1)
-    residual = detrend(spectrum.log_signal.flatten(1)[:, None], weight)[:, 0]
+    log_signal = spectrum.log_signal.flatten(1)
+    if mean is not None:
+        log_signal = log_signal - mean
+    residual = detrend(log_signal[:, None], weight)[:, 0]
     stack = torch.stack([residual.clamp(-_CLIP, _CLIP), weight / 3.0], dim=1)
     stack = stack.view(len(stack), 2, *spectrum.weight.shape[-2:])
     grid, inside = _grid(cutoff, stack.device)

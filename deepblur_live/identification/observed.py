@@ -20,10 +20,11 @@ from deepblur_live.identification.spectrum import (
 if TYPE_CHECKING:
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
-__all__ = ["ObservedSpectrum", "observe"]
+__all__ = ["LEAKAGE", "ObservedSpectrum", "observe"]
 
-# Leakage of the window, relative to the strongest frequency.
-_LEAKAGE = 1e-7
+LEAKAGE = 1e-7
+"""Of the window, relative to the strongest frequency."""
+
 # How well the noise floor is known beforehand, relative: from a calibrated camera, from
 # the corner of the spectrum, or bounded by its weakest frequencies.
 _FLOOR_CALIBRATED, _FLOOR_READ, _FLOOR_BOUNDED = 0.05, 0.1, 1.0
@@ -70,7 +71,7 @@ def observe(
     The parameters are those of `spectrum.reliable`, and the specimen's prior.
     """
     # Below any camera's noise leakage and rounding rule, and they are not white.
-    spectrum = spectrum + _LEAKAGE * spectrum.amax()
+    spectrum = spectrum + LEAKAGE * spectrum.amax()
     found = reliable(spectrum, looks, frames, cutoff, noise_variance)
     keep = _different(spectrum.device)
     # The signal's share decides how much the model's error counts. Of the raw spectrum

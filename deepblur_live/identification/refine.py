@@ -43,9 +43,6 @@ _HOPELESS, _SLOW = 12.0, 20.0
 _HELD_STEPS = 10
 # Below this, in waves, a block of modes is told by the spectrum's curvature, not slope.
 _NEAR_ZERO = 0.03
-# A frame's bins stray alike, and the network has read the spectrum that it is a prior
-# of: errors are so much larger than the curvature says (on validation pictures).
-_OVERCONFIDENCE = 1.2
 # Root mean square of the residuals, clipped as they are, of a fit whose errors are as
 # large as its model says, and the least that they are scaled by.
 _USUAL_SCATTER, _LEAST_SCALE = 0.88, 0.5
@@ -253,7 +250,7 @@ class SpectralRefiner:
         information = information + torch.diag(curvature.double())
         covariance = torch.linalg.inv(information)[:p, :p].numpy()
         rivals = rival_spread(self.family, gamma[order], objective[order])
-        covariance = _OVERCONFIDENCE**2 * covariance + rivals
+        covariance = covariance + rivals
         return Fit(
             gamma[order].double().numpy(),
             objective[order].double().numpy(),
