@@ -45,7 +45,7 @@ BLEACHED = 2.0
 # What a kept file must have been measured under. The version is raised by whoever
 # changes what the estimates are like, in identification or tracker, or what is kept.
 MEASURED: dict[str, object] = {
-    "version": 2,
+    "version": 3,
     "side": SIDE,
     "sigmas": list(SIGMAS),
     "frame_s": FRAME_S,
@@ -76,8 +76,11 @@ class _Live:
     """The live way from frames to estimates, on a clock of its own."""
 
     def __init__(self, model: str, family: ZernikeFamily, seed: int) -> None:
-        executor = TorchExecutor(load_pack(model), family, torch.device("cpu"))
-        self._identifier = Identifier(family, executor.identify, AVERAGE_S)
+        pack = load_pack(model)
+        executor = TorchExecutor(pack, family, torch.device("cpu"))
+        self._identifier = Identifier(
+            family, executor.identify, AVERAGE_S, specimen=pack.specimen
+        )
         self._tracker = Tracker(family, averaging_s=AVERAGE_S)
         self._noise = torch.Generator().manual_seed(seed)
         self._now = 0.0
@@ -164,7 +167,7 @@ def _stated(estimates: list[Estimate]) -> NDArray[np.float64]:
 
 
 def measure(
-    data: Path, model: str, split: str = "test", *, specimens: int = 6, jobs: int = 2
+    data: Path, model: str, split: str = "test", *, specimens: int = 10, jobs: int = 2
 ) -> list[Stream]:
     """Measure a model on so many photographs and micrographs of a split."""
     tasks = []

@@ -100,11 +100,12 @@ def test_averaged_estimates_keep_honest_bands(family, covariance):
 def test_systematic_error_stays_in_the_bands(family, covariance):
     """Every estimate wrong by the same draw: the bands hold it, however long."""
     rng = np.random.default_rng(5)
+    share = 3.0
     hits, still = [], []
     for _ in range(100):
         # The systematic part a specimen has once, the fluctuation every estimate.
-        bias = rng.multivariate_normal(np.zeros(7), 3.0 * covariance)
-        tracker = Tracker(family, diffusion=1e-4, floor=TINY)
+        bias = rng.multivariate_normal(np.zeros(7), share * covariance)
+        tracker = Tracker(family, diffusion=1e-4, floor=TINY, systematic=share)
         truth = np.full(7, 0.1)
         for k in range(40):
             noise = rng.multivariate_normal(np.zeros(7), 0.25 * covariance)
