@@ -66,25 +66,25 @@ class Identifier:
         self.refiner = SpectralRefiner(family, specimen)
         self.rotation = Rotation(family)
         self.noise_sigma = 0.01
-        self._forget()
+        self._refused = False
+        self._begin_anew()
 
     def reset(self) -> None:
         """Forget all frames (another specimen, another frame size)."""
         self.spectrum.reset()
-        self.rotation.reset()
-        self._forget()
+        self._refused = False
+        self._begin_anew()
 
-    def _forget(self) -> None:
-        self._since_library, self._refused, self._asked_frames = 0, False, 1.0
+    def _begin_anew(self) -> None:
+        """Forget what spoke for the last blur: it says nothing of the next."""
+        self.rotation.reset()
         self._prior: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._since_library, self._asked_frames = _LIBRARY_EVERY, 1.0
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
-        first = not self.spectrum.frames
-        if self.spectrum.add(image, time) and not first:
-            # What spoke for the last blur says nothing of this one.
-            self.rotation.reset()
-            self._since_library, self._prior = _LIBRARY_EVERY, None
+        if self.spectrum.add(image, time):
+            self._begin_anew()
 
     def estimate(
         self,
@@ -125,13 +125,16 @@ class Identifier:
         frames = self.spectrum.frames
         lost = prediction is None or self._refused
         lost = lost or frames >= _LIBRARY_GROWTH * self._asked_frames
-        if lost or self._since_library >= _LIBRARY_EVERY:
-            self._since_library = 0
-            if lost:
-                self._asked_frames = frames
+        asked = lost or self._since_library >= _LIBRARY_EVERY
+        # Without an average one frame's answer says nothing of the next.
+        if asked or self.spectrum.average_s <= 0:
             self._prior = self._asked_network(data.reliable)
             if self._prior is not None:
                 starts.append(self._prior[0][None])
+        if asked:
+            self._since_library = 0
+            if lost:
+                self._asked_frames = frames
             count, kept = _MANY if lost else _FEW
             tried = self.refiner.starts(data, count)
             rough = self.refiner.fit(data, tried, self._prior, _LIBRARY_STEPS)
@@ -144,6 +147,7 @@ class Identifier:
             if found.quality > MAX_QUALITY:
                 # The average may hold two blurs, from before and after a step.
                 self.spectrum.reset()
+                self._begin_anew()
             return found
         turned = self.rotation.decide(image, found.coefficients, self.noise_sigma)
         flipped = np.where(turned * found.coefficients < 0, -1.0, 1.0)

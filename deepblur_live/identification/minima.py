@@ -24,16 +24,17 @@ _CENTRAL, _BELIEVED = 1.0, 0.05
 
 
 def aligned(
-    family: ZernikeFamily, mean: torch.Tensor, starts: torch.Tensor
+    family: ZernikeFamily, gamma: torch.Tensor, reference: torch.Tensor
 ) -> torch.Tensor:
-    """Return (S, P) a mean with the signs, block by block, of each start.
+    """Return (S, P) coefficients with the signs, block by block, of a reference.
 
-    A spectrum is blind to the common sign of the even and of the odd modes.
+    A spectrum is blind to the common sign of the even and of the odd modes. Either may
+    be (P,), one for all.
     """
-    result = mean.expand_as(starts).clone()
+    result = gamma + torch.zeros_like(reference)
     even = torch.from_numpy(family.even)
     for block in (even, ~even):
-        agree = (result[:, block] * starts[:, block]).sum(1, keepdim=True)
+        agree = (result[:, block] * reference[..., block]).sum(1, keepdim=True)
         result[:, block] *= torch.where(agree < 0, -1.0, 1.0)
     return result
 
@@ -48,7 +49,8 @@ def most_central_first(
 
     At high noise several minima fit alike. The best of them by a hair is a gamble;
     the one that is nearest to the others, each as far as it is believed, loses
-    least. A PSF turned by 180° has the same spectrum and is no error here.
+    least. One that several starts have led to counts as often: its valley is wide. A
+    PSF turned by 180° has the same spectrum and is no error here.
     """
     belief = torch.exp(-(objective - objective.min()) / _CENTRAL)
     turned = torch.where(torch.from_numpy(family.even), gamma, -gamma)
@@ -70,7 +72,7 @@ def rival_spread(
     One minimum's curvature knows nothing of another that fits nearly as well.
     """
     belief = torch.exp(-(objective - objective[0]) / _RIVAL)
-    distance = (aligned(family, gamma[0], gamma) - gamma).double()
+    distance = (aligned(family, gamma, gamma[0]) - gamma[0]).double()
     spread = torch.einsum("s,sp,sq->pq", belief.double(), distance, distance)
     result: NDArray[np.float64] = (spread / belief.sum()).numpy()
     return result

@@ -229,7 +229,8 @@ class SpectralRefiner:
             damping[rows] *= torch.where(better, 1 / 5, 6.0)
             # A step refused is tried shorter, until it is not worth it either. Who
             # could no longer come near the best does not matter.
-            behind = state[0][rows] - state[0].min()
+            finite = state[0].nan_to_num(torch.inf)
+            behind = state[0][rows] - finite.min()
             rows = rows[(expected > _WORTH) & (behind < _HOPELESS + _SLOW * expected)]
             if not len(rows):
                 break
@@ -239,9 +240,8 @@ class SpectralRefiner:
         best = int(order[0])
         square = residual[best] ** 2 * robust[best] * _CORRELATED
         # The specimen's share of the power, bin by bin.
-        noise = torch.exp(rest[best, -1])
-        predicted, _ = self._predict(data, gamma[best][None], rest[best][None])
-        signal = (1 - noise * torch.exp(-predicted[0])).clamp(min=0)
+        predicted = data.log_power - residual[best] / data.weight
+        signal = (1 - torch.exp(rest[best, -1] - predicted)).clamp(min=0)
         quality = float((square * signal).sum() / signal.sum().clamp(min=1e-6)) ** 0.5
         # A poor fit knows less than its curvature says, a good one more.
         scatter = float(square.mean().sqrt())

@@ -39,7 +39,7 @@ def log_columns(names: Sequence[str]) -> Mapping[str, str]:
         "change_waves": "rms change of the wavefront from the baseline, debiased",
         "change_sigma_waves": "its standard deviation",
         "strehl": "Strehl ratio of the track",
-        "quality": "residual of the identification over its expected size, about 1",
+        "quality": "residual of the fit over its expected size, 0.4 to 0.8 if good",
         "nis": "normalised innovation squared, chi-squared with a degree a mode",
         "accepted": "1 when the estimate moved the track, 0 when it was refused",
         "state": "baselining, ok, warn, alarm, stale or raw-only",

@@ -115,6 +115,8 @@ def test_a_prediction_is_followed_and_the_library_left_out():
     frame = blurred(cells(seed=2), truth, 0.003)
     identifier = Identifier(FAMILY)
     identifier.observe(frame, 0.0)
+    # The first of all is not left to a prediction.
+    identifier.estimate(frame, prediction=truth + 0.01)
 
     def asked(*_):
         raise AssertionError("the library was asked")
@@ -163,12 +165,42 @@ def test_the_network_is_asked_first_and_after_a_step_not_each_time():
         identifier.observe(frame, 0.2 * k)
         known = identifier.estimate(frame, known).coefficients
         counts.append(len(asked))
-    # Again with the second frame, which doubles the average, and the fourth.
+    # Again when the average has doubled; and with the second frame of the step.
     assert counts[0] == 1
-    assert counts[5] <= 4
+    assert counts[5] <= 3
     assert counts[7] == counts[6] + 1
     # What it is not sure of does not hold the fit.
     assert snr(known, after) > 15
+
+
+def test_without_an_average_the_network_is_asked_of_every_frame():
+    asked = []
+
+    def network(spectrum):
+        asked.append(spectrum)
+        return torch.zeros(7), torch.full((7,), 0.15)
+
+    identifier = Identifier(FAMILY, network, average_s=0.0)
+    known = None
+    for k, truth in enumerate(truths(3, seed=21)):
+        frame = blurred(cells(seed=3), truth, 0.003, k)
+        identifier.observe(frame, 0.2 * k)
+        known = identifier.estimate(frame, known).coefficients
+    assert len(asked) == 3
+
+
+def test_a_refused_fit_forgets_the_turn_too():
+    identifier = Identifier(FAMILY)
+    reset, forgotten = identifier.rotation.reset, []
+    identifier.rotation.reset = lambda: (forgotten.append(True), reset())
+    # Bars: no blur of the family fits them.
+    bars = ((torch.arange(256) % 12) < 6).float().expand(256, 256)
+    generator = torch.Generator().manual_seed(0)
+    image = bars + 1e-3 * torch.rand(bars.shape, generator=generator)
+    identifier.observe(image, 0.0)
+    before = len(forgotten)
+    assert identifier.estimate(image).quality > 1
+    assert len(forgotten) == before + 1
 
 
 def test_a_settled_turn_is_asked_of_one_frame_in_five():
