@@ -64,7 +64,7 @@ def as_crops(draw: Draw, family: ZernikeFamily) -> torch.Tensor:
 
 
 def as_spectra(draw: Draw, family: ZernikeFamily) -> torch.Tensor:
-    """Return (B, 2, 64, 32): what the shipped network reads."""
+    """Return (B, 2, 64, 32): what the shipped network reads, but for a common mean."""
     spectrum, looks = welch(draw.crops)
     seen = reliable(spectrum, looks, 1.0, family.cutoff)
     return network_input(seen, family.cutoff)
@@ -131,7 +131,7 @@ WAYS = (
     ("crops", as_crops, "outer products", products),
     ("log-spectra", as_spectra, "coefficients", coefficients),
     ("log-spectra", as_spectra, "PSFs", psfs),
-    ("log-spectra", as_spectra, "outer products (shipped)", products),
+    ("log-spectra", as_spectra, "outer products (as shipped)", products),
 )
 
 

@@ -10,10 +10,12 @@ blurs, noise and numbers of frames anew.
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from training_data import CropBank, puncta, read_tiles
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 
 # Half of the batches are of one frame, the others' numbers lie evenly in log to this.
 MOST_FRAMES = 300
-# A frame has so many times as many windows as a crop.
+# A frame has so many times as many windows as a crop: from 256² to 700². Larger ones
+# are read as an average of frames is.
 LOOKS = (0.5, 4.0)
 LEAST_NOISE = 0.0005
 
@@ -61,9 +64,17 @@ def main() -> None:
         specimen = SpecimenSpectrum.from_tensors(load_file(options.specimen))
     tiles = read_tiles(options.data)
     kept = options.out / "spectra.safetensors"
+    drawn = ("crop", "crops", "puncta", "micrographs", "seed")
+    settings = {name: str(getattr(options, name)) for name in drawn}
+    settings["tiles"] = tiles.digest
     if not kept.is_file():
         options.out.mkdir(parents=True, exist_ok=True)
-        save_file(sharp_spectra(tiles, options, generator), kept)
+        partial = kept.with_suffix(".part")
+        save_file(sharp_spectra(tiles, options, generator), partial, settings)
+        os.replace(partial, kept)
+    with safe_open(kept, "pt") as file:
+        if (other := file.metadata()) != settings:
+            parser.error(f"{kept}: drawn with {other}, not {settings}; remove it")
     bank = load_file(kept)
     logs, sharp_looks = bank["logs"].to(device), float(bank["looks"])
     print(f"{len(logs)} sharp spectra on {device}")
