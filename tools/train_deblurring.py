@@ -1,4 +1,4 @@
-"""Train a deblurring network: blurred noisy crops and true operators → sharp crops.
+"""Train a deblurring network: blurred noisy crops and their operators → sharp crops.
 
 python tools/train_deblurring.py --data FOLDER --out training/deblurring
     [--kind douglas-rachford]: the quality preset, for a graphics card
@@ -78,8 +78,8 @@ def main() -> None:
             truth = sharp[:, cut:-cut, cut:-cut]
             continued = extend(noisy, margin, fold)
             share = (2 * torch.rand(n, generator=generator) - 1).clamp(min=0)
-            error = share * ERROR * (sigma / 1e-3) ** ERROR_GROWTH
-            off = torch.randn(gamma.shape, generator=generator) * error[:, None]
+            waves = share * ERROR * (sigma / 1e-3) ** ERROR_GROWTH
+            off = torch.randn(gamma.shape, generator=generator) * waves[:, None]
             shape = (continued.shape[-2], continued.shape[-1])
             seen = (noisy.shape[-2], noisy.shape[-1])
             operator = family.operator(gamma + off.to(device), shape, seen)
@@ -120,8 +120,11 @@ def shallower(
     found = sum(k.startswith(layer) and k.endswith("weight") for k in tensors)
     depth = int(architecture["depth"])
     stays = [*range(depth // 2), *range(found - (depth - depth // 2), found)]
-    if found < depth:
-        raise SystemExit(f"--start has {found} layers, fewer than --depth {depth}")
+    if not 2 <= depth <= found:
+        raise SystemExit(
+            f"--depth {depth}: --start has {found} layers; fewer than 2, or fewer than "
+            "asked for, cannot be had of it"
+        )
     kept = {k: v for k, v in tensors.items() if not k.startswith((layer, condition))}
     for new, old in enumerate(stays):
         for part in ("weight", "bias"):
@@ -130,7 +133,8 @@ def shallower(
         rows = tensors[condition + part].chunk(found - 1)
         kept[condition + part] = torch.cat([rows[old] for old in stays[:-1]])
         if depth < found:
-            kept[f"{layer}{depth - 1}.{part}"].zero_()
+            last = f"{layer}{depth - 1}.{part}"
+            kept[last] = torch.zeros_like(kept[last])
     return kept
 
 
