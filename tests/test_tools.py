@@ -112,7 +112,7 @@ def test_a_training_begins_with_a_models_weights(pictures, tmp_path):
     wrong = run("train_deblurring.py", *common, "--out", tmp_path / "other", expect=1)
     assert "has no 'other'" in wrong
     deep = ["--depth", 9, "--out", tmp_path / "deep" / "deblurring"]
-    assert "fewer than --depth 9" in run(
+    assert "--depth 9: --start has" in run(
         "train_deblurring.py", *common, *deep, expect=1
     )
 

@@ -46,6 +46,8 @@ class ObservedSpectrum:
         Prior mean and standard deviation of the noise's log σ².
     reliable
         The part that rises above the noise, over all bins.
+    looks
+        Independent windows in the average, over all frames.
     """
 
     log_power: torch.Tensor
@@ -56,6 +58,7 @@ class ObservedSpectrum:
     log_floor: float
     floor_sigma: float
     reliable: Reliable
+    looks: float
 
 
 def observe(
@@ -92,6 +95,7 @@ def observe(
         math.log(float(found.floor)),
         floor_sigma,
         found,
+        looks * frames,
     )
 
 

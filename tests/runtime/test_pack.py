@@ -101,7 +101,7 @@ def test_a_pickle_is_never_opened(copy, tmp_path):
         (lambda m: m.pop("noll"), "noll"),
         (lambda m: m.update(sampling_min="small"), "sampling_min"),
         (lambda m: m.update(family="gaussian"), "gaussian"),
-        (lambda m: m["deblurring"]["architecture"].update(depth=3), "architecture"),
+        (lambda m: m["deblurring"]["architecture"].update(rooms=3), "architecture"),
         (lambda m: m["deblurring"]["architecture"].update(channels=16), "deblurring"),
     ],
 )
