@@ -64,10 +64,9 @@ class Tracker:
     systematic, fluctuating
         Variance of the systematic part and of the fluctuation, each over the variance
         that an estimate states; together more than 1 where estimates claim too much.
-        The default is for the shipped identification: on validation pictures 0.8 of
-        the stated σ hold 68 % of the errors, 1.64 · 1.2 of it 90 % and 1.96 · 1.8 of it
-        95 %; 2.25 is 1.5². (``tools/simulate_drift.py --measure DATA --validation``
-        measures it.)
+        The default is for the shipped identification: on validation pictures 0.75 of
+        the stated σ hold 68 % of the errors, 1.64 · 0.89 of it 90 % and 1.96 · 1.03 of
+        it 95 %. (``tools/simulate_drift.py --measure DATA --validation`` measures it.)
     gate
         Probability of the χ² quantile beyond which an innovation is refused.
     reacquire_after
@@ -83,7 +82,7 @@ class Tracker:
         *,
         diffusion: float = 0.003,
         floor: float = 0.004,
-        systematic: float = 2.0,
+        systematic: float = 1.0,
         fluctuating: float = 0.25,
         gate: float = 0.999,
         reacquire_after: int = 3,

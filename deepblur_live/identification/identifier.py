@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from deepblur_live.identification.minima import block_signs
 from deepblur_live.identification.network import network_input
-from deepblur_live.identification.refine import SpectralRefiner
+from deepblur_live.identification.refine import Fit, SpectralRefiner
 from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.spectrum import PowerSpectrum, Reliable
-from deepblur_live.identification.verdict import MAX_QUALITY, MIN_BINS, judge, silent
+from deepblur_live.identification.verdict import MIN_BINS, POOR_FIT, judge, silent
 from deepblur_live.optics import Estimate, ZernikeFamily
 
 if TYPE_CHECKING:
@@ -26,13 +29,17 @@ __all__ = ["Identifier", "Network"]
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 # The best of the library are refined a little, and the best of those to the end: so
-# many where nothing is known, and so many beside a prediction.
-_MANY, _FEW = (40, 10), (8, 2)
+# many where nothing is known, and so many of every so manieth beside a prediction.
+_MANY, _FEW = (40, 10, 1), (4, 2, 3)
 _LIBRARY_STEPS = 5
-# A tracked minimum may have become the wrong one: so often, and after a step, the
-# network is asked and a few of the library are tried beside it; many after each refusal
-# and when the average has so many times the frames, which tell apart what was one.
-_LIBRARY_EVERY, _LIBRARY_GROWTH = 10, 2.0
+# A tracked minimum may have become the wrong one: when the average has been renewed so
+# many times (at least after so many seconds), after a step, and when the average has so
+# many times the frames, which tell apart what was one, the network is asked and a few
+# of the library are tried beside it; many after each refusal.
+_LIBRARY_RENEWED, _LIBRARY_LEAST_S, _LIBRARY_GROWTH = 2.0, 2.0, 2.0
+# A blur is more likely what it was than another that fits as well, by this in misfit,
+# unless the average has only just told them apart.
+_KEPT = 4.0
 # The network has read the spectrum that it is a prior of: its errors are counted for so
 # much. Taken at its word it costs 2 dB at σ = 0.03 on validation photographs.
 _DOUBT = 2.0
@@ -66,6 +73,7 @@ class Identifier:
         self.refiner = SpectralRefiner(family, specimen)
         self.rotation = Rotation(family)
         self.noise_sigma = 0.01
+        self._now = 0.0
         self._refused = False
         self._begin_anew()
 
@@ -79,10 +87,12 @@ class Identifier:
         """Forget what spoke for the last blur: it says nothing of the next."""
         self.rotation.reset()
         self._prior: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._since_library, self._asked_frames = _LIBRARY_EVERY, 1.0
+        self._asked_at, self._asked_frames = -math.inf, 1.0
+        self._rivals: Fit | None = None
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
+        self._now = time
         if self.spectrum.add(image, time):
             self._begin_anew()
 
@@ -121,30 +131,33 @@ class Identifier:
         starts = []
         if prediction is not None:
             starts.append(torch.as_tensor(prediction, dtype=torch.float32)[None])
-        self._since_library += 1
         frames = self.spectrum.frames
         lost = prediction is None or self._refused
-        lost = lost or frames >= _LIBRARY_GROWTH * self._asked_frames
-        asked = lost or self._since_library >= _LIBRARY_EVERY
+        grown = frames >= _LIBRARY_GROWTH * self._asked_frames
+        often = max(_LIBRARY_LEAST_S, _LIBRARY_RENEWED * self.spectrum.average_s)
+        asked = lost or grown or self._now - self._asked_at >= often
         # Without an average one frame's answer says nothing of the next.
         if asked or self.spectrum.average_s <= 0:
             self._prior = self._asked_network(data.reliable)
             if self._prior is not None:
                 starts.append(self._prior[0][None])
         if asked:
-            self._since_library = 0
-            if lost:
+            self._asked_at = self._now
+            if lost or grown:
                 self._asked_frames = frames
-            count, kept = _MANY if lost else _FEW
-            tried = self.refiner.starts(data, count)
+            count, kept, every = _MANY if lost else _FEW
+            tried = self.refiner.starts(data, count, every)
             rough = self.refiner.fit(data, tried, self._prior, _LIBRARY_STEPS)
             best = rough.coefficients[:kept]
             starts.append(torch.as_tensor(best, dtype=torch.float32))
-        fit = self.refiner.fit(data, torch.cat(starts), self._prior)
-        found = judge(self.family, fit)
+        credit = 0.0 if lost or grown else _KEPT
+        fit = self.refiner.fit(data, torch.cat(starts), self._prior, credit=credit)
+        if asked:
+            self._rivals = fit
+        found = judge(self.family, self._beside_rivals(fit))
         self._refused = not found.trusted
         if self._refused:
-            if found.quality > MAX_QUALITY:
+            if found.quality > POOR_FIT:
                 # The average may hold two blurs, from before and after a step.
                 self.spectrum.reset()
                 self._begin_anew()
@@ -153,6 +166,15 @@ class Identifier:
         flipped = np.where(turned * found.coefficients < 0, -1.0, 1.0)
         covariance = found.covariance * flipped[:, None] * flipped[None]
         return Estimate(turned, covariance, found.quality)
+
+    def _beside_rivals(self, fit: Fit) -> Fit:
+        """Return a fit with the last search's rivals: a warm one looks for none."""
+        if self._rivals is None:
+            return fit
+        then = torch.from_numpy(self._rivals.coefficients[0])
+        now = torch.from_numpy(fit.coefficients[0])
+        signs = block_signs(self.family, then, now)[0].numpy()
+        return replace(fit, rivals=signs[:, None] * self._rivals.rivals * signs)
 
     def _asked_network(
         self, spectrum: Reliable

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.optics import ZernikeFamily
 
-__all__ = ["aligned", "most_central_first", "rival_spread"]
+__all__ = ["aligned", "block_signs", "most_central_first", "rival_spread"]
 
 # A rival minimum this much worse in misfit is e times less believed: four times less
 # sure than the likelihood itself, whose model of the specimen is rough.
@@ -23,20 +23,28 @@ _RIVAL = 4.0
 _CENTRAL, _BELIEVED = 1.0, 0.05
 
 
-def aligned(
+def block_signs(
     family: ZernikeFamily, gamma: torch.Tensor, reference: torch.Tensor
 ) -> torch.Tensor:
-    """Return (S, P) coefficients with the signs, block by block, of a reference.
+    """Return the signs (S, P), block by block, that bring coefficients to a reference.
 
     A spectrum is blind to the common sign of the even and of the odd modes. Either may
     be (P,), one for all.
     """
-    result = gamma + torch.zeros_like(reference)
+    product = (gamma * reference).reshape(-1, family.n_coefficients)
+    signs = torch.ones_like(product)
     even = torch.from_numpy(family.even)
     for block in (even, ~even):
-        agree = (result[:, block] * reference[..., block]).sum(1, keepdim=True)
-        result[:, block] *= torch.where(agree < 0, -1.0, 1.0)
-    return result
+        agree = product[:, block].sum(1, keepdim=True)
+        signs[:, block] = torch.where(agree < 0, -1.0, 1.0)
+    return signs
+
+
+def aligned(
+    family: ZernikeFamily, gamma: torch.Tensor, reference: torch.Tensor
+) -> torch.Tensor:
+    """Return (S, P) coefficients with the signs of a reference, see `block_signs`."""
+    return gamma * block_signs(family, gamma, reference)
 
 
 def most_central_first(

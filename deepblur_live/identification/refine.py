@@ -20,7 +20,11 @@ from deepblur_live.identification.minima import (
     rival_spread,
 )
 from deepblur_live.identification.observed import ObservedSpectrum, observe
-from deepblur_live.identification.otf import log_otf, log_otf_and_slopes
+from deepblur_live.identification.otf import (
+    library,
+    log_otf,
+    log_otf_and_slopes,
+)
 from deepblur_live.identification.specimen import SpecimenSpectrum
 from deepblur_live.identification.spectrum import WINDOW
 from deepblur_live.identification.starts import best_of_library, fitted_specimen
@@ -48,8 +52,9 @@ _HELD_STEPS = 10
 # Below this, in waves, a block of modes is told by the spectrum's curvature, not slope.
 _NEAR_ZERO = 0.03
 # Root mean square of the residuals, clipped as they are, of a fit whose errors are as
-# large as its model says, and the least that they are scaled by.
-_USUAL_SCATTER, _LEAST_SCALE = 0.88, 0.5
+# large as its model says, and the least that they are scaled by. Where the misfit is
+# above 0.75 errors have been larger by as much again.
+_USUAL_SCATTER, _LEAST_SCALE, _USUAL_MISFIT = 0.88, 0.5, 0.75
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,10 @@ class Fit:
         (S, P), waves rms.
     objective
         (S,) penalised robust misfit.
-    covariance
-        (P, P), of the best: its curvature, and the spread of its rivals.
+    curvature
+        (P, P), the covariance of the chosen one were it alone.
+    rivals
+        (P, P), the spread of the others about it, as far as they are believed.
     quality
         Root mean square of the chosen one's weighted residuals, where the specimen and
         not the noise makes the power: 0.4 to 0.8 for most specimens, more when none of
@@ -72,8 +79,14 @@ class Fit:
 
     coefficients: NDArray[np.float64]
     objective: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    curvature: NDArray[np.float64]
+    rivals: NDArray[np.float64]
     quality: float
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """(P, P), of the chosen one among its rivals."""
+        return self.curvature + self.rivals
 
 
 class SpectralRefiner:
@@ -125,11 +138,15 @@ class SpectralRefiner:
         cutoff = self.family.cutoff
         return observe(spectrum, looks, frames, cutoff, self.specimen, noise_variance)
 
-    def starts(self, data: ObservedSpectrum, count: int) -> torch.Tensor:
-        """Return the (count, P) library coefficients that fit a spectrum best."""
-        return best_of_library(
-            self.family, data, count, self._library_size, _CORRELATED
-        )
+    def starts(
+        self, data: ObservedSpectrum, count: int, every: int = 1
+    ) -> torch.Tensor:
+        """Return the (count, P) of a library that fit a spectrum best.
+
+        With `every`, of every second, third … of it, in as much less time.
+        """
+        gamma, logs = library(self.family, self._library_size)
+        return best_of_library(gamma[::every], logs[::every], data, count, _CORRELATED)
 
     def _predict(
         self, data: ObservedSpectrum, gamma: torch.Tensor, rest: torch.Tensor
@@ -189,11 +206,13 @@ class SpectralRefiner:
         starts: torch.Tensor,
         prior: tuple[torch.Tensor, torch.Tensor] | None = None,
         iterations: int = 15,
+        credit: float = 0.0,
     ) -> Fit:
         """Refine (S, P) starts by damped Gauss–Newton with Huber weights.
 
         `prior` is a mean and standard deviation (P,) of γ, up to the signs of the even
-        and of the odd block; the family's range around zero when None.
+        and of the odd block; the family's range around zero when None. A rival must be
+        better by `credit`, in misfit, than what the first start has led to.
         """
         p = starts.shape[1]
         gamma, rest = starts.clone(), self._begin(data, starts)
@@ -239,8 +258,10 @@ class SpectralRefiner:
             if not len(rows):
                 break
         objective, residual, slope, robust = state
-        order = torch.argsort(objective)
-        order = most_central_first(self.family, gamma, objective, order)
+        credited = objective.clone()
+        credited[0] -= credit
+        order = torch.argsort(credited)
+        order = most_central_first(self.family, gamma, credited, order)
         best = int(order[0])
         square = residual[best] ** 2 * robust[best] * _CORRELATED
         # The specimen's share of the power, bin by bin.
@@ -252,16 +273,15 @@ class SpectralRefiner:
         quality = math.sqrt(max(0.0, misfit - min(few, _MOST_EXCESS)))
         # A poor fit knows less than its curvature says, a good one more.
         scatter = float(square.mean().sqrt())
-        trust = robust[best] / max(_LEAST_SCALE, scatter / _USUAL_SCATTER) ** 2
+        scale = max(_LEAST_SCALE, scatter / _USUAL_SCATTER)
+        trust = robust[best] / (scale * max(1.0, quality / _USUAL_MISFIT)) ** 2
         information = self._information(data, gamma[best], rest[best], trust)
         information = information + torch.diag(curvature.double())
-        covariance = torch.linalg.inv(information)[:p, :p].numpy()
-        rivals = rival_spread(self.family, gamma[order], objective[order])
-        covariance = covariance + rivals
         return Fit(
             gamma[order].double().numpy(),
             objective[order].double().numpy(),
-            covariance,
+            torch.linalg.inv(information)[:p, :p].numpy(),
+            rival_spread(self.family, gamma[order], objective[order]),
             quality,
         )
 

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.identification.otf import library
-
 if TYPE_CHECKING:
     from deepblur_live.identification.observed import ObservedSpectrum
-    from deepblur_live.optics import ZernikeFamily
 
 __all__ = ["best_of_library", "fitted_specimen"]
 
@@ -44,14 +41,16 @@ def fitted_specimen(
 
 
 def best_of_library(
-    family: ZernikeFamily,
+    gamma: torch.Tensor,
+    logs: torch.Tensor,
     data: ObservedSpectrum,
     count: int,
-    size: int,
     correlated: float,
 ) -> torch.Tensor:
-    """Return the (count, P) coefficients of a library that fit a spectrum best."""
-    gamma, logs = library(family, size)
+    """Return the (count, P) coefficients of a library that fit a spectrum best.
+
+    The library is coefficients (L, P) and their log|ĥ|² over all bins, (L, N).
+    """
     sure = data.reliable.weight.flatten()[data.keep]
     use = sure > 0
     sure = sure[use]

@@ -128,6 +128,60 @@ def test_a_prediction_is_followed_and_the_library_left_out():
     assert np.abs(found.coefficients - truth).max() < 0.06
 
 
+def test_the_library_is_asked_again_when_the_average_has_been_renewed():
+    truth = truths(1, seed=9)[0]
+    frame = blurred(cells(seed=2), truth, 0.003)
+    identifier = Identifier(FAMILY, average_s=5.0)
+    asked, starts = [], identifier.refiner.starts
+
+    def recorded(data, count, every):
+        asked.append(time)
+        return starts(data, count, every)
+
+    identifier.refiner.starts = recorded
+    for time in (0.0, 4.0, 9.9, 10.1, 14.0, 20.2):
+        identifier.observe(frame, time)
+        identifier.spectrum._weight_squared = identifier.spectrum._weight**2
+        identifier.estimate(frame, prediction=truth)
+    assert asked == [0.0, 10.1, 20.2]
+
+
+def test_a_warm_estimate_knows_the_last_searchs_rivals():
+    truth = truths(1, seed=9)[0]
+    frame = blurred(cells(seed=2), truth, 0.03)
+    identifier = Identifier(FAMILY)
+    identifier.observe(frame, 0.0)
+    first = identifier.estimate(frame)
+    # The twin is as good a prediction, and turns the rivals' spread with it.
+    twin = np.where(FAMILY.even, -1.0, 1.0)
+    identifier.observe(frame, 0.1)
+    identifier._asked_frames = 9.0
+    second = identifier.estimate(frame, prediction=twin * first.coefficients)
+    assert identifier._rivals is not None
+    rivals = identifier._rivals.rivals
+    assert np.trace(rivals) > 1e-4
+    least = np.linalg.eigvalsh(second.covariance - twin[:, None] * rivals * twin)
+    assert least.min() > -1e-9
+
+
+def test_a_rival_must_be_better_by_the_credit_of_the_first_start():
+    truth = truths(1, seed=9)[0]
+    spectrum, looks = welch(blurred(cells(seed=2), truth, 0.003))
+    refiner = SpectralRefiner(FAMILY)
+    data = refiner.prepare(spectrum, looks, 1.0)
+    starts = torch.from_numpy(np.stack([0.5 * truth, truth])).float()
+
+    def first(credit):
+        return refiner.fit(data, starts, iterations=0, credit=credit)
+
+    ahead = first(0.0).objective[1] - first(0.0).objective[0]
+    assert ahead > 1
+    np.testing.assert_allclose(first(0.0).coefficients[0], truth, atol=1e-6)
+    np.testing.assert_allclose(
+        first(ahead + 20).coefficients[0], 0.5 * truth, atol=1e-6
+    )
+
+
 def test_a_step_is_found_and_no_answer_mixes_two_blurs():
     before, after = truths(2, seed=21)
     specimen = cells(seed=3)

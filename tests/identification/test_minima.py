@@ -49,21 +49,37 @@ def test_a_rivals_twin_widens_no_other_way():
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def _verdict(largest=0.1, error=0.01, misfit=0.5):
+    gamma = np.full((1, 7), 0.05)
+    gamma[0, 0] = largest
+    alone = error**2 * np.eye(7)
+    return judge(FAMILY, Fit(gamma, np.zeros(1), alone, np.zeros((7, 7)), misfit))
+
+
 @pytest.mark.parametrize(
-    ("gamma", "reason"),
+    ("fit", "reason"),
     [
-        (np.full(7, 0.1), ""),
-        # One mode may go to twice its range, all together not beyond what draws have.
-        (np.array([0.29, 0, 0, 0, 0, 0, 0]), ""),
-        (np.array([0.31, 0, 0, 0, 0, 0, 0]), "the blur is out of the family's range"),
-        (np.full(7, 0.13), "the blur is out of the family's range"),
+        ({}, ""),
+        ({"largest": 0.18}, ""),
+        ({"largest": 0.25}, "the blur is out of the family's range"),
+        # A misfit alone is forgiven a sure fit, and a large error one that fits.
+        ({"misfit": 1.1}, ""),
+        ({"error": 0.07}, ""),
+        ({"misfit": 2.5}, "no blur of the family fits the frame"),
+        ({"misfit": 1.1, "error": 0.05}, "no blur of the family fits the frame"),
+        ({"misfit": 0.84, "error": 0.09}, "the blur is too uncertain"),
     ],
 )
-def test_what_is_far_out_of_range_is_not_believed(gamma, reason):
-    fit = Fit(gamma[None], np.zeros(1), 1e-4 * np.eye(7), 0.5)
-    assert judge(FAMILY, fit).reason == reason
+def test_what_is_more_likely_wrong_is_not_believed(fit, reason):
+    found = _verdict(**fit)
+    assert (found.trusted, found.reason) == (not reason, reason)
 
 
-def test_a_misfit_is_not_believed():
-    fit = Fit(np.full((1, 7), 0.1), np.zeros(1), 1e-4 * np.eye(7), 0.86)
-    assert judge(FAMILY, fit).reason == "no blur of the family fits the frame"
+def test_numbers_that_are_none_are_not_believed():
+    assert not _verdict(misfit=float("nan")).trusted
+
+
+def test_rivals_make_an_answer_too_uncertain():
+    gamma, half = np.full((1, 7), 0.1), np.diag(np.square(FAMILY.half_ranges))
+    fit = Fit(gamma, np.zeros(1), 1e-4 * np.eye(7), half, 0.5)
+    assert judge(FAMILY, fit).reason == "the blur is too uncertain"
