@@ -111,3 +111,18 @@ class Convolution:
     def wiener(self, y: torch.Tensor, balance: float | torch.Tensor) -> torch.Tensor:
         """Return F⁻¹(conj(ĥ)·ŷ / (|ĥ|² + balance)), (..., H, W)."""
         return self._apply(self.right_side(y) / (self.power + balance))
+
+    def wiener_gain(self, balance: float | torch.Tensor) -> torch.Tensor:
+        """Return the mean over all frequencies of |ĥ|² / (|ĥ|² + balance), (..., 1, 1).
+
+        So much of a white image's power does `wiener` find, if the balance is right.
+        """
+        gain = self.power / (self.power + balance)
+        # Half of the spectrum stands for all, but its first column, and of an even
+        # width the last, for themselves.
+        twice = gain.new_full((gain.shape[-1],), 2.0)
+        twice[0] = 1.0
+        if self.shape[1] % 2 == 0:
+            twice[-1] = 1.0
+        mean: torch.Tensor = (gain * twice / twice.mean()).mean((-2, -1), keepdim=True)
+        return mean

@@ -3,6 +3,12 @@
 import torch
 
 from deepblur_live.deblurring import ProximalNet, UnrolledFista
+from deepblur_live.deblurring.data_step import (
+    data_step,
+    finish,
+    finish_weight,
+    frames_error,
+)
 from deepblur_live.optics import ZernikeFamily
 
 FAMILY = ZernikeFamily(pupil_samples=63)
@@ -31,11 +37,38 @@ def test_untrained_it_is_plain_accelerated_gradient_descent():
         following = (1 + (1 + 4 * t * t) ** 0.5) / 2
         z = new + (t - 1) / following * (new - x)
         x, t = new, following
-    # And the last step, solved in Fourier space.
-    weight = (0.01 / 0.018) ** 2
-    x = x + operator.wiener(y - operator.forward(x), weight)
+    # And the last step, solved in Fourier space: λ from what a first try has found.
+    weight, rest = (0.01 / 0.018) ** 2, y - operator.forward(x)
+    found = operator.wiener(rest, weight).square().mean((1, 2), keepdim=True)
+    whole = torch.fft.fft2(operator.forward(torch.eye(64 * 64)[:1].view(1, 64, 64)))
+    power = whole.abs() ** 2
+    gain = (power / (power + weight)).mean((1, 2), keepdim=True)
+    share = (found / (0.018**2 * gain)).clamp(0.25, 30)
+    x = x + operator.wiener(rest, weight / share)
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
     assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
+
+
+def test_the_last_step_reads_the_networks_error_off_the_frame():
+    sharp, operator, y = scene()
+    generator = torch.Generator().manual_seed(1)
+    # Near the usual error it is read as it is, farther off not all the way.
+    for sigma, error, low, high in (
+        (0.001, 0.012, 0.012, 0.016),
+        (0.001, 0.018, 0.017, 0.019),
+        (0.001, 0.05, 0.035, 0.055),
+        (0.01, 0.05, 0.022, 0.05),
+    ):
+        noise = sigma * torch.randn(y.shape, generator=generator)
+        guess = sharp + error * torch.randn(y.shape, generator=generator)
+        weight = finish_weight(torch.full((2,), sigma))
+        rest = y + noise - operator.forward(guess)
+        found = frames_error(operator, rest, weight).sqrt() * 0.018
+        assert low < found.min() <= found.max() < high
+        if error != 0.018:
+            ended = finish(guess, y + noise, operator, weight)
+            fixed = data_step(operator, guess, y + noise, weight)
+            assert (ended - sharp).norm() < (fixed - sharp).norm()
 
 
 def test_flux_is_kept_by_the_data_step():
