@@ -5,11 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from evaluation.case import Case
 
-__all__ = ["allowed_snr"]
+__all__ = ["allowed_snr", "drawn_at_bound"]
+
+
+def _bound(case: Case) -> NDArray[np.float64]:
+    """Return the covariance (P, P) that one frame's spectrum allows at the truth."""
+    identifier = case.identifier(network=False)
+    identifier.observe(case.frame.observed, 0.0)
+    spectrum, refiner = identifier.spectrum, identifier.refiner
+    data = refiner.prepare(spectrum.value, spectrum.looks, spectrum.frames)
+    return refiner.bound(data, case.frame.coefficients)
+
+
+def drawn_at_bound(case: Case) -> torch.Tensor:
+    """Return γ (P,) with an error drawn from the bound: a best possible estimate's."""
+    gamma = case.frame.coefficients
+    rng = np.random.default_rng(case.spec.number)
+    error = rng.multivariate_normal(np.zeros(len(gamma)), _bound(case))
+    return gamma + torch.from_numpy(error).float()
 
 
 def allowed_snr(case: Case) -> float:
@@ -17,12 +37,7 @@ def allowed_snr(case: Case) -> float:
 
     Of the mean squared error: a mean of decibels, some frames lucky, may lie above it.
     """
-    identifier = case.identifier(network=False)
-    identifier.observe(case.frame.observed, 0.0)
-    spectrum, refiner = identifier.spectrum, identifier.refiner
-    data = refiner.prepare(spectrum.value, spectrum.looks, spectrum.frames)
-    gamma = case.frame.coefficients
-    covariance = refiner.bound(data, gamma)
+    gamma, covariance = case.frame.coefficients, _bound(case)
     _, jacobian = case.family.psf_and_jacobian(gamma)
     slopes = jacobian.flatten(1).double().numpy()
     error = float(np.trace(slopes.T @ (covariance @ slopes)))

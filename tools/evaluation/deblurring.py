@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from deepblur_live.optics import extend, psnr, ssim
+from evaluation.bound import drawn_at_bound
 from evaluation.case import Case, every_frame
 from evaluation.classical import best_wiener, richardson_lucy
 from evaluation.section import Row, Section, figure, grouped, markdown, summary
@@ -56,13 +57,16 @@ def score(case: Case) -> Row:
     )
     given = case.executor.deblur(observed, frame.coefficients, sigma).numpy()
     row |= closeness("given", given, truth)
+    best = case.executor.deblur(observed, drawn_at_bound(case), sigma).numpy()
+    row |= closeness("bound", best, truth)
     row["answered"] = case.shipped[0].trusted
     row["better"] = row["ours_psnr"] > row["observed_psnr"]  # type: ignore[operator]
     row["flux"] = abs(float(found.mean() / observed.mean()) - 1)
     if row["answered"]:
         for measure in ("psnr", "ssim"):
-            gap = row[f"ours_{measure}"] - row[f"given_{measure}"]  # type: ignore[operator]
-            row[f"gap_{measure}"] = gap
+            true = row[f"given_{measure}"]
+            row[f"gap_{measure}"] = row[f"ours_{measure}"] - true  # type: ignore[operator]
+            row[f"least_{measure}"] = row[f"bound_{measure}"] - true  # type: ignore[operator]
     return row
 
 
@@ -71,6 +75,8 @@ COLUMNS = (
     *(f"{name}_{measure}" for name in NAMES for measure in ("psnr", "ssim")),
     "gap_psnr",
     "gap_ssim",
+    "least_psnr",
+    "least_ssim",
     "answered",
     "better",
 )
@@ -95,6 +101,7 @@ def table(rows: Sequence[Row]) -> str:
         "**ours, estimated**",
         "ours, true operator",
         "estimated against true, where answered",
+        "the same at the Cramér–Rao bound",
         "better than observed",
         "light changed by at most",
     ]
@@ -109,6 +116,8 @@ def table(rows: Sequence[Row]) -> str:
                 *cells,
                 f"{figure(row['gap_psnr'], '+.2f')} / "
                 f"{figure(row['gap_ssim'], '+.3f')}",
+                f"{figure(row['least_psnr'], '+.2f')} / "
+                f"{figure(row['least_ssim'], '+.3f')}",
                 f"{row['better']:.0%}",
                 f"{row['flux']:.1%}",
             ]
