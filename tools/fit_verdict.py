@@ -25,6 +25,7 @@ from evaluation.troubles import TROUBLES
 from held_out import SIDE, blurred, held_out_pictures, scene
 from scipy.optimize import minimize
 
+from deepblur_live.identification.verdict import features
 from deepblur_live.optics import psf_snr
 from deepblur_live.runtime.calibration import scale
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 # Noise, and frames that are averaged.
 CONDITIONS = ((0.001, 1), (0.01, 1), (0.03, 1), (0.05, 1), (0.01, 30), (0.05, 30))
-TROUBLED = ((0.001, 1), (0.01, 1), (0.01, 30))
+TROUBLED = (0.001, 0.01)
 KINDS = ("moved by 15 pixels", "±0.45 waves", "equal beads", "periodic")
 # One picture in so many is blurred beyond the range, by this.
 WIDE_EVERY, WIDE = 4, 1.4
@@ -43,7 +44,6 @@ WIDE_EVERY, WIDE = 4, 1.4
 RIGHT, WRONG = 8.0, 5.5
 # Frames that cannot tell count for so much of the others.
 TROUBLE_SHARE = 0.3
-LEAST_ERROR = 0.02
 # Where the regression is held back: one over a weight's standard deviation, squared.
 RIDGE = 1.0
 
@@ -82,15 +82,12 @@ def _work(task: _Task) -> Answer | None:
     found = identifier.estimate(image)
     if not math.isfinite(found.quality):
         return None
-    half = np.array(family.half_ranges)
-    error = math.sqrt(float(np.mean(np.diag(found.covariance) / half**2)))
-    beyond = max(0.0, float(np.abs(found.coefficients / half).max()) - 1)
-    features = (found.quality, math.log(max(error, LEAST_ERROR)), beyond)
+    told = (found.quality, *features(family, found.coefficients, found.covariance))
     snr = -math.inf
     if psf is not None:
         both = family.psf(torch.as_tensor(found.coefficients).float())
         snr = float(max(psf_snr(h, psf) for h in (both, both.flip((0, 1)))))
-    return Answer(features, snr, bool(task.trouble))
+    return Answer(told, snr, bool(task.trouble))
 
 
 def _observed(
@@ -128,14 +125,14 @@ def tasks(data: Path, model: str, pictures: int) -> list[_Task]:
         for number in range(16):
             kind, path = chosen[number * len(chosen) // 16]
             made += [
-                _Task(Spec(path, kind, number, sigma), frames, trouble, False, model)
-                for sigma, frames in TROUBLED
+                _Task(Spec(path, kind, number, sigma), 1, trouble, False, model)
+                for sigma in TROUBLED
             ]
     return made
 
 
 def regression(
-    features: NDArray[np.float64],
+    told: NDArray[np.float64],
     right: NDArray[np.bool_],
     weight: NDArray[np.float64],
 ) -> NDArray[np.float64]:
@@ -143,11 +140,11 @@ def regression(
 
     Parameters
     ----------
-    features, right, weight
-        (N, F), (N,), and how much each counts, (N,).
+    told, right, weight
+        (N, F) features, (N,), and how much each counts, (N,).
     """
-    mean, spread = features.mean(0), features.std(0)
-    columns = np.column_stack([np.ones(len(features)), (features - mean) / spread])
+    mean, spread = told.mean(0), told.std(0)
+    columns = np.column_stack([np.ones(len(told)), (told - mean) / spread])
 
     def loss(b: NDArray[np.float64]) -> float:
         odds = columns @ b
@@ -172,16 +169,16 @@ def main() -> None:
     with ProcessPoolExecutor(options.jobs, spawn) as pool:
         found = [a for a in pool.map(_work, todo, chunksize=8) if a is not None]
     clear = [a for a in found if a.snr > RIGHT or a.snr < WRONG]
-    features = np.array([a.features for a in clear])
+    told = np.array([a.features for a in clear])
     right = np.array([a.snr > RIGHT for a in clear])
     troubled = np.array([a.troubled for a in clear])
     share = TROUBLE_SHARE * (~troubled).sum() / max(troubled.sum(), 1)
-    constant, *weights = regression(features, right, np.where(troubled, share, 1.0))
+    constant, *weights = regression(told, right, np.where(troubled, share, 1.0))
     print(f"{len(clear)} fits, {right.sum()} right")
     print(f"log-odds: {constant:.2f}")
     for name, weight in zip(("misfit", "log error", "beyond"), weights, strict=True):
         print(f"  {weight:+.2f} × {name}")
-    believed = constant + features @ np.array(weights) > 0
+    believed = constant + told @ np.array(weights) > 0
     print(f"right and believed {np.mean(believed[right]):.0%}")
     print(f"wrong and believed {np.mean(believed[~right]):.0%}")
 

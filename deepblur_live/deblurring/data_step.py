@@ -23,7 +23,7 @@ TRAINED_SIGMA = (7e-4, 0.1)
 _NETWORK_ERROR = 0.018
 # What it leaves of one frame, squared, over the usual: read off the frame within these
 # bounds it gains photographs another 0.45 dB.
-_FRAMES_ERROR = (0.25, 30.0)
+_LEAST, _MOST = 0.25, 30.0
 
 
 def data_step(
@@ -115,6 +115,10 @@ def frames_error(
         (B, H, W) what the result leaves unexplained where the camera has seen.
     """
     found = operator.wiener(rest, weight).square().mean((-2, -1), keepdim=True)
-    seen = operator.seen(torch.ones_like(rest)).mean((-2, -1), keepdim=True)
-    expected = _NETWORK_ERROR**2 * seen * operator.wiener_gain(weight)
-    return (found / expected).clamp(*_FRAMES_ERROR)
+    # `rest` has been faded once: its power twice.
+    seen = operator.seen(operator.seen(torch.ones_like(rest)))
+    share = seen.mean((-2, -1), keepdim=True)
+    expected = _NETWORK_ERROR**2 * share * operator.wiener_gain(weight)
+    # Where noise rules, more than was told must not be taken for the network's error.
+    most = (1 / weight).clamp(1.0, _MOST)
+    return torch.minimum((found / expected).clamp(min=_LEAST), most)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deepblur_live.identification.minima import block_signs
+from deepblur_live.identification.minima import aligned, rival_spread
 from deepblur_live.identification.network import network_input
 from deepblur_live.identification.refine import Fit, SpectralRefiner
 from deepblur_live.identification.rotation import Rotation
@@ -40,6 +40,8 @@ _LIBRARY_RENEWED, _LIBRARY_LEAST_S, _LIBRARY_GROWTH = 2.0, 2.0, 2.0
 # A blur is more likely what it was than another that fits as well, by this in misfit,
 # unless the average has only just told them apart.
 _KEPT = 4.0
+# So many minima of the last search are tried in the next.
+_REMEMBERED = 2
 # The network has read the spectrum that it is a prior of: its errors are counted for so
 # much. Taken at its word it costs 2 dB at σ = 0.03 on validation photographs.
 _DOUBT = 2.0
@@ -87,7 +89,7 @@ class Identifier:
         """Forget what spoke for the last blur: it says nothing of the next."""
         self.rotation.reset()
         self._prior: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._asked_at, self._asked_frames = -math.inf, 1.0
+        self._asked_at, self._asked_frames = -math.inf, 0.0
         self._rivals: Fit | None = None
 
     def observe(self, image: torch.Tensor, time: float) -> None:
@@ -133,9 +135,12 @@ class Identifier:
             starts.append(torch.as_tensor(prediction, dtype=torch.float32)[None])
         frames = self.spectrum.frames
         lost = prediction is None or self._refused
+        # After a pause the average is young again.
+        self._asked_frames = min(self._asked_frames, frames)
         grown = frames >= _LIBRARY_GROWTH * self._asked_frames
         often = max(_LIBRARY_LEAST_S, _LIBRARY_RENEWED * self.spectrum.average_s)
-        asked = lost or grown or self._now - self._asked_at >= often
+        # A clock that has been set back must not put it off.
+        asked = lost or grown or not 0 <= self._now - self._asked_at < often
         # Without an average one frame's answer says nothing of the next.
         if asked or self.spectrum.average_s <= 0:
             self._prior = self._asked_network(data.reliable)
@@ -150,7 +155,11 @@ class Identifier:
             rough = self.refiner.fit(data, tried, self._prior, _LIBRARY_STEPS)
             best = rough.coefficients[:kept]
             starts.append(torch.as_tensor(best, dtype=torch.float32))
-        credit = 0.0 if lost or grown else _KEPT
+            if self._rivals is not None:
+                known = self._rivals.coefficients[:_REMEMBERED]
+                starts.append(torch.as_tensor(known, dtype=torch.float32))
+        alone = self.spectrum.average_s <= 0
+        credit = 0.0 if lost or grown or alone else _KEPT
         fit = self.refiner.fit(data, torch.cat(starts), self._prior, credit=credit)
         if asked:
             self._rivals = fit
@@ -169,12 +178,14 @@ class Identifier:
 
     def _beside_rivals(self, fit: Fit) -> Fit:
         """Return a fit with the last search's rivals: a warm one looks for none."""
-        if self._rivals is None:
+        if self._rivals is None or len(fit.objective) > 1:
             return fit
-        then = torch.from_numpy(self._rivals.coefficients[0])
         now = torch.from_numpy(fit.coefficients[0])
-        signs = block_signs(self.family, then, now)[0].numpy()
-        return replace(fit, rivals=signs[:, None] * self._rivals.rivals * signs)
+        then = aligned(self.family, torch.from_numpy(self._rivals.coefficients), now)
+        # The fit has gone on from one of them, not always from the best.
+        order = torch.argsort((then - now).square().sum(1))
+        objective = torch.from_numpy(self._rivals.objective)[order]
+        return replace(fit, rivals=rival_spread(self.family, then[order], objective))
 
     def _asked_network(
         self, spectrum: Reliable

@@ -14,37 +14,30 @@ if TYPE_CHECKING:
 
     from deepblur_live.optics import ZernikeFamily
 
-__all__ = ["aligned", "block_signs", "most_central_first", "rival_spread"]
+__all__ = ["aligned", "most_central_first", "rival_spread"]
 
 # A rival minimum this much worse in misfit is e times less believed: four times less
 # sure than the likelihood itself, whose model of the specimen is rough.
 _RIVAL = 4.0
+_MUCH_BETTER = 3.0
 # The same when one minimum is chosen among several, and the least belief that may win.
 _CENTRAL, _BELIEVED = 1.0, 0.05
-
-
-def block_signs(
-    family: ZernikeFamily, gamma: torch.Tensor, reference: torch.Tensor
-) -> torch.Tensor:
-    """Return the signs (S, P), block by block, that bring coefficients to a reference.
-
-    A spectrum is blind to the common sign of the even and of the odd modes. Either may
-    be (P,), one for all.
-    """
-    product = (gamma * reference).reshape(-1, family.n_coefficients)
-    signs = torch.ones_like(product)
-    even = torch.from_numpy(family.even)
-    for block in (even, ~even):
-        agree = product[:, block].sum(1, keepdim=True)
-        signs[:, block] = torch.where(agree < 0, -1.0, 1.0)
-    return signs
 
 
 def aligned(
     family: ZernikeFamily, gamma: torch.Tensor, reference: torch.Tensor
 ) -> torch.Tensor:
-    """Return (S, P) coefficients with the signs of a reference, see `block_signs`."""
-    return gamma * block_signs(family, gamma, reference)
+    """Return (S, P) coefficients with the signs, block by block, of a reference.
+
+    A spectrum is blind to the common sign of the even and of the odd modes. Either may
+    be (P,), one for all.
+    """
+    result = gamma + torch.zeros_like(reference)
+    even = torch.from_numpy(family.even)
+    for block in (even, ~even):
+        agree = (result[:, block] * reference[..., block]).sum(1, keepdim=True)
+        result[:, block] *= torch.where(agree < 0, -1.0, 1.0)
+    return result
 
 
 def most_central_first(
@@ -75,11 +68,11 @@ def most_central_first(
 def rival_spread(
     family: ZernikeFamily, gamma: torch.Tensor, objective: torch.Tensor
 ) -> NDArray[np.float64]:
-    """Return (P, P): the spread of other minima about the best, as believed.
+    """Return (P, P): the spread of other minima about the first, as believed.
 
-    One minimum's curvature knows nothing of another that fits nearly as well.
+    The curvature of one knows nothing of another that fits nearly as well, or better.
     """
-    belief = torch.exp(-(objective - objective[0]) / _RIVAL)
+    belief = torch.exp((-(objective - objective[0]) / _RIVAL).clamp(max=_MUCH_BETTER))
     distance = (aligned(family, gamma, gamma[0]) - gamma[0]).double()
     spread = torch.einsum("s,sp,sq->pq", belief.double(), distance, distance)
     result: NDArray[np.float64] = (spread / belief.sum()).numpy()

@@ -2,7 +2,7 @@
 
 How poorly the best blur fits, how unsure the fit is, and how far out of the declared
 range its blur lies each say a little of whether the answer is right; together they say
-much more. Their weights are a logistic regression (``tools/fit_verdict.py``) on 981
+much more. Their weights are a logistic regression (``tools/fit_verdict.py``) on 917
 fits of pictures of the training and validation splits (blurs in and out of range; σ
 from 0.001 to 0.05; one frame or 30), of motion, gratings, and equal beads: was the PSF
 SNR above 8 dB, or below 5.5. Of pictures that it had not seen it told right from wrong
@@ -12,6 +12,7 @@ with two thirds of the deviance that the misfit alone left.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +20,11 @@ import numpy as np
 from deepblur_live.optics import Estimate, ZernikeFamily
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from deepblur_live.identification.refine import Fit
 
-__all__ = ["MIN_BINS", "POOR_FIT", "judge", "silent"]
+__all__ = ["MIN_BINS", "POOR_FIT", "features", "judge", "silent"]
 
 POOR_FIT = 0.85
 """A misfit that 95 % of well identified frames stay below."""
@@ -29,9 +32,13 @@ POOR_FIT = 0.85
 MIN_BINS = 15
 """With fewer frequencies above the noise there is nothing to fit."""
 
-# The log-odds that an answer is right: of a sure fit without misfit, and what they lose
-# a unit of misfit, of log relative error, and of half-ranges beyond the range.
-_ODDS, _MISFIT, _ERROR, _BEYOND = 1.41, 2.78, 1.40, 6.32
+# The log-odds that an answer is right: of one without misfit whose error is the range,
+# and what they lose a unit of misfit, of log relative error, and of half-ranges beyond.
+_ODDS, _MISFIT, _ERROR, _BEYOND = 1.13, 2.96, 1.43, 10.4
+# A blur may drift out of its range: so many half-ranges are still in it. From 1.0 on
+# the odds would be a little better, and twice as many right answers from just beyond
+# the range be lost.
+_RANGE = 1.2
 # No answer is surer than this, over half-range: the specimen's own blur is not known.
 _LEAST_ERROR = 0.02
 # A draw from the range has an error of 0.58: beyond this three of four were wrong.
@@ -48,19 +55,38 @@ def silent(family: ZernikeFamily) -> Estimate:
     return Estimate(zero, covariance, float("inf"), False, reason)
 
 
+def features(
+    family: ZernikeFamily,
+    coefficients: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Return what the verdict looks at beside the misfit.
+
+    Returns
+    -------
+    error
+        Logarithm of the root mean square error over the half-ranges.
+    beyond
+        Half-ranges by which the farthest coefficient is out of its range.
+    """
+    half = np.array(family.half_ranges)
+    error = math.sqrt(float(np.mean(np.diag(covariance) / half**2)))
+    beyond = max(0.0, float(np.abs(coefficients / half).max()) - _RANGE)
+    return math.log(max(error, _LEAST_ERROR)), beyond
+
+
 def judge(family: ZernikeFamily, fit: Fit) -> Estimate:
     """Return the best fit as an estimate, or say why it is more likely wrong."""
     gamma, covariance = fit.coefficients[0], fit.covariance
-    half = np.array(family.half_ranges)
-    error = math.sqrt(float(np.mean(np.diag(covariance) / half**2)))
-    beyond = max(0.0, float(np.abs(gamma / half).max()) - 1)
-    error = max(error, _LEAST_ERROR)
-    odds = _ODDS - _MISFIT * fit.quality - _ERROR * math.log(error) - _BEYOND * beyond
-    # Also false when the fit has ended in numbers that are none.
-    if odds > 0 and error < _MAX_ERROR:
+    if not (np.isfinite(gamma).all() and np.isfinite(covariance).all()):
+        reason = "the fit has ended in numbers that are none"
+        return replace(silent(family), reason=reason)
+    error, beyond = features(family, gamma, covariance)
+    odds = _ODDS - _MISFIT * fit.quality - _ERROR * error - _BEYOND * beyond
+    if odds > 0 and error < math.log(_MAX_ERROR):
         return Estimate(gamma, covariance, fit.quality)
     against = {
-        "the blur is too uncertain": _ERROR * math.log(error / _USUAL_ERROR),
+        "the blur is too uncertain": _ERROR * (error - math.log(_USUAL_ERROR)),
         "no blur of the family fits the frame": _MISFIT * (fit.quality - _USUAL_MISFIT),
         "the blur is out of the family's range": _BEYOND * beyond,
     }

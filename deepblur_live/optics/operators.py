@@ -119,10 +119,11 @@ class Convolution:
         """
         gain = self.power / (self.power + balance)
         # Half of the spectrum stands for all, but its first column, and of an even
-        # width the last, for themselves.
-        twice = gain.new_full((gain.shape[-1],), 2.0)
-        twice[0] = 1.0
+        # width the last, for themselves. Nothing is written in place: a CUDA graph
+        # cannot record the copy of a number.
+        total = 2 * gain.sum((-2, -1), keepdim=True)
+        total = total - gain[..., :1].sum((-2, -1), keepdim=True)
         if self.shape[1] % 2 == 0:
-            twice[-1] = 1.0
-        mean: torch.Tensor = (gain * twice / twice.mean()).mean((-2, -1), keepdim=True)
+            total = total - gain[..., -1:].sum((-2, -1), keepdim=True)
+        mean: torch.Tensor = total / (self.shape[0] * self.shape[1])
         return mean

@@ -50,7 +50,7 @@ def test_untrained_it_solves_the_data_step_again_and_again():
     step = torch.linalg.inv(square + usual * torch.eye(1024))
     found = (step @ (right - square @ guess)).square().mean()
     share = found / (0.018**2 * torch.trace(step @ square) / 1024)
-    end = usual / share.clamp(0.25, 30)
+    end = usual / share.clamp(0.25, 1 / usual)
     finished = torch.linalg.solve(square + end * torch.eye(1024), right + end * guess)
     network = UnrolledDouglasRachford(blocks=1).double()
     with torch.no_grad():

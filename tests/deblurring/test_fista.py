@@ -43,7 +43,7 @@ def test_untrained_it_is_plain_accelerated_gradient_descent():
     whole = torch.fft.fft2(operator.forward(torch.eye(64 * 64)[:1].view(1, 64, 64)))
     power = whole.abs() ** 2
     gain = (power / (power + weight)).mean((1, 2), keepdim=True)
-    share = (found / (0.018**2 * gain)).clamp(0.25, 30)
+    share = (found / (0.018**2 * gain)).clamp(0.25, 1 / weight)
     x = x + operator.wiener(rest, weight / share)
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
     assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
@@ -58,6 +58,8 @@ def test_the_last_step_reads_the_networks_error_off_the_frame():
         (0.001, 0.018, 0.017, 0.019),
         (0.001, 0.05, 0.035, 0.055),
         (0.01, 0.05, 0.022, 0.05),
+        # At high noise the usual is the most: the noise may be more than is told.
+        (0.05, 0.1, 0.009, 0.0181),
     ):
         noise = sigma * torch.randn(y.shape, generator=generator)
         guess = sharp + error * torch.randn(y.shape, generator=generator)
@@ -65,7 +67,7 @@ def test_the_last_step_reads_the_networks_error_off_the_frame():
         rest = y + noise - operator.forward(guess)
         found = frames_error(operator, rest, weight).sqrt() * 0.018
         assert low < found.min() <= found.max() < high
-        if error != 0.018:
+        if sigma < 0.05 and error != 0.018:
             ended = finish(guess, y + noise, operator, weight)
             fixed = data_step(operator, guess, y + noise, weight)
             assert (ended - sharp).norm() < (fixed - sharp).norm()

@@ -6,6 +6,7 @@ import torch
 from specimens import FAMILY, blurred, cells
 
 from deepblur_live.identification import (
+    Fit,
     Identifier,
     Rotation,
     SpectralRefiner,
@@ -158,10 +159,50 @@ def test_a_warm_estimate_knows_the_last_searchs_rivals():
     identifier._asked_frames = 9.0
     second = identifier.estimate(frame, prediction=twin * first.coefficients)
     assert identifier._rivals is not None
-    rivals = identifier._rivals.rivals
-    assert np.trace(rivals) > 1e-4
-    least = np.linalg.eigvalsh(second.covariance - twin[:, None] * rivals * twin)
-    assert least.min() > -1e-9
+    assert np.trace(identifier._rivals.rivals) > 1e-4
+    assert np.trace(second.covariance) > np.trace(identifier._rivals.rivals)
+
+
+def test_rivals_are_seen_from_the_minimum_that_a_fit_has_ended_in():
+    identifier = Identifier(FAMILY)
+    best, other = np.full(7, 0.1), np.linspace(0.02, 0.14, 7)
+    minima, zero = np.stack([best, other]), np.zeros((7, 7))
+    identifier._rivals = Fit(minima, np.array([0.0, 4.0]), zero, zero, 0.5)
+    apart = np.outer(other - best, other - best)
+    even = np.where(FAMILY.even, -1.0, 1.0)
+    for signs in (np.ones(7), even, -even, -np.ones(7)):
+        for gamma, odds in ((best, np.exp(-1)), (other, np.exp(1))):
+            warm = Fit((signs * gamma)[None], np.zeros(1), zero, zero, 0.5)
+            found = identifier._beside_rivals(warm).rivals
+            expected = signs[:, None] * apart * signs * odds / (1 + odds)
+            np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_a_clock_set_back_does_not_put_off_the_search():
+    frame = blurred(cells(seed=2), truths(1, seed=9)[0], 0.003)
+    identifier = Identifier(FAMILY)
+    for time in (100.0, 0.0):
+        identifier.observe(frame, time)
+        identifier.estimate(frame)
+        assert identifier._asked_at == time
+
+
+def test_after_a_step_the_old_blur_has_no_credit():
+    before, after = truths(2, seed=21)
+    identifier = Identifier(FAMILY, average_s=5.0)
+    credits, fit = [], identifier.refiner.fit
+
+    def recorded(*arguments, credit=0.0):
+        credits.append(credit)
+        return fit(*arguments, credit=credit)
+
+    identifier.refiner.fit = recorded
+    for k in range(12):
+        truth = before if k < 10 else after
+        identifier.observe(blurred(cells(seed=3), truth, 0.003, k), 0.2 * k)
+        if k >= 9:
+            identifier.estimate(blurred(cells(seed=3), truth, 0.003, k), before)
+    assert credits[-1] == 0.0
 
 
 def test_a_rival_must_be_better_by_the_credit_of_the_first_start():

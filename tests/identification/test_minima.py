@@ -1,5 +1,7 @@
 """Which minimum of a fit is told, how rivals widen it, and when it is not believed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -61,7 +63,7 @@ def _verdict(largest=0.1, error=0.01, misfit=0.5):
     [
         ({}, ""),
         ({"largest": 0.18}, ""),
-        ({"largest": 0.25}, "the blur is out of the family's range"),
+        ({"largest": 0.28}, "the blur is out of the family's range"),
         # A misfit alone is forgiven a sure fit, and a large error one that fits.
         ({"misfit": 1.1}, ""),
         ({"error": 0.07}, ""),
@@ -75,8 +77,12 @@ def test_what_is_more_likely_wrong_is_not_believed(fit, reason):
     assert (found.trusted, found.reason) == (not reason, reason)
 
 
-def test_numbers_that_are_none_are_not_believed():
-    assert not _verdict(misfit=float("nan")).trusted
+@pytest.mark.parametrize("part", ["coefficients", "curvature"])
+def test_numbers_that_are_none_are_not_believed(part):
+    fit = Fit(np.full((1, 7), 0.1), np.zeros(1), 1e-4 * np.eye(7), np.eye(7) * 0, 0.5)
+    broken = replace(fit, **{part: getattr(fit, part) * np.nan})
+    assert judge(FAMILY, fit).trusted
+    assert not judge(FAMILY, broken).trusted
 
 
 def test_rivals_make_an_answer_too_uncertain():

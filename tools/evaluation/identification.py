@@ -76,8 +76,8 @@ def score(case: Case) -> Row:
         odd = ~case.family.even
         row["turn"] = float(gamma[odd] @ truth[odd]) >= 0
         # A PSF that is wrong in either turn has no right one.
-        over = np.where(odd, -gamma, gamma)
-        other = psf_snr(case.family.psf(torch.from_numpy(over).float()), case.psf)
+        over = torch.from_numpy(case.family.rotated(gamma)).float()
+        other = psf_snr(case.family.psf(over), case.psf)
         if max(row["shipped"], float(other)) > row["trivial"]:  # type: ignore[call-overload]
             row["turn_found"] = row["turn"]
     return row
