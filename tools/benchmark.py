@@ -28,7 +28,7 @@ from deepblur_live.runtime.tensorrt import EngineError
 
 SIDES, QUICK_SIDES = (256, 512, 1024, 2048), (256, 512, 1024)
 SECONDS, QUICK_SECONDS = 4.0, 0.8
-LIVE, QUICK_LIVE = 20.0, 5.0
+LIVE, QUICK_LIVE = 20.0, 12.0
 # Sides of the matrices whose product is the peak: large, and quick on a CPU too.
 MATRIX, CARD_MATRIX = 1536, 8192
 # A copy is measured on as much as a layer's features: 32 of two bytes a 2 × 2 pixels.

@@ -61,9 +61,8 @@ _FIRST_FRAMES = 6
 class Clocks:
     """A clock for what takes the same time whenever it runs, and a patient one.
 
-    Every tenth identification asks the whole library again, and takes ten times as
-    long: with one in half a second, a mean over fewer than five seconds has no share
-    of them.
+    Every ten seconds an identification looks among other blurs again, and takes five
+    times as long; the first of all takes longest.
     """
 
     short: Clock
