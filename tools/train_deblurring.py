@@ -88,8 +88,9 @@ def main() -> None:
         result = result[:, : options.crop, : options.crop]
         error = (result - truth).square().mean((1, 2))
         trivial = (noisy - truth).square().mean((1, 2))
-        # Relative to the noise that is there, or the noisiest crops rule the gradient.
-        loss = (error / (sigma.to(device) ** 2 + 1e-3)).mean()
+        # Relative to the noise that is there, or the noisiest crops rule the gradient;
+        # with the constant every level then counts about alike.
+        loss = (error / (sigma.to(device) ** 2 + 3e-4)).mean()
         return loss, float(error.mean().detach()), float(trivial.mean())
 
     train(

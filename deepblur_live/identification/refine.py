@@ -211,8 +211,8 @@ class SpectralRefiner:
         """Refine (S, P) starts by damped Gauss–Newton with Huber weights.
 
         `prior` is a mean and standard deviation (P,) of γ, up to the signs of the even
-        and of the odd block; the family's range around zero when None. A rival must be
-        better by `credit`, in misfit, than what the first start has led to.
+        and of the odd block; the family's range around zero when None. What the first
+        start has led to is taken to fit better by `credit`, in misfit, than it does.
         """
         p = starts.shape[1]
         gamma, rest = starts.clone(), self._begin(data, starts)
