@@ -91,8 +91,9 @@ def finish(
     """
     if isinstance(operator, Convolution):
         rest = operator.seen(y - operator.forward(x))
-        weight = weight / frames_error(operator, rest, weight)
-        x = x + operator.wiener(rest, weight)
+        right_side = operator.right_side(rest)
+        weight = weight / frames_error(operator, right_side, weight)
+        x = x + operator.solve(right_side, weight)
     else:
         x = data_step(operator, x, y, weight)
     # Blurs keep the light; a learned operator need not.
@@ -100,7 +101,7 @@ def finish(
 
 
 def frames_error(
-    operator: Convolution, rest: torch.Tensor, weight: torch.Tensor
+    operator: Convolution, right_side: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """Return the squared error (B, 1, 1) of a network's result, over the usual.
 
@@ -111,14 +112,21 @@ def frames_error(
     ----------
     operator, weight
         A(γ), and the usual λ (B, 1, 1).
-    rest
-        (B, H, W) what the result leaves unexplained where the camera has seen.
+    right_side
+        (B, H, W // 2 + 1) of what the result leaves unexplained where the camera has
+        seen.
     """
-    found = operator.wiener(rest, weight).square().mean((-2, -1), keepdim=True)
-    # `rest` has been faded once: its power twice.
-    seen = operator.seen(operator.seen(torch.ones_like(rest)))
-    share = seen.mean((-2, -1), keepdim=True)
-    expected = _NETWORK_ERROR**2 * share * operator.wiener_gain(weight)
+    rows, columns = operator.shape
+    balanced = operator.power + weight
+    change = right_side / balanced
+    power = change.real**2 + change.imag**2
+    # Parseval.
+    found = operator.spectral_mean(power) / (rows * columns)
+    # What is unexplained has been faded once: its power twice.
+    ones = torch.ones(operator.shape, dtype=weight.dtype, device=weight.device)
+    share = operator.seen(operator.seen(ones)).mean()
+    gain = operator.spectral_mean(operator.power / balanced)
+    expected = _NETWORK_ERROR**2 * share * gain
     # Where noise rules, more than was told must not be taken for the network's error.
     most = (1 / weight).clamp(1.0, _MOST)
     return torch.minimum((found / expected).clamp(min=_LEAST), most)

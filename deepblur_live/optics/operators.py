@@ -110,20 +110,22 @@ class Convolution:
 
     def wiener(self, y: torch.Tensor, balance: float | torch.Tensor) -> torch.Tensor:
         """Return F⁻¹(conj(ĥ)·ŷ / (|ĥ|² + balance)), (..., H, W)."""
-        return self._apply(self.right_side(y) / (self.power + balance))
+        return self.solve(self.right_side(y), balance)
 
-    def wiener_gain(self, balance: float | torch.Tensor) -> torch.Tensor:
-        """Return the mean over all frequencies of |ĥ|² / (|ĥ|² + balance), (..., 1, 1).
+    def solve(
+        self, right_side: torch.Tensor, balance: float | torch.Tensor
+    ) -> torch.Tensor:
+        """Return `wiener` of what has this `right_side`, (..., H, W)."""
+        return self._apply(right_side / (self.power + balance))
 
-        So much of a white image's power does `wiener` find, if the balance is right.
-        """
-        gain = self.power / (self.power + balance)
+    def spectral_mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the mean over all frequencies of (..., H, W // 2 + 1), (..., 1, 1)."""
         # Half of the spectrum stands for all, but its first column, and of an even
         # width the last, for themselves. Nothing is written in place: a CUDA graph
         # cannot record the copy of a number.
-        total = 2 * gain.sum((-2, -1), keepdim=True)
-        total = total - gain[..., :1].sum((-2, -1), keepdim=True)
+        total = 2 * values.sum((-2, -1), keepdim=True)
+        total = total - values[..., :1].sum((-2, -1), keepdim=True)
         if self.shape[1] % 2 == 0:
-            total = total - gain[..., -1:].sum((-2, -1), keepdim=True)
+            total = total - values[..., -1:].sum((-2, -1), keepdim=True)
         mean: torch.Tensor = total / (self.shape[0] * self.shape[1])
         return mean
