@@ -114,7 +114,8 @@ class DriftMonitor:
                 self._reference = point
             point = nearest_twin(self._signs, point, self._reference, self._weights)
             self._recent.add(track.time, point)
-            batch = self._watch.add(track.time, point)
+            stated = math.sqrt(float(self._weights @ np.diag(track.covariance)))
+            batch = self._watch.add(track.time, point, stated)
             alert = None if batch is None else self._take(batch)
             self._refresh(track)
             return alert

@@ -53,7 +53,8 @@ class Watch:
     """Batches of estimates, charted from the first; the first of them the baseline.
 
     The charts count once they are armed, that is once there is a baseline: their points
-    must not be too alike. While they are the batches are made longer, then given up on.
+    must not be too alike, nor the estimates less sure than an alarm is large. While
+    points are alike the batches are made longer, then given up on.
 
     Parameters
     ----------
@@ -95,8 +96,13 @@ class Watch:
         """What the charts say; None before they are armed."""
         return None if self.baseline is None else self._evidence
 
-    def add(self, time: float, point: NDArray[np.float64]) -> Batch | None:
-        """Take an estimate (P,) in; return the batch that it ends, if any."""
+    def add(
+        self, time: float, point: NDArray[np.float64], stated: float = 0.0
+    ) -> Batch | None:
+        """Take an estimate (P,) in; return the batch that it ends, if any.
+
+        `stated` is what is stated of its error, waves rms of the wavefront.
+        """
         batch = self._batcher.add(time, point)
         if batch is None:
             return None
@@ -104,18 +110,24 @@ class Watch:
         if self.baseline is None:
             self._batches.append(batch)
             if len(self._batches) >= self._settings.baseline_points:
-                self._try_to_arm()
+                self._try_to_arm(stated)
         return batch
 
     def _chart(self, batch: Batch) -> None:
         self.course.append(batch)
         self._evidence = self.charts.add(batch.begin, batch.mean)
 
-    def _try_to_arm(self) -> None:
+    def _try_to_arm(self, stated: float) -> None:
         del self._batches[: -self._settings.baseline_points]
         points = np.array([batch.mean for batch in self._batches])
         self.lag_one = lag_one(points)
-        if self.lag_one <= _MAX_LAG_ONE:
+        if stated > self._settings.alarm_waves:
+            # What such a specimen gets wrong moves, with noise and time, by as much.
+            self.reason = (
+                "not armed: of this specimen the wavefront is known to "
+                f"± {stated:.2f} waves only"
+            )
+        elif self.lag_one <= _MAX_LAG_ONE:
             self.charts.allow_for(max(self.lag_one, _MIN_LAG_ONE))
             self.baseline = Baseline(
                 self._batches[-1].end,

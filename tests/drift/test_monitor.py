@@ -72,6 +72,20 @@ def test_baselining_counts_up(fed):
     assert status.lag_one < 0.35
 
 
+def test_a_specimen_that_tells_too_little_is_not_watched(fed):
+    # Seven modes of 0.03 waves: 0.079 of the wavefront, an alarm is 0.072.
+    fed(START, 2 * BASELINE, stated=0.03)
+    status = fed.monitor.status
+    assert status.state is DriftState.BASELINING
+    assert "± 0.08 waves" in status.reason
+    assert fed(START + 0.2 * DEFOCUS, 60, stated=0.03) == []
+    fed.monitor.specimen_changed()
+    # Another one tells more.
+    fed(START, BASELINE, stated=0.02)
+    assert fed.state is DriftState.OK
+    assert fed.monitor.status.reason == ""
+
+
 def test_refused_points_bring_no_evidence(armed):
     before = armed.monitor.status
     armed(START + 0.2, 60, accepted=False)
