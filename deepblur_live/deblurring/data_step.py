@@ -120,7 +120,7 @@ def frames_error(
     balanced = operator.power + weight
     change = right_side / balanced
     power = change.real**2 + change.imag**2
-    # Parseval.
+    # Parseval: the mean square of what one data step would change.
     found = operator.spectral_mean(power) / (rows * columns)
     # What is unexplained has been faded once: its power twice.
     ones = torch.ones(operator.shape, dtype=weight.dtype, device=weight.device)

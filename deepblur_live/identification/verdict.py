@@ -2,11 +2,12 @@
 
 How poorly the best blur fits, how unsure the fit is, and how far out of the declared
 range its blur lies each say a little of whether the answer is right; together they say
-much more. Their weights are a logistic regression (``tools/fit_verdict.py``) on 917
-fits of pictures of the training and validation splits (blurs in and out of range; σ
-from 0.001 to 0.05; one frame or 30), of motion, gratings, and equal beads: was the PSF
-SNR above 8 dB, or below 5.5. Of pictures that it had not seen it told right from wrong
-with two thirds of the deviance that the misfit alone left.
+much more. Their weights are a logistic regression on 917 fits of pictures of the
+training and validation splits (blurs in and out of range; σ from 0.001 to 0.05; one
+frame or 30), and of single frames of motion, gratings and equal beads: was the PSF SNR
+above 8 dB, or below 5.5. Of pictures that it had not seen it told right from wrong with
+two thirds of the deviance that the misfit alone left. ``tools/fit_verdict.py`` fits
+them anew; it is younger than these, which were fitted before errors grew with misfit.
 """
 
 from __future__ import annotations
