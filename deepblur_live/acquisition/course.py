@@ -119,15 +119,15 @@ def bump(family: ModesLike) -> tuple[float, ...]:
 def demonstration_course(family: ModesLike) -> AberrationCourse:
     """Return a minute and a half that shows it all.
 
-    Still for 22 s (room for a baseline); a thermal drift of mostly defocus, τ = 10 s,
-    0.047 waves rms in the end (above the warning at 0.036); a bump at 55 s that takes
-    the change to 0.092 (above the alarm at 0.072).
+    Still for 32 s (room for a baseline); a thermal drift of mostly defocus, τ = 8 s,
+    0.059 waves rms in the end (above the warning at 0.036); a bump at 58 s that takes
+    the change to 0.101 (above the alarm at 0.072).
     """
     still = {4: 0.06, 5: 0.03, 6: -0.04, 7: 0.03, 8: -0.02, 9: 0.02, 10: 0.015}
     return AberrationCourse(
         still=_by_mode(family, still),
-        thermal=_by_mode(family, {4: 0.045, 6: 0.015}),
-        thermal_start_s=22.0,
-        thermal_time_constant_s=10.0,
-        steps=(Step(55.0, bump(family)),),
+        thermal=_by_mode(family, {4: 0.055, 6: 0.02}),
+        thermal_start_s=32.0,
+        thermal_time_constant_s=8.0,
+        steps=(Step(58.0, bump(family)),),
     )

@@ -33,6 +33,7 @@ _MAX_SCORE = 7.0
 _LEARN_WITHIN = float(ndtr(4.0))
 # Differences below this many waves are no drift of any interest, and rounding.
 _RESOLUTION = 2e-4
+_LEAST_POINTS = 8
 
 
 class LearnedScatter:
@@ -118,9 +119,10 @@ def lag_one(points: NDArray[np.float64]) -> float:
 
     From the differences of neighbours, less their mean, which a steady drift does not
     move: with φ the autocorrelation, the lag-1 autocorrelation of the differences is
-    -(1 - φ)/2. Modes count by their own scatter. 0 for fewer than four points.
+    -(1 - φ)/2. Modes count by their own scatter. 0 for fewer than eight points, whose
+    answer would stray by more than ± 0.2.
     """
-    if len(points) < 4:
+    if len(points) < _LEAST_POINTS:
         return 0.0
     steps = np.diff(points, axis=0)
     steps = steps - steps.mean(axis=0)
