@@ -1,6 +1,6 @@
 """The physics: pupil → PSF → operator A(γ), its adjoint, the families, the noise."""
 
-from deepblur_live.optics.borders import extend, seven_smooth
+from deepblur_live.optics.borders import extend, margin, seven_smooth
 from deepblur_live.optics.estimate import Estimate
 from deepblur_live.optics.family import BlurFamily
 from deepblur_live.optics.metrics import psf_snr, psnr, ssim
@@ -22,6 +22,7 @@ __all__ = [
     "Estimate",
     "ZernikeFamily",
     "extend",
+    "margin",
     "psf_snr",
     "psnr",
     "seven_smooth",

@@ -12,7 +12,7 @@ import torch
 
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.optics import seven_smooth
+from deepblur_live.optics import margin, seven_smooth
 from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
 from deepblur_live.runtime.engine_child import Job, run_job
@@ -52,7 +52,7 @@ def whole_shape(shape: tuple[int, int], window: int, fold: int) -> tuple[int, in
     fold
         What the proximal network folds.
     """
-    rows, columns = (seven_smooth(side + window - 1, fold) for side in shape)
+    rows, columns = (seven_smooth(side + margin(window), fold) for side in shape)
     return rows, columns
 
 

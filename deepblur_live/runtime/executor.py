@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
-from deepblur_live.optics import Convolution, ZernikeFamily, extend
+from deepblur_live.optics import Convolution, ZernikeFamily, extend, margin
 from deepblur_live.runtime.device import choose_precision
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def deblur_frame(
         What the proximal network folds.
     """
     rows, columns = image.shape
-    whole = extend(image[None], psf.shape[-1] - 1, fold)
+    whole = extend(image[None], margin(psf.shape[-1]), fold)
     shape = (whole.shape[-2], whole.shape[-1])
     operator = Convolution(psf, shape, (rows, columns))
     return network(whole, operator)[0, :rows, :columns].float()

@@ -44,7 +44,7 @@ def test_engines_are_built_compared_listed_and_cleared(folder, with_card):
     assert "tensorrt-rtx: left: not installed" in built.output
     listed = call("list")
     assert listed.exit_code == 0
-    for word in ("proximal", "1 × 1 × 96 × 100", "test card, driver 570.1", "sound"):
+    for word in ("proximal", "1 × 1 × 80 × 90", "test card, driver 570.1", "sound"):
         assert word in listed.output
     plan = next(folder.glob("proximal*.plan"))
     plan.write_bytes(plan.read_bytes()[:100])

@@ -22,7 +22,7 @@ from benchmarking.workload import SIGMA
 from deepblur_live.deblurring import UnrolledFista
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import INPUT_SHAPE, Identifier
-from deepblur_live.optics import Convolution, extend
+from deepblur_live.optics import Convolution, extend, margin
 from deepblur_live.profile import Camera, Model
 from deepblur_live.runtime import DeblurPipeline, Frame, FrameState
 from deepblur_live.runtime.calibration import scale
@@ -190,7 +190,7 @@ def _continued(
     device = candidate.executor.device
     fold = candidate.pack.deblurring.proximal.shrink
     psf = work.psf.to(device)[None]
-    whole = extend(work.image.to(device)[None], psf.shape[-1] - 1, fold)
+    whole = extend(work.image.to(device)[None], margin(psf.shape[-1]), fold)
     return whole, Convolution(psf, (whole.shape[-2], whole.shape[-1]))
 
 
