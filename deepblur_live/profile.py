@@ -148,7 +148,7 @@ class Model(Section):
         le=64,
     )
     identify_every_s: float = setting(
-        0.5, "between two identifications", unit="s", ge=0, le=60
+        1.0, "between two identifications", unit="s", ge=0, le=60
     )
     average_s: float = setting(
         5.0, "memory of the running average spectrum", unit="s", ge=0, le=600

@@ -98,11 +98,10 @@ class Convolution:
         """Return z - step·F⁻¹(|ĥ|²·Fz - conj(ĥ)·Fy): two real FFTs, not four."""
         spectrum = self._transform(z)
         if torch.is_grad_enabled() or spectrum.shape != right_side.shape:
-            change = self._apply(self.power * spectrum - right_side)
-        else:
-            # The same numbers without fresh memory, which costs half the time.
-            change = self._apply(spectrum.mul_(self.power).sub_(right_side))
-        return z - step * change
+            return z - step * self._apply(self.power * spectrum - right_side)
+        # The same numbers without fresh memory, which costs half the time.
+        change = self._apply(spectrum.mul_(self.power).sub_(right_side))
+        return z - change.mul_(step)
 
     def seen(self, residual: torch.Tensor) -> torch.Tensor:
         """Return a residual (..., H, W), zero where the image was only continued."""

@@ -54,7 +54,7 @@ class DeblurPipeline:
         tracker: Tracker,
         executor: Executor,
         camera: Camera,
-        identify_every_s: float = 0.5,
+        identify_every_s: float = 1.0,
     ) -> None:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera

@@ -132,9 +132,9 @@ def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
     for row in rows:
         mean, p99 = row.timing.mean, row.timing.p99
         if row.stage == DEBLUR:
-            deblurring, peers = row.timing.p50, {}
+            deblurring, peers = mean, {}
         elif row.stage in (PEER, PEER_SINGLE):
-            peers[row.stage] = row.timing.p50
+            peers[row.stage] = mean
         elif row.stage == LIVE:
             text = (
                 f"{row.side}², {row.executor}: deblurring takes {_number(deblurring)} "
