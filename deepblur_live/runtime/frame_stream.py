@@ -141,6 +141,9 @@ class FrameStream:
         with self._on(self._compute):
             self._wait(ready)
             self._wait(slot.uploaded)
+            if psf.is_cuda:
+                # Whoever made it may let go of it before it has been read here.
+                psf.record_stream(torch.cuda.current_stream())
             image = (slot.card_in.float() - low) / span
             sharp = self._graph.run(image, psf, sigma) * span + low
             slot.card_out.copy_(self._rounded(sharp))

@@ -109,9 +109,9 @@ class FrameGraph:
         torch.Tensor
             The static buffer: it holds until the next call.
         """
-        if sigma != self._sigma:
-            self._fista.fold(sigma)
-            self._sigma = sigma
+        # Another size's graph may have folded the same weights for its noise meanwhile.
+        self._fista.fold(sigma)
+        self._sigma = sigma
         self._image.copy_(image, non_blocking=True)
         self._psf[0].copy_(psf, non_blocking=True)
         # A frame does not wait for what goes on beside it: the next one records.
@@ -141,14 +141,14 @@ class FrameGraph:
         stream.wait_stream(torch.cuda.current_stream(self._device))
         quickest = torch.backends.cudnn.flags(enabled=True, benchmark=True)
         with torch.cuda.device(self._device), quickest:
-            # cuFFT makes its plans, cuDNN chooses its kernels and an engine compiles
-            # its own at the first use, which a recording must not hold.
-            with torch.cuda.stream(stream):
-                for _ in range(_WARM_UP):
-                    self._steps()
-            torch.cuda.synchronize(self._device)
-            graph = torch.cuda.CUDAGraph()
             try:
+                # cuFFT makes its plans, cuDNN chooses its kernels and an engine
+                # compiles its own at the first use, which a recording must not hold.
+                with torch.cuda.stream(stream):
+                    for _ in range(_WARM_UP):
+                        self._steps()
+                torch.cuda.synchronize(self._device)
+                graph = torch.cuda.CUDAGraph()
                 # Other threads may allocate meanwhile: only this one is recorded.
                 with torch.cuda.graph(
                     graph, stream=stream, capture_error_mode="thread_local"

@@ -1,5 +1,7 @@
 """A frame on static buffers: the same numbers, with or without a CUDA graph."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,31 @@ def test_frames_are_those_of_the_plain_executor(pack, device):
     assert torch.equal(answers[0], answers[4])
     assert graph.take_notes() == []
     assert ("CUDA graph" in graph.description) == (device == "cuda")
+
+
+def test_a_recorded_size_has_its_own_noise_again(pack, monkeypatch):
+    """Sizes share weights, and a recording runs on them as they lie."""
+
+    def record(graph):
+        """Play a recording: all but the folding, which is not on the card."""
+
+        def replay():
+            with monkeypatch.context() as during:
+                during.setattr(graph._fista, "fold", lambda _: None)
+                graph._steps()
+
+        graph._graph = SimpleNamespace(replay=replay)
+
+    monkeypatch.setattr(FrameGraph, "_record", record)
+    cpu = torch.device("cpu")
+    plain = TorchExecutor(pack, FAMILY, cpu, half=False)
+    executor = GraphExecutor(pack, FAMILY, cpu, half=False)
+    for shape in ((64, 96), (75, 64)):
+        executor._graph_for(shape)._to_record = True
+    for shape, sigma in (((64, 96), 0.01), ((75, 64), 0.05), ((64, 96), 0.01)):
+        frame = trial_frame(shape), gamma(0), sigma
+        assert compare("", executor.deblur(*frame), plain.deblur(*frame)).error < 1e-5
+        assert executor._graph_for(shape).recorded
 
 
 def test_few_sizes_are_held_at_once(pack):
