@@ -65,8 +65,9 @@ class BestExecutor:
     """Serves by the first engines that are ready and agree with torch; else by torch.
 
     A frame size that is new is prepared in the background, while torch serves. What
-    fails, differs from torch, or is distrusted later is left for good. `take_notes`
-    tells of that, and how far a build is.
+    fails, differs from torch, or is distrusted later is left for good; but engines that
+    serve one size and cannot be had for another are left for that one only.
+    `take_notes` tells of that, and how far a build is.
 
     Parameters
     ----------
@@ -91,6 +92,7 @@ class BestExecutor:
         self._told_at: dict[tuple[int, int], float] = {}
         self._engines: list[EngineExecutor] = []
         self._admitted: set[tuple[int, int]] = set()
+        self._lacking: set[tuple[EngineExecutor, tuple[int, int]]] = set()
         self._preparation: _Preparation | None = None
         self._notes: list[str] = []
         self._serving: EngineExecutor | None = None
@@ -173,17 +175,25 @@ class BestExecutor:
 
     def _ready(self, shape: tuple[int, int]) -> EngineExecutor | None:
         """Return the engines for frames of (H, W), or None while there are none."""
-        while self._engines:
-            best = self._engines[0]
+        while usable := [e for e in self._engines if (e, shape) not in self._lacking]:
+            best = usable[0]
             if best.is_prepared(shape) and shape in self._admitted:
                 return best
             if best.is_prepared(shape):
                 self._admit(best, shape)
             elif fault := self._prepare(best, shape):
-                self._leave(best, fault)
+                self._lack(best, shape, fault)
             else:
                 return None
         return None
+
+    def _lack(self, engines: EngineExecutor, shape: tuple[int, int], why: str) -> None:
+        if not engines.serves_some:
+            self._leave(engines, why)
+            return
+        self._lacking.add((engines, shape))
+        sides = f"{shape[0]} × {shape[1]}"
+        self.tell(f"{engines.name} is not used for frames of {sides}: {why}")
 
     def _prepare(self, engines: EngineExecutor, shape: tuple[int, int]) -> str:
         """See that a preparation is under way; return why it failed, or nothing."""

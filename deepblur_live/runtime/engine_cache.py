@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import uuid
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedEngine", "EngineCache", "EngineSpec", "default_folder"]
 
+_log = logging.getLogger(__name__)
 # To be raised when plans made by an earlier version of this program must not be used.
 _SCHEMA = 1
 _LOCK_TIMEOUT_S = 1800.0
@@ -137,23 +139,59 @@ class EngineCache:
             What `build` raises; when the folder cannot be written; or when another
             process holds the lock for too long, or `stopped` says so meanwhile.
         """
+        with self._locked(spec, stopped):
+            if self._mark(spec).exists():
+                # Opening it has ended a process: nobody else is opening it now.
+                self.evict(spec)
+            plan = self.find(spec)
+            if plan is None:
+                plan = build()
+                try:
+                    self._keep(spec, plan)
+                except OSError as error:
+                    why = error.strerror or error
+                    _log.warning("%s: an engine is not kept: %s", self.folder, why)
+            return plan
+
+    @contextlib.contextmanager
+    def opening(self, spec: EngineSpec, stopped: Callable[[], bool]) -> Iterator[None]:
+        """Hold what opens an engine: if that ends the process, `get` builds it anew.
+
+        Raises
+        ------
+        EngineError
+            As `get`.
+        """
+        mark = self._mark(spec)
+        with self._locked(spec, stopped):
+            with contextlib.suppress(OSError):
+                mark.touch()
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    mark.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self, spec: EngineSpec, stopped: Callable[[], bool]) -> Iterator[None]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._path(spec).with_suffix(".lock"))
-            with _held(lock, stopped):
-                plan = self.find(spec)
-                if plan is None:
-                    plan = build()
-                    self._keep(spec, plan)
-                return plan
+            _take(lock, stopped)
         except OSError as error:
             raise EngineError(
                 f"{self.folder}: engines cannot be kept here: {error.strerror or error}"
             ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def evict(self, spec: EngineSpec) -> None:
         """Delete an engine, if it is there."""
         _delete(self._path(spec))
+        with contextlib.suppress(OSError):
+            self._mark(spec).unlink(missing_ok=True)
 
     def contents(self) -> list[CachedEngine]:
         """Return what is kept, sound or not, by name."""
@@ -180,7 +218,7 @@ class EngineCache:
             When a file cannot be deleted; the text names it.
         """
         count = 0
-        for pattern in ("*.json", "*.plan", "*.part"):
+        for pattern in ("*.json", "*.plan", "*.part", "*.opening"):
             for path in self.folder.glob(pattern):
                 try:
                     path.unlink(missing_ok=True)
@@ -192,6 +230,9 @@ class EngineCache:
     def _path(self, spec: EngineSpec) -> Path:
         return self.folder / f"{spec.name}.plan"
 
+    def _mark(self, spec: EngineSpec) -> Path:
+        return self._path(spec).with_suffix(".opening")
+
     def _keep(self, spec: EngineSpec, plan: bytes) -> None:
         path = self._path(spec)
         about = asdict(spec) | {"sha256": hashlib.sha256(plan).hexdigest()}
@@ -200,20 +241,15 @@ class EngineCache:
         _write(path.with_suffix(".json"), json.dumps(about, indent=1).encode())
 
 
-@contextlib.contextmanager
-def _held(lock: FileLock, stopped: Callable[[], bool]) -> Iterator[None]:
+def _take(lock: FileLock, stopped: Callable[[], bool]) -> None:
     for _ in range(int(_LOCK_TIMEOUT_S)):
         try:
             lock.acquire(timeout=1.0)
         except Timeout:
             if stopped():
                 raise EngineError("stopped while another process built it") from None
-            continue
-        try:
-            yield
+        else:
             return
-        finally:
-            lock.release()
     raise EngineError(
         f"{lock.lock_file}: another process has been building this engine for "
         f"{_LOCK_TIMEOUT_S / 60:.0f} minutes; if there is none, delete the file"
@@ -228,8 +264,12 @@ def _sidecar(path: Path) -> tuple[EngineSpec | None, str]:
         for field in fields(EngineSpec):
             if isinstance(about[field.name], list):
                 about[field.name] = tuple(about[field.name])
-        return EngineSpec(**about), sha256
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        spec = EngineSpec(**about)
+        # What is no number or text where one belongs has no name.
+        return (spec, sha256) if spec.name else (None, "")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None, ""
+    except RecursionError:
         return None, ""
 
 

@@ -172,32 +172,43 @@ class EngineSource:
             def tell(text: str) -> None:
                 progress(f"{network} network for {sides}: {text}")
 
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                model, plan = Path(folder, "model.onnx"), Path(folder, "engine.plan")
-                model.write_bytes(onnx)
-                job = Job(
-                    self.backend.name,
-                    plan,
-                    self.card,
-                    model,
-                    self.precision,
-                    self._options,
-                )
-                run_job(job, _BUILD_TIMEOUT_S, tell, stopped)
-                return plan.read_bytes()
+            try:
+                return self._built(onnx, tell, stopped)
+            except OSError as error:
+                raise EngineError(
+                    f"{tempfile.gettempdir()}: an engine cannot be built there: "
+                    f"{error.strerror or error}"
+                ) from error
 
-        plan = self._cache.get(spec, build, stopped)
+        def opened() -> Engine:
+            plan = self._cache.get(spec, build, stopped)
+            with self._cache.opening(spec, stopped), apart_from_recordings():
+                return Engine(self.backend, plan, self.card)
+
         try:
-            return self._open(plan)
+            return opened()
         except EngineError:
             # It opened once, in the process that built it. Something has changed that
             # the key does not know: once more from the start.
             self._cache.evict(spec)
-            return self._open(self._cache.get(spec, build, stopped))
+            return opened()
 
-    def _open(self, plan: bytes) -> Engine:
-        with apart_from_recordings():
-            return Engine(self.backend, plan, self.card)
+    def _built(
+        self, onnx: bytes, tell: Callable[[str], None], stopped: Callable[[], bool]
+    ) -> bytes:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            model, plan = Path(folder, "model.onnx"), Path(folder, "engine.plan")
+            model.write_bytes(onnx)
+            job = Job(
+                self.backend.name,
+                plan,
+                self.card,
+                model,
+                self.precision,
+                self._options,
+            )
+            run_job(job, _BUILD_TIMEOUT_S, tell, stopped)
+            return plan.read_bytes()
 
 
 def engine_sources(

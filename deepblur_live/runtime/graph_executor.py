@@ -193,6 +193,11 @@ class EngineExecutor(GraphExecutor):
                     torch.cuda.synchronize(self.device)
             self._fistas[shape] = fista
 
+    @property
+    def serves_some(self) -> bool:
+        """Whether it is prepared for frames of any size."""
+        return bool(self._fistas)
+
     def check(self, shape: tuple[int, int], reference: TorchExecutor) -> list[Parity]:
         """Compare both networks with torch in float32, on a trial frame of (H, W).
 
@@ -230,7 +235,10 @@ class EngineExecutor(GraphExecutor):
         assert self._answering is not None, "prepare comes first"
         self._answering.bound("spectra").copy_(inputs)
         self._answering.enqueue()
-        return self._answering.bound("answer").cpu()
+        answer = self._answering.bound("answer").cpu()
+        if not bool(torch.isfinite(answer).all()):
+            raise EngineError("the identification engine's answer is not finite")
+        return answer
 
     def _forget(self, shape: tuple[int, int]) -> None:
         super()._forget(shape)

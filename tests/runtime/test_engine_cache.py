@@ -1,13 +1,16 @@
 """Engines on disk: nothing wrong is ever used again."""
 
 import dataclasses
+import errno
 import json
 import os
+import subprocess
 import sys
 import threading
 
 import pytest
 
+from deepblur_live.runtime import engine_cache
 from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec, default_folder
 from deepblur_live.runtime.tensorrt import EngineError
 
@@ -137,6 +140,15 @@ def sidecar_of_an_older_program(plan, sidecar):
     sidecar.write_text(json.dumps(about))
 
 
+def sidecar_of_other_kinds(plan, sidecar):
+    about = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps(about | {"shape": 5, "version": None}))
+
+
+def sidecar_without_end(plan, sidecar):
+    sidecar.write_text("[" * 200_000)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -148,6 +160,8 @@ def sidecar_of_an_older_program(plan, sidecar):
         sidecar_cut,
         sidecar_of_something_else,
         sidecar_of_an_older_program,
+        sidecar_of_other_kinds,
+        sidecar_without_end,
     ],
 )
 def test_what_is_wrong_is_told_deleted_and_built_again(cache, build, harm):
@@ -207,6 +221,37 @@ def test_who_waits_for_another_can_be_stopped(cache):
     finally:
         go.set()
         first.join(10)
+
+
+def test_a_plan_whose_opening_ended_a_process_is_built_again(cache, build):
+    first = get(cache, build)
+    code = (
+        "import os, pathlib, sys\n"
+        "from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec\n"
+        "spec = EngineSpec(*eval(sys.argv[2]))\n"
+        "cache = EngineCache(pathlib.Path(sys.argv[1]))\n"
+        "with cache.opening(spec, lambda: False):\n"
+        "    os._exit(9)\n"
+    )
+    spec = repr(dataclasses.astuple(SPEC))
+    command = [sys.executable, "-c", code, str(cache.folder), spec]
+    assert subprocess.run(command, timeout=120, check=False).returncode == 9
+    assert get(cache, build) != first
+    assert build.count == 2
+    # A refusal is no crash, and whoever opens it meanwhile keeps it.
+    with pytest.raises(EngineError), cache.opening(SPEC, lambda: False):
+        raise EngineError("does not open")
+    get(cache, build)
+    assert build.count == 2
+
+
+def test_a_plan_that_cannot_be_kept_is_used_all_the_same(cache, build, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(engine_cache, "_write", full)
+    assert get(cache, build).startswith(b"plan 1")
+    assert cache.contents() == []
 
 
 def test_a_build_that_fails_keeps_nothing(cache, build):

@@ -147,6 +147,19 @@ def test_an_engine_that_no_longer_opens_is_built_again(
     assert engine.inputs == ["image", "modulation"]
 
 
+def test_an_engine_whose_opening_ended_the_process_is_built_again(source, jobs):
+    """The worker begins anew after a crash, and must not meet the same plan."""
+    engine = proximal(source)
+    assert engine.inputs == ["image", "modulation"]
+    (plan,) = source._cache.folder.glob("*.plan")
+    proximal(source)
+    assert len(jobs) == 1
+    plan.with_suffix(".opening").touch()
+    proximal(source)
+    assert len(jobs) == 2
+    assert not list(source._cache.folder.glob("*.opening"))
+
+
 def test_an_engine_that_never_opens_is_an_error_and_ends(source, monkeypatch):
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", "open")
     with pytest.raises(EngineError, match="does not open on test card"):
@@ -269,6 +282,31 @@ def test_engines_that_cannot_be_had_or_disagree_are_left_and_told(
     settled(best)
     assert best.take_notes() == []
     assert "torch" in best.description
+
+
+def test_engines_that_cannot_be_had_for_one_size_serve_the_others(best, monkeypatch):
+    settled(best)
+    best.take_notes()
+    monkeypatch.setenv("FAKE_TENSORRT_FAULT", "build")
+    settled(best, (66, 64))
+    assert "torch" in best.description
+    (note,) = faults(best)
+    assert "is not used for frames of 66 × 64: " in note
+    settled(best)
+    assert "tensorrt" in best.description
+    assert best.take_notes() == []
+
+
+def test_an_answer_that_is_not_finite_is_left_and_told(best, monkeypatch):
+    settled(best)
+    best.take_notes()
+    engine = best._engines[0]._answering
+    spoilt = torch.full_like(engine.bound("answer"), torch.nan)
+    monkeypatch.setattr(engine, "enqueue", lambda: engine.bound("answer").copy_(spoilt))
+    coefficients, _ = best.identify(torch.randn(1, 2, 64, 32))
+    assert torch.isfinite(coefficients).all()
+    (note,) = best.take_notes()
+    assert "the identification engine's answer is not finite" in note
 
 
 def test_an_engine_that_fails_in_the_middle_is_replaced_within_the_frame(
