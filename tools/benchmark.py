@@ -12,6 +12,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from benchmarking.clock import Clock
@@ -25,6 +26,9 @@ from benchmarking.workload import Workload
 from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime.device import tune_process
 from deepblur_live.runtime.tensorrt import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SIDES, QUICK_SIDES = (256, 512, 1024, 2048), (256, 512, 1024)
 SECONDS, QUICK_SECONDS = 4.0, 0.8
@@ -53,12 +57,14 @@ def main() -> None:
     sides = options.sides or (QUICK_SIDES if options.quick else SIDES)
     if min(sides) < 64:
         parser.error(f"--sides {min(sides)}: frames have at least 64 × 64 pixels")
+    for name, path in (("--json", options.json), ("--markdown", options.markdown)):
+        if path is not None and not path.absolute().parent.is_dir():
+            parser.error(f"{name} {path}: there is no such folder")
     began = time.monotonic()
     tune_process(options.threads)
     family = ZernikeFamily()
     found, lacking = candidates(options.model, family, options.device)
-    for reason in lacking:
-        print(f"left out: {reason}", flush=True)
+    left = LeftOut(lacking)
     device = found[0].executor.device
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     patient = options.live_seconds or (QUICK_LIVE if options.quick else LIVE)
@@ -73,22 +79,59 @@ def main() -> None:
         work = Workload(side, family)
         peaks[side] = Peaks(flops, measure_bandwidth(clock, FEATURE_BYTES * side**2))
         # The slower ones need no more than one size to be told apart.
-        found = ready(found, side, 1 if options.quick and side != sides[0] else None)
-        rows += shared_rows(work, family, found[0], clocks)
+        most = 1 if options.quick and side != sides[0] else None
+        found = ready(found, side, most, left)
+        name = f"{side}², shared stages"
+        rows += left.unless(name, shared_rows(work, family, found[0], clocks))
         for candidate in found:
-            print(f"{side}², {candidate.name} …", flush=True)
-            rows += executor_rows(work, family, candidate, clocks, peaks[side])
-            rows += stream_rows(work, candidate, seconds)
-    here = machine(device, peaks)
-    text = as_markdown(here, rows)
+            name = f"{side}², {candidate.name}"
+            print(f"{name} …", flush=True)
+            timed = executor_rows(work, family, candidate, clocks, peaks[side])
+            rows += left.unless(name, timed)
+            rows += left.unless(name, stream_rows(work, candidate, seconds))
+        # A later size that fails, or is broken off, takes nothing with it.
+        here = machine(device, peaks)
+        text = as_markdown(here, rows, left.reasons)
+        if options.markdown:
+            options.markdown.write_text(text + "\n", "utf-8")
+        if options.json:
+            content = json.dumps(as_json(here, rows, left.reasons), indent=1)
+            options.json.write_text(content, "utf-8")
     print(f"\n{text}\n\n{(time.monotonic() - began) / 60:.1f} minutes")
-    if options.markdown:
-        options.markdown.write_text(text + "\n", "utf-8")
-    if options.json:
-        options.json.write_text(json.dumps(as_json(here, rows), indent=1), "utf-8")
+    if not rows:
+        raise SystemExit("nothing could be measured")
 
 
-def ready(found: list[Candidate], side: int, most: int | None) -> list[Candidate]:
+class LeftOut:
+    """What is not measured, each said at once and kept for the report.
+
+    Parameters
+    ----------
+    reasons
+        Those known beforehand.
+    """
+
+    def __init__(self, reasons: list[str]) -> None:
+        self.reasons: list[str] = []
+        for reason in reasons:
+            self.say(reason)
+
+    def say(self, reason: str) -> None:
+        """Take a reason."""
+        print(f"left out: {reason}", flush=True)
+        self.reasons.append(reason)
+
+    def unless(self, name: str, rows: Iterator[Row]) -> Iterator[Row]:
+        """Yield rows until one fails; what is left of them is left out."""
+        try:
+            yield from rows
+        except RuntimeError as error:
+            self.say(f"{name}: {error}")
+
+
+def ready(
+    found: list[Candidate], side: int, most: int | None, left: LeftOut
+) -> list[Candidate]:
     """Return the first `most` that serve frames of a side; the others are told.
 
     Torch, which is among them, always does.
@@ -100,7 +143,7 @@ def ready(found: list[Candidate], side: int, most: int | None) -> list[Candidate
         try:
             candidate.prepare((side, side))
         except EngineError as error:
-            print(f"left out: {candidate.name}: {error}", flush=True)
+            left.say(f"{candidate.name}: {error}")
         else:
             serving.append(candidate)
     return serving

@@ -225,7 +225,42 @@ def test_engines_are_prepared_before_anything_is_timed_and_left_out_where_they_f
         assert line in told
     # Quick: the slower are told apart by one size. What failed is not tried again.
     assert "128², slow" not in told
-    assert told.count("left out: first") == 1
+    # At once, and in the report.
+    assert told.count("left out: first") == 2
+
+
+def test_what_fails_takes_no_other_figures_with_it(monkeypatch, tmp_path):
+    import benchmark as tool
+    from benchmarking.executors import Candidate
+
+    class Broken(TorchExecutor):
+        def deblur(self, *arguments):
+            raise EngineError("the engine did not run; out of memory")
+
+    pack = load_pack("zernike7")
+    cpu = torch.device("cpu")
+    found = [
+        Candidate(name, kind(pack, FAMILY, cpu, half=False), pack, torch.float32)
+        for name, kind in (("broken", Broken), ("sound", TorchExecutor))
+    ]
+    monkeypatch.setattr(tool, "candidates", lambda *_: (found, []))
+    files = [tmp_path / "b.json", tmp_path / "b.md"]
+    line = "benchmark --sides 64 --seconds 0 --live-seconds 0.01 --json"
+    monkeypatch.setattr(
+        sys, "argv", [*line.split(), str(files[0]), "--markdown", str(files[1])]
+    )
+    tool.main()
+    content = json.loads(files[0].read_text("utf-8"))
+    assert content["left_out"] == ["64², broken: the engine did not run; out of memory"]
+    assert f"left out: {content['left_out'][0]}" in files[1].read_text("utf-8")
+    stages = {row["stage"] for row in content["rows"] if row["executor"] == "sound"}
+    assert any(stage.startswith("frame, live") for stage in stages)
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(tmp_path):
+    done = benchmark("--sides", 64, "--json", tmp_path / "no" / "b.json")
+    assert done.returncode == 2
+    assert "there is no such folder" in done.stderr
 
 
 def benchmark(*arguments):

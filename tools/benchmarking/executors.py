@@ -54,6 +54,12 @@ class Candidate:
     prepare: Callable[[tuple[int, int]], None] = lambda _: None
     stages: Callable[[tuple[int, int]], FoldedFista] | None = None
 
+    @property
+    def answers(self) -> torch.dtype:
+        """Of the identification network: torch runs it in float32."""
+        engines = isinstance(self.executor, EngineExecutor)
+        return self.dtype if engines else torch.float32
+
 
 def candidates(
     model: str, family: ZernikeFamily, device: str

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarking.stages import DEBLUR, LIVE, PEER, PEER_SINGLE, Row
+from benchmarking.stages import (
+    DEBLUR,
+    LIVE,
+    PEER,
+    PEER_SINGLE,
+    PEER_THREADS,
+    Row,
+)
 from benchmarking.stream import LATENCY, STREAM
 from deepblur_live.runtime.device import choose_precision
 
@@ -101,8 +108,10 @@ def _processor() -> str:
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def as_markdown(here: Machine, rows: Sequence[Row]) -> str:
-    """Return the tables and the goals in words."""
+def as_markdown(
+    here: Machine, rows: Sequence[Row], left_out: Sequence[str] = ()
+) -> str:
+    """Return the tables, the goals in words, and what was not measured."""
     lines = [
         here.text,
         "",
@@ -121,7 +130,8 @@ def as_markdown(here: Machine, rows: Sequence[Row]) -> str:
             f"| {_number(row.timing.p99)} | {len(row.timing.runs)} | {floor} "
             f"| {ratio} |"
         )
-    return "\n".join([*lines, "", *(f"- {text}" for text in _verdicts(here, rows))])
+    texts = [*_verdicts(here, rows), *(f"left out: {reason}" for reason in left_out)]
+    return "\n".join([*lines, "", *(f"- {text}" for text in texts)])
 
 
 def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
@@ -133,7 +143,7 @@ def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
         mean, p99 = row.timing.mean, row.timing.p99
         if row.stage == DEBLUR:
             deblurring, peers = mean, {}
-        elif row.stage in (PEER, PEER_SINGLE):
+        elif row.stage in (PEER, PEER_SINGLE, PEER_THREADS):
             peers[row.stage] = mean
         elif row.stage == LIVE:
             text = (
@@ -182,7 +192,9 @@ def _met(goal: bool) -> str:
     return "met" if goal else "missed"
 
 
-def as_json(here: Machine, rows: Sequence[Row]) -> dict[str, object]:
+def as_json(
+    here: Machine, rows: Sequence[Row], left_out: Sequence[str] = ()
+) -> dict[str, object]:
     """Return all figures, every run's time included, as JSON can hold them."""
     return {
         "machine": {
@@ -215,6 +227,7 @@ def as_json(here: Machine, rows: Sequence[Row]) -> dict[str, object]:
             }
             for row in rows
         ],
+        "left_out": list(left_out),
     }
 
 
