@@ -22,6 +22,8 @@ __all__ = ["Alert", "clock_text", "make_alert"]
 # The modes named are the fewest that explain this share of the squared change.
 _SHARE = 0.8
 _MAX_MODES = 3
+# A ramp slower than this in ten minutes is told by the hour.
+_SLOW_NM = 2.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,10 @@ def _pace(fit: ShapeFit, wavelength_nm: float) -> str:
     if fit.shape is Shape.STEP:
         return ", all at once"
     if fit.shape is Shape.RAMP:
-        return f", steadily by {fit.rate * wavelength_nm * 600:.0f} nm in ten minutes"
+        amount, time = fit.rate * wavelength_nm * 600, "in ten minutes"
+        if amount < _SLOW_NM:
+            amount, time = 6 * amount, "an hour"
+        return f", steadily by {amount:.0f} nm {time}"
     if fit.shape is Shape.SETTLING:
         return f", settling within some {3 * fit.time_constant / 60:.0f} minutes"
     return ""

@@ -19,6 +19,10 @@ __all__ = ["Cause", "likely_cause", "mode_groups"]
 
 # One group is the cause's when it holds this share of the squared change.
 _DOMINANT = 0.65
+# Kinds that move together have a cause of their own when each has at least the one
+# share, and the two together the other.
+_PART, _TOGETHER = 0.15, 0.8
+_PAIRS = (("defocus", "spherical"), ("coma", "astigmatism"))
 _GROUPS = ("defocus", "astigmatism", "coma", "trefoil", "spherical")
 _OTHER = "other modes"
 
@@ -124,6 +128,32 @@ _TABLE: Mapping[tuple[str, Shape], Cause] = {
         "three-point strain of coverslip or objective, or dirt at the front lens",
         "Look for dirt and bubbles; loosen the clamp.",
     ),
+    ("defocus and spherical", Shape.STEP): Cause(
+        "the correction collar was turned, or coverslip, depth or immersion changed",
+        "Set the correction collar, then refocus; look for bubbles.",
+    ),
+    ("defocus and spherical", Shape.RAMP): Cause(
+        "the immersion's refractive index is changing: oil drying or mixing, water "
+        "evaporating, or the temperature",
+        "Clean and renew the immersion, set the correction collar, then refocus.",
+    ),
+    ("defocus and spherical", Shape.SETTLING): Cause(
+        "immersion and objective are warming up, the refractive index with them",
+        "Wait until it has settled, set the correction collar, then refocus.",
+    ),
+    ("defocus and spherical", Shape.UNCLEAR): Cause(
+        "a mismatch of refractive index or coverslip: immersion, depth or correction "
+        "collar",
+        "Look at the immersion, set the correction collar, then refocus.",
+    ),
+    ("coma and astigmatism", Shape.SETTLING): Cause(
+        "holder or objective settling, the coverslip tilting with it",
+        "Wait until it has settled, then level the sample holder.",
+    ),
+    ("coma and astigmatism", Shape.UNCLEAR): Cause(
+        "the coverslip has tilted, or the objective is off axis",
+        "Level the sample holder; check that objective and nosepiece are seated.",
+    ),
     ("mixed", Shape.STEP): Cause(
         "unclear, several kinds of modes at once: a bubble or dirt in the immersion, "
         "or a knock",
@@ -182,9 +212,9 @@ def likely_cause(names: Sequence[str], shares: Sequence[float], fit: ShapeFit) -
     fit
         The change's shape in time.
     """
-    group, share = mode_groups(names, shares)[0]
+    (group, share), *rest = mode_groups(names, shares)
     if share < _DOMINANT or group == _OTHER:
-        group = "mixed"
+        group = _together(dict([(group, share), *rest]))
     entry = _TABLE.get((group, fit.shape)) or _TABLE[group, Shape.UNCLEAR]
     remedy = f"{entry.remedy} {_AFTERWARDS}"
     followed = any("spherical" in name for name in names)
@@ -194,3 +224,11 @@ def likely_cause(names: Sequence[str], shares: Sequence[float], fit: ShapeFit) -
             'profile; noll = "spherical" does.)'
         )
     return Cause(entry.cause, remedy)
+
+
+def _together(shares: Mapping[str, float]) -> str:
+    for pair in _PAIRS:
+        parts = [shares.get(kind, 0.0) for kind in pair]
+        if min(parts) >= _PART and sum(parts) >= _TOGETHER:
+            return " and ".join(pair)
+    return "mixed"

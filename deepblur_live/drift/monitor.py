@@ -77,15 +77,16 @@ class DriftMonitor:
         self._carried = np.zeros(family.n_coefficients)
         self._stated = np.zeros((family.n_coefficients, family.n_coefficients))
         self._jumped = False
-        self._begin()
+        self._time = 0.0
+        self._status = self._begin()
 
-    def _begin(self, reason: str = "") -> None:
-        """Start a baseline."""
+    def _begin(self, reason: str = "") -> DriftStatus:
+        """Start a baseline; return where that stands."""
         self._watch = Watch(self._family.n_coefficients, self._settings, reason)
         self._recent = RecentMean()
         self._reference: NDArray[np.float64] | None = None
         self._quiet_until = 0.0
-        self._status = DriftStatus(
+        return DriftStatus(
             DriftState.BASELINING, 0, self._settings.baseline_points, reason=reason
         )
 
@@ -103,6 +104,7 @@ class DriftMonitor:
         if not track.accepted or not np.isfinite(point).all():
             return None
         with self._lock:
+            self._time = track.time
             self._stated = track.covariance
             if track.reacquired and self._watch.baseline is None and not self._jumped:
                 # Points from both sides of a step would have their mean where the
@@ -116,7 +118,7 @@ class DriftMonitor:
             self._recent.add(track.time, point)
             stated = math.sqrt(float(self._weights @ np.diag(track.covariance)))
             batch = self._watch.add(track.time, point, stated)
-            alert = None if batch is None else self._take(batch)
+            alert = None if batch is None else self._take(batch, track.time)
             self._refresh(track)
             return alert
 
@@ -139,7 +141,7 @@ class DriftMonitor:
         if not 0 <= seconds < math.inf:
             raise ValueError(f"snooze for 0 seconds or more, not {seconds:g}")
         with self._lock:
-            until = self._recent.time + seconds
+            until = self._time + seconds
             self._level.snooze(until)
             self._status = replace(
                 self._status, snoozed_until=until if seconds else None
@@ -180,15 +182,19 @@ class DriftMonitor:
             self._restart(reason)
 
     def _restart(self, reason: str = "") -> None:
-        before = self._status
-        self._begin(reason)
+        before, status = self._status, self._begin(reason)
+        # A level that stands is not cleared by there being no baseline for a while.
+        if rank(self._level.state) > 0:
+            status = replace(status, state=self._level.state)
+        # At once: another thread may read it, and announce what it reads.
         self._status = replace(
-            self._status,
+            status,
+            acknowledged=self._level.acknowledged,
             wavefront_rms=before.wavefront_rms,
             snoozed_until=before.snoozed_until,
         )
 
-    def _take(self, batch: Batch) -> Alert | None:
+    def _take(self, batch: Batch, now: float) -> Alert | None:
         watch = self._watch
         self._status = replace(
             self._status,
@@ -200,7 +206,7 @@ class DriftMonitor:
             return None
         if self._status.baseline is None:
             self._arm(watch.baseline)
-        return self._judge(batch)
+        return self._judge(batch, now)
 
     def _arm(self, baseline: Baseline) -> None:
         mean = baseline.mean - self._carried
@@ -229,13 +235,14 @@ class DriftMonitor:
         change, sigma = change_size(difference, covariance, self._weights)
         return change, sigma, difference
 
-    def _judge(self, batch: Batch) -> Alert | None:
+    def _judge(self, batch: Batch, now: float) -> Alert | None:
         change, _, _ = self._size()
         if change < self._settings.warn_waves / 2:
             self._quiet_until = batch.end
-        if not self._level.step(batch.end, change, self._evident()):
+        # A batch is known to have ended when the next one's first point has come.
+        if not self._level.step(now, change, self._evident()):
             return None
-        return self._told(batch.end)
+        return self._told(now)
 
     def _evident(self) -> bool:
         evidence = self._watch.evidence
@@ -252,7 +259,7 @@ class DriftMonitor:
         with self._lock:
             if rank(self._level.state) == 0 or self._status.baseline is None:
                 return None
-            return self._told(self._recent.time)
+            return self._told(self._time)
 
     def _told(self, time: float) -> Alert:
         """Return the standing level in words."""

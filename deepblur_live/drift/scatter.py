@@ -128,4 +128,5 @@ def lag_one(points: NDArray[np.float64]) -> float:
     steps = steps - steps.mean(axis=0)
     scale = np.mean(steps**2, axis=0) + _RESOLUTION**2
     together = np.mean(steps[1:] * steps[:-1], axis=0)
-    return float(1 + 2 * np.mean(together / scale))
+    # What few points make of it may lie where no autocorrelation does.
+    return float(np.clip(1 + 2 * np.mean(together / scale), -1, 1))

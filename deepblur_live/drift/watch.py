@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,8 @@ _MAX_LAG_ONE = 0.35
 _MIN_LAG_ONE = 0.15
 # Batches are made longer up to so many times before the watch gives up arming.
 _MAX_LENGTHENING = 8
+# So many points of the course are kept; then neighbours are merged, so that it reaches
+# back to the baseline however long a session lasts.
 _COURSE = 480
 
 
@@ -72,7 +73,7 @@ class Watch:
         self._batches: list[Batch] = []
         self._evidence: Evidence | None = None
         self.charts = self._new_charts()
-        self.course: deque[Batch] = deque(maxlen=_COURSE)
+        self.course: list[Batch] = []
         self.baseline: Baseline | None = None
         self.lag_one = math.nan
         self.reason = reason
@@ -115,6 +116,8 @@ class Watch:
 
     def _chart(self, batch: Batch) -> None:
         self.course.append(batch)
+        if len(self.course) >= _COURSE:
+            self.course = merge_pairs(self.course)
         self._evidence = self.charts.add(batch.begin, batch.mean)
 
     def _try_to_arm(self, stated: float) -> None:

@@ -58,6 +58,16 @@ def test_table():
     assert "correction collar" in cause({11}, Shape.STEP, spherical).remedy
 
 
+def test_kinds_that_move_together_have_a_cause_of_their_own():
+    spherical = ZernikeFamily(noll=tuple(range(4, 12)))
+    assert "collar was turned" in cause({4, 11}, Shape.STEP, spherical).cause
+    drying = cause({4, 11}, Shape.RAMP, spherical)
+    assert "oil drying" in drying.cause
+    assert "renew the immersion" in drying.remedy
+    for shape in Shape:
+        assert "coverslip" in cause({5, 7}, shape).cause
+
+
 def test_mixture_is_unclear_and_says_so():
     for shape in (Shape.STEP, Shape.RAMP, Shape.UNCLEAR):
         assert cause({4, 5, 7}, shape).cause.startswith("unclear")

@@ -130,6 +130,41 @@ def test_ramp_warns_then_alarms(armed):
     assert "steadily by 4" in alarm.text
 
 
+def test_a_ramp_of_many_hours_is_a_ramp(armed):
+    """Longer than the course holds points one by one."""
+    alerts = []
+    for second in range(4000):
+        alerts += armed(START + 2e-5 * second * COMA, 1)
+    assert [alert.shape for alert in alerts] == ["ramp", "ramp"]
+    # 0.00002 waves a second are 6.5 nm in ten minutes.
+    assert "steadily by 6 nm in ten minutes" in alerts[1].text
+
+
+@pytest.mark.parametrize("reset", ["frames_changed", "specimen_changed"])
+def test_a_standing_alarm_outlasts_a_new_baseline_and_refused_estimates(armed, reset):
+    changed = START + 0.1 * COMA
+    assert armed(changed, 60)
+    assert armed.state is DriftState.ALARM
+    armed.monitor.acknowledge()
+    getattr(armed.monitor, reset)("the exposure was changed")
+    assert armed.state is DriftState.ALARM
+    assert armed.monitor.status.acknowledged
+    armed(changed, 3, accepted=False)
+    assert armed.state is DriftState.ALARM
+    assert armed(changed, BASELINE) == []
+    assert armed.state is DriftState.ALARM
+    armed.monitor.rebaseline()
+    assert armed.state is DriftState.BASELINING
+
+
+def test_a_snooze_after_a_new_baseline_counts_from_now(armed):
+    now = armed.time
+    armed.monitor.rebaseline()
+    armed.monitor.snooze(600)
+    armed(START, 5)
+    assert armed.monitor.status.snoozed_until == pytest.approx(now + 600, abs=1)
+
+
 def test_change_below_the_floor_is_no_alert_though_evident(armed):
     assert armed(START + 0.02 * COMA, 300) == []
     status = armed.monitor.status
