@@ -168,11 +168,19 @@ def _telling(rig: Rig, line: ProgressLine) -> Iterator[Callable[[], None]]:
         # Below the first line stands the worker's traceback.
         untold.append(f"Note: {error.splitlines()[0]}")
 
-    rig.session.events.alertRaised.connect(alert)
+    def cleared() -> None:
+        untold.append("The alert has cleared.")
+
+    events = rig.session.events
+    events.alertRaised.connect(alert)
+    events.alertCleared.connect(cleared)
+    events.errorRaised.connect(warn)
     rig.listener.events.errorRaised.connect(warn)
     try:
         yield tell
     finally:
         rig.listener.events.errorRaised.disconnect(warn)
-        rig.session.events.alertRaised.disconnect(alert)
+        events.errorRaised.disconnect(warn)
+        events.alertCleared.disconnect(cleared)
+        events.alertRaised.disconnect(alert)
         tell()

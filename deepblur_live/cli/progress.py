@@ -67,6 +67,8 @@ def progress_text(
         state += f" {drift.n_baseline}/{drift.n_needed}"
     elif math.isfinite(drift.change_nm):
         state += f", wavefront changed by {drift.change_nm:.0f} nm"
+    if drift.reason:
+        state += f" ({drift.reason})"
     return " · ".join([*parts, state])
 
 

@@ -344,8 +344,7 @@ class LiveSession:
         with self._announcing:
             status = self._current_status()
             standing = self.monitor.status.state in _RAISED
-            told = (self._announced.state, self._announced.acknowledged)
-            changed = told != (status.state, status.acknowledged)
+            changed = _worth_telling(self._announced) != _worth_telling(status)
             cleared = self._standing and not standing
             newly = status.acknowledged and not self._announced.acknowledged
             self._announced, self._standing = status, standing
@@ -363,3 +362,10 @@ class LiveSession:
             )
             self._telling.emit(self.events.statusChanged, status)
         return status
+
+
+def _worth_telling(status: DriftStatus) -> tuple[object, ...]:
+    """Return what is announced when it changes."""
+    # Why there is no baseline; other states' reasons change with every frame.
+    waiting = status.state is DriftState.BASELINING
+    return status.state, status.acknowledged, status.reason if waiting else ""

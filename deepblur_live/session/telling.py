@@ -29,14 +29,16 @@ _MOST_ERRORS = 100
 class SessionEvents(SignalGroup):
     """What a session tells, on the thread that finds it out.
 
-    ``statusChanged`` comes when the state or the acknowledgement changes; STALE is
-    found out, and told, when somebody reads
-    :attr:`~deepblur_live.session.LiveSession.status`.
+    ``statusChanged`` comes when the state, the acknowledgement or the reason for having
+    no baseline changes; STALE is found out, and told, when somebody reads
+    :attr:`~deepblur_live.session.LiveSession.status`. ``errorRaised`` comes, once for
+    each error, on whatever thread meets it: a sink's, the disk's.
     """
 
     alertRaised = Signal(Alert)
     alertCleared = Signal()
     statusChanged = Signal(DriftStatus)
+    errorRaised = Signal(str)
 
 
 class Telling:
@@ -106,6 +108,11 @@ class Telling:
         self.errors.append(where + what)
         _log.error("%s%s", where, what)
         self.event("error", text=where + what)
+        try:
+            self.signals.errorRaised.emit(where + what)
+        except EmitLoopError as error:
+            # Not by way of this method: the slot would be asked again.
+            self.errors.append(str(error))
 
     def close(self) -> None:
         """Let the sinks finish what they have, or end them."""

@@ -284,6 +284,26 @@ def test_slots_that_raise_touch_nothing_else(session, listener, results, start, 
     assert len(caplog.records) >= 1
 
 
+def test_errors_are_told_when_they_happen(session, listener, results):
+    told = []
+    session.events.errorRaised.connect(told.append)
+    for _ in range(3):
+        listener.tell(results(np.zeros(3)))
+    assert told == list(session.background_errors)
+    assert len(told) == 1
+
+
+def test_a_slot_for_errors_that_raises_is_no_endless_loop(session, listener, results):
+    def broken(text):
+        raise RuntimeError("no such console")
+
+    session.events.errorRaised.connect(broken)
+    listener.tell(results(np.zeros(3)))
+    listener.tell(results())
+    assert "no such console" in session.background_errors[-1]
+    assert len(session.history.times) == 1
+
+
 def test_slot_may_close_the_session(session, listener, results, start):
     session.events.alertRaised.connect(lambda alert: session.close())
     feed(listener, results, start, 6)

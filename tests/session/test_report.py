@@ -13,6 +13,8 @@ from PIL import Image
 from deepblur_live.profile import Drift, Profile
 from deepblur_live.session import LiveSession
 from deepblur_live.session.report import ReportError, write_report
+from deepblur_live.session.report.figures import modes_figure
+from deepblur_live.session.report.numbers import verdict
 from deepblur_live.session.report.read import read_session
 
 PROFILE = Profile(name="rig <3> & co", drift=Drift(baseline_points=5))
@@ -155,9 +157,72 @@ def test_gaps_stay_gaps(folder):
     assert np.isnan(broken).sum() == 2
 
 
+def spoil(name, change):
+    def damage(folder):
+        path = folder / name
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
+
+
+def told(**event):
+    return spoil("events.jsonl", lambda b: b + json.dumps(event).encode() + b"\n")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        # What a power cut may leave.
+        spoil("drift.csv", lambda b: b + bytes(200_000)),
+        spoil("drift.csv", lambda b: b + b"," * 200 + b"\n"),
+        spoil("drift.csv", lambda b: b.replace(b"\n7,", b"\nx,")),
+        spoil("events.jsonl", lambda b: b + bytes(5000)),
+        told(event="stateChanged", state="ok"),
+        told(event="stateChanged", state="ok", time_s=None),
+        told(event="alertRaised", time_s=3),
+        told(event="alertRaised", time_s=3, alert={"time": 3, "level": "alarm"}),
+    ],
+)
+def test_what_is_not_whole_is_left_out(folder, damage):
+    damage(folder)
+    assert write_report(folder)[0].is_file()
+
+
+def test_limits_and_bands_of_the_modes_are_in_view(folder):
+    data = read_session(folder)
+    reach = modes_figure(data).axes[0].get_ylim()[1]
+    limit = data.profile.drift.alarm_waves * 540
+    baseline = np.max(np.abs(data.told("baselineSet")[0]["coefficients"])) * 540
+    assert reach > baseline + limit
+
+
+def test_why_there_was_no_baseline_is_told(folder):
+    for name, change in (
+        ("events.jsonl", lambda b: b""),
+        (
+            "drift.csv",
+            lambda b: re.sub(rb",(ok|warn|alarm),", b",baselining,", b),
+        ),
+    ):
+        spoil(name, change)(folder)
+    told(event="stateChanged", state="baselining", reason="not armed", time_s=3)(folder)
+    data = read_session(folder)
+    data.numbers["change_waves"][:] = np.nan
+    assert "(not armed)" in verdict(data)
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
+        (
+            lambda f: spoil(
+                "session.json",
+                lambda b: json.dumps(
+                    json.loads(b) | {"modes": json.loads(b)["modes"][:3]}
+                ).encode(),
+            )(f),
+            "is not as a session writes it",
+        ),
         (lambda f: (f / "session.json").unlink(), "it has no session.json"),
         (
             lambda f: (f / "session.json").write_text("{"),

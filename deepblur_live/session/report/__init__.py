@@ -57,12 +57,17 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     data = read_session(folder)
     to = folder if to is None else to
     to.mkdir(parents=True, exist_ok=True)
-    figures = {name: draw(data) for name, draw in _FIGURES.items()}
-    found = moments(data)
-    pictures = psf_pictures(data, found)
-    text = page(
-        data, {name: svg(one, name) for name, one in figures.items()}, found, pictures
-    )
+    try:
+        figures = {name: draw(data) for name, draw in _FIGURES.items()}
+        found = moments(data)
+        pictures = psf_pictures(data, found)
+        drawn = {name: svg(one, name) for name, one in figures.items()}
+        text = page(data, drawn, found, pictures)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ReportError(
+            f"{folder}: its session.json, drift.csv or events.jsonl is not as a "
+            f"session writes it: {error!r}"
+        ) from error
     path = to / "report.html"
     path.write_text(text, encoding="utf-8", newline="\n")
     paths = [path]

@@ -89,7 +89,14 @@ def modes_figure(data: SessionData) -> Figure:
     with mpl.rc_context(_FONT):
         figure = _figure(0.5 + 1.65 * rows)
         grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
-        reach = max(1.1 * limit, 1.1 * _highest(np.abs(tracked) + sigma, limit))
+        # The first estimates may know nothing; all others' bands are in view.
+        bands = np.abs(tracked) + 1.96 * sigma
+        bands = bands[np.argsort(bands.max(1))[: -(-len(bands) * 9 // 10)]]
+        drawn = [np.abs(tracked), np.abs(truth), bands]
+        drawn += [
+            np.abs(level) * scale.factor + limit for *_, level in _baselines(data)
+        ]
+        reach = 1.05 * max(_highest(np.asarray(part), limit) for part in drawn)
         for k, axis in enumerate(grid.ravel()):
             if k >= len(data.modes):
                 axis.set_visible(False)
@@ -200,7 +207,9 @@ def _draw_mode(
 
 def _baselines(data: SessionData) -> list[tuple[float, float, list[float]]]:
     """Return begin, end (s) and the P coefficients of each baseline."""
-    told = data.told("baselineSet", "rebaselined")
+    told = data.told(
+        "baselineSet", "rebaselined", "specimenChanged", "brightnessChanged"
+    )
     if not told:
         return []
     ends = [float(event["time_s"]) for event in told[1:]] + [float(data.times[-1])]

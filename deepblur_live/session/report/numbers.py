@@ -56,6 +56,9 @@ def verdict(data: SessionData) -> str:
     else:
         level = "baselining"
         text = "The session ended before there was a baseline to measure drift from."
+        reasons = [span.reason for span in data.spans if span.state == level]
+        if reasons and reasons[-1]:
+            text += f" ({html.escape(reasons[-1])})"
     if np.isfinite(change).any() and level != "ok":
         last = change[np.isfinite(change)][-1] * wavelength
         text += f" At the end it was {last:.0f} nm from the baseline."
@@ -132,7 +135,11 @@ def tracking_table(data: SessionData) -> str:
         rows.append(("estimates accepted", f"{100 * np.nanmean(accepted):.0f} %"))
     if np.isfinite(nis).any():
         rows.append(
-            (f"mean NIS ({len(data.modes)} when σ is right)", f"{np.nanmean(nis):.1f}")
+            (
+                f"mean NIS ({len(data.modes)} when σ is right and points independent; "
+                "an average's are alike, and have less)",
+                f"{np.nanmean(nis):.1f}",
+            )
         )
     quality = data.numbers["quality"]
     if np.isfinite(quality).any():

@@ -90,8 +90,8 @@ class SessionData:
 def read_session(folder: Path) -> SessionData:
     """Read a session's folder.
 
-    Rows and events that are not whole (the session was cut off in the middle of one)
-    are left out.
+    Rows and events that are not whole (the session was cut off in the middle of one,
+    or lost its power) are left out.
 
     Raises
     ------
@@ -144,11 +144,17 @@ def _columns(
     known = list(log_columns(modes))
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            rows = list(csv.reader(file))
+            # A power cut may leave zeros where a file had been made longer.
+            rows = list(csv.reader(line.replace("\0", "") for line in file))
     except OSError as error:
         raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
+    except csv.Error as error:
+        raise ReportError(f"{path}: cannot be read: {error}") from error
     head = rows[0] if rows else []
     rows = [row for row in rows[1:] if len(row) == len(head)]
+    if "time_s" in head:
+        when = head.index("time_s")
+        rows = [row for row in rows if math.isfinite(_number(row[when]))]
     if "time_s" not in head or not rows:
         raise ReportError(f"{path}: no point in it: nothing was identified")
     columns = dict(zip(head, zip(*rows, strict=True), strict=True))
@@ -182,9 +188,28 @@ def _events(path: Path) -> list[dict[str, Any]]:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict):
+        if isinstance(event, dict) and _is_whole(event):
             events.append(event)
     return events
+
+
+def _is_whole(event: Mapping[str, Any]) -> bool:
+    """Return whether an event, and the alert in it if any, has its numbers."""
+    try:
+        times = [float(event["time_s"])]
+        if str(event.get("event")).startswith("alert"):
+            times.append(float(event["alert"]["time"]))
+        if event.get("event") == "alertRaised":
+            alert = event["alert"]
+            times.append(float(alert["change_waves"]))
+            times += [float(moved) for moved in alert["mode_changes"]]
+            if not isinstance(alert["level"], str):
+                return False
+            if len(alert["modes"]) != len(alert["mode_changes"]):
+                return False
+    except (KeyError, TypeError, ValueError):
+        return False
+    return all(map(math.isfinite, times))
 
 
 def _spans(

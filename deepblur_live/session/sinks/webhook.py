@@ -62,7 +62,8 @@ class WebhookSink(OnAlarm):
             port = f":{parts.port}" if parts.port else ""
         except ValueError as error:
             raise ValueError(f"{url}: {error}") from error
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        spaced = any(sign.isspace() for sign in url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or spaced:
             raise ValueError(f"{url}: must be http://HOST/… or https://HOST/…")
         self._url = url
         # An address often holds a secret; the host is enough to tell them apart.
