@@ -101,6 +101,8 @@ class DriftMonitor:
         A point whose estimate was refused brings no evidence and changes nothing.
         """
         point = track.coefficients if track.measured is None else track.measured
+        with self._lock:
+            self._watch.notice(track.time, track.nis)
         if not track.accepted or not np.isfinite(point).all():
             return None
         with self._lock:

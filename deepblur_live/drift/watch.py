@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ _MAX_LAG_ONE = 0.35
 _MIN_LAG_ONE = 0.15
 # Batches are made longer up to so many times before the watch gives up arming.
 _MAX_LENGTHENING = 8
+# Estimates that differ by so much more than they state, squared, are of blurs that fit
+# alike and hop between them. Those of an average state more than they differ by.
+_MAX_NIS = 3.0
+_MOST_NIS = 10_000
 # So many points of the course are kept; then neighbours are merged, so that it reaches
 # back to the baseline however long a session lasts.
 _COURSE = 480
@@ -54,8 +59,9 @@ class Watch:
     """Batches of estimates, charted from the first; the first of them the baseline.
 
     The charts count once they are armed, that is once there is a baseline: their points
-    must not be too alike, nor the estimates less sure than an alarm is large. While
-    points are alike the batches are made longer, then given up on.
+    must not be too alike, nor the estimates less sure than an alarm is large, nor
+    further apart than they state. While points are alike the batches are made longer,
+    then given up on.
 
     Parameters
     ----------
@@ -77,6 +83,7 @@ class Watch:
         self.baseline: Baseline | None = None
         self.lag_one = math.nan
         self.reason = reason
+        self._nis: deque[tuple[float, float]] = deque(maxlen=_MOST_NIS)
 
     def _new_charts(self) -> Charts:
         points = self._settings.false_alarm_hours * 3600 / self._batcher.seconds
@@ -96,6 +103,11 @@ class Watch:
     def evidence(self) -> Evidence | None:
         """What the charts say; None before they are armed."""
         return None if self.baseline is None else self._evidence
+
+    def notice(self, time: float, nis: float) -> None:
+        """Take in how an estimate, used or not, differs from what was predicted."""
+        if self.baseline is None and math.isfinite(nis):
+            self._nis.append((time, nis))
 
     def add(
         self, time: float, point: NDArray[np.float64], stated: float = 0.0
@@ -130,6 +142,10 @@ class Watch:
                 "not armed: of this specimen the wavefront is known to "
                 f"± {stated:.2f} waves only"
             )
+        elif self._mean_nis() > _MAX_NIS:
+            self.reason = (
+                "not armed: estimates of this specimen hop by more than they state"
+            )
         elif self.lag_one <= _MAX_LAG_ONE:
             self.charts.allow_for(max(self.lag_one, _MIN_LAG_ONE))
             self.baseline = Baseline(
@@ -146,6 +162,15 @@ class Watch:
                 f"not armed: points of {self.batch_s:g} s are still alike "
                 f"(autocorrelation {self.lag_one:.2f})"
             )
+
+    def _mean_nis(self) -> float:
+        """Return the mean, over the baseline's time, of NIS over its expectation."""
+        begin = self._batches[0].begin
+        while self._nis and self._nis[0][0] < begin:
+            self._nis.popleft()
+        if not self._nis:
+            return 0.0
+        return float(np.mean([nis for _, nis in self._nis])) / self._p
 
     def _lengthen(self) -> None:
         self._batches = merge_pairs(self._batches)

@@ -19,6 +19,9 @@ __all__ = ["Liveness"]
 
 # A lone bad frame is no state; a few in a row are.
 _RAW_RUN = 3
+# Frames go on being deblurred with the last blur that was told, but not unsaid for
+# longer than this and so many refusals.
+_UNTOLD_S, _UNTOLD_RUN = 60.0, 3
 
 
 class Liveness:
@@ -43,6 +46,8 @@ class Liveness:
         self._raw_run = 0
         self._reason = ""
         self._source = ""
+        self._untold_run, self._untold_why = 0, ""
+        self._told_time = 0.0
         self._frame_time = 0.0
         self._exposure_s = 0.0
 
@@ -60,11 +65,20 @@ class Liveness:
         self._reason = result.reason
         self._source = result.frame.source or "the source"
         self._frame_time = result.frame.time
+        if result.estimate is not None:
+            if result.estimate.trusted:
+                self._untold_run, self._told_time = 0, result.frame.time
+            else:
+                self._untold_run += 1
+                self._untold_why = result.estimate.reason
         exposure = result.frame.metadata.get("exposure_ms", 0.0)
         self._exposure_s = exposure / 1000 if isinstance(exposure, int | float) else 0.0
 
     def override(self, statistics: Statistics) -> tuple[DriftState, str] | None:
-        """Return STALE or RAW_ONLY with its reason, or None when all is well."""
+        """Return STALE or RAW_ONLY with its reason, or None when all is well.
+
+        STALE is a watch that learns nothing: no frame, or none whose blur is told.
+        """
         with self._lock:
             return self._judge(statistics, self._clock())
 
@@ -86,4 +100,9 @@ class Liveness:
             return DriftState.RAW_ONLY, "the deblurring process is down"
         if self._raw_run >= _RAW_RUN:
             return DriftState.RAW_ONLY, f"frames are passed on raw: {self._reason}"
+        untold = self._frame_time - self._told_time
+        if self._untold_run >= _UNTOLD_RUN and untold > _UNTOLD_S:
+            since = clock_text(self._told_time)
+            why = self._untold_why or "the estimates are not trusted"
+            return DriftState.STALE, f"no blur identified since {since}: {why}"
         return None

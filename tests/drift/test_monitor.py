@@ -72,6 +72,19 @@ def test_baselining_counts_up(fed):
     assert status.lag_one < 0.35
 
 
+def test_estimates_that_hop_by_more_than_they_state_are_not_watched(fed):
+    """Refused by the tracker's gate or not: what hops is no baseline."""
+    for hop in (0.0, 0.03) * BASELINE:
+        fed(START + hop * COMA, 1, nis=40.0, accepted=hop == 0)
+    status = fed.monitor.status
+    assert status.state is DriftState.BASELINING
+    assert "hop by more than they state" in status.reason
+    # Once they have been still for as long as a baseline takes, they are watched.
+    fed(START, 2 * BASELINE)
+    assert fed.state is DriftState.OK
+    assert fed.monitor.status.reason == ""
+
+
 def test_a_specimen_that_tells_too_little_is_not_watched(fed):
     # Seven modes of 0.03 waves: 0.079 of the wavefront, an alarm is 0.072.
     fed(START, 2 * BASELINE, stated=0.03)

@@ -63,6 +63,7 @@ class Results:
         truth=None,
         identified=True,
         accepted=True,
+        trusted=True,
         raw_reason="",
         **metadata,
     ) -> FrameResult:
@@ -75,11 +76,15 @@ class Results:
         if raw_reason:
             return FrameResult(frame, FrameState.RAW_ONLY, raw_reason)
         covariance = np.eye(len(coefficients)) * sigma**2
+        estimate = None
+        if identified:
+            reason = "" if trusted else "too little detail"
+            estimate = Estimate(coefficients, covariance, 1.1, trusted, reason)
         return FrameResult(
             frame,
             FrameState.DEBLURRED,
             deblurred=pixels.astype(np.float32) + 1,
-            estimate=Estimate(coefficients, covariance, 1.1) if identified else None,
+            estimate=estimate,
             track=TrackState(time, np.asarray(coefficients), covariance, 6.5, accepted),
             executor="a made-up one",
         )

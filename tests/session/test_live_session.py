@@ -152,6 +152,19 @@ def test_stale_names_its_source_and_resumes(session, listener, results, start, c
     assert [s.state for s in states] == [DriftState.OK, DriftState.STALE, DriftState.OK]
 
 
+def test_blurs_that_are_no_longer_told_are_stale(session, listener, results, start):
+    """Frames still come back deblurred, with the last blur that was told."""
+    feed(listener, results, start, 10)
+    feed(listener, results, start, 60, accepted=False, trusted=False)
+    assert session.status.state is DriftState.OK
+    feed(listener, results, start, 1, accepted=False, trusted=False)
+    status = session.status
+    assert status.state is DriftState.STALE
+    assert status.reason == "no blur identified since 0:00:09: too little detail"
+    feed(listener, results, start, 1)
+    assert session.status.state is DriftState.OK
+
+
 def test_captured_frames_are_not_stale(session, listener, results, start, clock):
     feed(listener, results, start, 2)
     for _ in range(10):
