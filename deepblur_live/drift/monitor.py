@@ -30,6 +30,10 @@ __all__ = ["DriftMonitor"]
 
 # The change is a mean over as many batches as make its noise this share of the warning.
 _KNOWN_TO = 1 / 3
+# It counts when it is so many times its noise: an excursion of estimates that hop now
+# and then is not. Of simulated sessions on validation pictures the false alarm was of
+# 2.9 times, true ones of 9.6 times and more.
+_SURE = 4.0
 _MAX_WINDOW = 8
 # The course of a change is looked at from at least so many batches before it began.
 _BEFORE = 10
@@ -238,20 +242,21 @@ class DriftMonitor:
         return change, sigma, difference
 
     def _judge(self, batch: Batch, now: float) -> Alert | None:
-        change, _, _ = self._size()
+        change, sigma, _ = self._size()
         if change < self._settings.warn_waves / 2:
             self._quiet_until = batch.end
         # A batch is known to have ended when the next one's first point has come.
-        if not self._level.step(now, change, self._evident()):
+        if not self._level.step(now, change, self._evident(change / sigma)):
             return None
         return self._told(now)
 
-    def _evident(self) -> bool:
+    def _evident(self, size: float) -> bool:
+        """Return whether there is evidence of a change so many times its noise."""
         evidence = self._watch.evidence
         # What was carried over had its evidence at the place before.
         carried = math.sqrt(float(self._weights @ self._carried**2))
         known = carried >= self._settings.warn_waves
-        return known or (evidence is not None and evidence.signal)
+        return known or (evidence is not None and evidence.signal and size >= _SURE)
 
     def assess(self) -> Alert | None:
         """Return the standing warning or alarm as it is now; None if there is none.
