@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from deepblur_live.drift import clock_text
+from deepblur_live.session.palette import INK
 from deepblur_live.session.report.figures import (
     change_figure,
     modes_figure,
     svg,
     wavefront_figure,
 )
-from deepblur_live.session.report.moments import moments, psf_pictures
+from deepblur_live.session.report.moments import Moment, moments, psf_pictures
 from deepblur_live.session.report.page import page
 from deepblur_live.session.report.read import ReportError, read_session
 
@@ -75,14 +77,25 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
         paths.append(to / f"report_{name}.png")
         figure.savefig(paths[-1], dpi=_DPI)
     paths.append(to / "report_psf.png")
-    _side_by_side(pictures).save(paths[-1])
+    _side_by_side(pictures, [_caption(moment) for moment in found]).save(paths[-1])
     return paths
 
 
-def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+def _caption(moment: Moment) -> str:
+    when = "" if moment.time is None else f", {clock_text(moment.time)}"
+    return f"{moment.name}{when}: Strehl {moment.strehl:.2f}"
+
+
+def _side_by_side(
+    pictures: Sequence[Image.Image], captions: Sequence[str]
+) -> Image.Image:
     width, height = pictures[0].size
     gap = width // 20
-    row = Image.new("RGB", (len(pictures) * (width + gap) - gap, height), "white")
-    for k, picture in enumerate(pictures):
-        row.paste(picture, (k * (width + gap), 0))
+    size = (len(pictures) * (width + gap) - gap, height + 2 * gap)
+    row = Image.new("RGB", size, "white")
+    drawing = ImageDraw.Draw(row)
+    font = ImageFont.load_default(gap)
+    for k, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        row.paste(picture, (k * (width + gap), 2 * gap))
+        drawing.text((k * (width + gap), gap // 3), caption, INK, font)
     return row
