@@ -200,6 +200,12 @@ class Drift(Section):
                 f"warn_waves {self.warn_waves:g} must be below alarm_waves "
                 f"{self.alarm_waves:g}"
             )
+        # Points are made up to eight times as long; charts have limits from ten on.
+        if self.false_alarm_hours * 3600 < 80 * self.batch_s:
+            raise ValueError(
+                f"false_alarm_hours {self.false_alarm_hours:g} must be at least 80 "
+                f"batches of {self.batch_s:g} s: {self.batch_s / 45:.3g} hours"
+            )
         return self
 
 

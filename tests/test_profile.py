@@ -106,6 +106,10 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
         ('[model]\ndevice = "gpu"', ["model.device", '"auto" or "cpu" or "cuda"']),
         ("[model]\nthreads = 1.5", ["model.threads", "whole number from 1 to 64"]),
         ("[drift]\nwarn_waves = 20", ["drift.warn_waves", "divide by the wavelength"]),
+        (
+            "[drift]\nbatch_s = 100\nfalse_alarm_hours = 0.1",
+            ["drift:", "false_alarm_hours 0.1", "80 batches of 100 s: 2.22 hours"],
+        ),
         ("[drift]\nwarn_waves = 0.1", ["drift:", "0.1", "below alarm_waves 0.072"]),
         ("[display]\nrefresh_hz = true", ["display.refresh_hz = true", "60 Hz"]),
         ("optics = 3", ["optics = 3", "[optics]"]),
