@@ -212,9 +212,10 @@ def likely_cause(names: Sequence[str], shares: Sequence[float], fit: ShapeFit) -
     fit
         The change's shape in time.
     """
-    (group, share), *rest = mode_groups(names, shares)
+    groups = mode_groups(names, shares)
+    group, share = groups[0]
     if share < _DOMINANT or group == _OTHER:
-        group = _together(dict([(group, share), *rest]))
+        group = _together(dict(groups))
     entry = _TABLE.get((group, fit.shape)) or _TABLE[group, Shape.UNCLEAR]
     remedy = f"{entry.remedy} {_AFTERWARDS}"
     followed = any("spherical" in name for name in names)
@@ -227,6 +228,7 @@ def likely_cause(names: Sequence[str], shares: Sequence[float], fit: ShapeFit) -
 
 
 def _together(shares: Mapping[str, float]) -> str:
+    """Return the pair of kinds that moved together, or ``mixed``."""
     for pair in _PAIRS:
         parts = [shares.get(kind, 0.0) for kind in pair]
         if min(parts) >= _PART and sum(parts) >= _TOGETHER:
