@@ -141,13 +141,15 @@ class Ramp:
 
     size: float
     seconds: float
+    bleaches: bool = False
 
     def __call__(self, rng: np.random.Generator, length: float) -> Course:
         """Begin a session."""
         onset = _onset(rng, length)
 
         def at(now: float) -> Moment:
-            return Moment(self.size * min(max(now - onset, 0) / self.seconds, 1.0))
+            done = min(max(now - onset, 0) / self.seconds, 1.0)
+            return Moment(self.size * done, self.bleaches * now / length)
 
         return Course(at, onset)
 
@@ -183,6 +185,7 @@ SCENARIOS = (
     Scenario("drift of 0.072 waves in 10 min", Ramp(0.072, 600.0), drifts=True),
     Scenario("drift of 0.072 waves in 1 h", Ramp(0.072, 3600.0), drifts=True),
     Scenario("drift of 0.072 waves in 4 h", Ramp(0.072, 14400.0), drifts=True),
+    Scenario("the same, bleaching", Ramp(0.072, 14400.0, bleaches=True), drifts=True),
     Scenario("ramp of 0.09 waves in 30 s", Ramp(0.09, 30.0), drifts=True),
     Scenario("settling, 0.1 waves, 15 min", Settling(0.1, 900.0, False), drifts=True),
     Scenario("the same from the start", Settling(0.1, 900.0, True), drifts=True),

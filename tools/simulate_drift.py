@@ -120,6 +120,7 @@ def simulate(scenario: Scenario, stream: Stream, seed: int, hours: float) -> Out
         baselined = monitor.status.baseline is not None
         if dimmer := brightness.notice(now, moment.light, baselined):
             monitor.frames_changed(dimmer)
+        monitor.light_changed(brightness.change)
         alert = monitor.update(track)
         state = monitor.status.state
         if math.isnan(armed) and state is not DriftState.BASELINING:

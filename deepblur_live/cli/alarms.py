@@ -74,9 +74,13 @@ class Alarms:
                     raise ValueError(f"{origin} {spec!r}: there is no MDA: give --mda")
                 handles = MdaHandles(core)
                 if spec.partition(":")[0] == _RECALIBRATE:
+                    if isinstance(events, InterruptibleEvents):
+                        raise ValueError(
+                            f"{origin} {spec!r}: there is one already: the function "
+                            "that recalibrates can be one only"
+                        )
                     _install(core, spec, origin, on_error)
-                    if not isinstance(events, InterruptibleEvents):
-                        events = InterruptibleEvents(sequence)
+                    events = InterruptibleEvents(sequence)
                     handles, words = MdaHandles(core, events.put), _RECALIBRATE
             sinks += make_sinks([words], origin, handles)
         if any(isinstance(sink, LogSink) for sink in sinks):

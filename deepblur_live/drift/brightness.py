@@ -30,6 +30,11 @@ class Brightness:
         self._limit = math.log(factor)
         self.reset()
 
+    @property
+    def change(self) -> float:
+        """Logarithm of the light now over that at the baseline."""
+        return 0.0 if self._now is None else self._now - self._reference
+
     def reset(self) -> None:
         """Forget it: another specimen, another exposure."""
         self._time = 0.0
@@ -57,7 +62,7 @@ class Brightness:
         gone = max(0.0, time - self._time)
         self._now += (logarithm - self._now) * -math.expm1(-gone / _AVERAGE_S)
         self._time = time
-        change = self._now - self._reference
+        change = self.change
         if armed and abs(change) < self._limit:
             return ""
         self._reference = self._now

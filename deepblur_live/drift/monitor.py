@@ -35,6 +35,9 @@ _KNOWN_TO = 1 / 3
 # 2.9 times, true ones of 9.6 times and more.
 _SURE = 4.0
 _MAX_WINDOW = 8
+# What estimates of one specimen get wrong alike creeps, while the light's logarithm
+# changes by one, by this share of what they state: rms over validation pictures.
+_CREEP = 0.46
 # The course of a change is looked at from at least so many batches before it began.
 _BEFORE = 10
 
@@ -81,6 +84,7 @@ class DriftMonitor:
         self._carried = np.zeros(family.n_coefficients)
         self._stated = np.zeros((family.n_coefficients, family.n_coefficients))
         self._jumped = False
+        self._dimmed = 0.0
         self._time = 0.0
         self._status = self._begin()
 
@@ -187,6 +191,14 @@ class DriftMonitor:
             self._jumped = False
             self._restart(reason)
 
+    def light_changed(self, logarithm: float) -> None:
+        """Be told the logarithm of the frames' light over that at the baseline.
+
+        What it may have made of the estimates is no evidence of a change.
+        """
+        with self._lock:
+            self._dimmed = abs(logarithm)
+
     def _restart(self, reason: str = "") -> None:
         before, status = self._status, self._begin(reason)
         # A level that stands is not cleared by there being no baseline for a while.
@@ -246,17 +258,19 @@ class DriftMonitor:
         if change < self._settings.warn_waves / 2:
             self._quiet_until = batch.end
         # A batch is known to have ended when the next one's first point has come.
-        if not self._level.step(now, change, self._evident(change / sigma)):
+        if not self._level.step(now, change, self._evident(change, sigma)):
             return None
         return self._told(now)
 
-    def _evident(self, size: float) -> bool:
-        """Return whether there is evidence of a change so many times its noise."""
+    def _evident(self, change: float, sigma: float) -> bool:
+        """Return whether there is evidence of a change: the charts', and its size."""
         evidence = self._watch.evidence
+        stated = math.sqrt(float(self._weights @ np.diag(self._stated)))
+        sure = change >= _SURE * math.hypot(sigma, _CREEP * self._dimmed * stated)
         # What was carried over had its evidence at the place before.
         carried = math.sqrt(float(self._weights @ self._carried**2))
         known = carried >= self._settings.warn_waves
-        return known or (evidence is not None and evidence.signal and size >= _SURE)
+        return known or (evidence is not None and evidence.signal and sure)
 
     def assess(self) -> Alert | None:
         """Return the standing warning or alarm as it is now; None if there is none.

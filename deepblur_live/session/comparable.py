@@ -86,3 +86,4 @@ class Comparable:
         if reason := self._brightness.notice(frame.time, self._light.of(frame), armed):
             self._monitor.frames_changed(reason)
             self._telling.event("brightnessChanged", reason=reason)
+        self._monitor.light_changed(self._brightness.change)

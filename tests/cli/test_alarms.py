@@ -106,6 +106,10 @@ def test_an_alarm_recalibrates_a_sequence_which_is_saved_whole(
             ["--mda", "sequence.json", "--on-alarm", "mda-recalibrate:os:sep"],
             ["'mda-recalibrate:os:sep'", "not a function"],
         ),
+        (
+            ["--mda", "sequence.json", *2 * ["--on-alarm", "mda-recalibrate:os:abort"]],
+            ["'mda-recalibrate:os:abort'", "one already"],
+        ),
         (["--profile", "bad.toml"], ["bad.toml: alerts.on_alarm 'webhook:x'"]),
         (["--profile", "worse.toml"], ["alerts.on_alarm", "must be a list of texts"]),
         (["--mda", "none.json"], ["none.json", "cannot be read"]),

@@ -145,6 +145,9 @@ class LimitMonitor:
     def frames_changed(self, reason: str) -> None:
         self.specimen_changed(reason)
 
+    def light_changed(self, logarithm: float) -> None:
+        self.light = logarithm
+
     def snooze(self, seconds: float) -> None:
         self.status = replace(self.status, snoozed_until=seconds)
 

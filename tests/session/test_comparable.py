@@ -61,6 +61,15 @@ def test_a_specimen_that_bleaches(fed):
     assert fed.session.alerts == ()
 
 
+def test_the_monitor_knows_how_much_light_has_gone(fed):
+    fed(20)
+    fed(300, light=0.75)
+    assert fed.session.monitor.light == pytest.approx(np.log(0.75), abs=0.02)
+    fed.session.specimen.tell("the stage has moved")
+    fed(1, place=300, light=0.75)
+    assert fed.session.monitor.light == 0
+
+
 def test_a_place_that_nobody_told_of(fed, start):
     fed(20)
     fed(20, place=300, coefficients=start + 0.1)
