@@ -87,7 +87,7 @@ class Rotation:
         """
         height, width = (min(n, _CROP) for n in image.shape)
         top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        crop = image[top : top + height, left : left + width]
+        crop = image[top : top + height, left : left + width].cpu()
         both = np.stack([coefficients, self.family.rotated(coefficients)])
         psf = self.family.psf(torch.as_tensor(both, dtype=torch.float32))
         whole = extend(crop, psf.shape[-1] - 1)

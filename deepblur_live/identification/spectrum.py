@@ -148,6 +148,8 @@ class PowerSpectrum:
             True when the average began anew with it.
         """
         spectrum, looks = welch(image.float())
+        # Wherever the frame lies, what is made of so few numbers is made here.
+        spectrum = spectrum.cpu()
         if not bool(torch.isfinite(spectrum).all()):
             # Finite pixels may overflow when squared; NaN would stay for good.
             return False

@@ -70,7 +70,7 @@ class DeblurPipeline:
         timings: dict[str, float] = {}
         estimate: Estimate | None = None
         try:
-            scaled = scale(frame.pixels)
+            scaled = scale(frame.pixels, self.executor.device)
             self._notice(frame)
             estimate = self._identify(frame, scaled)
             timings["identify"] = (time.perf_counter() - began) * 1e3

@@ -205,6 +205,21 @@ def test_half_precision_agrees_with_single(scene, pipeline):
     assert "cpu" in pipeline.executor.description
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_a_card_makes_of_frames_what_the_processor_does(scene):
+    made = []
+    for device in ("cpu", "cuda"):
+        settings = {"threads": 1, "device": device}
+        pipeline = build_pipeline(Profile.model_validate({"model": settings}))
+        made.append([pipeline.process(frame(scene, i, 1.2 * i)) for i in range(3)])
+        pipeline.close()
+    for here, there in zip(*made, strict=True):
+        assert there.state is FrameState.DEBLURRED
+        np.testing.assert_allclose(there.psf, here.psf, atol=0.02 * here.psf.max())
+        off = np.linalg.norm(there.deblurred - here.deblurred)
+        assert off < 0.02 * np.linalg.norm(here.deblurred)
+
+
 def test_a_calibrated_camera_gives_the_noise(scene):
     camera = {"offset_adu": 100.0, "gain_e_per_adu": 0.5, "read_noise_e": 1.5}
     pipeline = build_pipeline(
