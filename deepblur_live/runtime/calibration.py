@@ -141,7 +141,7 @@ def keeps_light(image: torch.Tensor, sharp: torch.Tensor) -> bool:
 
 
 def _mend_hot_pixels(image: torch.Tensor) -> None:
-    """Replace, in place, bright pixels (H, W) that stand alone by their neighbours' median.
+    """Replace, in place, bright pixels that stand alone by their neighbours' median.
 
     A PSF spreads light over its neighbours; a hot pixel or a cosmic ray does not, and
     one of them would rule the spectrum.
