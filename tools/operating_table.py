@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepblur_live.drift.shape import Shape
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,6 +33,8 @@ class Outcome:
         True change at the first alert, waves rms.
     fwhm_growth
         Of the true PSF at the first alert, relative to the beginning.
+    shape
+        Of the change, as told five minutes later; empty where nothing was.
     armed_s
         When the charts were armed; NaN for never.
     inside_68, inside_95
@@ -44,6 +48,7 @@ class Outcome:
     early: bool
     change: float
     fwhm_growth: float
+    shape: str
     armed_s: float
     inside_68: float
     inside_95: float
@@ -62,12 +67,13 @@ def summary(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, object
     """Return one row of the operating table."""
     count = len(outcomes)
     false = sum(
-        o.early or (not scenario.drifts and not math.isnan(o.alert_s)) for o in outcomes
+        o.early or (scenario.shape is None and not math.isnan(o.alert_s))
+        for o in outcomes
     )
     found = [
         o
         for o in outcomes
-        if scenario.drifts and not o.early and not math.isnan(o.alert_s)
+        if scenario.shape is not None and not o.early and not math.isnan(o.alert_s)
     ]
 
     def quantile(values: list[float], q: float) -> float | None:
@@ -78,6 +84,8 @@ def summary(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, object
         known = [v for o in outcomes if not math.isnan(v := getattr(o, name))]
         return float(np.mean(known)) if known else None
 
+    right = sum(o.shape == scenario.shape for o in found)
+    unclear = sum(o.shape in ("", Shape.UNCLEAR) for o in found)
     delays = [o.alert_s for o in found]
     growth = [o.fwhm_growth for o in found]
     return {
@@ -87,7 +95,10 @@ def summary(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, object
         "false_alarm_interval": wilson(false, count),
         "armed": sum(not math.isnan(o.armed_s) for o in outcomes),
         "armed_median_s": quantile([o.armed_s for o in outcomes], 0.5),
-        "found": len(found) if scenario.drifts else None,
+        "found": len(found) if scenario.shape is not None else None,
+        "shape_right": right,
+        "shape_unclear": unclear,
+        "shape_wrong": len(found) - right - unclear,
         "delay_median_s": quantile(delays, 0.5),
         "delay_p90_s": quantile(delays, 0.9),
         "change_median_waves": quantile([o.change for o in found], 0.5),
@@ -112,10 +123,16 @@ def table(rows: Sequence[dict[str, object]]) -> str:
         amount = float(value)  # type: ignore[arg-type]
         return f"{amount:.0f} s" if amount < 300 else f"{amount / 60:.0f} min"
 
+    def shapes(row: dict[str, object]) -> str:
+        if row["found"] is None:
+            return "–"
+        return f"{row['shape_right']} / {row['shape_unclear']} / {row['shape_wrong']}"
+
     lines = [
         "| sessions | false alarms (95 %) | armed | found | delay, median / 90 % | "
-        "change when found | FWHM growth, median / 90 % | truth in 68 / 95 % bands |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "change when found | FWHM growth, median / 90 % | "
+        "shape told: right / unclear / wrong | truth in 68 / 95 % bands |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         low, high = row["false_alarm_interval"]  # type: ignore[misc]
@@ -129,6 +146,7 @@ def table(rows: Sequence[dict[str, object]]) -> str:
             f"{'–' if change is None else f'{change:.3f} waves'} | "
             f"{percent(row['fwhm_growth_median'])} / "
             f"{percent(row['fwhm_growth_p90'])} | "
+            f"{shapes(row)} | "
             f"{percent(row['inside_68'])} / {percent(row['inside_95'])} |"
         )
     return "\n".join(lines)

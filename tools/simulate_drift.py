@@ -52,6 +52,8 @@ BLOCK = 30
 # A specimen that is hardly ever answered has no drift to follow.
 LEAST_ANSWERED = 0.3
 AVERAGE_S = 5.0
+# So long after an alert its shape is asked for again, as the window does.
+ASSESS_S = 300.0
 
 
 class Errors:
@@ -84,10 +86,12 @@ def simulate(scenario: Scenario, stream: Stream, seed: int, hours: float) -> Out
     even = family.even
     unit = stream.change / np.linalg.norm(stream.change)
     first = armed = change = growth = math.nan
-    early = False
+    early, ends = False, math.inf
     inside, nis = [], []
     for k in range(round(hours * 3600 / ESTIMATE_S)):
         now = k * ESTIMATE_S
+        if now >= ends:
+            break
         moment = course(now)
         if moment.new_place and scenario.told:
             monitor.specimen_changed("the stage has moved")
@@ -125,11 +129,12 @@ def simulate(scenario: Scenario, stream: Stream, seed: int, hours: float) -> Out
         state = monitor.status.state
         if math.isnan(armed) and state is not DriftState.BASELINING:
             armed = now
-        if alert is not None:
+        if alert is not None and math.isnan(first):
             early = now < course.onset
             first, change = now - course.onset, moment.change
             growth = fwhm(family, truth) / fwhm(family, stream.coefficients) - 1
-            break
+            ends = now + ASSESS_S
+    told = monitor.assess()
     scores = np.array(inside)
     return Outcome(
         f"{stream.specimen} {stream.sigma:g}",
@@ -137,6 +142,7 @@ def simulate(scenario: Scenario, stream: Stream, seed: int, hours: float) -> Out
         early,
         change,
         growth,
+        "" if told is None else told.shape,
         armed,
         float(np.mean(scores < 1)) if inside else math.nan,
         float(np.mean(scores < 1.96)) if inside else math.nan,

@@ -175,6 +175,7 @@ def test_step_is_found(tools, stream, scenario):
     assert not outcome.early
     assert outcome.alert_s < 120
     assert outcome.change == pytest.approx(0.05)
+    assert outcome.shape == "step"
 
 
 def test_same_seed_same_session(tools, stream, scenario):
@@ -196,6 +197,8 @@ def test_table(tools, stream, scenario):
     text = tools("operating_table").table(rows)
     assert "| still | 0 of 2 (0%–66%) | 2 | – |" in text
     assert "| step of 0.1 waves | 0 of 2" in text
+    assert step["shape_right"] + step["shape_unclear"] == 2
+    assert f"| {step['shape_right']} / {step['shape_unclear']} / 0 |" in text
 
 
 def test_interval_is_wilsons(tools):
