@@ -180,7 +180,7 @@ class Drift(Section):
         le=3600,
     )
     baseline_points: int = setting(
-        20, "points of the control charts that make the baseline", ge=3, le=10_000
+        20, "points of the control charts that make the baseline", ge=4, le=10_000
     )
     false_alarm_hours: float = setting(
         160.0,

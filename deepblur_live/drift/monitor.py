@@ -120,17 +120,26 @@ class DriftMonitor:
                 # Points from both sides of a step would have their mean where the
                 # optics never were. A second jump in one baseline is not the optics':
                 # an identification that hops to and fro, which the scatter will show.
+                if self._carried.any() and self._reference is not None:
+                    # It may be the end of what was carried on.
+                    here = self._nearest(point)
+                    self._carried = self._carried + here - self._recent.mean
                 self._restart("the wavefront has jumped")
                 self._jumped = True
             if self._reference is None:
                 self._reference = point
-            point = nearest_twin(self._signs, point, self._reference, self._weights)
+            point = self._nearest(point)
             self._recent.add(track.time, point)
             stated = math.sqrt(float(self._weights @ np.diag(track.covariance)))
             batch = self._watch.add(track.time, point, stated)
             alert = None if batch is None else self._take(batch, track.time)
             self._refresh(track)
             return alert
+
+    def _nearest(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the twin of a point (P,) that is nearest to what it is compared to."""
+        assert self._reference is not None
+        return nearest_twin(self._signs, point, self._reference, self._weights)
 
     def acknowledge(self) -> None:
         """Take the standing warning or alarm as seen, until it rises or has cleared."""
@@ -174,22 +183,30 @@ class DriftMonitor:
         """
         with self._lock:
             evidence = self._watch.evidence
-            if evidence is not None and evidence.signal:
-                self._carried = self._difference()
-            self._jumped = False
+            self._carry_on(evidence is not None and evidence.signal)
             self._restart(reason)
 
     def frames_changed(self, reason: str) -> None:
         """Start a new baseline for the same specimen in brighter or dimmer frames.
 
         What estimates get wrong creeps along with the noise, and the charts see that.
-        So only a change that matters is carried on: one that has raised a level.
+        So a change is carried on only if it is more than the light may have made. What
+        is smaller is forgotten.
         """
         with self._lock:
-            if rank(self._level.state) > 0 and self._status.baseline is not None:
-                self._carried = self._difference()
-            self._jumped = False
+            if self._status.baseline is not None:
+                change, sigma, _ = self._size()
+                self._carry_on(self._evident(change, sigma))
             self._restart(reason)
+
+    def _carry_on(self, evident: bool) -> None:
+        """Take a change along to the next baseline, if there is evidence or a level."""
+        self._jumped = False
+        if self._status.baseline is None:
+            # What the last one took along is still on its way.
+            return
+        stands = evident or rank(self._level.state) > 0
+        self._carried = self._difference() if stands else np.zeros_like(self._carried)
 
     def light_changed(self, logarithm: float) -> None:
         """Be told the logarithm of the frames' light over that at the baseline.
@@ -197,7 +214,8 @@ class DriftMonitor:
         What it may have made of the estimates is no evidence of a change.
         """
         with self._lock:
-            self._dimmed = abs(logarithm)
+            if math.isfinite(logarithm):
+                self._dimmed = abs(logarithm)
 
     def _restart(self, reason: str = "") -> None:
         before, status = self._status, self._begin(reason)
@@ -234,7 +252,7 @@ class DriftMonitor:
         noise = float(self._weights @ np.diag(self._watch.charts.scatter.covariance))
         wanted = (_KNOWN_TO * self._settings.warn_waves) ** 2
         window = min(max(math.ceil(noise / wanted), 1), _MAX_WINDOW)
-        self._recent.seconds = window * self._watch.batch_s
+        self._recent.seconds = window * baseline.spacing
         self._status = replace(self._status, baseline=mean)
 
     def _difference(self) -> NDArray[np.float64]:
@@ -247,7 +265,7 @@ class DriftMonitor:
         watch = self._watch
         assert watch.baseline is not None
         difference = self._difference()
-        batches = max(self._recent.lasted / watch.batch_s, 0.1)
+        batches = max(self._recent.count / watch.baseline.estimates, 0.1)
         share = 1 / batches + 1 / watch.baseline.count
         covariance = watch.charts.scatter.covariance * share
         change, sigma = change_size(difference, covariance, self._weights)
@@ -293,7 +311,8 @@ class DriftMonitor:
         alike = math.sqrt(max(0.0, float(along @ self._stated @ along)))
         since = self._since()
         # As much rest before a change as it has lasted shows where it began.
-        lasted = max(time - since, _BEFORE * self._watch.batch_s)
+        assert self._watch.baseline is not None
+        lasted = max(time - since, _BEFORE * self._watch.baseline.spacing)
         course = [b for b in self._watch.course if b.begin >= since - lasted]
         noise = along @ self._watch.charts.scatter.covariance @ along
         return make_alert(

@@ -21,7 +21,6 @@ class RecentMean:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
-        self.time = 0.0
         self._points: deque[tuple[float, NDArray[np.float64]]] = deque()
         self._sum: NDArray[np.float64] | float = 0.0
         self._added = 0
@@ -32,16 +31,12 @@ class RecentMean:
         return np.asarray(self._sum) / len(self._points)
 
     @property
-    def lasted(self) -> float:
-        """Seconds that the points cover, their usual spacing included."""
-        count = len(self._points)
-        if count < 2:
-            return 0.0
-        return (self.time - self._points[0][0]) * count / (count - 1)
+    def count(self) -> int:
+        """How many points are recent."""
+        return len(self._points)
 
     def add(self, time: float, point: NDArray[np.float64]) -> None:
         """Take a point (P,) in and let go of the old ones."""
-        self.time = time
         self._points.append((time, point))
         self._sum = self._sum + point
         while self._points[0][0] <= time - self.seconds and len(self._points) > 1:

@@ -48,11 +48,15 @@ class Baseline:
         (P,) waves rms.
     count
         Batches it is the mean of.
+    spacing, estimates
+        Seconds from one batch to the next, and estimates in one, as most of them have.
     """
 
     time: float
     mean: NDArray[np.float64]
     count: int
+    spacing: float
+    estimates: float
 
 
 class Watch:
@@ -152,6 +156,8 @@ class Watch:
                 self._batches[-1].end,
                 points.mean(axis=0),
                 len(points),
+                float(np.median(np.diff([batch.begin for batch in self._batches]))),
+                float(np.median([batch.count for batch in self._batches])),
             )
             self.reason = ""
         elif self.batch_s < _MAX_LENGTHENING * self._settings.batch_s:

@@ -277,7 +277,9 @@ class LiveSession:
         truth = self._truth(result)
         alert = None
         if track is not None and result.estimate is not None:
-            self._comparable.follow(frame)
+            # A dark frame, or one that tells nothing, is not another place.
+            if result.estimate.trusted:
+                self._comparable.follow(frame)
             alert = self.monitor.update(track)
             self._changes.baseline(self.monitor.status.baseline)
             self._history.append(
@@ -348,13 +350,15 @@ class LiveSession:
             cleared = self._standing and not standing
             newly = status.acknowledged and not self._announced.acknowledged
             self._announced, self._standing = status, standing
+            # None for what was never told: it was snoozed, or came too soon again.
             alert = self._standing_alert
+            if cleared:
+                self._standing_alert = None
         if alert is not None and newly:
             self._telling.alert(NoticeKind.ACKNOWLEDGED, alert)
-        if cleared:
+        if alert is not None and cleared:
             _log.info("%s: the alert has cleared", clock_text(self._pace.last_time))
-            if alert is not None:
-                self._telling.alert(NoticeKind.CLEARED, alert)
+            self._telling.alert(NoticeKind.CLEARED, alert)
             self._telling.emit(self.events.alertCleared)
         if changed:
             self._telling.event(

@@ -25,7 +25,8 @@ def point(time, coefficients, stated=0.001, **changes) -> TrackState:
 class Fed:
     """A monitor fed with a point a second, each with a little noise."""
 
-    def __init__(self, family, settings=QUICK, sigma=0.001, seed=0) -> None:
+    def __init__(self, family, settings=QUICK, sigma=0.001, seed=0, every=1.0) -> None:
+        self.every = every
         self.monitor = DriftMonitor(family, settings, wavelength_nm=540.0)
         self.sigma, self.rng, self.time = sigma, np.random.default_rng(seed), 0
 
@@ -35,7 +36,7 @@ class Fed:
         for _ in range(n):
             noisy = coefficients + self.rng.normal(0, self.sigma, 7)
             found.append(self.monitor.update(point(self.time, noisy, **changes)))
-            self.time += 1
+            self.time += self.every
         return [alert for alert in found if alert is not None]
 
     @property
@@ -362,18 +363,74 @@ def test_known_change_is_carried_to_another_specimen(armed):
     assert alert.change_waves == pytest.approx(0.09, abs=0.005)
 
 
-def test_what_creeps_with_the_brightness_is_no_change(armed):
-    """0.03 waves at each of four baselines, all of it evident and none of it told."""
+def dimmed(fed, stated):
+    """Let the frames lose a third of their light while 0.03 waves come, four times."""
+    found = fed(START, BASELINE, stated=stated)
     for k in range(4):
         crept = START + 0.03 * k * COMA
-        for part in np.linspace(0, 0.03, 60):
-            assert armed(crept + part * COMA, 1) == []
-        assert armed.monitor.status.evidence >= 1
-        armed.monitor.frames_changed("the frames have become dimmer")
-        assert armed.monitor.status.reason == "the frames have become dimmer"
-        assert armed(crept + 0.03 * COMA, BASELINE + 30) == []
-        assert armed.state is DriftState.OK
-        assert armed.monitor.status.change_waves < 0.005
+        for part in np.linspace(0, 1, 60):
+            fed.monitor.light_changed(-0.4 * part)
+            found += fed(crept + 0.03 * part * COMA, 1, stated=stated)
+        assert fed.monitor.status.evidence >= 1
+        fed.monitor.frames_changed("the frames have become dimmer")
+        fed.monitor.light_changed(0.0)
+        assert fed.monitor.status.reason == "the frames have become dimmer"
+        found += fed(crept + 0.03 * COMA, BASELINE + 30, stated=stated)
+    return found
+
+
+def test_what_creeps_with_the_brightness_is_no_change(fed):
+    """Estimates known to 0.053 waves: all of it evident and none of it told."""
+    assert dimmed(fed, 0.02) == []
+    assert fed.state is DriftState.OK
+    assert fed.monitor.status.change_waves < 0.005
+
+
+def test_a_drift_adds_up_while_the_light_goes(fed):
+    """Estimates known to 0.003 waves cannot have crept by as much as 0.03."""
+    warning, alarm = dimmed(fed, 0.001)
+    assert (warning.level, alarm.level) == (DriftState.WARN, DriftState.ALARM)
+    assert fed.monitor.status.change_waves == pytest.approx(0.12, abs=0.005)
+
+
+def test_what_was_carried_on_ends_with_its_repair(armed):
+    dimmer = "the frames have become dimmer"
+    moved = START + 0.06 * COMA
+    assert armed(moved, 60)
+    armed.monitor.frames_changed(dimmer)
+    armed(moved, BASELINE + 30)
+    assert armed.state is DriftState.WARN
+    armed(START, 60)
+    assert armed.state is DriftState.OK
+    armed.monitor.frames_changed(dimmer)
+    assert armed(START, 200) == []
+    assert armed.state is DriftState.OK
+    assert armed.monitor.status.change_waves < 0.005
+    # Within a baseline a repair is a jump.
+    armed(moved, 60)
+    armed.monitor.frames_changed(dimmer)
+    armed(moved, 20)
+    armed(START, 1, reacquired=True)
+    armed(START, 200)
+    assert armed.state is DriftState.OK
+    assert armed.monitor.status.change_waves < 0.006
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_light_that_is_no_number_hides_nothing(armed, odd):
+    armed.monitor.light_changed(odd)
+    assert armed(START + 0.05 * COMA, 60)
+
+
+@pytest.mark.parametrize("every", [20.0, 60.0, 300.0])
+def test_a_time_lapse_is_watched_as_well(family, every):
+    fed = Fed(family, Drift(cooldown_s=0), sigma=0.004, every=every)
+    points = round(22 * max(30, every) / every)
+    assert fed(START, 2 * points) == []
+    assert fed.state is DriftState.OK
+    (alert,) = fed(START + 0.05 * COMA, points)
+    assert alert.change_waves == pytest.approx(0.05, abs=0.01)
+    assert fed.monitor.status.change_waves == pytest.approx(0.05, abs=0.01)
 
 
 def test_what_the_light_may_have_made_is_no_evidence(family):

@@ -77,6 +77,15 @@ def test_a_place_that_nobody_told_of(fed, start):
     assert fed.session.alerts == ()
 
 
+def test_dark_frames_that_tell_nothing_are_no_other_place(fed):
+    fed(20)
+    for _ in range(5):
+        fed(3, light=0.0, trusted=False, accepted=False)
+        fed(10)
+    assert fed.events == []
+    assert fed.session.status.baseline is not None
+
+
 def test_a_place_that_somebody_told_of_is_told_once(fed):
     fed(20)
     fed.session.specimen.tell("the stage has moved")

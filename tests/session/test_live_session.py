@@ -106,6 +106,27 @@ def test_rebaseline_clears_the_alert(session, listener, results, start):
     assert session.status.state is DriftState.OK
 
 
+def test_what_was_never_told_is_not_told_as_cleared(
+    session, listener, results, start, monkeypatch
+):
+    """As while alerts are snoozed, or too soon after the last."""
+    told = []
+    session.events.alertCleared.connect(lambda: told.append("cleared"))
+    feed(listener, results, start, 6)
+    update = session.monitor.update
+    for times in (1, 2):
+        monkeypatch.setattr(session.monitor, "update", update)
+        feed(listener, results, start + 0.1 * COMA, 10)
+        feed(listener, results, start, 10)
+        assert told == ["cleared"] * times
+        monkeypatch.setattr(session.monitor, "update", lambda t: update(t) and None)
+        feed(listener, results, start + 0.1 * COMA, 10)
+        assert session.status.state is DriftState.ALARM
+        feed(listener, results, start, 10)
+        assert session.status.state is DriftState.OK
+        assert told == ["cleared"] * times
+
+
 def test_alert_is_a_log_line(session, listener, results, start, caplog):
     feed(listener, results, start, 6)
     with caplog.at_level(logging.WARNING, "deepblur_live.session"):
