@@ -1,6 +1,11 @@
 """Frame → γ and its covariance: the spectrum, the ResNet18, the refinement."""
 
-from deepblur_live.identification.identifier import Identifier, Network
+from deepblur_live.identification.identifier import (
+    Answer,
+    Identifier,
+    Network,
+    Question,
+)
 from deepblur_live.identification.network import (
     INPUT_SHAPE,
     IdentificationNet,
@@ -21,11 +26,13 @@ from deepblur_live.identification.spectrum import (
 __all__ = [
     "INPUT_SHAPE",
     "WINDOW",
+    "Answer",
     "Fit",
     "IdentificationNet",
     "Identifier",
     "Network",
     "PowerSpectrum",
+    "Question",
     "Reliable",
     "Rotation",
     "SpecimenSpectrum",

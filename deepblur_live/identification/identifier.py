@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +21,10 @@ from deepblur_live.optics import Estimate, ZernikeFamily
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepblur_live.identification.observed import ObservedSpectrum
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
-__all__ = ["Identifier", "Network"]
+__all__ = ["Answer", "Identifier", "Network", "Question"]
 
 # (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -45,6 +46,50 @@ _REMEMBERED = 2
 # The network has read the spectrum that it is a prior of: its errors are counted for so
 # much. Taken at its word it costs 2 dB at σ = 0.03 on validation photographs.
 _DOUBT = 2.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the frames so far are asked, whole: more frames may come meanwhile.
+
+    Parameters
+    ----------
+    data
+        Their average spectrum.
+    rotation
+        Decides the turn, and stands for the specimen that is asked.
+    rivals
+        The last search's.
+    crop
+        Of the newest frame, on the processor; None when nothing rises above the noise.
+    starts
+        (1, P) each: blurs to begin at.
+    prior
+        The network's mean and standard deviation (P,) of γ, if one was heard.
+    library
+        How many of a library are tried, how many of those to the end, and every so
+        manieth of all; None to leave it out.
+    credit
+        Of the first start, see `SpectralRefiner.fit`.
+    """
+
+    data: ObservedSpectrum
+    rotation: Rotation
+    rivals: Fit | None
+    crop: torch.Tensor | None = None
+    starts: tuple[torch.Tensor, ...] = ()
+    prior: tuple[torch.Tensor, torch.Tensor] | None = None
+    library: tuple[int, int, int] | None = None
+    credit: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An estimate, its question, and the rivals of the last search."""
+
+    question: Question
+    estimate: Estimate
+    rivals: Fit | None
 
 
 class Identifier:
@@ -73,7 +118,6 @@ class Identifier:
         self.network = network
         self.spectrum = PowerSpectrum(average_s)
         self.refiner = SpectralRefiner(family, specimen)
-        self.rotation = Rotation(family)
         self.noise_sigma = 0.01
         self._now = 0.0
         self._refused = False
@@ -87,7 +131,8 @@ class Identifier:
 
     def _begin_anew(self) -> None:
         """Forget what spoke for the last blur: it says nothing of the next."""
-        self.rotation.reset()
+        # A new one: a question that is being answered may still have the old.
+        self.rotation = Rotation(self.family)
         self._prior: tuple[torch.Tensor, torch.Tensor] | None = None
         self._asked_at, self._asked_frames = -math.inf, 0.0
         self._rivals: Fit | None = None
@@ -104,7 +149,27 @@ class Identifier:
         prediction: NDArray[np.float64] | None = None,
         noise_variance: float | None = None,
     ) -> Estimate:
-        """Identify the blur from the frames observed so far.
+        """Identify the blur from the frames observed so far: ask, answer, accept.
+
+        The parameters are those of `ask`.
+
+        Raises
+        ------
+        RuntimeError
+            Before the first `observe`.
+        """
+        answer = self.answer(self.ask(image, prediction, noise_variance))
+        accepted = self.accept(answer)
+        assert accepted is not None
+        return accepted
+
+    def ask(
+        self,
+        image: torch.Tensor,
+        prediction: NDArray[np.float64] | None = None,
+        noise_variance: float | None = None,
+    ) -> Question:
+        """Return what the frames observed so far are to be asked; quick.
 
         Parameters
         ----------
@@ -128,8 +193,9 @@ class Identifier:
             noise_variance,
         )
         self.noise_sigma = float(data.reliable.floor) ** 0.5
+        question = Question(data, self.rotation, self._rivals)
         if int(data.reliable.bins) < MIN_BINS:
-            return silent(self.family)
+            return question
         starts = []
         if prediction is not None:
             starts.append(torch.as_tensor(prediction, dtype=torch.float32)[None])
@@ -140,51 +206,81 @@ class Identifier:
         grown = frames >= _LIBRARY_GROWTH * self._asked_frames
         often = max(_LIBRARY_LEAST_S, _LIBRARY_RENEWED * self.spectrum.average_s)
         # A clock that has been set back must not put it off.
-        asked = lost or grown or not 0 <= self._now - self._asked_at < often
+        widely = lost or grown or not 0 <= self._now - self._asked_at < often
         # Without an average one frame's answer says nothing of the next.
-        if asked or self.spectrum.average_s <= 0:
+        alone = self.spectrum.average_s <= 0
+        if widely or alone:
             self._prior = self._asked_network(data.reliable)
             if self._prior is not None:
                 starts.append(self._prior[0][None])
-        if asked:
+        if widely:
             self._asked_at = self._now
             if lost or grown:
                 self._asked_frames = frames
-            count, kept, every = _MANY if lost else _FEW
+        return replace(
+            question,
+            crop=self.rotation.crop(image),
+            starts=tuple(starts),
+            prior=self._prior,
+            library=_MANY if lost else _FEW if widely else None,
+            credit=0.0 if lost or grown or alone else _KEPT,
+        )
+
+    def answer(self, question: Question) -> Answer:
+        """Find the blur that a question's spectrum has; on any thread, one at a time.
+
+        It takes up to a second, and changes nothing but the question's rotation.
+        """
+        data, rivals = question.data, question.rivals
+        if question.crop is None:
+            return Answer(question, silent(self.family), rivals)
+        starts = list(question.starts)
+        if question.library is not None:
+            count, kept, every = question.library
             tried = self.refiner.starts(data, count, every)
-            rough = self.refiner.fit(data, tried, self._prior, _LIBRARY_STEPS)
+            rough = self.refiner.fit(data, tried, question.prior, _LIBRARY_STEPS)
             best = rough.coefficients[:kept]
             starts.append(torch.as_tensor(best, dtype=torch.float32))
-            if self._rivals is not None:
-                known = self._rivals.coefficients[:_REMEMBERED]
+            if rivals is not None:
+                known = rivals.coefficients[:_REMEMBERED]
                 starts.append(torch.as_tensor(known, dtype=torch.float32))
-        alone = self.spectrum.average_s <= 0
-        credit = 0.0 if lost or grown or alone else _KEPT
-        fit = self.refiner.fit(data, torch.cat(starts), self._prior, credit=credit)
-        if asked:
-            self._rivals = fit
-        found = judge(self.family, self._beside_rivals(fit))
-        self._refused = not found.trusted
-        if self._refused:
-            if found.quality > POOR_FIT:
+        fit = self.refiner.fit(
+            data, torch.cat(starts), question.prior, credit=question.credit
+        )
+        if question.library is not None:
+            rivals = fit
+        found = judge(self.family, self._beside_rivals(fit, rivals))
+        if found.trusted:
+            sigma = float(data.reliable.floor) ** 0.5
+            turned = question.rotation.decide(question.crop, found.coefficients, sigma)
+            flipped = np.where(turned * found.coefficients < 0, -1.0, 1.0)
+            covariance = found.covariance * flipped[:, None] * flipped[None]
+            found = Estimate(turned, covariance, found.quality)
+        return Answer(question, found, rivals)
+
+    def accept(self, answer: Answer) -> Estimate | None:
+        """Go on from an answer, and return it; None if it is of another specimen."""
+        if answer.question.rotation is not self.rotation:
+            return None
+        found = answer.estimate
+        self._rivals = answer.rivals
+        if answer.question.crop is not None:
+            self._refused = not found.trusted
+            if self._refused and found.quality > POOR_FIT:
                 # The average may hold two blurs, from before and after a step.
                 self.spectrum.reset()
                 self._begin_anew()
-            return found
-        turned = self.rotation.decide(image, found.coefficients, self.noise_sigma)
-        flipped = np.where(turned * found.coefficients < 0, -1.0, 1.0)
-        covariance = found.covariance * flipped[:, None] * flipped[None]
-        return Estimate(turned, covariance, found.quality)
+        return found
 
-    def _beside_rivals(self, fit: Fit) -> Fit:
+    def _beside_rivals(self, fit: Fit, rivals: Fit | None) -> Fit:
         """Return a fit with the last search's rivals: a warm one looks for none."""
-        if self._rivals is None or len(fit.objective) > 1:
+        if rivals is None or len(fit.objective) > 1:
             return fit
         now = torch.from_numpy(fit.coefficients[0])
-        then = aligned(self.family, torch.from_numpy(self._rivals.coefficients), now)
+        then = aligned(self.family, torch.from_numpy(rivals.coefficients), now)
         # The fit has gone on from one of them, not always from the best.
         order = torch.argsort((then - now).square().sum(1))
-        objective = torch.from_numpy(self._rivals.objective)[order]
+        objective = torch.from_numpy(rivals.objective)[order]
         return replace(fit, rivals=rival_spread(self.family, then[order], objective))
 
     def _asked_network(

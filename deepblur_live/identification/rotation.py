@@ -78,6 +78,13 @@ class Rotation:
         self._agreed = self._unasked = 0
         self._reference: NDArray[np.float64] | None = None
 
+    @staticmethod
+    def crop(image: torch.Tensor) -> torch.Tensor:
+        """Return as much of the middle of an image (H, W) as is looked at."""
+        height, width = (min(n, _CROP) for n in image.shape)
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        return image[top : top + height, left : left + width].cpu()
+
     def advantage(
         self, image: torch.Tensor, coefficients: NDArray[np.float64], sigma: float
     ) -> float:
@@ -85,9 +92,8 @@ class Rotation:
 
         `image` is (H, W), scaled to about [0, 1], with noise `sigma`.
         """
-        height, width = (min(n, _CROP) for n in image.shape)
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        crop = image[top : top + height, left : left + width].cpu()
+        crop = self.crop(image)
+        height, width = crop.shape
         both = np.stack([coefficients, self.family.rotated(coefficients)])
         psf = self.family.psf(torch.as_tensor(both, dtype=torch.float32))
         whole = extend(crop, psf.shape[-1] - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
+    from deepblur_live.identification import Answer
     from deepblur_live.profile import Camera, Profile
     from deepblur_live.runtime.executor import Executor
 
@@ -45,6 +47,10 @@ class DeblurPipeline:
         The camera's calibration, where known.
     identify_every_s
         Least time between two identifications, in seconds of the frames' clock.
+    beside
+        Whether identifications are worked out on a thread of their own, while further
+        frames are deblurred. They take up to a second, a frame on a card a hundredth.
+        Whether a frame has an estimate then depends on the moment.
     """
 
     def __init__(
@@ -55,10 +61,14 @@ class DeblurPipeline:
         executor: Executor,
         camera: Camera,
         identify_every_s: float = 1.0,
+        beside: bool = False,
     ) -> None:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera
         self.identify_every_s = identify_every_s
+        self._thread = ThreadPoolExecutor(1, "identification") if beside else None
+        # When it was asked, and the answer.
+        self._asked: tuple[float, Future[Answer]] | None = None
         self._checks = FrameChecks()
         self._geometry: tuple[object, ...] = ()
         self._identified = -np.inf
@@ -97,7 +107,9 @@ class DeblurPipeline:
         )
 
     def close(self) -> None:
-        """End what goes on in the background."""
+        """End what goes on in the background; an answer is a second away at most."""
+        if self._thread is not None:
+            self._thread.shutdown()
         self.executor.close()
 
     def _raw(
@@ -128,18 +140,33 @@ class DeblurPipeline:
             raise BadFrame("its values are out of range")
         since = frame.time - self._identified
         # A replayed or restarted clock may run backwards: then identify at once.
-        if 0 <= since < self.identify_every_s:
+        if self._asked is None and not 0 <= since < self.identify_every_s:
+            self._identified = frame.time
+            self._asked = frame.time, self._ask(frame.time, scaled)
+        if self._asked is None or not self._asked[1].done():
             return None
-        self._identified = frame.time
-        prediction = self.tracker.predict(frame.time)
-        estimate = self.identifier.estimate(
+        asked, answer = self._asked
+        self._asked = None
+        estimate = self.identifier.accept(answer.result())
+        if estimate is None:
+            # It was of what has gone: what is there now is asked with the next frame.
+            self._identified = -np.inf
+        elif estimate.trusted or self._track is not None:
+            self._track = self.tracker.update(asked, estimate)
+        return estimate
+
+    def _ask(self, time: float, scaled: Scaled) -> Future[Answer]:
+        prediction = self.tracker.predict(time)
+        question = self.identifier.ask(
             scaled.image,
             None if prediction is None else prediction.coefficients,
             self._noise_variance(scaled),
         )
-        if estimate.trusted or self._track is not None:
-            self._track = self.tracker.update(frame.time, estimate)
-        return estimate
+        if self._thread is not None:
+            return self._thread.submit(self.identifier.answer, question)
+        answered: Future[Answer] = Future()
+        answered.set_result(self.identifier.answer(question))
+        return answered
 
     def _noise_variance(self, scaled: Scaled) -> float | None:
         camera = self.camera
@@ -198,4 +225,5 @@ def build_pipeline(profile: Profile) -> DeblurPipeline:
         executor,
         profile.camera,
         profile.model.identify_every_s,
+        beside=executor.device.type == "cuda",
     )

@@ -167,13 +167,13 @@ def test_rivals_are_seen_from_the_minimum_that_a_fit_has_ended_in():
     identifier = Identifier(FAMILY)
     best, other = np.full(7, 0.1), np.linspace(0.02, 0.14, 7)
     minima, zero = np.stack([best, other]), np.zeros((7, 7))
-    identifier._rivals = Fit(minima, np.array([0.0, 4.0]), zero, zero, 0.5)
+    rivals = Fit(minima, np.array([0.0, 4.0]), zero, zero, 0.5)
     apart = np.outer(other - best, other - best)
     even = np.where(FAMILY.even, -1.0, 1.0)
     for signs in (np.ones(7), even, -even, -np.ones(7)):
         for gamma, odds in ((best, np.exp(-1)), (other, np.exp(1))):
             warm = Fit((signs * gamma)[None], np.zeros(1), zero, zero, 0.5)
-            found = identifier._beside_rivals(warm).rivals
+            found = identifier._beside_rivals(warm, rivals).rivals
             expected = signs[:, None] * apart * signs * odds / (1 + odds)
             np.testing.assert_allclose(found, expected, atol=1e-9)
 
@@ -286,16 +286,45 @@ def test_without_an_average_the_network_is_asked_of_every_frame():
 
 def test_a_refused_fit_forgets_the_turn_too():
     identifier = Identifier(FAMILY)
-    reset, forgotten = identifier.rotation.reset, []
-    identifier.rotation.reset = lambda: (forgotten.append(True), reset())
     # Bars: no blur of the family fits them.
     bars = ((torch.arange(256) % 12) < 6).float().expand(256, 256)
     generator = torch.Generator().manual_seed(0)
     image = bars + 1e-3 * torch.rand(bars.shape, generator=generator)
     identifier.observe(image, 0.0)
-    before = len(forgotten)
+    before = identifier.rotation
     assert identifier.estimate(image).quality > 1
-    assert len(forgotten) == before + 1
+    assert identifier.rotation is not before
+
+
+def test_an_answer_to_what_was_asked_of_another_specimen_is_not_accepted():
+    identifier = Identifier(FAMILY, average_s=5.0)
+    first, second = truths(2, seed=21)
+    frame = blurred(cells(seed=3), first, 0.003)
+    identifier.observe(frame, 0.0)
+    question = identifier.ask(frame)
+    for k in range(2):
+        frame = blurred(cells(seed=4), second, 0.003, k)
+        identifier.observe(frame, 0.2 * k)
+    assert identifier.accept(identifier.answer(question)) is None
+    # It is still right of what was asked, and nothing of it is left.
+    assert snr(identifier.answer(question).estimate.coefficients, first) > 15
+    assert snr(identifier.estimate(frame).coefficients, second) > 15
+
+
+def test_frames_may_come_while_a_question_is_answered():
+    truth = truths(1, seed=9)[0]
+    frames = [blurred(cells(seed=2), truth, 0.03, k) for k in range(5)]
+    alone, beside = Identifier(FAMILY), Identifier(FAMILY)
+    for identifier in (alone, beside):
+        identifier.observe(frames[0], 0.0)
+    question = beside.ask(frames[0])
+    for k, frame in enumerate(frames[1:], 1):
+        beside.observe(frame, 0.1 * k)
+    found = beside.accept(beside.answer(question))
+    expected = alone.estimate(frames[0])
+    np.testing.assert_allclose(found.coefficients, expected.coefficients)
+    np.testing.assert_allclose(found.covariance, expected.covariance)
+    assert beside.spectrum.frames > 4
 
 
 def test_a_settled_turn_is_asked_of_one_frame_in_five():

@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
+import threading
+from time import sleep
 
 import numpy as np
 import pytest
 import torch
 
 from deepblur_live.acquisition.scene import SimulatedScene
-from deepblur_live.identification import SpecimenSpectrum
+from deepblur_live.identification import Answer, SpecimenSpectrum
 from deepblur_live.optics import Estimate, psf_snr, psnr
 from deepblur_live.profile import Profile
 from deepblur_live.runtime import (
@@ -19,6 +21,7 @@ from deepblur_live.runtime import (
     load_pack,
 )
 from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.pipeline import DeblurPipeline
 
 SHAPE = (256, 256)
 
@@ -62,6 +65,70 @@ def test_identification_waits_its_turn(scene, pipeline):
     estimates = [pipeline.process(frame(scene, i, 0.25 * i)).estimate for i in range(6)]
     made = [e is not None for e in estimates]
     assert made == [True, False, False, False, True, False]
+
+
+@pytest.fixture
+def beside(pipeline):
+    """A pipeline that identifies beside the frames; as many answers as let through."""
+    made = DeblurPipeline(
+        pipeline.family,
+        pipeline.identifier,
+        pipeline.tracker,
+        pipeline.executor,
+        pipeline.camera,
+        beside=True,
+    )
+    made.let_through = threading.Semaphore(0)
+    answer = pipeline.identifier.answer
+
+    def when_let_through(question):
+        assert made.let_through.acquire(timeout=30)
+        return answer(question)
+
+    made.identifier.answer = when_let_through
+    yield made
+    made.let_through.release(9)
+    made.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("identification") for name in names)
+
+
+def answered(pipeline, scene, number, time, rows=None):
+    """Process frames until one comes with an estimate."""
+    for i in range(1000):
+        later = frame(scene, number + i, time + 0.001 * i)
+        later = dataclasses.replace(later, pixels=later.pixels[:rows])
+        result = pipeline.process(later)
+        if result.estimate is not None:
+            return result
+        sleep(0.03)
+    raise AssertionError("no answer")
+
+
+def test_frames_go_on_while_the_blur_is_identified_beside_them(scene, beside):
+    for i in range(3):
+        result = beside.process(frame(scene, i, 0.1 * i))
+        assert result.state is FrameState.RAW_ONLY
+        assert result.reason == "the blur is not known yet"
+    beside.let_through.release()
+    first = answered(beside, scene, 3, 0.3)
+    assert first.state is FrameState.DEBLURRED
+    # Of the frame that was asked, not of the one that it came with.
+    assert first.track.time == 0
+    going_on = [beside.process(frame(scene, i, 0.3 + 0.3 * i)) for i in range(4, 8)]
+    assert {r.state for r in going_on} == {FrameState.DEBLURRED}
+    assert {r.estimate for r in going_on} == {None}
+    beside.let_through.release()
+    assert answered(beside, scene, 9, 2.5).track.time == pytest.approx(1.5)
+
+
+def test_an_answer_of_another_frame_size_is_dropped_and_asked_anew(scene, beside):
+    beside.process(frame(scene, 0, 0.0))
+    beside.process(Frame(frame(scene, 1, 0.1).pixels[:240], 1, 0.1))
+    beside.let_through.release(2)
+    result = answered(beside, scene, 2, 0.2, rows=240)
+    assert result.state is FrameState.DEBLURRED
+    assert result.track.time >= 0.2
 
 
 def test_a_clock_that_jumps_back_does_not_stop_identification(scene, pipeline):
@@ -248,7 +315,7 @@ def test_an_untrusted_estimate_leaves_the_track_where_it_was(scene, pipeline):
     first = pipeline.process(frame(scene, 0, 0.0))
     p = pipeline.family.n_coefficients
     lost = Estimate(np.full(p, 9.0), np.eye(p), 5.0, False, "out of range")
-    pipeline.identifier.estimate = lambda *_: lost
+    pipeline.identifier.answer = lambda question: Answer(question, lost, None)
     second = pipeline.process(frame(scene, 1, 1.0))
     assert second.state is FrameState.DEBLURRED
     np.testing.assert_allclose(
