@@ -25,6 +25,7 @@ from deepblur_live.identification import SpecimenSpectrum, welch
 from deepblur_live.identification.network import (
     IdentificationNet,
     network_input,
+    outer_products,
 )
 from deepblur_live.identification.observed import LEAKAGE
 from deepblur_live.identification.otf import log_otf
@@ -81,15 +82,6 @@ def main() -> None:
     model = model.to(memory_format=torch.channels_last)
     half = choose_precision(device)[0] == torch.bfloat16
 
-    draws = family.sample(4000, torch.Generator().manual_seed(0))
-    mean = family.psf(draws).mean(0).to(device)
-
-    def trivial(gamma: torch.Tensor) -> float:
-        """Return the PSF's error of always answering the mean PSF."""
-        psf = family.psf(gamma)
-        error = (psf - mean).square().sum((1, 2)) / psf.square().sum((1, 2))
-        return float(error.mean())
-
     def batch_loss(model: nn.Module, step: int) -> tuple[torch.Tensor, float, float]:
         assert isinstance(model, IdentificationNet)
         # A resumed run must not see the draws of its first minutes again.
@@ -115,8 +107,12 @@ def main() -> None:
             inputs = network_input(seen, family.cutoff, specimen.mean.to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             output = model(inputs.to(memory_format=torch.channels_last))
-        loss, error = model.loss(output.float(), gamma, family)
-        return loss, float(error.mean()), trivial(gamma)
+        target = outer_products(gamma / model.scale, model.even)
+        # The trivial predictor answers the mean; its squared error is the variance.
+        with torch.no_grad():
+            error = (output[:, : model.n_products].float() - target).square().mean()
+        loss = model.loss(output.float(), gamma)
+        return loss, float(error), float(target.var(0).mean())
 
     train(
         model,

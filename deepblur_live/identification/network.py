@@ -23,15 +23,11 @@ from deepblur_live.identification.spectrum import WINDOW, Reliable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepblur_live.optics import ZernikeFamily
-
 __all__ = ["INPUT_SHAPE", "IdentificationNet", "network_input", "outer_products"]
 
 INPUT_SHAPE = (64, 32)
 # The largest residual the input keeps: one odd bin (an interlaced camera) says no more.
 _CLIP = 6.0
-# Errors of a PSF below this (17 dB) are no longer worth much: a fit follows.
-_GOOD = 0.02
 
 
 @lru_cache(maxsize=8)
@@ -174,24 +170,23 @@ class IdentificationNet(nn.Module):
             matrix[:, rows, columns] = values
             matrix[:, columns, rows] = values
             first += len(rows)
-            coefficients[:, block] = _leading(matrix)
+            eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
+            length = eigenvalues[:, -1].clamp(min=0).sqrt()
+            coefficients[:, block] = length[:, None] * eigenvectors[:, :, -1]
         return coefficients * self.scale, log_sigma.clamp(-6, 2).exp() * self.scale
 
-    def loss(
-        self, output: torch.Tensor, truth: torch.Tensor, family: ZernikeFamily
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Return the training loss against true coefficients (B, P) in waves.
 
-        Mean squared error of the outer products, plus the logarithm of the PSF's error
-        (what a PSF SNR counts), plus the Gaussian negative log-likelihood of the
-        decoded coefficients under the predicted deviations (which alone it trains).
-        And, to be shown, the PSF's error (B,).
+        Mean squared error of the outer products, plus the Gaussian negative
+        log-likelihood of the decoded coefficients under the predicted deviations
+        (which alone it trains).
         """
         target = outer_products(truth / self.scale, self.even)
         products = output[:, : self.n_products]
-        decoded, _ = self.decode(output)
-        error = psf_error(family, decoded, truth)
+        error = F.mse_loss(products, target)
         with torch.no_grad():
+            decoded, _ = self.decode(output)
             residual = torch.empty_like(decoded)
             for block in _blocks(self.even):
                 a, b = decoded[:, block], truth[:, block]
@@ -200,34 +195,4 @@ class IdentificationNet(nn.Module):
             residual = residual / self.scale
         log_sigma = output[:, self.n_products :].clamp(-6, 2)
         likelihood = 0.5 * (residual * torch.exp(-log_sigma)) ** 2 + log_sigma
-        loss = F.mse_loss(products, target) + 0.05 * likelihood.mean()
-        return loss + 0.05 * torch.log(error + _GOOD).mean(), error.detach()
-
-
-def _leading(matrix: torch.Tensor) -> torch.Tensor:
-    """Return √λ·v (B, n) of the leading eigenpair of (B, n, n) symmetric matrices.
-
-    Its gradient is that of one step of the power method: an eigenvector's own is
-    without bound where two eigenvalues meet.
-    """
-    with torch.no_grad():
-        vector = torch.linalg.eigh(matrix)[1][:, :, -1:]
-    step = matrix @ vector
-    # A root has no slope at nothing, and a vector of no length no direction.
-    tiny = 1e-4 if matrix.requires_grad else 0.0
-    length = (vector.mT @ step)[:, 0].clamp(min=tiny).sqrt()
-    direction = F.normalize(step[:, :, 0], dim=1, eps=max(tiny, 1e-12))
-    found: torch.Tensor = length * direction
-    return found
-
-
-def psf_error(
-    family: ZernikeFamily, found: torch.Tensor, truth: torch.Tensor
-) -> torch.Tensor:
-    """Return ‖ĥ-h‖²/‖h‖² (B,) of coefficients (B, P), of the better of two turns."""
-    h, reference = family.psf(found), family.psf(truth)
-    errors = [
-        (h - other).square().sum((1, 2))
-        for other in (reference, reference.flip((1, 2)))
-    ]
-    return torch.minimum(*errors) / reference.square().sum((1, 2))
+        return error + 0.05 * likelihood.mean()

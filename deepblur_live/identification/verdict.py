@@ -7,7 +7,8 @@ training and validation splits (blurs in and out of range; σ from 0.001 to 0.05
 frame or 30), and of single frames of motion, gratings and equal beads: was the PSF SNR
 above 8 dB, or below 5.5. Of pictures that it had not seen it told right from wrong with
 two thirds of the deviance that the misfit alone left. ``tools/fit_verdict.py`` fits
-them anew; it is younger than these, which were fitted before errors grew with misfit.
+them anew. Since errors grow with misfit a new fit has 7 % less deviance on unseen
+pictures, but believes 36 % of the frames that cannot tell, not 20 %: these were kept.
 """
 
 from __future__ import annotations
