@@ -229,7 +229,8 @@ class Identifier:
     def answer(self, question: Question) -> Answer:
         """Find the blur that a question's spectrum has; on any thread, one at a time.
 
-        It takes up to a second, and changes nothing but the question's rotation.
+        It takes up to a second, longer the first time, when the library is made; and
+        changes nothing but the question's rotation.
         """
         data, rivals = question.data, question.rivals
         if question.crop is None:

@@ -65,7 +65,8 @@ class FrameResult:
     deblurred
         (H, W) float32 in the raw frame's units, or None when raw only.
     estimate
-        The identification made with this frame, or None when none was due.
+        The identification that this frame came with, or None: made of the frames up to
+        ``track.time``, which is this one unless they are identified beside the frames.
     track
         The tracked coefficients this frame was deblurred with, or None.
     psf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from deepblur_live.drift import Tracker, TrackState
 from deepblur_live.identification import Identifier, SpecimenSpectrum
 from deepblur_live.optics import Estimate, ZernikeFamily
+from deepblur_live.runtime.answers import Answers
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.checks import FrameChecks
@@ -20,7 +20,6 @@ from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
-    from deepblur_live.identification import Answer
     from deepblur_live.profile import Camera, Profile
     from deepblur_live.runtime.executor import Executor
 
@@ -49,8 +48,9 @@ class DeblurPipeline:
         Least time between two identifications, in seconds of the frames' clock.
     beside
         Whether identifications are worked out on a thread of their own, while further
-        frames are deblurred. They take up to a second, a frame on a card a hundredth.
-        Whether a frame has an estimate then depends on the moment.
+        frames are deblurred: they take up to a second, a frame on a card a hundredth.
+        An estimate then comes with a later frame than it was made of. By default on a
+        card, unless each frame is to be identified for itself.
     """
 
     def __init__(
@@ -61,17 +61,18 @@ class DeblurPipeline:
         executor: Executor,
         camera: Camera,
         identify_every_s: float = 1.0,
-        beside: bool = False,
+        beside: bool | None = None,
     ) -> None:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera
         self.identify_every_s = identify_every_s
-        self._thread = ThreadPoolExecutor(1, "identification") if beside else None
-        # When it was asked, and the answer.
-        self._asked: tuple[float, Future[Answer]] | None = None
+        if beside is None:
+            averaged = identifier.spectrum.average_s > 0
+            beside = averaged and executor.device.type == "cuda"
+        self._answers = Answers(identifier.answer, beside)
         self._checks = FrameChecks()
         self._geometry: tuple[object, ...] = ()
-        self._identified = -np.inf
+        self._identified = self._before = -np.inf
         self._track: TrackState | None = None
 
     def process(self, frame: Frame) -> FrameResult:
@@ -107,9 +108,8 @@ class DeblurPipeline:
         )
 
     def close(self) -> None:
-        """End what goes on in the background; an answer is a second away at most."""
-        if self._thread is not None:
-            self._thread.shutdown()
+        """End what goes on in the background."""
+        self._answers.close()
         self.executor.close()
 
     def _raw(
@@ -131,6 +131,7 @@ class DeblurPipeline:
         if geometry != self._geometry:
             self._geometry = geometry
             self.identifier.reset()
+            self._answers.forget()
             self._identified = -np.inf
 
     def _identify(self, frame: Frame, scaled: Scaled) -> Estimate | None:
@@ -138,35 +139,44 @@ class DeblurPipeline:
         if not self.identifier.spectrum.frames:
             # The only frame so far overflowed when squared, and was left out.
             raise BadFrame("its values are out of range")
-        since = frame.time - self._identified
+        every = self.identify_every_s
         # A replayed or restarted clock may run backwards: then identify at once.
-        if self._asked is None and not 0 <= since < self.identify_every_s:
+        due = not 0 <= frame.time - self._identified < every
+        gap, self._before = frame.time - self._before, frame.time
+        # A recording may be faster than its clock: what is overdue is waited for.
+        estimate = self._take(wait=due)
+        # An accepted refusal has just forgotten all frames.
+        if due and self.identifier.spectrum.frames:
             self._identified = frame.time
-            self._asked = frame.time, self._ask(frame.time, scaled)
-        if self._asked is None or not self._asked[1].done():
-            return None
-        asked, answer = self._asked
-        self._asked = None
-        estimate = self.identifier.accept(answer.result())
-        if estimate is None:
-            # It was of what has gone: what is there now is asked with the next frame.
-            self._identified = -np.inf
-        elif estimate.trusted or self._track is not None:
-            self._track = self.tracker.update(asked, estimate)
+            self._ask(frame.time, scaled)
+            # There is time to wait while nothing is known, and between slow frames.
+            slow = self._track is None or not 0 <= gap < every
+            newer = self._take(wait=slow)
+            estimate = estimate if newer is None else newer
         return estimate
 
-    def _ask(self, time: float, scaled: Scaled) -> Future[Answer]:
+    def _ask(self, time: float, scaled: Scaled) -> None:
         prediction = self.tracker.predict(time)
         question = self.identifier.ask(
             scaled.image,
             None if prediction is None else prediction.coefficients,
             self._noise_variance(scaled),
         )
-        if self._thread is not None:
-            return self._thread.submit(self.identifier.answer, question)
-        answered: Future[Answer] = Future()
-        answered.set_result(self.identifier.answer(question))
-        return answered
+        self._answers.ask(time, question)
+
+    def _take(self, wait: bool) -> Estimate | None:
+        """Return an estimate that has been worked out, and follow it."""
+        taken = self._answers.take(wait)
+        if taken is None:
+            return None
+        asked, answer = taken
+        estimate = self.identifier.accept(answer)
+        if estimate is None:
+            # It was of what has gone: what is there now is asked with the next frame.
+            self._identified = -np.inf
+        elif estimate.trusted or self._track is not None:
+            self._track = self.tracker.update(asked, estimate)
+        return estimate
 
     def _noise_variance(self, scaled: Scaled) -> float | None:
         camera = self.camera
@@ -192,8 +202,10 @@ class DeblurPipeline:
         return scaled.restore(sharp)
 
 
-def build_pipeline(profile: Profile) -> DeblurPipeline:
+def build_pipeline(profile: Profile, beside: bool | None = None) -> DeblurPipeline:
     """Load a profile's model and build its pipeline, in the process that will run it.
+
+    `beside` is as in `DeblurPipeline`.
 
     Raises
     ------
@@ -225,5 +237,5 @@ def build_pipeline(profile: Profile) -> DeblurPipeline:
         executor,
         profile.camera,
         profile.model.identify_every_s,
-        beside=executor.device.type == "cuda",
+        beside,
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deepblur_live.acquisition.scene import SimulatedScene
-from deepblur_live.identification import Answer, SpecimenSpectrum
+from deepblur_live.identification import SpecimenSpectrum
 from deepblur_live.optics import Estimate, psf_snr, psnr
 from deepblur_live.profile import Profile
 from deepblur_live.runtime import (
@@ -33,7 +33,8 @@ def scene():
 
 @pytest.fixture
 def pipeline():
-    return build_pipeline(Profile.model_validate({"model": {"threads": 1}}))
+    profile = Profile.model_validate({"model": {"threads": 1}})
+    return build_pipeline(profile, beside=False)
 
 
 def frame(scene, number, time):
@@ -70,6 +71,109 @@ def test_identification_waits_its_turn(scene, pipeline):
 @pytest.fixture
 def beside(pipeline):
     """A pipeline that identifies beside the frames; as many answers as let through."""
+    identifier, let_through = pipeline.identifier, threading.Semaphore(0)
+    answer = identifier.answer
+
+    def when_let_through(question):
+        assert let_through.acquire(timeout=30)
+        return answer(question)
+
+    identifier.answer = when_let_through
+    made = DeblurPipeline(
+        pipeline.family,
+        identifier,
+        pipeline.tracker,
+        pipeline.executor,
+        pipeline.camera,
+        beside=True,
+    )
+    made.let_through = let_through
+    yield made
+    let_through.release(9)
+    made.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("identification") for name in names)
+
+
+def answered(pipeline, make, time):
+    """Process frames, a millisecond apart, until one comes with an estimate."""
+    for i in range(500):
+        result = pipeline.process(Frame(make(time + 0.001 * i), i, time + 0.001 * i))
+        if result.estimate is not None:
+            return result
+        sleep(0.03)
+    raise AssertionError("no answer")
+
+
+def test_frames_go_on_while_the_blur_is_identified_beside_them(scene, beside):
+    beside.let_through.release()
+    # Nothing can be done without the first.
+    first = beside.process(frame(scene, 0, 0.0))
+    assert first.estimate is not None
+    going_on = [beside.process(frame(scene, i, 0.3 * i)) for i in range(1, 7)]
+    assert {r.state for r in going_on} == {FrameState.DEBLURRED}
+    assert {r.estimate for r in going_on} == {None}
+    beside.let_through.release()
+    last = answered(beside, lambda t: scene.frame(t).pixels, 1.9)
+    # Of the frame that was asked, not of the one that it came with.
+    assert last.track.time == pytest.approx(1.2)
+
+
+def test_a_recording_faster_than_its_clock_is_identified_as_often(scene, beside):
+    beside.let_through.release(9)
+    results = [beside.process(frame(scene, i, 0.5 * i)) for i in range(9)]
+    times = {r.track.time for r in results}
+    assert times >= {0.0, 1.0, 2.0, 3.0}
+
+
+def test_slow_frames_are_identified_each_for_itself(scene, beside):
+    beside.let_through.release(9)
+    for i in range(4):
+        result = beside.process(frame(scene, i, 60.0 * i))
+        assert result.estimate is not None
+        assert result.track.time == 60 * i
+
+
+def test_an_answer_of_what_has_gone_is_dropped_and_asked_anew(scene, beside):
+    def jumped(time):
+        """After the jump of the simulated optics."""
+        return scene.frame(70 + time).pixels
+
+    beside.let_through.release()
+    beside.process(frame(scene, 0, 0.0))
+    beside.process(frame(scene, 1, 0.9))
+    # Asked of these, and still being answered when the blur is another.
+    beside.process(frame(scene, 2, 1.0))
+    for i, time in enumerate((1.1, 1.15, 1.2)):
+        assert beside.process(Frame(jumped(time), 3 + i, time)).estimate is None
+    beside.let_through.release(2)
+    result = answered(beside, jumped, 1.3)
+    # Not a second later, when it would have been due.
+    assert 1.3 <= result.track.time < 1.9
+    gamma = torch.tensor(
+        np.stack([result.estimate.coefficients, scene.coefficients(72)])
+    )
+    assert psf_snr(*beside.family.psf(gamma.float())) > 8
+
+
+def test_an_answer_of_another_frame_size_is_forgotten(scene, beside):
+    beside.let_through.release()
+    beside.process(frame(scene, 0, 0.0))
+    beside.process(frame(scene, 1, 0.9))
+    beside.process(frame(scene, 2, 1.0))
+    small = frame(scene, 3, 1.1).pixels[:240]
+    assert beside.process(Frame(small, 3, 1.1)).estimate is None
+    beside.let_through.release(2)
+    result = answered(beside, lambda t: scene.frame(t).pixels[:240], 1.2)
+    # Asked at once, when the size had changed.
+    assert result.track.time == pytest.approx(1.1)
+
+
+def test_what_goes_wrong_with_an_answer_is_raised_and_asked_anew(scene, pipeline):
+    def broken(question):
+        raise RuntimeError("no answer")
+
+    good, pipeline.identifier.answer = pipeline.identifier.answer, broken
     made = DeblurPipeline(
         pipeline.family,
         pipeline.identifier,
@@ -78,57 +182,11 @@ def beside(pipeline):
         pipeline.camera,
         beside=True,
     )
-    made.let_through = threading.Semaphore(0)
-    answer = pipeline.identifier.answer
-
-    def when_let_through(question):
-        assert made.let_through.acquire(timeout=30)
-        return answer(question)
-
-    made.identifier.answer = when_let_through
-    yield made
-    made.let_through.release(9)
+    with pytest.raises(RuntimeError, match="no answer"):
+        made.process(frame(scene, 0, 0.0))
     made.close()
-    names = [thread.name for thread in threading.enumerate()]
-    assert not any(name.startswith("identification") for name in names)
-
-
-def answered(pipeline, scene, number, time, rows=None):
-    """Process frames until one comes with an estimate."""
-    for i in range(1000):
-        later = frame(scene, number + i, time + 0.001 * i)
-        later = dataclasses.replace(later, pixels=later.pixels[:rows])
-        result = pipeline.process(later)
-        if result.estimate is not None:
-            return result
-        sleep(0.03)
-    raise AssertionError("no answer")
-
-
-def test_frames_go_on_while_the_blur_is_identified_beside_them(scene, beside):
-    for i in range(3):
-        result = beside.process(frame(scene, i, 0.1 * i))
-        assert result.state is FrameState.RAW_ONLY
-        assert result.reason == "the blur is not known yet"
-    beside.let_through.release()
-    first = answered(beside, scene, 3, 0.3)
-    assert first.state is FrameState.DEBLURRED
-    # Of the frame that was asked, not of the one that it came with.
-    assert first.track.time == 0
-    going_on = [beside.process(frame(scene, i, 0.3 + 0.3 * i)) for i in range(4, 8)]
-    assert {r.state for r in going_on} == {FrameState.DEBLURRED}
-    assert {r.estimate for r in going_on} == {None}
-    beside.let_through.release()
-    assert answered(beside, scene, 9, 2.5).track.time == pytest.approx(1.5)
-
-
-def test_an_answer_of_another_frame_size_is_dropped_and_asked_anew(scene, beside):
-    beside.process(frame(scene, 0, 0.0))
-    beside.process(Frame(frame(scene, 1, 0.1).pixels[:240], 1, 0.1))
-    beside.let_through.release(2)
-    result = answered(beside, scene, 2, 0.2, rows=240)
-    assert result.state is FrameState.DEBLURRED
-    assert result.track.time >= 0.2
+    pipeline.identifier.answer = good
+    assert pipeline.process(frame(scene, 1, 1.0)).state is FrameState.DEBLURRED
 
 
 def test_a_clock_that_jumps_back_does_not_stop_identification(scene, pipeline):
@@ -315,7 +373,7 @@ def test_an_untrusted_estimate_leaves_the_track_where_it_was(scene, pipeline):
     first = pipeline.process(frame(scene, 0, 0.0))
     p = pipeline.family.n_coefficients
     lost = Estimate(np.full(p, 9.0), np.eye(p), 5.0, False, "out of range")
-    pipeline.identifier.answer = lambda question: Answer(question, lost, None)
+    pipeline.identifier.accept = lambda answer: lost
     second = pipeline.process(frame(scene, 1, 1.0))
     assert second.state is FrameState.DEBLURRED
     np.testing.assert_allclose(
