@@ -1,17 +1,13 @@
 """Frame → γ and its covariance: the spectrum, the ResNet18, the refinement."""
 
-from deepblur_live.identification.identifier import (
-    Answer,
-    Identifier,
-    Network,
-    Question,
-)
+from deepblur_live.identification.identifier import Identifier, Network
 from deepblur_live.identification.network import (
     INPUT_SHAPE,
     IdentificationNet,
     network_input,
     outer_products,
 )
+from deepblur_live.identification.question import Answer, Question
 from deepblur_live.identification.refine import Fit, SpectralRefiner
 from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.specimen import SpecimenSpectrum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from deepblur_live.identification.minima import aligned, rival_spread
 from deepblur_live.identification.network import network_input
+from deepblur_live.identification.question import Answer, Question
 from deepblur_live.identification.refine import Fit, SpectralRefiner
 from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.spectrum import PowerSpectrum, Reliable
@@ -21,10 +22,9 @@ from deepblur_live.optics import Estimate, ZernikeFamily
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.identification.observed import ObservedSpectrum
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
-__all__ = ["Answer", "Identifier", "Network", "Question"]
+__all__ = ["Identifier", "Network"]
 
 # (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -46,50 +46,6 @@ _REMEMBERED = 2
 # The network has read the spectrum that it is a prior of: its errors are counted for so
 # much. Taken at its word it costs 2 dB at σ = 0.03 on validation photographs.
 _DOUBT = 2.0
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the frames so far are asked, whole: more frames may come meanwhile.
-
-    Parameters
-    ----------
-    data
-        Their average spectrum.
-    rotation
-        Decides the turn, and stands for the specimen that is asked.
-    rivals
-        The last search's.
-    crop
-        Of the newest frame, on the processor; None when nothing rises above the noise.
-    starts
-        (1, P) each: blurs to begin at.
-    prior
-        The network's mean and standard deviation (P,) of γ, if one was heard.
-    library
-        How many of a library are tried, how many of those to the end, and every so
-        manieth of all; None to leave it out.
-    credit
-        Of the first start, see `SpectralRefiner.fit`.
-    """
-
-    data: ObservedSpectrum
-    rotation: Rotation
-    rivals: Fit | None
-    crop: torch.Tensor | None = None
-    starts: tuple[torch.Tensor, ...] = ()
-    prior: tuple[torch.Tensor, torch.Tensor] | None = None
-    library: tuple[int, int, int] | None = None
-    credit: float = 0.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An estimate, its question, and the rivals of the last search."""
-
-    question: Question
-    estimate: Estimate
-    rivals: Fit | None
 
 
 class Identifier:

@@ -1,0 +1,60 @@
+"""What an identifier asks of the frames so far, and the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from deepblur_live.identification.observed import ObservedSpectrum
+    from deepblur_live.identification.refine import Fit
+    from deepblur_live.identification.rotation import Rotation
+    from deepblur_live.optics import Estimate
+
+__all__ = ["Answer", "Question"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the frames so far are asked, whole: more frames may come meanwhile.
+
+    Parameters
+    ----------
+    data
+        Their average spectrum.
+    rotation
+        Decides the turn, and stands for the specimen that is asked.
+    rivals
+        The last search's.
+    crop
+        Of the newest frame, on the processor; None when nothing rises above the noise.
+    starts
+        (1, P) each: blurs to begin at.
+    prior
+        The network's mean and standard deviation (P,) of γ, if one was heard.
+    library
+        How many of a library are tried, how many of those to the end, and every so
+        manieth of all; None to leave it out.
+    credit
+        Of the first start, see `SpectralRefiner.fit`.
+    """
+
+    data: ObservedSpectrum
+    rotation: Rotation
+    rivals: Fit | None
+    crop: torch.Tensor | None = None
+    starts: tuple[torch.Tensor, ...] = ()
+    prior: tuple[torch.Tensor, torch.Tensor] | None = None
+    library: tuple[int, int, int] | None = None
+    credit: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An estimate, its question, and the rivals of the last search."""
+
+    question: Question
+    estimate: Estimate
+    rivals: Fit | None
