@@ -11,7 +11,7 @@ from deepblur_live.acquisition.specimen import load_specimen
 from deepblur_live.profile import Camera, Drift, Profile
 from deepblur_live.runtime.frame import Frame
 from deepblur_live.session import LiveSession
-from deepblur_live.session.comparable import FrameLight
+from deepblur_live.session.comparable import frame_light
 
 SPECIMEN = load_specimen()
 
@@ -93,27 +93,30 @@ def test_a_place_that_somebody_told_of_is_told_once(fed):
     assert fed.events == [("specimenChanged", "the stage has moved")]
 
 
-@pytest.mark.parametrize(("dark", "light"), [(100.0, 50.0), (None, 49.0)])
-def test_light_is_that_above_the_dark(dark, light):
+def test_light_is_that_above_the_dark():
     pixels = np.full((64, 64), 150, np.uint16)
     pixels[:16] = 101
     pixels[16:32] = 199
-    assert FrameLight(dark).of(Frame(pixels, 0, 0.0, "made up")) == pytest.approx(light)
+    made = Frame(pixels, 0, 0.0, "made up")
+    assert frame_light(made, 100.0) == pytest.approx(50)
+    # The dim quarter, where the dark is not known.
+    assert frame_light(made, None) == pytest.approx(49)
+
+
+@pytest.mark.parametrize("background", [0.0, 300.0, 1000.0])
+def test_light_goes_with_the_lamp_whatever_offset_and_background(background):
+    rng = np.random.default_rng(1)
+    specimen = rng.gamma(0.5, 1000, (256, 256)) + background
+    lights = []
+    for lamp in (1.0, 0.4):
+        pixels = (100 + rng.poisson(lamp * specimen)).astype(np.uint16)
+        lights.append(frame_light(Frame(pixels, 0, 0.0, "made up"), None))
+    assert lights[1] == pytest.approx(0.4 * lights[0], rel=0.05)
 
 
 def test_small_and_large_frames_are_averaged_alike():
     rng = np.random.default_rng(2)
     for side in (8, 64, 2048):
         pixels = rng.integers(100, 1100, (side, side), dtype=np.uint16)
-        light = FrameLight(100.0).of(Frame(pixels, 0, 0.0, "made up"))
+        light = frame_light(Frame(pixels, 0, 0.0, "made up"), 100.0)
         assert light == pytest.approx(500, abs=130)
-
-
-def test_dark_is_that_of_the_first_frame():
-    light = FrameLight(None)
-    first = np.arange(100, 164, dtype=np.uint16)[:, None].repeat(64, 1)
-    assert light.of(Frame(first, 0, 0.0, "made up")) == pytest.approx(28, abs=4)
-    brighter = Frame(first + 50, 1, 1.0, "made up")
-    assert light.of(brighter) == pytest.approx(78, abs=4)
-    light.reset()
-    assert light.of(brighter) == pytest.approx(28, abs=4)
