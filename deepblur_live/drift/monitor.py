@@ -110,11 +110,12 @@ class DriftMonitor:
         """
         point = track.coefficients if track.measured is None else track.measured
         with self._lock:
+            # A snooze counts from here, whatever becomes of the point.
+            self._time = track.time
             self._watch.notice(track.time, track.nis)
         if not track.accepted or not np.isfinite(point).all():
             return None
         with self._lock:
-            self._time = track.time
             self._stated = track.covariance
             if track.reacquired and self._watch.baseline is None and not self._jumped:
                 # Points from both sides of a step would have their mean where the

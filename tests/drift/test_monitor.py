@@ -179,6 +179,13 @@ def test_a_snooze_after_a_new_baseline_counts_from_now(armed):
     assert armed.monitor.status.snoozed_until == pytest.approx(now + 600, abs=1)
 
 
+def test_a_snooze_counts_from_now_though_nothing_was_told_lately(armed):
+    armed(START, 200, accepted=False)
+    armed.monitor.snooze(60)
+    armed(START, 1)
+    assert armed.monitor.status.snoozed_until == pytest.approx(armed.time + 60, abs=2)
+
+
 def test_change_below_the_floor_is_no_alert_though_evident(armed):
     assert armed(START + 0.02 * COMA, 300) == []
     status = armed.monitor.status
