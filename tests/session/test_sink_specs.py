@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -76,3 +77,11 @@ def test_others_are_refused_by_name_and_place(spec, why, tmp_path, monkeypatch):
         make_sinks(["log", spec], "rig.toml: alerts.on_alarm")
     assert str(refused.value).startswith(f"rig.toml: alerts.on_alarm {spec!r}: ")
     assert why in str(refused.value)
+
+
+def test_a_pipe_that_nobody_reads_is_refused_at_once(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("has no named pipes")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is not a file"):
+        make_sinks([f"jsonl:{tmp_path / 'pipe'}"], "--on-alarm")

@@ -163,6 +163,32 @@ def test_the_log_has_a_line_an_alarm(make_notice, caplog):
     assert caplog.records[0].message == make_notice().text
 
 
+def test_half_a_line_of_a_full_disk_costs_no_other_line(make_notice, tmp_path):
+    path = tmp_path / "alarms.jsonl"
+    path.write_text('{"whole": 1}\n{"hal', "utf-8")
+    sink = JsonlSink(path)
+    for _ in range(2):
+        sink.deliver(make_notice())
+    whole, half, *lines = path.read_text("utf-8").splitlines()
+    assert (whole, half) == ('{"whole": 1}', '{"hal')
+    assert [json.loads(line) for line in lines] == [make_notice().record()] * 2
+
+
+def test_a_line_written_in_part_has_failed(make_notice, tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sink = JsonlSink(tmp_path / "alarms.jsonl")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+        with pytest.raises(OSError, match="only a part"):
+            sink.deliver(make_notice())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sink.deliver(make_notice())
+    *_, line = sink.path.read_text("utf-8").splitlines()
+    assert json.loads(line) == make_notice().record()
+
+
 def test_a_program_gets_the_alert_as_json(make_notice, tmp_path):
     kept = tmp_path / "a folder" / "got.json"
     kept.parent.mkdir()
@@ -208,6 +234,37 @@ def test_a_program_under_way_ends_with_the_session(make_notice, errors, tmp_path
     (now,) = dispatcher.statistics
     assert (now.failed, now.dropped, now.waiting) == (1, 1, 0)
     assert not any("left behind" in error for error in errors)
+    # It is not the program's fault.
+    assert any("given up: the session has ended" in error for error in errors)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
+def test_what_a_killed_program_has_started_is_killed_too(make_notice, tmp_path):
+    beat, child = tmp_path / "beat", tmp_path / "child.py"
+    child.write_text(
+        "import pathlib, time\n"
+        "while True:\n"
+        f"    pathlib.Path({str(beat)!r}).write_text(str(time.monotonic()))\n"
+        "    time.sleep(0.02)\n"
+    )
+    sink = command(
+        "import pathlib, subprocess, sys",
+        f"subprocess.run([sys.executable, {str(child)!r}])",
+        timeout_s=3.0,
+    )
+    with pytest.raises(TimeoutError, match="killed"):
+        sink.deliver(make_notice())
+    assert beat.exists()
+    last = beat.read_text()
+    time.sleep(0.3)
+    assert beat.read_text() == last
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("not a program")
+    with pytest.raises(ValueError, match="is not executable"):
+        CommandSink([str(text)])
 
 
 def test_a_program_that_is_not_there_is_refused():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepblur_live.session.sinks.notice import AlertNotice, OnAlarm
@@ -40,6 +45,8 @@ class CommandSink(OnAlarm):
         program = shutil.which(arguments[0]) if arguments else None
         if program is None:
             named = arguments[0] if arguments else "nothing"
+            if Path(named).is_file():
+                raise ValueError(f"{named}: is not executable")
             raise ValueError(f"{named}: no such program, by this name or on the path")
         self.name = f"command:{arguments[0]}"
         self._arguments = (program, *arguments[1:])
@@ -62,6 +69,8 @@ class CommandSink(OnAlarm):
             told.write(json.dumps(notice.record(), allow_nan=False).encode() + b"\n")
             told.seek(0)
             code = self._run(told, said)
+            if code and self._closed:
+                raise OSError("given up: the session has ended")
             if code:
                 raise OSError(f"ended with code {code}{_last_words(said)}")
 
@@ -70,24 +79,39 @@ class CommandSink(OnAlarm):
         with self._lock:
             self._closed = True
             if self._process is not None:
-                self._process.kill()
+                _kill(self._process)
 
     def _run(self, told: IO[bytes], said: IO[bytes]) -> int:
         with self._lock:
             if self._closed:
                 raise OSError("given up: the session has ended")
             process = self._process = subprocess.Popen(
-                self._arguments, stdin=told, stdout=subprocess.DEVNULL, stderr=said
+                self._arguments,
+                stdin=told,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                # A group of its own, that its children may be killed with it.
+                start_new_session=True,
             )
         try:
             return process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill(process)
             process.wait()
             raise TimeoutError(f"killed after {self._timeout_s:g} s") from None
         finally:
             with self._lock:
                 self._process = None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program, and where there are process groups what it has started."""
+    if sys.platform == "win32":
+        process.kill()
+    elif process.poll() is None:
+        # It may end meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _last_words(said: IO[bytes]) -> str:

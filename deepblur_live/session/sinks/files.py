@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from deepblur_live.session.sinks.notice import AlertNotice, NoticeKind, OnAlarm
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
 __all__ = ["ALERT_LOGGER", "JsonlSink", "LogSink"]
@@ -55,5 +58,17 @@ class JsonlSink(OnAlarm):
         """
         line = json.dumps(notice.record(), ensure_ascii=False, allow_nan=False) + "\n"
         # One write of an appending file: lines of two programs do not mix.
-        with self.path.open("ab", buffering=0) as file:
-            file.write(line.encode())
+        with self.path.open("a+b", buffering=0) as file:
+            if not _ends_a_line(file):
+                # Of a full disk: it would take this one with it.
+                line = "\n" + line
+            data = line.encode()
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, "only a part could be written")
+
+
+def _ends_a_line(file: FileIO) -> bool:
+    if not file.seekable() or not file.seek(0, os.SEEK_END):
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

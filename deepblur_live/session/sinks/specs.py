@@ -89,6 +89,9 @@ def _sink(spec: str, mda: MdaHandles | None) -> AlertSink:
 
 def _jsonl(rest: str) -> AlertSink:
     path = Path(rest)
+    if path.exists() and not (path.is_file() or path.is_char_device()):
+        # To open a pipe that nobody reads would wait for ever.
+        raise ValueError(f"{path}: is not a file")
     try:
         # Found out now, not at the first alarm of the night.
         path.open("ab").close()
