@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Answers"]
 
+# An answer takes a second or two; one that takes so long is lost.
+_PATIENCE_S = 30.0
+
 
 class Answers:
     """Works out one answer at a time.
@@ -41,12 +44,17 @@ class Answers:
     def take(self, wait: bool) -> tuple[float, Answer] | None:
         """Return when it was asked, and the answer; None if there is none.
 
-        What went wrong with the answer is raised. An answer is seconds away at most.
+        What went wrong with the answer is raised.
+
+        Raises
+        ------
+        TimeoutError
+            It was waited for, and has not come in half a minute.
         """
         if self._asked is None or not (wait or self._asked[1].done()):
             return None
         (time, future), self._asked = self._asked, None
-        return time, future.result()
+        return time, future.result(_PATIENCE_S)
 
     def forget(self) -> None:
         """Let what was asked go unanswered."""
