@@ -79,10 +79,11 @@ def _work(task: _Task) -> Answer | None:
         psf = family.psf((WIDE if task.wide else 1) * case.frame.coefficients)
         clean = blurred(scene(task.spec.path, SIDE + family.window - 1), psf)
         image = _observed(identifier, clean, sigma, task)
-    found = identifier.estimate(image)
-    if not math.isfinite(found.quality):
+    answer = identifier.answer(identifier.ask(image))
+    found, fit = answer.estimate, answer.rivals
+    if fit is None or not math.isfinite(found.quality):
         return None
-    told = (found.quality, *features(family, found.coefficients, found.covariance))
+    told = (found.quality, *features(family, found.coefficients, fit.spread))
     snr = -math.inf
     if psf is not None:
         both = family.psf(torch.as_tensor(found.coefficients).float())

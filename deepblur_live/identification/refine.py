@@ -55,6 +55,11 @@ _NEAR_ZERO = 0.03
 # large as its model says, and the least that they are scaled by. Where the misfit is
 # above 0.75 errors have been larger by as much again.
 _USUAL_SCATTER, _LEAST_SCALE, _USUAL_MISFIT = 0.88, 0.5, 0.75
+# What curvature and rivals are of the squared errors: of 331 answers to single frames
+# of the validation split, and of 254 to averages of thirty, 68 to 81 % and 93 to 98 %
+# of the coefficients are then inside their 68 and 95 % intervals, at each σ. With
+# 1 and 1 those who are right are too unsure, and those with a rival too sure.
+_CURVATURE, _RIVALS = 0.75, 2.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,12 @@ class Fit:
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """(P, P), of the chosen one among its rivals."""
+        """(P, P), of the chosen one among its rivals, as large as errors have been."""
+        return _CURVATURE * self.curvature + _RIVALS * self.rivals
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """(P, P), the same as the fit has it: what the verdict was fitted to."""
         return self.curvature + self.rivals
 
 

@@ -60,9 +60,16 @@ def silent(family: ZernikeFamily) -> Estimate:
 def features(
     family: ZernikeFamily,
     coefficients: NDArray[np.float64],
-    covariance: NDArray[np.float64],
+    spread: NDArray[np.float64],
 ) -> tuple[float, float]:
     """Return what the verdict looks at beside the misfit.
+
+    Parameters
+    ----------
+    family
+        The blurs.
+    coefficients, spread
+        (P,) and (P, P) of a `Fit`.
 
     Returns
     -------
@@ -72,7 +79,7 @@ def features(
         Half-ranges by which the farthest coefficient is out of its range.
     """
     half = np.array(family.half_ranges)
-    error = math.sqrt(float(np.mean(np.diag(covariance) / half**2)))
+    error = math.sqrt(float(np.mean(np.diag(spread) / half**2)))
     beyond = max(0.0, float(np.abs(coefficients / half).max()) - _RANGE)
     return math.log(max(error, _LEAST_ERROR)), beyond
 
@@ -83,7 +90,7 @@ def judge(family: ZernikeFamily, fit: Fit) -> Estimate:
     if not (np.isfinite(gamma).all() and np.isfinite(covariance).all()):
         reason = "the fit has ended in numbers that are none"
         return replace(silent(family), reason=reason)
-    error, beyond = features(family, gamma, covariance)
+    error, beyond = features(family, gamma, fit.spread)
     odds = _ODDS - _MISFIT * fit.quality - _ERROR * error - _BEYOND * beyond
     if odds > 0 and error < math.log(_MAX_ERROR):
         return Estimate(gamma, covariance, fit.quality)
