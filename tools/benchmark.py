@@ -88,7 +88,10 @@ def main() -> None:
             print(f"{name} …", flush=True)
             timed = executor_rows(work, family, candidate, clocks, peaks[side])
             rows += left.unless(name, timed)
-            rows += left.unless(name, stream_rows(work, candidate, seconds))
+            if device.type == "cuda":
+                # On a CPU nothing is gained by it.
+                timed = stream_rows(work, family, candidate, seconds, peaks[side])
+                rows += left.unless(name, timed)
         # A later size that fails, or is broken off, takes nothing with it.
         here = machine(device, peaks)
         text = as_markdown(here, rows, left.reasons)

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_AT_WORKER", "Supervisor"]
 
-MOST_AT_WORKER = 2
-"""Frames at the worker: one in work, one that waits for it in the pipe."""
+MOST_AT_WORKER = 3
+"""Frames at the worker: one on its card, one on its way there, one that waits."""
 _FAST_MS = 20.0
-"""A worker faster than this is kept busy by a second frame, which ages less than that;
-a slower one gets its next frame, the newest, only when it is done."""
+"""A worker faster than this is kept busy by further frames, which age less than that
+each; a slower one gets its next frame, the newest, only when it is done."""
 _TICK_S = 0.1
 _MOST_REASONS = 64
 

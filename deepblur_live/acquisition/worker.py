@@ -13,11 +13,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
-from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.frame import Frame, FrameResult, FrameState, UnderWay
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -50,7 +51,11 @@ class WorkerState(StrEnum):
 
 
 class Pipeline(Protocol):
-    """What a worker runs: `deepblur_live.runtime.pipeline.FramePipeline` and alike."""
+    """What a worker runs: `deepblur_live.runtime.pipeline.FramePipeline` and alike.
+
+    One that has a `begin` too, as that has, may be given a frame before the last is
+    finished.
+    """
 
     def process(self, frame: Frame) -> FrameResult:
         """Return what became of a frame."""
@@ -149,49 +154,116 @@ def serve(
             return
         try:
             replies.send(Ready())
-            while (task := tasks.recv()) is not None:
-                replies.send_bytes(_answer(task, pipeline, open_block))
+            _answer_all(tasks, replies, pipeline, open_block)
         finally:
             close = getattr(pipeline, "close", None)
             if close is not None:
                 close()
 
 
-def _answer(
-    task: Task, pipeline: Pipeline, open_block: Callable[[str], memoryview]
-) -> bytes:
-    """Return the pickled reply; whatever goes wrong is in it."""
-    began = time.perf_counter()
-    try:
-        buffer = open_block(task.block)
-        dtype = np.dtype(task.dtype)
-        # Copied: a pipeline may keep its frame, the slot goes on to another one.
-        pixels = np.ndarray(task.shape, dtype, buffer, task.offset).copy()
-        frame = Frame(pixels, task.number, task.time, task.source, task.metadata)
-        result = pipeline.process(frame)
-        reply = Reply(
-            task.number,
-            result.state,
-            result.reason,
-            _hand_over(result.deblurred, task, buffer),
-            result.estimate,
-            result.track,
-            result.psf,
-            dict(result.timings),
-            result.notes,
-            result.executor,
-            busy_ms=_ms_since(began),
-        )
-        return pickle.dumps(reply)
-    except Exception as error:
-        reply = Reply(
-            task.number,
-            FrameState.RAW_ONLY,
-            reason=_summary(error),
-            error=traceback.format_exc(),
-            busy_ms=_ms_since(began),
-        )
-        return pickle.dumps(reply)
+def _answer_all(
+    tasks: Connection,
+    replies: Connection,
+    pipeline: Pipeline,
+    open_block: Callable[[str], memoryview],
+) -> None:
+    """Answer tasks in their order, each while the next one is under way if it can be.
+
+    A frame on a card is left there while another is begun, but not while none waits.
+    """
+    under_way: _Answer | None = None
+
+    def finish() -> None:
+        nonlocal under_way
+        if under_way is not None:
+            replies.send_bytes(under_way.finish())
+            under_way = None
+
+    while True:
+        if under_way is not None and (under_way.is_there() or not tasks.poll()):
+            finish()
+        task: Task | None = tasks.recv()
+        # Its result lies in a block that is let go of when another is opened.
+        if under_way is not None and (task is None or task.block != under_way.block):
+            finish()
+        if task is None:
+            return
+        begun = _Answer(task, pipeline, open_block)
+        finish()
+        under_way = begun
+
+
+class _Answer:
+    """The answer to a task that has been begun; whatever goes wrong will be in it."""
+
+    def __init__(
+        self, task: Task, pipeline: Pipeline, open_block: Callable[[str], memoryview]
+    ) -> None:
+        began = time.perf_counter()
+        self._task = task
+        try:
+            self._buffer = open_block(task.block)
+            dtype = np.dtype(task.dtype)
+            # Copied: a pipeline may keep its frame, the slot goes on to another one.
+            pixels = np.ndarray(task.shape, dtype, self._buffer, task.offset).copy()
+            frame = Frame(pixels, task.number, task.time, task.source, task.metadata)
+            self._under_way = _begin(pipeline, frame)
+        except Exception as error:
+            self._under_way = UnderWay(partial(_fail, error))
+        self._busy_ms = _ms_since(began)
+
+    @property
+    def block(self) -> str:
+        """Where the result goes."""
+        return self._task.block
+
+    def is_there(self) -> bool:
+        """Return whether `finish` has nothing to wait for."""
+        try:
+            return self._under_way.is_there()
+        except Exception:  # `finish` meets it too, and tells
+            return True
+
+    def finish(self) -> bytes:
+        """Return the pickled reply, its large arrays handed over."""
+        began, task = time.perf_counter(), self._task
+        try:
+            result = self._under_way.finish()
+            reply = Reply(
+                task.number,
+                result.state,
+                result.reason,
+                _hand_over(result.deblurred, task, self._buffer),
+                result.estimate,
+                result.track,
+                result.psf,
+                dict(result.timings),
+                result.notes,
+                result.executor,
+                busy_ms=self._busy_ms + _ms_since(began),
+            )
+            return pickle.dumps(reply)
+        except Exception as error:
+            reply = Reply(
+                task.number,
+                FrameState.RAW_ONLY,
+                reason=_summary(error),
+                error=traceback.format_exc(),
+                busy_ms=self._busy_ms + _ms_since(began),
+            )
+            return pickle.dumps(reply)
+
+
+def _begin(pipeline: Pipeline, frame: Frame) -> UnderWay:
+    begin: Callable[[Frame], UnderWay] | None = getattr(pipeline, "begin", None)
+    if begin is not None:
+        return begin(frame)
+    result = pipeline.process(frame)
+    return UnderWay(lambda: result)
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise error
 
 
 def _hand_over(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.runtime.executor import Server
     from deepblur_live.runtime.pack import ModelPack
 
 __all__ = ["BestExecutor", "build_executor"]
@@ -114,8 +115,13 @@ class BestExecutor:
 
     @property
     def description(self) -> str:
+        """What served the last frame, in words."""
+        return self.server.description
+
+    @property
+    def server(self) -> Server:
         """What served the last frame."""
-        return (self._serving or self._fallback).description
+        return self._serving or self._fallback
 
     def take_notes(self) -> list[str]:
         """Return what the user should know since the last call."""
@@ -131,7 +137,7 @@ class BestExecutor:
             try:
                 return self._serving.identify(inputs)
             except RuntimeError as error:
-                self.distrust(str(error))
+                self.distrust(self._serving, str(error))
         return self._fallback.identify(inputs)
 
     def deblur(
@@ -143,21 +149,30 @@ class BestExecutor:
             try:
                 return self._serving.deblur(image, coefficients, sigma)
             except RuntimeError as error:
-                self.distrust(str(error))
+                self.distrust(self._serving, str(error))
         return self._fallback.deblur(image, coefficients, sigma)
 
     def second_opinion(
-        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+        self,
+        image: torch.Tensor,
+        coefficients: torch.Tensor,
+        sigma: float,
+        server: Server,
     ) -> torch.Tensor | None:
-        """Return what torch makes of the frame; None where torch made it already."""
-        if self._serving is None:
+        """Return what torch makes of a server's frame; None where torch made it."""
+        if server is self._fallback:
             return None
         return self._fallback.deblur(image, coefficients, sigma)
 
-    def distrust(self, why: str) -> None:
-        """Leave the engines that serve now; the next best are used from then on."""
-        if self._serving is not None:
-            self._leave(self._serving, why)
+    def distrust(self, server: Server, why: str) -> None:
+        """Leave engines that have served; the next best are used from then on.
+
+        Of those that were left meanwhile nothing more is told.
+        """
+        for engines in self._engines:
+            if engines is server:
+                self._leave(engines, why)
+                return
 
     def close(self) -> None:
         """End a preparation that is under way."""
@@ -169,7 +184,8 @@ class BestExecutor:
     def _leave(self, engines: EngineExecutor, why: str) -> None:
         self._engines.remove(engines)
         self._admitted.clear()
-        self._serving = None
+        if self._serving is engines:
+            self._serving = None
         after = self._engines[0].name if self._engines else self._fallback.description
         self.tell(f"{engines.name} is not used: {why}; instead {after}")
 

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from deepblur_live.runtime.pack import ModelPack
 
-__all__ = ["Executor", "TorchExecutor", "deblur_frame"]
+__all__ = ["Executor", "Server", "TorchExecutor", "deblur_frame"]
+
+
+class Server(Protocol):
+    """What has deblurred a frame."""
+
+    @property
+    def description(self) -> str:
+        """What runs where, for a person to read."""
 
 
 class Executor(Protocol):
@@ -24,6 +32,10 @@ class Executor(Protocol):
     @property
     def description(self) -> str:
         """What runs where, for a person to read."""
+
+    @property
+    def server(self) -> Server:
+        """What deblurred the last frame."""
 
     @property
     def device(self) -> torch.device:
@@ -38,12 +50,16 @@ class Executor(Protocol):
         """Return the sharp (H, W) of an image scaled to about [0, 1]."""
 
     def second_opinion(
-        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+        self,
+        image: torch.Tensor,
+        coefficients: torch.Tensor,
+        sigma: float,
+        server: Server,
     ) -> torch.Tensor | None:
-        """Return what the reference makes of the frame; None where it did already."""
+        """Return what the reference makes of a server's frame; None of its own."""
 
-    def distrust(self, why: str) -> None:
-        """Serve by the next best from now on: the last answer was wrong."""
+    def distrust(self, server: Server, why: str) -> None:
+        """Serve by the next best from now on: a server's answer was wrong."""
 
     def take_notes(self) -> list[str]:
         """Return what the user should know since the last call."""
@@ -100,13 +116,22 @@ class TorchExecutor:
         precision = str(self.dtype).removeprefix("torch.")
         return f"torch {torch.__version__} on {self.device.type}, {precision}"
 
+    @property
+    def server(self) -> Server:
+        """What deblurs all frames."""
+        return self
+
     def second_opinion(
-        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+        self,
+        image: torch.Tensor,
+        coefficients: torch.Tensor,
+        sigma: float,
+        server: Server,
     ) -> torch.Tensor | None:
         """Return None: torch is the reference."""
         return None
 
-    def distrust(self, why: str) -> None:
+    def distrust(self, server: Server, why: str) -> None:
         """Do nothing: there is no other to fall back to."""
 
     def take_notes(self) -> list[str]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deepblur_live.drift.tracker import TrackState
     from deepblur_live.optics.estimate import Estimate
 
-__all__ = ["Frame", "FrameResult", "FrameState"]
+__all__ = ["Frame", "FrameResult", "FrameState", "UnderWay"]
 
 
 class FrameState(StrEnum):
@@ -89,3 +89,20 @@ class FrameResult:
     timings: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     executor: str = ""
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A frame that a pipeline has begun with.
+
+    Parameters
+    ----------
+    finish
+        Waits for the frame and returns what became of it. To be called once, frames in
+        the order in which they were begun.
+    is_there
+        Whether `finish` has nothing to wait for.
+    """
+
+    finish: Callable[[], FrameResult]
+    is_there: Callable[[], bool] = lambda: True

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime.engines import EngineFista, whole_shape
 from deepblur_live.runtime.executor import TorchExecutor
-from deepblur_live.runtime.frame_stream import FrameStream
 from deepblur_live.runtime.graph import FrameGraph, apart_from_recordings
 from deepblur_live.runtime.parity import compare, trial_frame, trial_spectra
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
 
     from deepblur_live.deblurring import FoldedFista
     from deepblur_live.optics import ZernikeFamily
@@ -80,20 +77,6 @@ class GraphExecutor(TorchExecutor):
                 f"({graph.why_not}); they run without, more slowly"
             )
         return sharp
-
-    def stream(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> FrameStream:
-        """Return what deblurs frames of (H, W) without a pause, up and down included.
-
-        Raises
-        ------
-        EngineError
-            When the frame size is not prepared, where it must be.
-        RuntimeError
-            For a model that does not run on static buffers.
-        """
-        if self._folded is None:
-            raise RuntimeError(f"{type(self._deblurring).__name__} cannot be streamed")
-        return FrameStream(self._graph_for(shape), shape, dtype, self.device)
 
     def _graph_for(self, shape: tuple[int, int]) -> FrameGraph:
         graph = self._graphs.get(shape)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -16,12 +18,15 @@ from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.checks import FrameChecks
 from deepblur_live.runtime.device import tune_process
-from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.frame import Frame, FrameResult, FrameState, UnderWay
+from deepblur_live.runtime.lanes import Lanes
 from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deepblur_live.profile import Camera, Profile
-    from deepblur_live.runtime.executor import Executor
+    from deepblur_live.runtime.executor import Executor, Server
 
 __all__ = ["DeblurPipeline", "FramePipeline", "build_pipeline"]
 
@@ -31,6 +36,27 @@ class FramePipeline(Protocol):
 
     def process(self, frame: Frame) -> FrameResult:
         """Return what became of a frame; a frame that cannot be deblurred is raw."""
+
+    def begin(self, frame: Frame) -> UnderWay:
+        """Begin with a frame, the next of which may be begun before it is finished."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A frame between its beginning and its end, and all that it has on the card."""
+
+    frame: Frame
+    scaled: Scaled
+    estimate: Estimate | None
+    track: TrackState
+    gamma: torch.Tensor
+    psf: torch.Tensor
+    sigma: float
+    sharp: torch.Tensor
+    grey: torch.Tensor
+    server: Server
+    wait: Callable[[], None]
+    times: tuple[float, float]
 
 
 class DeblurPipeline:
@@ -70,42 +96,100 @@ class DeblurPipeline:
             averaged = identifier.spectrum.average_s > 0
             beside = averaged and executor.device.type == "cuda"
         self._answers = Answers(identifier.answer, beside)
-        self._checks = FrameChecks()
+        self._checks, self._lanes = FrameChecks(), Lanes(executor.device)
         self._geometry: tuple[object, ...] = ()
         self._identified = self._before = -np.inf
         self._track: TrackState | None = None
 
     def process(self, frame: Frame) -> FrameResult:
         """Return what became of a frame. Bad frames come back raw, with the reason."""
+        return self.begin(frame).finish()
+
+    def begin(self, frame: Frame) -> UnderWay:
+        """Begin with a frame; from a card it comes later than this returns.
+
+        The next one may be begun before this one is finished: it then goes up while
+        this one is deblurred, and the one before comes down.
+        """
         began = time.perf_counter()
-        timings: dict[str, float] = {}
         estimate: Estimate | None = None
         try:
-            scaled = scale(frame.pixels, self.executor.device)
-            self._notice(frame)
-            estimate = self._identify(frame, scaled)
-            timings["identify"] = (time.perf_counter() - began) * 1e3
-            track = self._track
-            if track is None:
-                return self._raw(frame, self._waiting(estimate), estimate)
-            gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
-            psf = self.family.psf(gamma)
-            deblurred = self._deblur(scaled, gamma, psf)
+            with self._lanes.up():
+                scaled = scale(frame.pixels, self.executor.device)
+                self._notice(frame)
+                estimate = self._identify(frame, scaled)
         except BadFrame as error:
-            return self._raw(frame, str(error), estimate)
-        total = (time.perf_counter() - began) * 1e3
-        timings |= {"deblur": total - timings["identify"], "total": total}
-        return FrameResult(
+            return self._at_once(self._raw(frame, str(error), estimate))
+        identified = time.perf_counter()
+        track, sigma = self._track, self.identifier.noise_sigma
+        if track is None:
+            return self._at_once(self._raw(frame, self._waiting(estimate), estimate))
+        gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
+        with self._lanes.deblurring():
+            sharp = self.executor.deblur(scaled.image, gamma, sigma)
+        with self._lanes.down():
+            grey = scaled.restore(sharp)
+        is_there, wait = self._lanes.landing()
+        begun = _Begun(
             frame,
-            FrameState.DEBLURRED,
-            deblurred=deblurred,
-            estimate=estimate,
-            track=track,
-            psf=psf.numpy(),
-            timings=timings,
-            notes=tuple(self.executor.take_notes()),
-            executor=self.executor.description,
+            scaled,
+            estimate,
+            track,
+            gamma,
+            self.family.psf(gamma),
+            sigma,
+            sharp,
+            grey,
+            self.executor.server,
+            wait,
+            (began, identified),
         )
+        return UnderWay(partial(self._finish, begun), is_there)
+
+    def _finish(self, begun: _Begun) -> FrameResult:
+        """Check a frame that has been deblurred, and return what became of it."""
+        begun.wait()
+        self._checks.next_frame()
+        grey, server = begun.grey, begun.server
+        if fault := self._fault(begun, begun.sharp):
+            with self._lanes.deblurring():
+                second = self.executor.second_opinion(
+                    begun.scaled.image, begun.gamma, begun.sigma, server
+                )
+            if second is None or self._fault(begun, second):
+                return self._raw(begun.frame, fault, begun.estimate)
+            # Torch makes sense of the frame: the fault was the engine's.
+            self.executor.distrust(server, fault)
+            server = self.executor.server
+            with self._lanes.down():
+                grey = begun.scaled.restore(second)
+            _, wait = self._lanes.landing()
+            wait()
+        began, identified = begun.times
+        done = time.perf_counter()
+        return FrameResult(
+            begun.frame,
+            FrameState.DEBLURRED,
+            deblurred=grey.numpy(),
+            estimate=begun.estimate,
+            track=begun.track,
+            psf=begun.psf.numpy(),
+            timings={
+                "identify": (identified - began) * 1e3,
+                "deblur": (done - identified) * 1e3,
+                "total": (done - began) * 1e3,
+            },
+            notes=tuple(self.executor.take_notes()),
+            executor=server.description,
+        )
+
+    def _fault(self, begun: _Begun, sharp: torch.Tensor) -> str:
+        with self._lanes.down():
+            image = begun.scaled.image
+            return self._checks.fault(image, sharp, begun.psf, begun.sigma)
+
+    def _at_once(self, result: FrameResult) -> UnderWay:
+        return UnderWay(lambda: result)
 
     def close(self) -> None:
         """End what goes on in the background."""
@@ -185,21 +269,6 @@ class DeblurPipeline:
         return scaled.noise_variance(
             camera.offset_adu or 0.0, camera.gain_e_per_adu, camera.read_noise_e or 0.0
         )
-
-    def _deblur(
-        self, scaled: Scaled, gamma: torch.Tensor, psf: torch.Tensor
-    ) -> np.ndarray:
-        image, sigma = scaled.image, self.identifier.noise_sigma
-        self._checks.next_frame()
-        sharp = self.executor.deblur(image, gamma, sigma)
-        if fault := self._checks.fault(image, sharp, psf, sigma):
-            second = self.executor.second_opinion(image, gamma, sigma)
-            if second is None or self._checks.fault(image, second, psf, sigma):
-                raise BadFrame(fault)
-            # Torch makes sense of the frame: the fault was the engine's.
-            self.executor.distrust(fault)
-            sharp = second
-        return scaled.restore(sharp)
 
 
 def build_pipeline(profile: Profile, beside: bool | None = None) -> DeblurPipeline:

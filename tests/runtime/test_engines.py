@@ -463,7 +463,8 @@ def test_without_engines_torch_serves(pack):
     sharp = executor.deblur(trial_frame(SHAPE), STILL, 0.01)
     assert "torch" in executor.description
     assert "cpu" in executor.description
-    assert executor.second_opinion(trial_frame(SHAPE), STILL, 0.01) is None
-    executor.distrust("nothing to distrust")
+    server = executor.server
+    assert executor.second_opinion(trial_frame(SHAPE), STILL, 0.01, server) is None
+    executor.distrust(server, "nothing to distrust")
     assert torch.equal(executor.deblur(trial_frame(SHAPE), STILL, 0.01), sharp)
     assert executor.take_notes() == []

@@ -2,14 +2,12 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from deepblur_live.deblurring import FoldedFista
 from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime.executor import TorchExecutor
-from deepblur_live.runtime.frame_stream import FrameStream
 from deepblur_live.runtime.graph import (
     _RECORDING,
     FrameGraph,
@@ -83,39 +81,6 @@ def test_few_sizes_are_held_at_once(pack):
     assert len(graph._graphs) == 3
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
-def test_a_stream_of_frames_gives_each_its_own_answer(pack, device, dtype):
-    where = torch.device(device)
-    executor = GraphExecutor(pack, FAMILY, where, half=False)
-    other = GraphExecutor(pack, FAMILY, where, half=False)
-    stream = other.stream((64, 96), np.dtype(dtype))
-    assert not stream.full
-    low, span, psf = 20.0, 150.0, FAMILY.psf(gamma(0)).to(where)
-    pictures = [trial_frame((64, 96)).roll(7 * i, 1) for i in range(5)]
-    grey = [(low + span * p.clamp(0, 1.2)).numpy().astype(dtype) for p in pictures]
-    answers = []
-    for frame in grey:
-        if stream.full:
-            assert stream.under_way == 3
-            with pytest.raises(RuntimeError, match="3 frames are under way"):
-                stream.submit(frame, low, span, psf, 0.01)
-            answers.append(stream.collect())
-        stream.submit(frame, low, span, psf, 0.01)
-    while stream.under_way:
-        answers.append(stream.collect())
-    for frame, answer in zip(grey, answers, strict=True):
-        image = (torch.from_numpy(frame).float() - low) / span
-        wanted = executor.deblur(image, gamma(0), 0.01).cpu().numpy() * span + low
-        assert answer.dtype == np.dtype(dtype)
-        rounding = 0.5 if dtype != "f4" else 0.0
-        top = np.iinfo(dtype).max if dtype != "f4" else np.inf
-        assert np.abs(answer - wanted.clip(0 if rounding else -np.inf, top)).max() < (
-            rounding + 0.02
-        )
-    assert stream.last_latency_ms > 0
-
-
 def test_a_frame_records_only_while_no_engine_opens_and_never_waits(pack, monkeypatch):
     """Without a card: recording itself is played."""
     recorded = []
@@ -155,19 +120,6 @@ def test_a_frame_that_cannot_be_recorded_says_so_once(pack, monkeypatch):
     assert "64 × 96" in note
     assert "operation not permitted" in note
     assert "one CUDA graph" not in executor.description
-
-
-def test_a_stream_refuses_what_does_not_fit(pack):
-    cpu = torch.device("cpu")
-    graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), 31, 2, cpu)
-    stream = FrameStream(graph, (64, 96), np.dtype("u2"), cpu)
-    psf = FAMILY.psf(gamma(0))
-    with pytest.raises(RuntimeError, match="no frame is under way"):
-        stream.collect()
-    for wrong in (np.zeros((64, 64), "u2"), np.zeros((64, 96), "u1")):
-        with pytest.raises(ValueError, match=r"this stream is for uint16 \(64, 96\)"):
-            stream.submit(wrong, 0.0, 1.0, psf, 0.01)
-    assert stream.under_way == 0
 
 
 @CUDA

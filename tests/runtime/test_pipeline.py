@@ -274,10 +274,12 @@ class Doubted(TorchExecutor):
         sharp = super().deblur(*frame)
         return sharp if self.notes else self.spoil(sharp)
 
-    def second_opinion(self, *frame):
+    def second_opinion(self, *frame_and_server):
+        *frame, server = frame_and_server
+        assert server is self
         return None if self.notes else super().deblur(*frame)
 
-    def distrust(self, why):
+    def distrust(self, server, why):
         self.notes.append(why)
 
     def take_notes(self):

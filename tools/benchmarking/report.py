@@ -167,9 +167,9 @@ def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
             period = mean
         elif row.stage == LATENCY:
             text = (
-                f"{row.side}², {row.executor}, streamed without identification: "
-                f"{_number(period)} ms a frame ({1e3 / period:.3g} a second), one's "
-                f"way from end to end {_number(p99)} ms at the 99th percentile."
+                f"{row.side}², {row.executor}, live, each begun before the last is "
+                f"down: {_number(period)} ms a frame ({1e3 / period:.3g} a second), "
+                f"one's way from end to end {_number(p99)} ms at the 99th percentile."
             )
             if here.card:
                 text += _card_goal(row.side, period, p99)

@@ -25,8 +25,9 @@ from deepblur_live.drift import Tracker
 from deepblur_live.identification import INPUT_SHAPE, Identifier
 from deepblur_live.optics import Convolution, extend, margin
 from deepblur_live.profile import Camera, Model
-from deepblur_live.runtime import DeblurPipeline, Frame, FrameState
+from deepblur_live.runtime import DeblurPipeline, Frame, FrameResult, FrameState
 from deepblur_live.runtime.calibration import scale
+from deepblur_live.runtime.engines import whole_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from benchmarking.floor import Cost, Peaks
     from benchmarking.workload import Workload
     from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.runtime.frame import UnderWay
 
 __all__ = [
     "DEBLUR",
@@ -46,7 +48,9 @@ __all__ = [
     "PEER_SINGLE",
     "PEER_THREADS",
     "Clocks",
+    "LiveFrames",
     "Row",
+    "deblurring_floor_ms",
     "executor_rows",
     "shared_rows",
 ]
@@ -150,24 +154,21 @@ def executor_rows(
         lambda: executor.identify(inputs),
         network_costs(candidate.pack.identification, inputs.shape, candidate.answers),
     )
-    whole, operator = _continued(work, candidate)
-    costs: list[Cost] | None = None
-    if isinstance(network, UnrolledFista):
-        costs = frame_costs(network, operator.shape, candidate.dtype)
-        if candidate.stages is not None:
-            folded = candidate.stages(operator.shape)
-            folded.fold(SIGMA)
-            right_side = operator.right_side(whole)
-            yield row(
-                "deblurring: one gradient step",
-                torch.no_grad()(lambda: operator.gradient_step(whole, right_side, 1.0)),
-                gradient_costs(operator.shape),
-            )
-            yield row(
-                "deblurring: proximal network, once",
-                lambda: folded.proximal(whole, 0),
-                proximal_costs(network.proximal, operator.shape, candidate.dtype),
-            )
+    if isinstance(network, UnrolledFista) and candidate.stages is not None:
+        whole, operator = _continued(work, candidate)
+        folded = candidate.stages(operator.shape)
+        folded.fold(SIGMA)
+        right_side = operator.right_side(whole)
+        yield row(
+            "deblurring: one gradient step",
+            torch.no_grad()(lambda: operator.gradient_step(whole, right_side, 1.0)),
+            gradient_costs(operator.shape),
+        )
+        yield row(
+            "deblurring: proximal network, once",
+            lambda: folded.proximal(whole, 0),
+            proximal_costs(network.proximal, operator.shape, candidate.dtype),
+        )
     works: dict[str, Callable[[], object]] = {
         DEBLUR: lambda: executor.deblur(work.image, work.coefficients, SIGMA)
     }
@@ -181,13 +182,29 @@ def executor_rows(
             works[PEER_THREADS] = _peer(*double, torch.get_num_threads())
     for stage, timing in clock.together(works).items():
         if stage == DEBLUR:
-            floor = None if costs is None else floor_ms(costs, peaks)
+            floor = deblurring_floor_ms(work, candidate, peaks)
             yield Row(stage, work.side, candidate.name, timing, floor)
         else:
             yield Row(stage, work.side, "scikit-image, told the PSF", timing)
-    live = _Live(work, family, candidate)
-    timing = clocks.long.time(live.process, live.expose)
+    live = LiveFrames(work, family, candidate)
+    try:
+        one_by_one = _OneByOne(live, work)
+        timing = clocks.long.time(one_by_one.process, one_by_one.expose)
+    finally:
+        live.close()
     yield Row(LIVE, work.side, candidate.name, timing)
+
+
+def deblurring_floor_ms(
+    work: Workload, candidate: Candidate, peaks: Peaks
+) -> float | None:
+    """Return the counted floor of deblurring a frame; None of an uncounted network."""
+    network = candidate.pack.deblurring
+    if not isinstance(network, UnrolledFista):
+        return None
+    side, window = work.side, work.psf.shape[-1]
+    shape = whole_shape((side, side), window, network.proximal.shrink)
+    return floor_ms(frame_costs(network, shape, candidate.dtype), peaks)
 
 
 def _continued(
@@ -211,19 +228,22 @@ def _peer(
     return run
 
 
-class _Live:
-    """A pipeline that has begun.
+class LiveFrames:
+    """A pipeline that has begun; its clock is told with each frame.
 
-    A frame is uint16 in and deblurred grey values out. Its time is that of this work
-    alone, so that it is identified as often as in `Model.identify_every_s`, whatever
-    goes on between two frames.
+    A frame is uint16 in and deblurred grey values out.
+
+    Parameters
+    ----------
+    work, family, candidate
+        What is deblurred, and by what.
     """
 
     def __init__(
         self, work: Workload, family: ZernikeFamily, candidate: Candidate
     ) -> None:
         executor, settings = candidate.executor, Model()
-        self._work = work
+        self._work, self._number = work, 0
         self._pipeline = DeblurPipeline(
             family,
             Identifier(
@@ -237,29 +257,50 @@ class _Live:
             Camera(),
             settings.identify_every_s,
         )
-        self._number, self._spent = 0, 0.0
-        self.expose()
         for _ in range(_FIRST_FRAMES):
-            self._pipeline.process(self._frame)
-            self.expose()
+            self.begin(work.fresh(), 0.0).finish()
 
-    def expose(self) -> None:
-        """Make the next frame."""
-        self._frame = Frame(self._work.fresh(), self._number, self._spent)
+    def begin(self, pixels: NDArray[np.uint16], seconds: float) -> UnderWay:
+        """Begin with the next frame, of a time."""
         self._number += 1
+        return self._pipeline.begin(Frame(pixels, self._number, seconds))
 
-    def process(self) -> None:
-        """Put it through.
+    def check(self, result: FrameResult) -> None:
+        """See that a frame has been deblurred.
 
         Raises
         ------
         RuntimeError
             When it comes back raw: its time would mean nothing.
         """
-        began = time.perf_counter()
-        result = self._pipeline.process(self._frame)
-        self._spent += time.perf_counter() - began
         if result.state is not FrameState.DEBLURRED:
             raise RuntimeError(
                 f"a frame of {self._work.side}² came back raw: {result.reason}"
             )
+
+    def close(self) -> None:
+        """End what goes on beside the frames."""
+        self._pipeline.close()
+
+
+class _OneByOne:
+    """Live frames, each finished before the next is begun.
+
+    Its clock is that of this work alone, so that a frame is identified as often as in
+    `Model.identify_every_s`, whatever goes on between two frames.
+    """
+
+    def __init__(self, live: LiveFrames, work: Workload) -> None:
+        self._live, self._work, self._spent = live, work, 0.0
+        self.expose()
+
+    def expose(self) -> None:
+        """Make the next frame."""
+        self._pixels = self._work.fresh()
+
+    def process(self) -> None:
+        """Put it through."""
+        began = time.perf_counter()
+        result = self._live.begin(self._pixels, self._spent).finish()
+        self._spent += time.perf_counter() - began
+        self._live.check(result)
