@@ -5,6 +5,7 @@ from deepblur_live.deblurring.architecture import (
     DeblurringNet,
     build_deblurring,
 )
+from deepblur_live.deblurring.compiled import CompiledFista
 from deepblur_live.deblurring.douglas_rachford import UnrolledDouglasRachford
 from deepblur_live.deblurring.drunet import DRUNet
 from deepblur_live.deblurring.fista import UnrolledFista
@@ -13,6 +14,7 @@ from deepblur_live.deblurring.proximal import ProximalNet
 
 __all__ = [
     "DEBLURRING_KINDS",
+    "CompiledFista",
     "DRUNet",
     "DeblurringNet",
     "FoldedFista",

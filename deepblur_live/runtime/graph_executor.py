@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.deblurring import CompiledFista, UnrolledFista
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime.engines import EngineFista, whole_shape
 from deepblur_live.runtime.executor import TorchExecutor
@@ -31,9 +32,17 @@ _TRIAL_SIGMA = 0.01
 
 
 class GraphExecutor(TorchExecutor):
-    """Torch, each frame size as one CUDA graph; parameters as `TorchExecutor`.
+    """Torch, each frame size as one CUDA graph.
 
     Where recording fails, `take_notes` says so, and frames run as ever.
+
+    Parameters
+    ----------
+    pack, family, device, half
+        As `TorchExecutor`.
+    compiled
+        Whether the proximal network is compiled: at the first frame of each size, for
+        up to a minute.
     """
 
     def __init__(
@@ -43,8 +52,11 @@ class GraphExecutor(TorchExecutor):
         device: torch.device,
         *,
         half: bool | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__(pack, family, device, half=half)
+        if compiled and isinstance(self._deblurring, UnrolledFista):
+            self._folded = CompiledFista(self._deblurring, self.dtype)
         self._graphs: dict[tuple[int, int], FrameGraph] = {}
         self._psf: tuple[torch.Tensor, torch.Tensor] | None = None
         self._notes: list[str] = []
@@ -162,6 +174,7 @@ class EngineExecutor(GraphExecutor):
             # Some kernels are only compiled at the first run.
             with apart_from_recordings():
                 answering.enqueue()
+                self._wait()
             self._answering = answering
         if shape not in self._fistas:
             network = self._source.network
@@ -172,8 +185,7 @@ class EngineExecutor(GraphExecutor):
             fista.fold(_TRIAL_SIGMA)
             with apart_from_recordings():
                 fista.proximal(torch.zeros(1, *whole, device=self.device), 0)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
+                self._wait()
             self._fistas[shape] = fista
 
     @property
@@ -222,6 +234,11 @@ class EngineExecutor(GraphExecutor):
         if not bool(torch.isfinite(answer).all()):
             raise EngineError("the identification engine's answer is not finite")
         return answer
+
+    def _wait(self) -> None:
+        """Wait for the card: frames run in other streams than a preparation."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _forget(self, shape: tuple[int, int]) -> None:
         super()._forget(shape)

@@ -11,6 +11,7 @@ import subprocess
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +43,7 @@ BACKENDS: Mapping[str, tuple[str, tuple[int, int], tuple[int, int], str]] = {
 }
 _KEPT_LINES, _QUOTED_LINES = 50, 3
 _SMI_TIMEOUT_S = 20.0
+_LINUX_DRIVER = Path("/sys/module/nvidia/version")
 
 
 class EngineError(RuntimeError):
@@ -149,7 +151,12 @@ def _driver() -> str:
         )
         return answer.stdout.splitlines()[0].strip()
     except (OSError, subprocess.SubprocessError, IndexError):
-        # Without it the CUDA version is the closest that can be told.
+        pass
+    try:
+        # Containers often lack the program.
+        return _LINUX_DRIVER.read_text("ascii").strip()
+    except (OSError, ValueError):
+        # The CUDA version is then the closest that can be told.
         return f"unknown, CUDA {torch.version.cuda}"
 
 

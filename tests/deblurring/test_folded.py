@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepblur_live.deblurring import FoldedFista, UnrolledFista
+from deepblur_live.deblurring import CompiledFista, FoldedFista, UnrolledFista
 from deepblur_live.deblurring.folded import _shuffled, _unshuffled
 from deepblur_live.optics import Convolution, ZernikeFamily, extend
 from deepblur_live.runtime import load_pack
@@ -163,3 +163,19 @@ def test_pixels_move_as_torch_moves_them(dtype, fold):
     assert torch.equal(
         _unshuffled(turned, fold), F.pixel_unshuffle(turned[:, None], fold)
     )
+
+
+def test_compiled_it_is_itself_and_compiled_once(shipped):
+    """Traced as one program for all iterations; kernels are left to torch's own."""
+    y, operator = blurred()
+    expected = reference(shipped, y, operator, 0.01)
+    torch.compiler.reset()
+    counted = torch._dynamo.utils.counters
+    counted.clear()
+    compiled = CompiledFista(shipped, backend="aot_eager")
+    assert relative(compiled(y, operator, 0.01), expected) < 1e-5
+    # Another noise, other weights: the same program.
+    again = compiled(y, operator, 0.05)
+    assert relative(again, reference(shipped, y, operator, 0.05)) < 1e-5
+    assert counted["stats"]["unique_graphs"] == 1
+    torch.compiler.reset()

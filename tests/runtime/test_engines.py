@@ -458,6 +458,22 @@ def test_a_tensorrt_without_onnx_is_left_with_what_to_install(
     assert "pip install 'deepblur-live[trt]'" in attempt.why
 
 
+def test_frames_under_way_at_a_distrusted_engine_are_seen_by_torch_too(best):
+    settled(best)
+    engine = best.server
+    assert "tensorrt" in engine.description
+    best.distrust(engine, "it failed its check of total light")
+    frame = trial_frame(SHAPE), STILL, 0.01
+    torchs = best.deblur(*frame)
+    assert best.server is best._fallback
+    # Begun by the engine, and finished only now.
+    assert torch.equal(best.second_opinion(*frame, engine), torchs)
+    best.distrust(engine, "it failed its check of total light")
+    assert best.second_opinion(*frame, best.server) is None
+    (note,) = faults(best)
+    assert "total light" in note
+
+
 def test_without_engines_torch_serves(pack):
     executor = build_executor(pack, FAMILY, "cpu")
     sharp = executor.deblur(trial_frame(SHAPE), STILL, 0.01)

@@ -62,6 +62,41 @@ def test_frames_are_identified_tracked_and_sharpened(scene, pipeline):
     assert result.timings["total"] >= result.timings["deblur"] > 0
 
 
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(
+                not torch.cuda.is_available(), reason="needs a CUDA card"
+            ),
+        ),
+    ],
+)
+def test_a_frame_begun_before_the_last_is_finished_is_the_same(scene, device):
+    """On a card they overlap; the answers are those of frames one by one."""
+    profile = Profile.model_validate({"model": {"threads": 1, "device": device}})
+    frames = [frame(scene, i, 1.2 * i) for i in range(4)]
+    alone = build_pipeline(profile, beside=False)
+    wanted = [alone.process(each) for each in frames]
+    together = build_pipeline(profile, beside=False)
+    results, before = [], together.begin(frames[0])
+    for following in frames[1:]:
+        after = together.begin(following)
+        results.append(before.finish())
+        before = after
+    results.append(before.finish())
+    assert before.is_there()
+    for mine, theirs in zip(results, wanted, strict=True):
+        assert mine.frame is theirs.frame
+        assert mine.state is FrameState.DEBLURRED
+        assert mine.track.time == theirs.track.time
+        np.testing.assert_allclose(mine.deblurred, theirs.deblurred, rtol=1e-4)
+    for pipeline in (alone, together):
+        pipeline.close()
+
+
 def test_identification_waits_its_turn(scene, pipeline):
     estimates = [pipeline.process(frame(scene, i, 0.25 * i)).estimate for i in range(6)]
     made = [e is not None for e in estimates]

@@ -32,6 +32,20 @@ def build(backend, model, progress=lambda _: True, precision="float32"):
     return build_plan(backend, model, precision, OPTIONS, None, progress)
 
 
+def test_the_driver_is_found_without_its_program(monkeypatch, tmp_path):
+    """An engine is built anew when the driver changes."""
+
+    def missing(*_, **__):
+        raise FileNotFoundError("nvidia-smi")
+
+    monkeypatch.setattr(tensorrt.subprocess, "run", missing)
+    module = tmp_path / "version"
+    monkeypatch.setattr(tensorrt, "_LINUX_DRIVER", module)
+    assert tensorrt._driver.__wrapped__() == f"unknown, CUDA {torch.version.cuda}"
+    module.write_text("580.65.06\n", "ascii")
+    assert tensorrt._driver.__wrapped__() == "580.65.06"
+
+
 # ------------------------------------------- the real TensorRT for RTX, without a card
 
 

@@ -183,6 +183,22 @@ def test_live_frames_are_timed_without_a_pause_between_them():
     assert latency.timing.mean > interval.timing.mean > 0
 
 
+def test_a_network_that_cannot_be_compiled_is_left_out(monkeypatch):
+    from benchmarking import executors
+
+    cpu = torch.device("cpu")
+    compiled = executors._graph("zernike7", FAMILY, cpu, True)
+    monkeypatch.setattr(compiled.executor, "deblur", lambda *_: 1 / 0)
+    with pytest.raises(EngineError, match=r"could not compile .*division by zero"):
+        compiled.prepare((64, 64))
+    plain = executors._graph("zernike7", FAMILY, cpu, False)
+    plain.prepare((64, 64))
+    assert {compiled.name, plain.name} == {
+        "torch, compiled, CUDA graph",
+        "torch, CUDA graph",
+    }
+
+
 class Engines(TorchExecutor):
     """Engines that are none: they must be prepared, and one kind of them fails."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarking.workload import SIGMA
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.runtime.device import choose_device
 from deepblur_live.runtime.engine_cache import EngineCache
@@ -15,6 +16,7 @@ from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.pack import load_pack
+from deepblur_live.runtime.parity import trial_frame
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
@@ -77,9 +79,7 @@ def candidates(
             except EngineError as error:
                 lacking.append(str(error))
     if chosen.type == "cuda":
-        pack = load_pack(model)
-        graph = GraphExecutor(pack, family, chosen)
-        found.append(Candidate("torch, CUDA graph", graph, pack, graph.dtype))
+        found += [_graph(model, family, chosen, compiled) for compiled in (True, False)]
     return found + list(_torch(model, family, chosen)), lacking
 
 
@@ -102,6 +102,29 @@ def _torch(
             stages = _always(folded)
         name = f"torch, {str(dtype).removeprefix('torch.')}"
         yield Candidate(name, executor, pack, dtype, stages=stages)
+
+
+def _graph(
+    model: str, family: ZernikeFamily, device: torch.device, compiled: bool
+) -> Candidate:
+    """Return torch in a CUDA graph; live frames are not given to a compiled one."""
+    pack = load_pack(model)
+    executor = GraphExecutor(pack, family, device, compiled=compiled)
+
+    def prepare(shape: tuple[int, int]) -> None:
+        still = torch.zeros(family.n_coefficients)
+        try:
+            executor.deblur(trial_frame(shape), still, SIGMA)
+        except Exception as error:  # a compiler that is missing fails in many ways
+            said = str(error).strip().splitlines() or [repr(error)]
+            raise EngineError(f"torch could not compile the network: {said[0]}") from (
+                error
+            )
+
+    name = "torch, compiled, CUDA graph" if compiled else "torch, CUDA graph"
+    if not compiled:
+        return Candidate(name, executor, pack, executor.dtype)
+    return Candidate(name, executor, pack, executor.dtype, prepare)
 
 
 def _engines(
