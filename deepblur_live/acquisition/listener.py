@@ -21,8 +21,12 @@ from deepblur_live.acquisition.launch import ProcessWorker, ThreadWorker, Worker
 from deepblur_live.acquisition.metadata import mda_metadata
 from deepblur_live.acquisition.ring import FrameRing, Policy
 from deepblur_live.acquisition.statistics import Meter, Statistics
-from deepblur_live.acquisition.supervisor import MOST_AT_WORKER, Supervisor
-from deepblur_live.acquisition.worker import PipelineFactory, WorkerState
+from deepblur_live.acquisition.supervisor import Supervisor
+from deepblur_live.acquisition.worker import (
+    MOST_AT_ONCE,
+    PipelineFactory,
+    WorkerState,
+)
 from deepblur_live.runtime.frame import FrameResult, FrameState
 
 if TYPE_CHECKING:
@@ -107,7 +111,7 @@ class DeblurListener:
         self._ring = FrameRing(
             memory_bytes,
             policy,
-            max_taken=MOST_AT_WORKER,
+            max_taken=MOST_AT_ONCE,
             report=self._report,
             clock=clock,
         )

@@ -29,7 +29,8 @@ Policy = Literal["newest", "all"]
 _ALIGNMENT = 64
 """A cache line; also keeps every dtype aligned."""
 _NEWEST_SLOTS = 8
-"""One queued, two at the worker, the rest for producers that write at once."""
+"""One queued, three at the worker, the rest for producers that write at once."""
+_LEAST_RESULTS = 2
 _MOST_COMPLAINTS = 16
 _MOST_SLOTS = 4096
 """Tiny frames must not turn the budget into millions of slots."""
@@ -239,23 +240,24 @@ class FrameRing:
     ) -> SharedBlock | None:
         frame_bytes = max(_aligned(pixels.nbytes), old.frame_bytes if old else 0)
         result_bytes = max(_aligned(4 * pixels.size), old.result_bytes if old else 0)
-        left = self._budget - self._results * result_bytes
-        slots = min(
-            left // frame_bytes,
-            _NEWEST_SLOTS if self._policy == "newest" else _MOST_SLOTS,
-        )
+        most = _NEWEST_SLOTS if self._policy == "newest" else _MOST_SLOTS
         # One to wait, one at the worker, one being written: below that nothing flows.
-        if slots < 3:
+        # Where the memory is short one frame less is taken at once.
+        for results, least in ((self._results, self._results + 1), (_LEAST_RESULTS, 3)):
+            slots = min((self._budget - results * result_bytes) // frame_bytes, most)
+            if slots >= least:
+                break
+        else:
             if not self._oversized:
                 self._oversized = True
-                need = self._results * result_bytes + 3 * frame_bytes
+                need = _LEAST_RESULTS * result_bytes + 3 * frame_bytes
                 self._report(
                     f"frames of shape {pixels.shape} {pixels.dtype} are dropped: they "
                     f"need memory_bytes of at least {need}, it is {self._budget}"
                 )
             return None
         self._oversized = False
-        return SharedBlock(slots, frame_bytes, self._results, result_bytes)
+        return SharedBlock(slots, frame_bytes, results, result_bytes)
 
     def _commit(self, ticket: Ticket) -> bool:
         with self._lock:
@@ -296,14 +298,20 @@ class FrameRing:
     def take(self, most: int, timeout: float) -> Ticket | None:
         """Take the next frame while fewer than `most` are taken; None after `timeout`.
 
-        Every ticket taken goes back by `release` and is then counted by `settle`.
+        Fewer still where the memory is short. Every ticket taken goes back by
+        `release` and is then counted by `settle`.
         """
-        with self._frames:
-            self._frames.wait_for(
-                lambda: self._closed or (bool(self._queue) and self._taken < most),
-                timeout,
+
+        def there() -> bool:
+            return (
+                bool(self._queue)
+                and self._taken < most
+                and bool(self._queue[0].block.free_results)
             )
-            if self._closed or not self._queue or self._taken >= most:
+
+        with self._frames:
+            self._frames.wait_for(lambda: self._closed or there(), timeout)
+            if self._closed or not there():
                 return None
             ticket = self._queue.popleft()
             self._taken += 1

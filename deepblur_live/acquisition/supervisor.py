@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from deepblur_live.acquisition.handover import rebuild, task_bytes
 from deepblur_live.acquisition.restarts import RestartPlan
-from deepblur_live.acquisition.worker import Failed, Ready, Reply, WorkerState
+from deepblur_live.acquisition.worker import (
+    MOST_AT_ONCE,
+    Failed,
+    Ready,
+    Reply,
+    WorkerState,
+)
 from deepblur_live.runtime.frame import FrameState
 
 if TYPE_CHECKING:
@@ -26,13 +32,11 @@ if TYPE_CHECKING:
     from deepblur_live.acquisition.ring import FrameRing
     from deepblur_live.runtime.frame import FrameResult
 
-__all__ = ["MOST_AT_WORKER", "Supervisor"]
+__all__ = ["Supervisor"]
 
-MOST_AT_WORKER = 3
-"""Frames at the worker: one on its card, one on its way there, one that waits."""
 _FAST_MS = 20.0
-"""A worker faster than this is kept busy by further frames, which age less than that
-each; a slower one gets its next frame, the newest, only when it is done."""
+"""A worker faster than this is kept busy by a frame that waits, which ages less than
+that; a slower one gets its next frame, the newest, only when it has a use for it."""
 _TICK_S = 0.1
 _MOST_REASONS = 64
 
@@ -97,7 +101,7 @@ class Supervisor:
         self._running = threading.Event()
         self._settled = threading.Event()
         self._stopping = threading.Event()
-        self._busy_ms = 0.0
+        self._busy_ms, self._at_once = 0.0, 2
         self._reasons: set[str] = set()
         self._threads: list[threading.Thread] = []
 
@@ -155,7 +159,8 @@ class Supervisor:
 
     def _feed(self) -> None:
         fast = self._keep_all or self._busy_ms < _FAST_MS
-        ticket = self._ring.take(MOST_AT_WORKER if fast else 1, _TICK_S)
+        most = self._at_once if fast else self._at_once - 1
+        ticket = self._ring.take(most, _TICK_S)
         if ticket is None:
             return
         task = task_bytes(ticket, self._report)
@@ -227,6 +232,7 @@ class Supervisor:
         if isinstance(message, Reply):
             self._finish(message)
         elif isinstance(message, Ready):
+            self._at_once = message.at_once
             self._plan.came_up()
             self._set_state(WorkerState.RUNNING)
             self._settled.set()
@@ -306,7 +312,7 @@ class Supervisor:
         if self._stranded:
             ticket: Ticket | None = self._stranded.popleft()
         else:
-            ticket = self._ring.take(MOST_AT_WORKER, _TICK_S / 2)
+            ticket = self._ring.take(MOST_AT_ONCE, _TICK_S / 2)
         if ticket is not None:
             number = ticket.header.number
             self._answer(ticket, Reply(number, FrameState.RAW_ONLY, reason))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from deepblur_live.optics.estimate import Estimate
 
 __all__ = [
+    "MOST_AT_ONCE",
     "Failed",
     "Pipeline",
     "PipelineFactory",
@@ -38,6 +39,10 @@ __all__ = [
     "WorkerState",
     "serve",
 ]
+
+
+MOST_AT_ONCE = 3
+"""Frames at a worker: one on its card, one on its way there, one that waits."""
 
 
 class WorkerState(StrEnum):
@@ -54,7 +59,7 @@ class Pipeline(Protocol):
     """What a worker runs: `deepblur_live.runtime.pipeline.FramePipeline` and alike.
 
     One that has a `begin` too, as that has, may be given a frame before the last is
-    finished.
+    finished; one whose `overlaps` is true makes use of that.
     """
 
     def process(self, frame: Frame) -> FrameResult:
@@ -84,7 +89,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Ready:
-    """The pipeline is made; frames may come."""
+    """The pipeline is made; frames may come.
+
+    Parameters
+    ----------
+    at_once
+        Frames to be had before the first of them is answered: one in work and one that
+        waits; where frames overlap, one more.
+    """
+
+    at_once: int = 2
 
 
 @dataclass(frozen=True)
@@ -153,7 +167,8 @@ def serve(
             replies.send(Failed(_summary(error), traceback.format_exc()))
             return
         try:
-            replies.send(Ready())
+            overlaps = getattr(pipeline, "overlaps", False)
+            replies.send(Ready(MOST_AT_ONCE if overlaps else 2))
             _answer_all(tasks, replies, pipeline, open_block)
         finally:
             close = getattr(pipeline, "close", None)

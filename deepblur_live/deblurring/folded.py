@@ -82,7 +82,8 @@ class FoldedFista:
         """
         if sigma == self._sigma:
             return
-        level = self._last[0].new_tensor([sigma], dtype=torch.float32)
+        # Filled there: a copy would wait for all that a card has yet to do.
+        level = torch.full((1,), sigma, device=self._last[0].device)
         conditions = self._network.conditions(level)[:, 0]
         modulation = self._network.proximal.modulation(conditions)
         for (weight, bias), (scale, shift), *folded in zip(

@@ -248,7 +248,7 @@ class EngineFista(FoldedFista):
         if sigma == self._sigma:
             return
         super().fold(sigma)
-        level = self._modulation.new_tensor([sigma])
+        level = torch.full((1,), sigma, device=self._modulation.device)
         conditions = self._network.conditions(level)[:, 0]
         self._modulation.copy_(modulation(self._network.proximal, conditions))
 

@@ -38,6 +38,10 @@ class Executor(Protocol):
         """What deblurred the last frame."""
 
     @property
+    def reference(self) -> Server:
+        """What gives second opinions."""
+
+    @property
     def device(self) -> torch.device:
         """Where tensors go."""
 
@@ -119,6 +123,11 @@ class TorchExecutor:
     @property
     def server(self) -> Server:
         """What deblurs all frames."""
+        return self
+
+    @property
+    def reference(self) -> Server:
+        """The same."""
         return self
 
     def second_opinion(

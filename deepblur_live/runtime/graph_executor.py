@@ -116,7 +116,11 @@ class GraphExecutor(TorchExecutor):
     def _psf_of(self, coefficients: torch.Tensor) -> torch.Tensor:
         # The tracked coefficients change only with an identification.
         if self._psf is None or not torch.equal(self._psf[0], coefficients):
-            psf = self._family.psf(coefficients.to(self.device, torch.float32))
+            still = coefficients.float()
+            if self.device.type == "cuda":
+                # From page-locked memory it does not wait for the last frame.
+                still = still.pin_memory()
+            psf = self._family.psf(still.to(self.device, non_blocking=True))
             self._psf = coefficients.clone(), psf
         return self._psf[1]
 

@@ -1,4 +1,4 @@
-"""Three CUDA streams: one frame goes up, one is deblurred, one comes down."""
+"""CUDA streams side by side: a frame goes up, one is deblurred, one comes down."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ class Lanes:
         if device.type == "cuda":
             self._streams = [
                 torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-                for _ in range(3)
+                for _ in range(4)
             ]
+            # What was made before, networks above all, was made in another stream.
+            for stream in self._streams:
+                stream.wait_stream(torch.cuda.current_stream(device))
 
     def up(self) -> contextlib.AbstractContextManager[None]:
         """Queue what is done with a frame on its way up: scaled, identified."""
@@ -41,11 +44,18 @@ class Lanes:
 
     def deblurring(self) -> contextlib.AbstractContextManager[None]:
         """Queue its deblurring, after all that has been queued on the way up."""
-        return self._lane(1)
+        return self._lane(1, 0)
 
     def down(self) -> contextlib.AbstractContextManager[None]:
         """Queue its way down, after all that has been queued for deblurring."""
-        return self._lane(2)
+        return self._lane(2, 1)
+
+    def landed(self) -> contextlib.AbstractContextManager[None]:
+        """Queue what is done with a frame that is down, after nothing else.
+
+        By then the next one may be in all other lanes.
+        """
+        return self._lane(3)
 
     def landing(self) -> tuple[Callable[[], bool], Callable[[], None]]:
         """Return whether all on its way down has come, and what waits for it."""
@@ -55,12 +65,12 @@ class Lanes:
         return event.query, event.synchronize
 
     @contextlib.contextmanager
-    def _lane(self, index: int) -> Iterator[None]:
+    def _lane(self, index: int, after: int | None = None) -> Iterator[None]:
         if not self._streams:
             yield
             return
         stream = self._streams[index]
-        if index:
-            stream.wait_stream(self._streams[index - 1])
+        if after is not None:
+            stream.wait_stream(self._streams[after])
         with torch.cuda.stream(stream):
             yield

@@ -101,6 +101,15 @@ class DeblurPipeline:
         self._identified = self._before = -np.inf
         self._track: TrackState | None = None
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether something is gained when a frame is begun before the last is done.
+
+        Nothing is where each is identified for itself, which takes longest by far.
+        """
+        averaged = self.identifier.spectrum.average_s > 0
+        return averaged and self.executor.device.type == "cuda"
+
     def process(self, frame: Frame) -> FrameResult:
         """Return what became of a frame. Bad frames come back raw, with the reason."""
         return self.begin(frame).finish()
@@ -144,27 +153,30 @@ class DeblurPipeline:
             wait,
             (began, identified),
         )
-        return UnderWay(partial(self._finish, begun), is_there)
+        finish = partial(self._finish, begun)
+        return UnderWay(finish, is_there) if self.overlaps else UnderWay(finish)
 
     def _finish(self, begun: _Begun) -> FrameResult:
         """Check a frame that has been deblurred, and return what became of it."""
         begun.wait()
         self._checks.next_frame()
         grey, server = begun.grey, begun.server
-        if fault := self._fault(begun, begun.sharp):
+        with self._lanes.landed():
+            fault = self._fault(begun, begun.sharp)
+        if fault:
             with self._lanes.deblurring():
                 second = self.executor.second_opinion(
                     begun.scaled.image, begun.gamma, begun.sigma, server
                 )
-            if second is None or self._fault(begun, second):
-                return self._raw(begun.frame, fault, begun.estimate)
-            # Torch makes sense of the frame: the fault was the engine's.
-            self.executor.distrust(server, fault)
-            server = self.executor.server
             with self._lanes.down():
+                if second is None or self._fault(begun, second):
+                    return self._raw(begun.frame, fault, begun.estimate)
                 grey = begun.scaled.restore(second)
             _, wait = self._lanes.landing()
             wait()
+            # Torch makes sense of the frame: the fault was the engine's.
+            self.executor.distrust(server, fault)
+            server = self.executor.reference
         began, identified = begun.times
         done = time.perf_counter()
         return FrameResult(
@@ -184,9 +196,8 @@ class DeblurPipeline:
         )
 
     def _fault(self, begun: _Begun, sharp: torch.Tensor) -> str:
-        with self._lanes.down():
-            image = begun.scaled.image
-            return self._checks.fault(image, sharp, begun.psf, begun.sigma)
+        image = begun.scaled.image
+        return self._checks.fault(image, sharp, begun.psf, begun.sigma)
 
     def _at_once(self, result: FrameResult) -> UnderWay:
         return UnderWay(lambda: result)

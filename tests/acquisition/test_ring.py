@@ -14,9 +14,13 @@ FRAME = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 class Bench:
     """A ring, what it reported, and what is taken from it."""
 
-    def __init__(self, memory_bytes: int = 1 << 20, policy: str = "newest") -> None:
+    def __init__(
+        self, memory_bytes: int = 1 << 20, policy: str = "newest", max_taken: int = 2
+    ) -> None:
         self.reports: list[str] = []
-        self.ring = FrameRing(memory_bytes, policy, report=self.reports.append)
+        self.ring = FrameRing(
+            memory_bytes, policy, max_taken=max_taken, report=self.reports.append
+        )
 
     def put(self, pixels: np.ndarray = FRAME, **metadata: object) -> bool:
         return self.ring.put(pixels, source="test", metadata=metadata)
@@ -54,6 +58,33 @@ def test_the_same_complaint_is_made_once(bench: Bench) -> None:
         assert not bench.put(np.array([object()]))
     assert len(bench.reports) == 1
     assert bench.balance() == (5, 0, 5, 0)
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "taken"),
+    [
+        (3 * 12288 + 4 * 6144, 3),
+        # One byte too few for three results and four frames.
+        (3 * 12288 + 4 * 6144 - 1, 2),
+        (2 * 12288 + 3 * 6144, 2),
+        (2 * 12288 + 3 * 6144 - 1, 0),
+    ],
+)
+def test_where_memory_is_short_fewer_are_taken_at_once(memory_bytes, taken) -> None:
+    bench = Bench(memory_bytes, "all", max_taken=3)
+    tickets = []
+    for _ in range(4):
+        bench.put()
+        tickets.append(bench.take(most=3))
+    there = [ticket for ticket in tickets if ticket is not None]
+    assert len(there) == taken
+    refused = [text for text in bench.reports if "memory_bytes of at least" in text]
+    assert bool(refused) == (taken == 0)
+    for ticket in there:
+        bench.answer(ticket)
+    bench.put()
+    assert (bench.take(most=3) is not None) == (taken > 0)
+    bench.ring.close()
 
 
 def odd_frames() -> dict[str, np.ndarray]:

@@ -3,6 +3,8 @@
 import functools
 import multiprocessing
 import pickle
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -89,6 +91,32 @@ def test_a_frame_is_begun_while_the_one_before_is_on_the_card():
     assert (result == 0.5).all()
 
 
+def test_all_that_a_frame_took_is_told():
+    class Slow(Card):
+        def begin(self, frame):
+            time.sleep(0.05)
+            return super().begin(frame)
+
+        def finish(self, frame):
+            time.sleep(0.03)
+            return super().finish(frame)
+
+    answers, _ = run(Slow([]), ["a", "a"])
+    for answer in answers:
+        assert 80 <= answer.busy_ms < 5000
+
+
+@pytest.mark.parametrize(("overlaps", "at_once"), [(False, 2), (True, 3)])
+def test_a_worker_says_how_many_frames_it_makes_use_of(overlaps, at_once):
+    card = Card([])
+    card.overlaps = overlaps
+    tasks_in, tasks = multiprocessing.Pipe(duplex=False)
+    replies, replies_out = multiprocessing.Pipe(duplex=False)
+    tasks.send(None)
+    serve(tasks_in, replies_out, lambda: card, Blocks().open)
+    assert replies.recv() == Ready(at_once)
+
+
 def test_what_is_there_is_answered_before_the_next_is_begun():
     log = []
     run(Card(log, there=True), ["a", "a"])
@@ -116,16 +144,26 @@ def test_what_fails_is_answered_in_its_place(step):
 def test_a_frame_is_not_held_back_while_no_other_waits():
     tasks_in, tasks = multiprocessing.Pipe(duplex=False)
     replies, replies_out = multiprocessing.Pipe(duplex=False)
-    log = []
+    log, ended = [], threading.Event()
+
+    def end():
+        if not ended.is_set():
+            ended.set()
+            tasks.send(None)
 
     class Lonely(Card):
         def finish(self, frame):
-            # The next comes only now.
-            tasks.send(None)
+            self.log.append("too late" if ended.is_set() else "in time")
+            end()
             return super().finish(frame)
 
+    # Held back it would be until something comes.
+    late = threading.Timer(10, end)
+    late.start()
     tasks.send(Task(0, 0.1, "test", {}, "u2", SHAPE, "a", 0, BYTES, BYTES))
     serve(tasks_in, replies_out, lambda: Lonely(log), Blocks().open)
-    assert log == ["begin 0", "finish 0", "close"]
+    late.cancel()
+    late.join(10)
+    assert log == ["begin 0", "in time", "finish 0", "close"]
     assert isinstance(replies.recv(), Ready)
     assert pickle.loads(replies.recv_bytes()).state is FrameState.DEBLURRED

@@ -474,6 +474,16 @@ def test_frames_under_way_at_a_distrusted_engine_are_seen_by_torch_too(best):
     assert "total light" in note
 
 
+def test_leaving_engines_that_do_not_serve_changes_nothing(best, pack, source):
+    other = EngineExecutor(pack, FAMILY, source)
+    best.add(other)
+    settled(best)
+    serving = best.server
+    best.distrust(other, "of another frame size it was wrong")
+    assert best.server is serving
+    assert best.reference is best._fallback
+
+
 def test_without_engines_torch_serves(pack):
     executor = build_executor(pack, FAMILY, "cpu")
     sharp = executor.deblur(trial_frame(SHAPE), STILL, 0.01)
