@@ -29,7 +29,8 @@ from evaluation import (
     sampling,
 )
 from evaluation.case import Case, Spec
-from evaluation.section import BLURS, Plan, Row, Section
+from evaluation.plan import Plan
+from evaluation.section import BLURS, Row, Section
 from held_out import held_out_pictures
 
 from deepblur_live.runtime.pack import find_packs

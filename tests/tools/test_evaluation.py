@@ -151,7 +151,7 @@ def case(picture):
 
 
 def plan(picture, count=7):
-    from evaluation.section import Plan
+    from evaluation.plan import Plan
 
     paths = [picture.with_name(f"{i}.png") for i in range(count)]
     pictures = {"photographs": paths, "micrographs": paths}

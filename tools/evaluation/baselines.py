@@ -20,10 +20,12 @@ from evaluation.classical import (
     unsupervised,
 )
 from evaluation.deblurring import INNER, closeness, ours
-from evaluation.section import Plan, Row, Section, markdown, summary
+from evaluation.section import Row, Section, markdown, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evaluation.plan import Plan
 
 __all__ = ["SECTION"]
 

@@ -10,10 +10,12 @@ import torch
 from deepblur_live.optics import psnr
 from evaluation.case import Case, Spec, every_frame
 from evaluation.deblurring import BORDER, INNER
-from evaluation.section import Plan, Row, Section, markdown, summary
+from evaluation.section import Row, Section, markdown, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evaluation.plan import Plan
 
 __all__ = ["SECTION", "rim_and_interior"]
 

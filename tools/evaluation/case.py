@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from evaluation.section import Plan
+    from evaluation.plan import Plan
 
 __all__ = ["Case", "Spec", "every_frame", "under"]
 

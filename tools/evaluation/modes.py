@@ -12,10 +12,12 @@ import numpy as np
 from deepblur_live.optics import PAPER_MODES, SPHERICAL_MODES, psf_snr
 from evaluation.case import Case, Spec, under
 from evaluation.identification import nearest_twin, spectrum_alone
-from evaluation.section import Plan, Row, Section, across, figure, summary
+from evaluation.section import Row, Section, across, figure, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evaluation.plan import Plan
 
 __all__ = ["SECTION"]
 

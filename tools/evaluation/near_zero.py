@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evaluation.case import Case, Spec, under
-from evaluation.section import Plan, Row, Section, across, figure, summary
+from evaluation.section import Row, Section, across, figure, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evaluation.plan import Plan
 
 __all__ = ["SECTION"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from evaluation.section import Plan
+    from evaluation.plan import Plan
 
 __all__ = ["chosen", "draw"]
 

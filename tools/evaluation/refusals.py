@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from deepblur_live.optics import psf_snr
 from deepblur_live.runtime.calibration import BadFrame, scale
 from evaluation.case import Case, Spec
-from evaluation.section import Plan, Row, Section, figure, grouped, markdown, mean
+from evaluation.section import Row, Section, figure, grouped, markdown, mean
 from evaluation.troubles import TROUBLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evaluation.plan import Plan
 
 __all__ = ["SECTION"]
 

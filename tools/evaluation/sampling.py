@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from deepblur_live.optics import psf_snr, psnr
 from evaluation.case import Case, Spec, under
 from evaluation.deblurring import INNER, ours
-from evaluation.section import Plan, Row, Section, across, summary
+from evaluation.section import Row, Section, across, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evaluation.plan import Plan
 
 __all__ = ["SECTION"]
 

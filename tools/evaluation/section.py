@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from evaluation.case import Case, Spec
+    from evaluation.plan import Plan
 
 __all__ = [
     "BLURS",
-    "Plan",
     "Row",
     "Section",
     "across",
@@ -31,32 +30,6 @@ Row = dict[str, object]
 
 # Each picture is blurred so many times: one blur a picture scatters by a decibel.
 BLURS = 2
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The pictures and noise levels that an evaluation goes through.
-
-    Parameters
-    ----------
-    pictures
-        Held-out pictures by kind.
-    sigmas
-        Noise levels, of frames in [0, 1].
-    blurs
-        Blurs a picture.
-    model
-        Name or folder of the model.
-    """
-
-    pictures: Mapping[str, Sequence[Path]]
-    sigmas: tuple[float, ...]
-    blurs: int
-    model: str
-
-    def limited(self, sigmas: tuple[float, ...]) -> Plan:
-        """Return the plan with those of some noise levels that it has."""
-        return replace(self, sigmas=tuple(s for s in self.sigmas if s in sigmas))
 
 
 @dataclass(frozen=True)
