@@ -32,7 +32,7 @@ _DRAIN_S = 5.0
 
 def pipeline_factory(profile: Profile) -> Callable[[], Any]:
     """Return what the worker process calls to make its pipeline."""
-    from deepblur_live.runtime.pipeline import build_pipeline
+    from deepblur_live.runtime.build import build_pipeline
 
     return functools.partial(build_pipeline, profile)
 

@@ -27,14 +27,13 @@ from deepblur_live.runtime.tensorrt import (
     BuilderOptions,
     Card,
     EngineError,
+    Precision,
     build_plan,
     find_backend,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from deepblur_live.runtime.export import Precision
 
 __all__ = ["Job", "run_job"]
 

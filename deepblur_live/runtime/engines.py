@@ -17,13 +17,12 @@ from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
 from deepblur_live.runtime.engine_child import Job, run_job
 from deepblur_live.runtime.export import (
-    Precision,
     export_identification,
     export_proximal,
     modulation,
 )
 from deepblur_live.runtime.graph import apart_from_recordings
-from deepblur_live.runtime.tensorrt import BuilderOptions, EngineError
+from deepblur_live.runtime.tensorrt import BuilderOptions, EngineError, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,12 +7,12 @@ inputs and outputs are float32, with casts inside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 
 from deepblur_live.deblurring.proximal import SLOPE
-from deepblur_live.runtime.tensorrt import EngineError
+from deepblur_live.runtime.tensorrt import EngineError, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExportError",
-    "Precision",
     "export_identification",
     "export_proximal",
     "modulation",
     "require_onnx",
 ]
-
-Precision = Literal["float16", "bfloat16", "float32"]
 
 # The first with convolutions in bfloat16; TensorRT 10.13 reads it.
 _OPSET, _IR = 22, 10

@@ -10,25 +10,22 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from deepblur_live.drift import Tracker, TrackState
-from deepblur_live.identification import Identifier, SpecimenSpectrum
-from deepblur_live.optics import Estimate, ZernikeFamily
 from deepblur_live.runtime.answers import Answers
-from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.checks import FrameChecks
-from deepblur_live.runtime.device import tune_process
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState, UnderWay
 from deepblur_live.runtime.lanes import Lanes
-from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deepblur_live.profile import Camera, Profile
+    from deepblur_live.drift import Tracker, TrackState
+    from deepblur_live.identification import Identifier
+    from deepblur_live.optics import Estimate, ZernikeFamily
+    from deepblur_live.profile import Camera
     from deepblur_live.runtime.executor import Executor, Server
 
-__all__ = ["DeblurPipeline", "FramePipeline", "build_pipeline"]
+__all__ = ["DeblurPipeline", "FramePipeline"]
 
 
 class FramePipeline(Protocol):
@@ -280,42 +277,3 @@ class DeblurPipeline:
         return scaled.noise_variance(
             camera.offset_adu or 0.0, camera.gain_e_per_adu, camera.read_noise_e or 0.0
         )
-
-
-def build_pipeline(profile: Profile, beside: bool | None = None) -> DeblurPipeline:
-    """Load a profile's model and build its pipeline, in the process that will run it.
-
-    `beside` is as in `DeblurPipeline`.
-
-    Raises
-    ------
-    PackError
-        When the model is missing or altered, or does not serve the profile's optics.
-    """
-    tune_process(profile.model.threads)
-    family = ZernikeFamily.from_optics(profile.optics)
-    pack = load_pack(profile.model.name)
-    pack.check(family)
-    executor = build_executor(pack, family, profile.model.device)
-    # The spectrum identifies any list of modes in any specimen whose own spectrum is
-    # known; the network only the modes and the kinds of specimen that it learned.
-    known = tuple(pack.manifest.noll) == family.noll
-    specimen = pack.specimen
-    if (diameter := profile.model.bead_diameter_nm) is not None:
-        known = False
-        specimen = SpecimenSpectrum.beads(diameter / family.pixel_size_nm)
-    identifier = Identifier(
-        family,
-        executor.identify if known else None,
-        profile.model.average_s,
-        specimen,
-    )
-    return DeblurPipeline(
-        family,
-        identifier,
-        Tracker(family, averaging_s=profile.model.average_s),
-        executor,
-        profile.camera,
-        profile.model.identify_every_s,
-        beside,
-    )

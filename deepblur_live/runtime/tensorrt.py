@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -20,8 +20,6 @@ from deepblur_live.runtime.device import why_no_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from deepblur_live.runtime.export import Precision
 
     Progress = Callable[[str], bool]
 
@@ -31,10 +29,14 @@ __all__ = [
     "BuilderOptions",
     "Card",
     "EngineError",
+    "Precision",
     "build_plan",
     "find_backend",
     "find_card",
 ]
+
+Precision = Literal["float16", "bfloat16", "float32"]
+"""Of an engine's convolutions."""
 
 # Name → module, versions it works with (from, below), and what installs it.
 BACKENDS: Mapping[str, tuple[str, tuple[int, int], tuple[int, int], str]] = {
