@@ -92,7 +92,11 @@ def test_a_frame_begun_before_the_last_is_finished_is_the_same(scene, device):
         assert mine.frame is theirs.frame
         assert mine.state is FrameState.DEBLURRED
         assert mine.track.time == theirs.track.time
-        np.testing.assert_allclose(mine.deblurred, theirs.deblurred, rtol=1e-4)
+        off = np.linalg.norm(mine.deblurred - theirs.deblurred)
+        # Two recordings on a card may have chosen different kernels, in bfloat16.
+        assert off <= (1e-6 if device == "cpu" else 0.01) * np.linalg.norm(
+            theirs.deblurred
+        )
     for pipeline in (alone, together):
         pipeline.close()
 
