@@ -25,7 +25,6 @@ from benchmarking.workload import Workload
 
 from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime.device import tune_process
-from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +144,7 @@ def ready(
             break
         try:
             candidate.prepare((side, side))
-        except EngineError as error:
+        except RuntimeError as error:  # of a full card too
             left.say(f"{candidate.name}: {error}")
         else:
             serving.append(candidate)

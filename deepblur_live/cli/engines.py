@@ -79,7 +79,7 @@ def build(console: Console, profile: Profile, sizes: Sequence[tuple[int, int]]) 
     for source in sources:
         try:
             _build_by(source, console, pack, family, sizes)
-        except EngineError as error:
+        except RuntimeError as error:  # of a full card too: the next may need less
             say(console, f"{source.name}: left: {error}")
         else:
             return

@@ -71,7 +71,9 @@ def executor(profile: Profile) -> Iterator[Finding]:
     for attempt in executor_order(profile.model.device):
         first = attempt.usable and not taken
         taken |= attempt.usable
-        verdict = "taken" if first else "next" if attempt.usable else "left"
+        # An engine may still be refused when it is built, or compared with torch.
+        chosen = "tried first" if attempt.backend is not None else "taken"
+        verdict = chosen if first else "next" if attempt.usable else "left"
         level = Level.OK if attempt.usable else Level.NOTE
         yield Finding("executor", f"{attempt.name}, {verdict}: {attempt.why}", level)
     if kept := EngineCache().contents():

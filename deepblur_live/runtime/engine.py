@@ -100,6 +100,20 @@ class Engine:
         """Return the tensor that was bound to `name`."""
         return self._bound[name]
 
+    def run_once(self) -> None:
+        """Run on zeros, which stay bound, and wait for it.
+
+        Raises
+        ------
+        EngineError
+            When the engine refuses to run.
+        """
+        for name, (shape, dtype) in self.tensors.items():
+            self.bind(name, torch.zeros(shape, dtype=dtype, device=self.device))
+        self.enqueue()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def enqueue(self) -> None:
         """Run on what is bound, in torch's current stream; returns before it is done.
 

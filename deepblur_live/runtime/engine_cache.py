@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 # To be raised when plans made by an earlier version of this program must not be used.
 _SCHEMA = 1
 _LOCK_TIMEOUT_S = 1800.0
+# A plan whose opening has ended so many programs is left, until it is cleared.
+_MOST_CRASHES = 2
 
 
 def default_folder() -> Path:
@@ -127,23 +129,39 @@ class EngineCache:
         return plan
 
     def get(
-        self, spec: EngineSpec, build: Callable[[], bytes], stopped: Callable[[], bool]
+        self,
+        spec: EngineSpec,
+        build: Callable[[], bytes],
+        stopped: Callable[[], bool],
+        tell: Callable[[str], None] = lambda _: None,
+        *,
+        anew: bool = False,
     ) -> bytes:
         """Return the plan of an engine, built by `build` if there is none.
 
-        Whoever else needs the same engine meanwhile waits, and gets this one.
+        Whoever else needs the same engine meanwhile waits, and gets this one; `tell`
+        hears of that. With `anew` it is built in any case; what there was stays where
+        it cannot be.
 
         Raises
         ------
         EngineError
-            What `build` raises; when the folder cannot be written; or when another
-            process holds the lock for too long, or `stopped` says so meanwhile.
+            What `build` raises; when the folder cannot be written; when another
+            process holds the lock for too long, or `stopped` says so meanwhile; or
+            when the engine has ended programs before.
         """
-        with self._locked(spec, stopped):
-            if self._mark(spec).exists():
-                # Opening it has ended a process: nobody else is opening it now.
-                self.evict(spec)
-            plan = self.find(spec)
+        with self._locked(spec, stopped, tell):
+            # Nobody else is opening it now: the mark is of a program that has ended.
+            crashes = self._crashes(spec)
+            if crashes >= _MOST_CRASHES:
+                raise EngineError(
+                    f"{self._mark(spec)}: the program ended, or the card failed, while "
+                    "this engine was in use; it is left until `deepblur-live engines "
+                    "clear`, which is worth a try after a change of driver or version"
+                )
+            if crashes:
+                _delete(self._path(spec))
+            plan = None if anew else self.find(spec)
             if plan is None:
                 plan = build()
                 try:
@@ -151,11 +169,15 @@ class EngineCache:
                 except OSError as error:
                     why = error.strerror or error
                     _log.warning("%s: an engine is not kept: %s", self.folder, why)
+                    tell(f"not kept for the next time, {self.folder}: {why}")
             return plan
 
     @contextlib.contextmanager
     def opening(self, spec: EngineSpec, stopped: Callable[[], bool]) -> Iterator[None]:
-        """Hold what opens an engine: if that ends the process, `get` builds it anew.
+        """Hold what opens an engine and runs it for the first time.
+
+        If that ends the process, `get` builds the engine anew, and at the second time
+        leaves it.
 
         Raises
         ------
@@ -165,22 +187,42 @@ class EngineCache:
         mark = self._mark(spec)
         with self._locked(spec, stopped):
             with contextlib.suppress(OSError):
-                mark.touch()
+                mark.write_text(str(self._crashes(spec) + 1), "ascii")
             try:
                 yield
             finally:
                 with contextlib.suppress(OSError):
                     mark.unlink(missing_ok=True)
 
+    def condemn(self, spec: EngineSpec) -> None:
+        """Have `get` leave an engine, until `clear`."""
+        with contextlib.suppress(OSError):
+            self._mark(spec).write_text(str(_MOST_CRASHES), "ascii")
+
+    def _crashes(self, spec: EngineSpec) -> int:
+        """Return how many programs have ended while they opened an engine."""
+        try:
+            return int(self._mark(spec).read_text("ascii") or 1)
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError):
+            return 1
+
     @contextlib.contextmanager
-    def _locked(self, spec: EngineSpec, stopped: Callable[[], bool]) -> Iterator[None]:
+    def _locked(
+        self,
+        spec: EngineSpec,
+        stopped: Callable[[], bool],
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> Iterator[None]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._path(spec).with_suffix(".lock"))
-            _take(lock, stopped)
+            _take(lock, stopped, tell)
         except OSError as error:
             raise EngineError(
-                f"{self.folder}: engines cannot be kept here: {error.strerror or error}"
+                f"{self.folder}: engines cannot be kept here "
+                f"({error.strerror or error}): make it a folder that can be written"
             ) from error
         try:
             yield
@@ -202,6 +244,8 @@ class EngineCache:
                 fault = "no readable sidecar"
             elif path != self._path(spec):
                 fault = "its name is another engine's"
+            elif self._crashes(spec) >= _MOST_CRASHES:
+                fault = "the program ended, or the card failed, while it was in use"
             else:
                 fault = _read(path, spec)[1]
             with contextlib.suppress(OSError):  # deleted meanwhile
@@ -241,18 +285,21 @@ class EngineCache:
         _write(path.with_suffix(".json"), json.dumps(about, indent=1).encode())
 
 
-def _take(lock: FileLock, stopped: Callable[[], bool]) -> None:
+def _take(
+    lock: FileLock, stopped: Callable[[], bool], tell: Callable[[str], None]
+) -> None:
     for _ in range(int(_LOCK_TIMEOUT_S)):
         try:
             lock.acquire(timeout=1.0)
         except Timeout:
+            tell("another process builds it")
             if stopped():
                 raise EngineError("stopped while another process built it") from None
         else:
             return
     raise EngineError(
         f"{lock.lock_file}: another process has been building this engine for "
-        f"{_LOCK_TIMEOUT_S / 60:.0f} minutes; if there is none, delete the file"
+        f"{_LOCK_TIMEOUT_S / 60:.0f} minutes, and holds this file: end that process"
     )
 
 

@@ -150,7 +150,8 @@ def run_job(
             doing = "building" if job.onnx is not None else "opening"
             raise EngineError(
                 f"{job.backend}: {doing} the engine ended its process "
-                f"(exit code {child.returncode}) {said}".strip()
+                f"(exit code {child.returncode}); a newer driver or another version of "
+                f"{job.backend} may do better; {said}".rstrip("; ")
             )
 
 
@@ -175,6 +176,7 @@ def _wait(
             raise EngineError(
                 f"the engine was not ready after {timeout:.0f} s"
                 + (f" ({told})" if told else "")
+                + "; build it while nothing else runs: `deepblur-live engines build`"
             )
     listener.join()
 
@@ -278,7 +280,10 @@ def _do(job: Job, answer: Callable[[str], None]) -> None:
     for name, tensor in tensors.items():
         # Copied to the processor it waits for the card, which tells its errors here.
         if not bool(torch.isfinite(tensor.cpu()).all()):
-            raise EngineError(f"{backend.name}: {name!r} came out not finite")
+            raise EngineError(
+                f"{backend.name}: {name!r} came out not finite in {job.precision}; "
+                "the next precision is tried, or torch serves"
+            )
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ class EngineSource:
         self._identification = pack.identification
         self.backend, self.card, self._cache = backend, card, cache
         self.precision, self._options = precision, options or BuilderOptions()
+        self._opened: list[EngineSpec] = []
 
     @property
     def name(self) -> str:
@@ -175,22 +176,36 @@ class EngineSource:
                 return self._built(onnx, tell, stopped)
             except OSError as error:
                 raise EngineError(
-                    f"{tempfile.gettempdir()}: an engine cannot be built there: "
-                    f"{error.strerror or error}"
+                    f"{tempfile.gettempdir()}: an engine cannot be built there "
+                    f"({error.strerror or error}): make room, or set TMPDIR"
                 ) from error
 
-        def opened() -> Engine:
-            plan = self._cache.get(spec, build, stopped)
-            with self._cache.opening(spec, stopped), apart_from_recordings():
-                return Engine(self.backend, plan, self.card)
+        def tell(text: str) -> None:
+            progress(f"{network} network: {text}")
 
+        def opened(plan: bytes) -> Engine:
+            with self._cache.opening(spec, stopped), apart_from_recordings():
+                engine = Engine(self.backend, plan, self.card)
+                # Some kernels are only compiled at the first run.
+                engine.run_once()
+            self._opened.append(spec)
+            return engine
+
+        kept = self._cache.find(spec) is not None
+        plan = self._cache.get(spec, build, stopped, tell)
         try:
-            return opened()
+            return opened(plan)
         except EngineError:
+            if not kept:
+                raise
             # It opened once, in the process that built it. Something has changed that
             # the key does not know: once more from the start.
-            self._cache.evict(spec)
-            return opened()
+            return opened(self._cache.get(spec, build, stopped, tell, anew=True))
+
+    def condemn(self) -> None:
+        """Leave what was opened here to no program, until the engines are cleared."""
+        for spec in self._opened:
+            self._cache.condemn(spec)
 
     def _built(
         self, onnx: bytes, tell: Callable[[str], None], stopped: Callable[[], bool]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -146,6 +147,8 @@ class EngineExecutor(GraphExecutor):
         self._source = source
         self._fistas: dict[tuple[int, int], EngineFista] = {}
         self._answering: Engine | None = None
+        # Identifications and the comparison with torch may come from two threads.
+        self._one_answer = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -165,7 +168,7 @@ class EngineExecutor(GraphExecutor):
         progress: Callable[[str], None],
         stopped: Callable[[], bool],
     ) -> None:
-        """Get the engines for frames of (H, W), and run them once.
+        """Get the engines for frames of (H, W), which have then run once.
 
         Raises
         ------
@@ -173,13 +176,7 @@ class EngineExecutor(GraphExecutor):
             When they cannot be had; the text says why.
         """
         if self._answering is None:
-            answering = self._source.identification(progress, stopped)
-            _bind_new(answering)
-            # Some kernels are only compiled at the first run.
-            with apart_from_recordings():
-                answering.enqueue()
-                self._wait()
-            self._answering = answering
+            self._answering = self._source.identification(progress, stopped)
         if shape not in self._fistas:
             network = self._source.network
             whole = whole_shape(shape, self._family.window, network.proximal.shrink)
@@ -187,10 +184,15 @@ class EngineExecutor(GraphExecutor):
                 network, self._source.proximal(whole, progress, stopped)
             )
             fista.fold(_TRIAL_SIGMA)
-            with apart_from_recordings():
-                fista.proximal(torch.zeros(1, *whole, device=self.device), 0)
-                self._wait()
+            if self.device.type == "cuda":
+                # Frames run in other streams than this.
+                with apart_from_recordings():
+                    torch.cuda.synchronize(self.device)
             self._fistas[shape] = fista
+
+    def condemn(self) -> None:
+        """Let no program use these engines again until they are cleared."""
+        self._source.condemn()
 
     @property
     def serves_some(self) -> bool:
@@ -232,17 +234,13 @@ class EngineExecutor(GraphExecutor):
     def answer(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the identification engine's answer, on the CPU."""
         assert self._answering is not None, "prepare comes first"
-        self._answering.bound("spectra").copy_(inputs)
-        self._answering.enqueue()
-        answer = self._answering.bound("answer").cpu()
+        with self._one_answer:
+            self._answering.bound("spectra").copy_(inputs)
+            self._answering.enqueue()
+            answer = self._answering.bound("answer").cpu()
         if not bool(torch.isfinite(answer).all()):
             raise EngineError("the identification engine's answer is not finite")
         return answer
-
-    def _wait(self) -> None:
-        """Wait for the card: frames run in other streams than a preparation."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def _forget(self, shape: tuple[int, int]) -> None:
         super()._forget(shape)
@@ -253,8 +251,3 @@ class EngineExecutor(GraphExecutor):
             rows, columns = shape
             raise EngineError(f"frames of {rows} × {columns} are not prepared")
         return self._fistas[shape]
-
-
-def _bind_new(engine: Engine) -> None:
-    for name, (shape, dtype) in engine.tensors.items():
-        engine.bind(name, torch.zeros(shape, dtype=dtype, device=engine.device))

@@ -106,8 +106,13 @@ class Backend:
     log: Any
 
     def failed(self, what: str, cure: str = "") -> EngineError:
-        """Return an error with the logger's last words."""
+        """Return an error with the logger's last words, and what may help."""
         text = f"{self.name} {self.version}: {what}"
+        extra = BACKENDS[self.name][3]
+        cure = cure or (
+            "torch serves meanwhile; a newer driver or another version may do better: "
+            f"pip install '{extra}', then `deepblur-live engines clear`"
+        )
         return EngineError("; ".join(filter(None, (text, self.log.last(), cure))))
 
     def make(self, kind: str, *arguments: Any) -> Any:
@@ -133,10 +138,13 @@ def find_card() -> Card:
     ------
     EngineError
         When torch finds none. Without one an engine must not even be opened: some
-        versions of TensorRT crash the process.
+        versions of TensorRT crash the process. And when its driver is not known.
     """
     if not torch.cuda.is_available():
-        raise EngineError(f"torch finds no CUDA card ({why_no_card()})")
+        raise EngineError(
+            f"torch finds no CUDA card ({why_no_card()}): `deepblur-live doctor` says "
+            "what to do"
+        )
     index = torch.cuda.current_device()
     device = torch.device("cuda", index)
     name = torch.cuda.get_device_name(index)
@@ -157,9 +165,12 @@ def _driver() -> str:
     try:
         # Containers often lack the program.
         return _LINUX_DRIVER.read_text("ascii").strip()
-    except (OSError, ValueError):
-        # The CUDA version is then the closest that can be told.
-        return f"unknown, CUDA {torch.version.cuda}"
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            "the version of the card's driver cannot be told (nvidia-smi is not "
+            "found), and an engine must not outlive a change of driver: put nvidia-smi "
+            "on the PATH"
+        ) from error
 
 
 @cache
@@ -178,7 +189,10 @@ def find_backend(name: str) -> Backend:
         cure = f"pip install '{extra}'"
         raise EngineError(f"{name} is not installed: {cure}") from error
     except Exception as error:  # a broken installation breaks in any way it likes
-        text = f"{name} does not load: {type(error).__name__}: {error}"
+        text = (
+            f"{name} does not load: {type(error).__name__}: {error}; install it anew: "
+            f"pip install --force-reinstall '{extra}'"
+        )
         raise EngineError(text) from error
     version = str(getattr(module, "__version__", "0"))
     parts = tuple(int(p) if p.isdigit() else 0 for p in version.split(".")[:2])

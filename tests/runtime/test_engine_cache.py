@@ -218,6 +218,10 @@ def test_who_waits_for_another_can_be_stopped(cache):
     try:
         with pytest.raises(EngineError, match="stopped while another process"):
             EngineCache(cache.folder).get(SPEC, build, lambda: True)
+        told = []
+        with pytest.raises(EngineError):
+            EngineCache(cache.folder).get(SPEC, build, lambda: bool(told), told.append)
+        assert told == ["another process builds it"]
     finally:
         go.set()
         first.join(10)
@@ -238,10 +242,29 @@ def test_a_plan_whose_opening_ended_a_process_is_built_again(cache, build):
     assert subprocess.run(command, timeout=120, check=False).returncode == 9
     assert get(cache, build) != first
     assert build.count == 2
+    # At the second time in a row it is left, until somebody clears the folder.
+    for _ in range(2):
+        assert subprocess.run(command, timeout=120, check=False).returncode == 9
+    with pytest.raises(EngineError, match=r"the program ended.*engines clear"):
+        get(cache, build)
+    assert "the program ended" in cache.contents()[0].fault
+    assert build.count == 2
+    cache.clear()
+    get(cache, build)
+    assert build.count == 3
     # A refusal is no crash, and whoever opens it meanwhile keeps it.
     with pytest.raises(EngineError), cache.opening(SPEC, lambda: False):
         raise EngineError("does not open")
     get(cache, build)
+    assert build.count == 3
+
+
+def test_an_engine_that_is_condemned_is_left_and_others_are_not(cache, build):
+    get(cache, build)
+    cache.condemn(SPEC)
+    with pytest.raises(EngineError, match="the card failed"):
+        get(cache, build)
+    get(cache, build, dataclasses.replace(SPEC, driver="999.1"))
     assert build.count == 2
 
 
@@ -250,8 +273,11 @@ def test_a_plan_that_cannot_be_kept_is_used_all_the_same(cache, build, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(engine_cache, "_write", full)
-    assert get(cache, build).startswith(b"plan 1")
+    told = []
+    plan = cache.get(SPEC, build, lambda: False, told.append)
+    assert plan.startswith(b"plan 1")
     assert cache.contents() == []
+    assert "No space left on device" in told[0]
 
 
 def test_a_build_that_fails_keeps_nothing(cache, build):

@@ -7,6 +7,8 @@ CPU: no engine has run on a card here.
 import dataclasses
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 
 import pytest
 import torch
@@ -160,10 +162,59 @@ def test_an_engine_whose_opening_ended_the_process_is_built_again(source, jobs):
     assert not list(source._cache.folder.glob("*.opening"))
 
 
-def test_an_engine_that_never_opens_is_an_error_and_ends(source, monkeypatch):
-    monkeypatch.setenv("FAKE_TENSORRT_FAULT", "open")
-    with pytest.raises(EngineError, match="does not open on test card"):
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("open", "does not open on test card"),
+        ("build", "no engine could be built"),
+        ("run", "did not run"),
+    ],
+)
+def test_an_engine_that_cannot_be_had_is_built_no_second_time(
+    source, jobs, monkeypatch, fault, said
+):
+    monkeypatch.setenv("FAKE_TENSORRT_FAULT", fault)
+    with pytest.raises(EngineError, match=said):
         proximal(source)
+    assert len(jobs) == 1
+
+
+def test_a_card_without_room_costs_one_build_at_most(
+    source, jobs, fake_tensorrt, monkeypatch
+):
+    proximal(source)
+    monkeypatch.setattr(
+        fake_tensorrt.module.Engine, "create_execution_context", lambda *_: None
+    )
+    with pytest.raises(EngineError, match="cannot be made ready"):
+        proximal(source)
+    assert len(jobs) == 2
+    # The plan is not at fault, and stays.
+    monkeypatch.undo()
+    proximal(source)
+    assert len(jobs) == 2
+
+
+def test_the_first_run_is_under_the_mark_too(source, jobs, fake_tensorrt, monkeypatch):
+    context = type(proximal(source)._context)
+    run, marks = context.execute_async_v3, []
+
+    def watched(self, stream):
+        marks.append(list(source._cache.folder.glob("*.opening")))
+        return run(self, stream)
+
+    monkeypatch.setattr(context, "execute_async_v3", watched)
+    proximal(source)
+    assert len(marks) == 1
+    assert len(marks[0]) == 1
+
+
+def test_what_was_opened_on_a_card_that_failed_is_left(source, pack, jobs):
+    proximal(source)
+    source.condemn()
+    with pytest.raises(EngineError, match=r"the card failed.*engines clear"):
+        proximal(source)
+    proximal(source, (100, 96))
 
 
 def test_the_unrolled_network_agrees_at_every_noise_level(source, pack):
@@ -472,6 +523,48 @@ def test_frames_under_way_at_a_distrusted_engine_are_seen_by_torch_too(best):
     assert best.second_opinion(*frame, best.server) is None
     (note,) = faults(best)
     assert "total light" in note
+
+
+def test_identification_and_comparison_take_turns(best, monkeypatch):
+    """The one is asked on a thread of its own, the other comes with a frame."""
+    settled(best)
+    engines = best.server
+    engine, inside, together = engines._answering, [], []
+    enqueue = engine.enqueue
+
+    def slowly():
+        inside.append(None)
+        together.append(len(inside))
+        sleep(0.02)
+        enqueue()
+        inside.pop()
+
+    monkeypatch.setattr(engine, "enqueue", slowly)
+    spectra = [torch.full((1, 2, 64, 32), value) for value in (0.1, -0.3)]
+    alone = [engines.answer(s) for s in spectra]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(3):
+            beside = list(pool.map(engines.answer, spectra))
+            assert all(map(torch.equal, beside, alone))
+    assert max(together) == 1
+
+
+def test_a_size_that_changes_does_not_take_the_engine_from_an_identification(
+    best, monkeypatch
+):
+    """Between the look at what serves and its use, on another thread."""
+    settled(best)
+    serving, looks = best.server, []
+
+    def changing(_):
+        looks.append(None)
+        return serving if len(looks) == 1 else None
+
+    monkeypatch.setattr(
+        type(best), "_serving", property(changing, lambda *_: None), raising=False
+    )
+    best.identify(torch.randn(1, 2, 64, 32))
+    assert len(looks) == 1
 
 
 def test_leaving_engines_that_do_not_serve_changes_nothing(best, pack, source):

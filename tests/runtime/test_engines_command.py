@@ -10,6 +10,7 @@ from deepblur_live.cli.commands import app
 from deepblur_live.cli.doctor import Level
 from deepblur_live.profile import Model, Profile
 from deepblur_live.runtime import engine_cache, engines
+from deepblur_live.runtime.graph_executor import EngineExecutor
 from deepblur_live.runtime.order import Attempt
 
 
@@ -64,6 +65,25 @@ def test_engines_that_disagree_are_an_error_with_the_reason(
     assert built.exit_code == 2
     assert "identification: the engine differs from torch" in built.output
     assert "no engine can be used: torch runs the networks" in built.output
+
+
+def test_a_card_that_is_full_leaves_the_next_precision_a_try(
+    folder, with_card, monkeypatch
+):
+    monkeypatch.setattr(engines, "_PRECISIONS", ("float32", "float32"))
+    prepare, tried = EngineExecutor.prepare, []
+
+    def full_at_first(self, *arguments):
+        tried.append(self.name)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        prepare(self, *arguments)
+
+    monkeypatch.setattr(EngineExecutor, "prepare", full_at_first)
+    built = call("build", "--size", "64")
+    assert "left: CUDA out of memory" in built.output
+    assert built.exit_code == 0
+    assert len(tried) == 2
 
 
 def test_without_a_card_it_says_what_is_missing(folder, monkeypatch):

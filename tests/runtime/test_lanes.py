@@ -85,6 +85,9 @@ class Executor:
     def distrust(self, server, why):
         self.left.append((server, why))
 
+    def condemn(self):
+        self.left.append("all")
+
     def take_notes(self):
         return []
 
@@ -189,6 +192,32 @@ def test_a_second_opinion_waits_for_what_is_being_deblurred(card, pipeline):
     # What is checked and comes down is what it made.
     checks = [began for what, began, _ in card.log if what == "check"]
     assert checks[1] >= times["second"][1]
+
+
+@pytest.mark.parametrize("step", ["begin", "finish"])
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", False),
+    ],
+)
+def test_a_card_that_fails_is_noticed_and_its_engines_are_left(
+    card, pipeline, monkeypatch, step, text, lost
+):
+    """It is told late: by whatever waits for the card next."""
+
+    def fail(*_):
+        raise RuntimeError(text)
+
+    under_way = pipeline.begin(frames(1)[0])
+    where = pipeline.executor if step == "begin" else pipeline._checks
+    monkeypatch.setattr(where, "deblur" if step == "begin" else "fault", fail)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="CUDA"):
+            pipeline.begin(frames(1)[0]) if step == "begin" else under_way.finish()
+    assert pipeline.lost == lost
+    assert pipeline.executor.left == (["all"] if lost else [])
 
 
 def test_where_each_frame_is_identified_for_itself_none_is_left_under_way(

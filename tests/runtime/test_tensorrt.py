@@ -7,9 +7,15 @@ import torch
 
 from deepblur_live.deblurring import ProximalNet
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.runtime import tensorrt
+from deepblur_live.optics import ZernikeFamily
+from deepblur_live.runtime import load_pack, tensorrt
 from deepblur_live.runtime.engine import Engine
+from deepblur_live.runtime.engine_cache import EngineCache
+from deepblur_live.runtime.engines import EngineSource
+from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.export import export_identification, export_proximal
+from deepblur_live.runtime.graph_executor import EngineExecutor
+from deepblur_live.runtime.parity import compare, trial_frame
 from deepblur_live.runtime.tensorrt import (
     BuilderOptions,
     EngineError,
@@ -41,7 +47,8 @@ def test_the_driver_is_found_without_its_program(monkeypatch, tmp_path):
     monkeypatch.setattr(tensorrt.subprocess, "run", missing)
     module = tmp_path / "version"
     monkeypatch.setattr(tensorrt, "_LINUX_DRIVER", module)
-    assert tensorrt._driver.__wrapped__() == f"unknown, CUDA {torch.version.cuda}"
+    with pytest.raises(EngineError, match=r"driver cannot be told.*put nvidia-smi on"):
+        tensorrt._driver.__wrapped__()
     module.write_text("580.65.06\n", "ascii")
     assert tensorrt._driver.__wrapped__() == "580.65.06"
 
@@ -231,7 +238,9 @@ def test_a_tensorrt_that_does_not_load_says_why(monkeypatch, tmp_path):
     (tmp_path / "brokenrt.py").write_text("raise OSError('libnvinfer.so.11: no file')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(tensorrt.BACKENDS, "broken", ("brokenrt", (1, 0), (2, 0), "x"))
-    with pytest.raises(EngineError, match="broken does not load: OSError: libnvinfer"):
+    with pytest.raises(
+        EngineError, match=r"broken does not load: OSError: libnvinfer.*pip install"
+    ):
         find_backend("broken")
 
 
@@ -261,3 +270,33 @@ def test_an_engine_on_the_card_agrees_with_torch(name, pack):
     with torch.no_grad():
         expected = pack.identification(spectra)
     assert (answer.cpu() - expected).norm() < 5e-3 * expected.norm()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", list(tensorrt.BACKENDS))
+def test_engines_serve_frames_on_the_card(name, precision, tmp_path):
+    """Runs only where there is a card and this TensorRT: built, and then found."""
+    try:
+        backend, card = find_backend(name), find_card()
+    except EngineError as error:
+        pytest.skip(str(error))
+    family, shape = ZernikeFamily(), (256, 300)
+    exact = TorchExecutor(load_pack("zernike7"), family, card.device, half=False)
+    gamma = family.sample(1, torch.Generator().manual_seed(0))[0]
+    for _ in range(2):
+        pack, told = load_pack("zernike7"), []
+        source = EngineSource(pack, backend, card, EngineCache(tmp_path), precision)
+        executor = EngineExecutor(pack, family, source)
+        executor.prepare(shape, told.append, lambda: False)
+        for parity in executor.check(shape, exact):
+            assert parity.passed, parity.text
+        # Blur and noise change under the recorded graph.
+        for blur, sigma in ((gamma, 0.01), (-gamma, 0.05), (gamma, 0.01)):
+            frame = trial_frame(shape), blur, sigma
+            sharp, wanted = executor.deblur(*frame), exact.deblur(*frame)
+            assert compare("", sharp, wanted).error < 1e-2
+        assert "one CUDA graph" in executor.description
+        assert executor.take_notes() == []
+    # The second time nothing was built.
+    assert told == []
