@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 
+_LOST = "the card has failed; nothing more can be run by this process"
+
 MOST_AT_ONCE = 3
 """Frames at a worker: one on its card, one on its way there, one that waits."""
 
@@ -59,7 +61,8 @@ class Pipeline(Protocol):
     """What a worker runs: `deepblur_live.runtime.pipeline.FramePipeline` and alike.
 
     One that has a `begin` too, as that has, may be given a frame before the last is
-    finished; one whose `overlaps` is true makes use of that.
+    finished; one whose `overlaps` is true makes use of that. One that is `lost`, as its
+    card is, ends the worker, in whose place another comes.
     """
 
     def process(self, frame: Frame) -> FrameResult:
@@ -193,6 +196,8 @@ def _answer_all(
         if under_way is not None:
             replies.send_bytes(under_way.finish())
             under_way = None
+            if getattr(pipeline, "lost", False):
+                raise SystemExit(_LOST)
 
     while True:
         if under_way is not None and (under_way.is_there() or not tasks.poll()):

@@ -92,6 +92,7 @@ class BestExecutor:
         # Frame sizes whose build was told of, and when last.
         self._told_at: dict[tuple[int, int], float] = {}
         self._engines: list[EngineExecutor] = []
+        self._added: list[EngineExecutor] = []
         self._admitted: set[tuple[int, int]] = set()
         self._lacking: set[tuple[EngineExecutor, tuple[int, int]]] = set()
         self._preparation: _Preparation | None = None
@@ -101,6 +102,7 @@ class BestExecutor:
     def add(self, engines: EngineExecutor) -> None:
         """Add engines, to be used where those added before cannot be."""
         self._engines.append(engines)
+        self._added.append(engines)
 
     def tell(self, note: str) -> None:
         """Add a note for the user."""
@@ -138,11 +140,13 @@ class BestExecutor:
 
     def identify(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return coefficients (P,) and deviations (P,), on the CPU."""
-        if self._serving is not None:
+        # A frame of another size may change it meanwhile, on another thread.
+        serving = self._serving
+        if serving is not None:
             try:
-                return self._serving.identify(inputs)
+                return serving.identify(inputs)
             except RuntimeError as error:
-                self.distrust(self._serving, str(error))
+                self.distrust(serving, str(error))
         return self._fallback.identify(inputs)
 
     def deblur(
@@ -178,6 +182,14 @@ class BestExecutor:
             if engines is server:
                 self._leave(engines, why)
                 return
+
+    def condemn(self) -> None:
+        """Let no program use the engines again that have been opened here.
+
+        The card has failed, and which of them it was cannot be told any more.
+        """
+        for engines in self._added:
+            engines.condemn()
 
     def close(self) -> None:
         """End a preparation that is under way."""

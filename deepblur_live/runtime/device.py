@@ -14,6 +14,7 @@ __all__ = [
     "Choice",
     "choose_device",
     "choose_precision",
+    "has_lost_card",
     "tune_process",
     "why_no_card",
 ]
@@ -50,6 +51,17 @@ def why_no_card() -> str:
     if torch.version.cuda is None:
         return "this torch is built without CUDA"
     return "no driver or no card answers"
+
+
+def has_lost_card(error: BaseException) -> bool:
+    """Return whether after this error CUDA serves the process no more.
+
+    An illegal access or a launch that hangs is told late, by whatever call comes next,
+    and by every call after it. Memory that is full is no such error.
+    """
+    kind = getattr(torch, "AcceleratorError", None)
+    is_one = kind is not None and isinstance(error, kind)
+    return is_one or "CUDA error" in str(error)
 
 
 def tune_process(threads: int | None = None) -> int:

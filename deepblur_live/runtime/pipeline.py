@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +14,12 @@ import torch
 from deepblur_live.runtime.answers import Answers
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.checks import FrameChecks
+from deepblur_live.runtime.device import has_lost_card
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState, UnderWay
 from deepblur_live.runtime.lanes import Lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from deepblur_live.drift import Tracker, TrackState
     from deepblur_live.identification import Identifier
@@ -74,6 +76,11 @@ class DeblurPipeline:
         frames are deblurred: they take up to a second, a frame on a card a hundredth.
         An estimate then comes with a later frame than it was made of. By default on a
         card, unless each frame is to be identified for itself.
+
+    Attributes
+    ----------
+    lost
+        Whether the card has failed: nothing can be run in this process any more.
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class DeblurPipeline:
         self._geometry: tuple[object, ...] = ()
         self._identified = self._before = -np.inf
         self._track: TrackState | None = None
+        self.lost = False
 
     @property
     def overlaps(self) -> bool:
@@ -117,6 +125,10 @@ class DeblurPipeline:
         The next one may be begun before this one is finished: it then goes up while
         this one is deblurred, and the one before comes down.
         """
+        with self._watched():
+            return self._begin(frame)
+
+    def _begin(self, frame: Frame) -> UnderWay:
         began = time.perf_counter()
         estimate: Estimate | None = None
         try:
@@ -155,6 +167,10 @@ class DeblurPipeline:
 
     def _finish(self, begun: _Begun) -> FrameResult:
         """Check a frame that has been deblurred, and return what became of it."""
+        with self._watched():
+            return self._checked(begun)
+
+    def _checked(self, begun: _Begun) -> FrameResult:
         begun.wait()
         self._checks.next_frame()
         grey, server = begun.grey, begun.server
@@ -191,6 +207,17 @@ class DeblurPipeline:
             notes=tuple(self.executor.take_notes()),
             executor=server.description,
         )
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Notice when the card fails, which any call may tell."""
+        try:
+            yield
+        except RuntimeError as error:
+            if has_lost_card(error) and not self.lost:
+                self.lost = True
+                self.executor.condemn()
+            raise
 
     def _fault(self, begun: _Begun, sharp: torch.Tensor) -> str:
         image = begun.scaled.image

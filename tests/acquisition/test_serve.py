@@ -141,6 +141,27 @@ def test_what_fails_is_answered_in_its_place(step):
         assert "the card is gone" in answers[number].reason
 
 
+def test_a_worker_whose_card_is_lost_ends_after_its_answer():
+    class Lost(Card):
+        def finish(self, frame):
+            self.lost = frame.number == 1
+            return super().finish(frame)
+
+    log = []
+    tasks_in, tasks = multiprocessing.Pipe(duplex=False)
+    replies, replies_out = multiprocessing.Pipe(duplex=False)
+    for number in range(4):
+        tasks.send(Task(number, 0.1, "test", {}, "u2", SHAPE, "a", 0, BYTES, BYTES))
+    with pytest.raises(SystemExit, match="the card has failed"):
+        serve(tasks_in, replies_out, lambda: Lost(log), Blocks().open)
+    assert log[-2:] == ["finish 1", "close"]
+    assert isinstance(replies.recv(), Ready)
+    for number in (0, 1):
+        assert pickle.loads(replies.recv_bytes()).number == number
+    with pytest.raises(EOFError):
+        replies.recv()
+
+
 def test_a_frame_is_not_held_back_while_no_other_waits():
     tasks_in, tasks = multiprocessing.Pipe(duplex=False)
     replies, replies_out = multiprocessing.Pipe(duplex=False)
