@@ -45,8 +45,9 @@ _KEPT = 4.0
 _REMEMBERED = 2
 # The library is sparse, and the best of it may lead elsewhere: so many hops are made
 # from so many minima, by so much of the half-range, and so many of them refined to the
-# end; half as many beside a prediction. What they find must fit better by `_KEPT`: at
-# high noise the lowest minimum of all is seldom the right one.
+# end; half as many beside a prediction, and none while that is all there is to doubt.
+# What they find must fit better by `_KEPT`: at high noise the lowest minimum of all is
+# seldom the right one.
 _HOPS, _HOP_FROM, _HOP, _HOPS_KEPT = 16, 4, 0.5, 4
 # The network has read the spectrum that it is a prior of: its errors are counted for so
 # much. Taken at its word it costs 2 dB at σ = 0.03 on validation photographs.
@@ -211,7 +212,9 @@ class Identifier:
             data, torch.cat(starts), question.prior, credit=question.credit
         )
         if question.library is not None:
-            fit = rivals = self._hopped(question, fit)
+            if not question.credit:
+                fit = self._hopped(question, fit)
+            rivals = fit
         found = judge(self.family, self._beside_rivals(fit, rivals))
         if found.trusted:
             sigma = float(data.reliable.floor) ** 0.5
