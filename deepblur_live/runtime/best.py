@@ -183,13 +183,13 @@ class BestExecutor:
                 self._leave(engines, why)
                 return
 
-    def condemn(self) -> None:
-        """Let no program use the engines again that have been opened here.
+    def card_failed(self) -> None:
+        """Count a failure of the card against all engines that were opened here.
 
-        The card has failed, and which of them it was cannot be told any more.
+        Which of them it was cannot be told any more.
         """
         for engines in self._added:
-            engines.condemn()
+            engines.card_failed()
 
     def close(self) -> None:
         """End a preparation that is under way."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 import uuid
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
@@ -26,8 +27,11 @@ _log = logging.getLogger(__name__)
 # To be raised when plans made by an earlier version of this program must not be used.
 _SCHEMA = 1
 _LOCK_TIMEOUT_S = 1800.0
-# A plan whose opening has ended so many programs is left, until it is cleared.
-_MOST_CRASHES = 2
+# A plan whose opening has ended so many programs is left until it is cleared; one that
+# ran on a card that has failed so often within a day, too. A computer that was put to
+# sleep fails its card once.
+_MOST_CRASHES = _MOST_FAILURES = 2
+_FAILURES_COUNT_S = 86400.0
 
 
 def default_folder() -> Path:
@@ -151,15 +155,13 @@ class EngineCache:
             when the engine has ended programs before.
         """
         with self._locked(spec, stopped, tell):
-            # Nobody else is opening it now: the mark is of a program that has ended.
-            crashes = self._crashes(spec)
-            if crashes >= _MOST_CRASHES:
+            if left := self._why_left(spec):
                 raise EngineError(
-                    f"{self._mark(spec)}: the program ended, or the card failed, while "
-                    "this engine was in use; it is left until `deepblur-live engines "
-                    "clear`, which is worth a try after a change of driver or version"
+                    f"{self._path(spec)}: {left}; it is left until `deepblur-live "
+                    "engines clear`: try that after a change of driver or version"
                 )
-            if crashes:
+            if self._crashes(spec):
+                # Nobody else is opening it now: the mark is of one that has ended.
                 _delete(self._path(spec))
             plan = None if anew else self.find(spec)
             if plan is None:
@@ -194,10 +196,28 @@ class EngineCache:
                 with contextlib.suppress(OSError):
                     mark.unlink(missing_ok=True)
 
-    def condemn(self, spec: EngineSpec) -> None:
-        """Have `get` leave an engine, until `clear`."""
+    def card_failed(self, spec: EngineSpec) -> None:
+        """Count a failure of the card while an engine was in use."""
+        count = self._failures(spec) + 1
         with contextlib.suppress(OSError):
-            self._mark(spec).write_text(str(_MOST_CRASHES), "ascii")
+            self._path(spec).with_suffix(".failed").write_text(str(count), "ascii")
+
+    def _failures(self, spec: EngineSpec) -> int:
+        """Return how often the card has failed with an engine lately."""
+        file = self._path(spec).with_suffix(".failed")
+        try:
+            lately = time.time() - file.stat().st_mtime < _FAILURES_COUNT_S
+            return int(file.read_text("ascii")) if lately else 0
+        except (OSError, ValueError):
+            return 0
+
+    def _why_left(self, spec: EngineSpec) -> str:
+        """Return why `get` will not give an engine, or nothing."""
+        if self._crashes(spec) >= _MOST_CRASHES:
+            return "opening this engine has ended the program twice"
+        if self._failures(spec) >= _MOST_FAILURES:
+            return "the card has failed twice while this engine was in use"
+        return ""
 
     def _crashes(self, spec: EngineSpec) -> int:
         """Return how many programs have ended while they opened an engine."""
@@ -244,10 +264,8 @@ class EngineCache:
                 fault = "no readable sidecar"
             elif path != self._path(spec):
                 fault = "its name is another engine's"
-            elif self._crashes(spec) >= _MOST_CRASHES:
-                fault = "the program ended, or the card failed, while it was in use"
             else:
-                fault = _read(path, spec)[1]
+                fault = self._why_left(spec) or _read(path, spec)[1]
             with contextlib.suppress(OSError):  # deleted meanwhile
                 size = path.stat().st_size / 1e6
                 found.append(CachedEngine(path, spec, size, fault))
@@ -262,7 +280,7 @@ class EngineCache:
             When a file cannot be deleted; the text names it.
         """
         count = 0
-        for pattern in ("*.json", "*.plan", "*.part", "*.opening"):
+        for pattern in ("*.json", "*.plan", "*.part", "*.opening", "*.failed"):
             for path in self.folder.glob(pattern):
                 try:
                     path.unlink(missing_ok=True)

@@ -202,10 +202,10 @@ class EngineSource:
             # the key does not know: once more from the start.
             return opened(self._cache.get(spec, build, stopped, tell, anew=True))
 
-    def condemn(self) -> None:
-        """Leave what was opened here to no program, until the engines are cleared."""
+    def card_failed(self) -> None:
+        """Count a failure of the card against all that was opened here."""
         for spec in self._opened:
-            self._cache.condemn(spec)
+            self._cache.card_failed(spec)
 
     def _built(
         self, onnx: bytes, tell: Callable[[str], None], stopped: Callable[[], bool]

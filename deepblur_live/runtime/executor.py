@@ -65,8 +65,8 @@ class Executor(Protocol):
     def distrust(self, server: Server, why: str) -> None:
         """Serve by the next best from now on: a server's answer was wrong."""
 
-    def condemn(self) -> None:
-        """Never again use what has run on a card that has failed since."""
+    def card_failed(self) -> None:
+        """Count a failure of the card against what has run on it."""
 
     def take_notes(self) -> list[str]:
         """Return what the user should know since the last call."""
@@ -146,7 +146,7 @@ class TorchExecutor:
     def distrust(self, server: Server, why: str) -> None:
         """Do nothing: there is no other to fall back to."""
 
-    def condemn(self) -> None:
+    def card_failed(self) -> None:
         """Do nothing: torch itself is all there is."""
 
     def take_notes(self) -> list[str]:

@@ -190,9 +190,9 @@ class EngineExecutor(GraphExecutor):
                     torch.cuda.synchronize(self.device)
             self._fistas[shape] = fista
 
-    def condemn(self) -> None:
-        """Let no program use these engines again until they are cleared."""
-        self._source.condemn()
+    def card_failed(self) -> None:
+        """Count a failure of the card against these engines."""
+        self._source.card_failed()
 
     @property
     def serves_some(self) -> bool:

@@ -216,7 +216,7 @@ class DeblurPipeline:
         except RuntimeError as error:
             if has_lost_card(error) and not self.lost:
                 self.lost = True
-                self.executor.condemn()
+                self.executor.card_failed()
             raise
 
     def _fault(self, begun: _Begun, sharp: torch.Tensor) -> str:

@@ -245,9 +245,9 @@ def test_a_plan_whose_opening_ended_a_process_is_built_again(cache, build):
     # At the second time in a row it is left, until somebody clears the folder.
     for _ in range(2):
         assert subprocess.run(command, timeout=120, check=False).returncode == 9
-    with pytest.raises(EngineError, match=r"the program ended.*engines clear"):
+    with pytest.raises(EngineError, match=r"ended the program twice.*engines clear"):
         get(cache, build)
-    assert "the program ended" in cache.contents()[0].fault
+    assert "ended the program twice" in cache.contents()[0].fault
     assert build.count == 2
     cache.clear()
     get(cache, build)
@@ -259,13 +259,26 @@ def test_a_plan_whose_opening_ended_a_process_is_built_again(cache, build):
     assert build.count == 3
 
 
-def test_an_engine_that_is_condemned_is_left_and_others_are_not(cache, build):
+def test_an_engine_is_left_after_two_failures_of_the_card_in_a_day(cache, build):
     get(cache, build)
-    cache.condemn(SPEC)
-    with pytest.raises(EngineError, match="the card failed"):
+    cache.card_failed(SPEC)
+    # A computer may have been put to sleep.
+    get(cache, build)
+    (failed,) = cache.folder.glob("*.failed")
+    days_ago = failed.stat().st_mtime - 2 * 86400
+    os.utime(failed, (days_ago, days_ago))
+    cache.card_failed(SPEC)
+    get(cache, build)
+    assert build.count == 1
+    cache.card_failed(SPEC)
+    with pytest.raises(EngineError, match=r"card has failed twice.*engines clear"):
         get(cache, build)
+    assert "failed twice" in cache.contents()[0].fault
+    # Another driver's is another engine.
     get(cache, build, dataclasses.replace(SPEC, driver="999.1"))
-    assert build.count == 2
+    cache.clear()
+    get(cache, build)
+    assert build.count == 3
 
 
 def test_a_plan_that_cannot_be_kept_is_used_all_the_same(cache, build, monkeypatch):

@@ -209,10 +209,11 @@ def test_the_first_run_is_under_the_mark_too(source, jobs, fake_tensorrt, monkey
     assert len(marks[0]) == 1
 
 
-def test_what_was_opened_on_a_card_that_failed_is_left(source, pack, jobs):
+def test_what_was_opened_on_a_card_that_failed_twice_is_left(source, jobs):
     proximal(source)
-    source.condemn()
-    with pytest.raises(EngineError, match=r"the card failed.*engines clear"):
+    for _ in range(2):
+        source.card_failed()
+    with pytest.raises(EngineError, match=r"the card has failed twice.*engines clear"):
         proximal(source)
     proximal(source, (100, 96))
 

@@ -85,7 +85,7 @@ class Executor:
     def distrust(self, server, why):
         self.left.append((server, why))
 
-    def condemn(self):
+    def card_failed(self):
         self.left.append("all")
 
     def take_notes(self):
