@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
-import os
 import time
-import uuid
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import platformdirs
 from filelock import FileLock, Timeout
 
+from deepblur_live.runtime.engine_files import (
+    EngineSpec,
+    delete_plan,
+    read_plan,
+    read_sidecar,
+    write_plan,
+)
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["CachedEngine", "EngineCache", "EngineSpec", "default_folder"]
 
 _log = logging.getLogger(__name__)
-# To be raised when plans made by an earlier version of this program must not be used.
-_SCHEMA = 1
 _LOCK_TIMEOUT_S = 1800.0
 # A plan whose opening has ended so many programs is left until it is cleared; one that
 # ran on a card that has failed so often within a day, too. A computer that was put to
@@ -37,53 +38,6 @@ _FAILURES_COUNT_S = 86400.0
 def default_folder() -> Path:
     """Return the user's folder for engines; it can be deleted at any time."""
     return platformdirs.user_cache_path("deepblur-live", appauthor=False) / "engines"
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """All that makes an engine what it is: any difference is another engine.
-
-    Parameters
-    ----------
-    network, shape, precision
-        ``"proximal"`` or ``"identification"``, the static shape of its input, and the
-        dtype of its convolutions.
-    onnx_sha256
-        Of the ONNX model, weights included.
-    backend, version
-        Which TensorRT.
-    gpu, capability, driver
-        The card, and its driver's version.
-    options
-        What the builder was told.
-    schema
-        This program's own version of all of it.
-    """
-
-    network: str
-    shape: tuple[int, ...]
-    precision: str
-    onnx_sha256: str
-    backend: str
-    version: str
-    gpu: str
-    capability: tuple[int, int]
-    driver: str
-    options: str
-    schema: int = _SCHEMA
-
-    @property
-    def key(self) -> str:
-        """64 hexadecimal digits, equal for equal engines."""
-        content = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    @property
-    def name(self) -> str:
-        """A file's name that a person can read."""
-        sides = "x".join(str(n) for n in self.shape)
-        parts = (self.network, sides, self.precision, self.backend, self.version)
-        return "-".join((*parts, self.key[:16]))
 
 
 @dataclass(frozen=True)
@@ -127,7 +81,7 @@ class EngineCache:
     def find(self, spec: EngineSpec) -> bytes | None:
         """Return the plan of an engine, or None; what is wrong is deleted."""
         path = self._path(spec)
-        plan, fault = _read(path, spec)
+        plan, fault = read_plan(path, spec)
         if fault:
             self.evict(spec)
         return plan
@@ -162,12 +116,12 @@ class EngineCache:
                 )
             if self._crashes(spec):
                 # Nobody else is opening it now: the mark is of one that has ended.
-                _delete(self._path(spec))
+                delete_plan(self._path(spec))
             plan = None if anew else self.find(spec)
             if plan is None:
                 plan = build()
                 try:
-                    self._keep(spec, plan)
+                    write_plan(self._path(spec), spec, plan)
                 except OSError as error:
                     why = error.strerror or error
                     _log.warning("%s: an engine is not kept: %s", self.folder, why)
@@ -251,7 +205,7 @@ class EngineCache:
 
     def evict(self, spec: EngineSpec) -> None:
         """Delete an engine, if it is there."""
-        _delete(self._path(spec))
+        delete_plan(self._path(spec))
         with contextlib.suppress(OSError):
             self._mark(spec).unlink(missing_ok=True)
 
@@ -259,13 +213,13 @@ class EngineCache:
         """Return what is kept, sound or not, by name."""
         found = []
         for path in sorted(self.folder.glob("*.plan")):
-            spec = _sidecar(path)[0]
+            spec = read_sidecar(path)[0]
             if spec is None:
                 fault = "no readable sidecar"
             elif path != self._path(spec):
                 fault = "its name is another engine's"
             else:
-                fault = self._why_left(spec) or _read(path, spec)[1]
+                fault = self._why_left(spec) or read_plan(path, spec)[1]
             with contextlib.suppress(OSError):  # deleted meanwhile
                 size = path.stat().st_size / 1e6
                 found.append(CachedEngine(path, spec, size, fault))
@@ -295,13 +249,6 @@ class EngineCache:
     def _mark(self, spec: EngineSpec) -> Path:
         return self._path(spec).with_suffix(".opening")
 
-    def _keep(self, spec: EngineSpec, plan: bytes) -> None:
-        path = self._path(spec)
-        about = asdict(spec) | {"sha256": hashlib.sha256(plan).hexdigest()}
-        _write(path, plan)
-        # The sidecar last: without it the plan does not count.
-        _write(path.with_suffix(".json"), json.dumps(about, indent=1).encode())
-
 
 def _take(
     lock: FileLock, stopped: Callable[[], bool], tell: Callable[[str], None]
@@ -319,60 +266,3 @@ def _take(
         f"{lock.lock_file}: another process has been building this engine for "
         f"{_LOCK_TIMEOUT_S / 60:.0f} minutes, and holds this file: end that process"
     )
-
-
-def _sidecar(path: Path) -> tuple[EngineSpec | None, str]:
-    """Return what a plan was built from and its sha256, or None where none is told."""
-    try:
-        about = json.loads(path.with_suffix(".json").read_text("utf-8"))
-        sha256 = str(about.pop("sha256"))
-        for field in fields(EngineSpec):
-            if isinstance(about[field.name], list):
-                about[field.name] = tuple(about[field.name])
-        spec = EngineSpec(**about)
-        # What is no number or text where one belongs has no name.
-        return (spec, sha256) if spec.name else (None, "")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None, ""
-    except RecursionError:
-        return None, ""
-
-
-def _read(path: Path, spec: EngineSpec) -> tuple[bytes | None, str]:
-    """Return a plan that is what `spec` and its sidecar say; else None and the fault.
-
-    With neither plan nor fault there is simply none.
-    """
-    try:
-        plan = path.read_bytes()
-    except FileNotFoundError:
-        return None, ""
-    except OSError as error:
-        return None, f"cannot be read: {error.strerror}"
-    found, sha256 = _sidecar(path)
-    if found != spec:
-        return None, "built from something else, or its sidecar cannot be read"
-    if hashlib.sha256(plan).hexdigest() != sha256:
-        return None, "altered or cut short"
-    return plan, ""
-
-
-def _delete(path: Path) -> None:
-    # The sidecar first: a plan without one does not count. Where a virus scanner
-    # holds a file on Windows it stays, and is found wrong again.
-    for file in (path.with_suffix(".json"), path):
-        with contextlib.suppress(OSError):
-            file.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from deepblur_live.runtime import engine_cache
+from deepblur_live.runtime import engine_files
 from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec, default_folder
 from deepblur_live.runtime.tensorrt import EngineError
 
@@ -285,7 +285,7 @@ def test_a_plan_that_cannot_be_kept_is_used_all_the_same(cache, build, monkeypat
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(engine_cache, "_write", full)
+    monkeypatch.setattr(engine_files, "_write", full)
     told = []
     plan = cache.get(SPEC, build, lambda: False, told.append)
     assert plan.startswith(b"plan 1")
