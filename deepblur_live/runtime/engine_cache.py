@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["CachedEngine", "EngineCache", "EngineSpec", "default_folder"]
+__all__ = ["CachedEngine", "EngineCache", "default_folder"]
 
 _log = logging.getLogger(__name__)
 _LOCK_TIMEOUT_S = 1800.0

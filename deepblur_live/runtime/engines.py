@@ -14,8 +14,8 @@ from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.optics import margin, seven_smooth
 from deepblur_live.runtime.engine import Engine
-from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
 from deepblur_live.runtime.engine_child import Job, run_job
+from deepblur_live.runtime.engine_files import EngineSpec
 from deepblur_live.runtime.export import (
     export_identification,
     export_proximal,
@@ -27,6 +27,7 @@ from deepblur_live.runtime.tensorrt import BuilderOptions, EngineError, Precisio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from deepblur_live.runtime.engine_cache import EngineCache
     from deepblur_live.runtime.pack import ModelPack
     from deepblur_live.runtime.tensorrt import Backend, Card
 

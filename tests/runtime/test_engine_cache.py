@@ -11,7 +11,8 @@ import threading
 import pytest
 
 from deepblur_live.runtime import engine_files
-from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec, default_folder
+from deepblur_live.runtime.engine_cache import EngineCache, default_folder
+from deepblur_live.runtime.engine_files import EngineSpec
 from deepblur_live.runtime.tensorrt import EngineError
 
 SPEC = EngineSpec(
@@ -231,7 +232,8 @@ def test_a_plan_whose_opening_ended_a_process_is_built_again(cache, build):
     first = get(cache, build)
     code = (
         "import os, pathlib, sys\n"
-        "from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec\n"
+        "from deepblur_live.runtime.engine_cache import EngineCache\n"
+        "from deepblur_live.runtime.engine_files import EngineSpec\n"
         "spec = EngineSpec(*eval(sys.argv[2]))\n"
         "cache = EngineCache(pathlib.Path(sys.argv[1]))\n"
         "with cache.opening(spec, lambda: False):\n"

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
+from deepblur_live.runtime.engine_cache import EngineCache
+from deepblur_live.runtime.engine_files import EngineSpec
 from deepblur_live.session.model_hashes import engine_hashes, model_hashes
 
 SPEC = EngineSpec(
