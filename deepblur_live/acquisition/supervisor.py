@@ -101,7 +101,7 @@ class Supervisor:
         self._running = threading.Event()
         self._settled = threading.Event()
         self._stopping = threading.Event()
-        self._busy_ms, self._at_once = 0.0, 2
+        self._busy_ms, self._at_once = 0.0, Ready.at_once
         self._reasons: set[str] = set()
         self._threads: list[threading.Thread] = []
 

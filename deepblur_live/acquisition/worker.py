@@ -171,7 +171,7 @@ def serve(
             return
         try:
             overlaps = getattr(pipeline, "overlaps", False)
-            replies.send(Ready(MOST_AT_ONCE if overlaps else 2))
+            replies.send(Ready(MOST_AT_ONCE) if overlaps else Ready())
             _answer_all(tasks, replies, pipeline, open_block)
         finally:
             close = getattr(pipeline, "close", None)

@@ -81,7 +81,7 @@ class Identifier:
         self.spectrum = PowerSpectrum(average_s)
         self.refiner = SpectralRefiner(family, specimen)
         self.noise_sigma = 0.01
-        self._hops = torch.Generator().manual_seed(0)
+        self._random = torch.Generator().manual_seed(0)
         self._now = 0.0
         self._refused = False
         self._begin_anew()
@@ -193,7 +193,7 @@ class Identifier:
         """Find the blur that a question's spectrum has; on any thread, one at a time.
 
         It takes up to a second, longer the first time, when the library is made; and
-        changes nothing but the question's rotation.
+        changes nothing but the question's rotation and how far the random hops are.
         """
         data, rivals = question.data, question.rivals
         if question.crop is None:
@@ -229,7 +229,7 @@ class Identifier:
         many = question.library == _MANY
         count, kept = (_HOPS, _HOPS_KEPT) if many else (_HOPS // 2, _HOPS_KEPT // 2)
         minima = torch.as_tensor(fit.coefficients[:_HOP_FROM], dtype=torch.float32)
-        away = torch.randn((count, minima.shape[1]), generator=self._hops)
+        away = torch.randn((count, minima.shape[1]), generator=self._random)
         away *= _HOP * torch.tensor(self.family.half_ranges)
         hops = minima[torch.arange(count) % len(minima)] + away
         data, prior = question.data, question.prior

@@ -140,7 +140,7 @@ class BestExecutor:
 
     def identify(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return coefficients (P,) and deviations (P,), on the CPU."""
-        # A frame of another size may change it meanwhile, on another thread.
+        # Looked at once: on another thread a frame's size could change it meanwhile.
         serving = self._serving
         if serving is not None:
             try:

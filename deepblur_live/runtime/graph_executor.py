@@ -147,7 +147,8 @@ class EngineExecutor(GraphExecutor):
         self._source = source
         self._fistas: dict[tuple[int, int], EngineFista] = {}
         self._answering: Engine | None = None
-        # Identifications and the comparison with torch may come from two threads.
+        # An engine is not for several threads. The pipeline asks from one, but nothing
+        # holds whoever else uses this to it.
         self._one_answer = threading.Lock()
 
     @property

@@ -96,9 +96,7 @@ class DeblurPipeline:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera
         self.identify_every_s = identify_every_s
-        if beside is None:
-            averaged = identifier.spectrum.average_s > 0
-            beside = averaged and executor.device.type == "cuda"
+        beside = self.overlaps if beside is None else beside
         self._answers = Answers(identifier.answer, beside)
         self._checks, self._lanes = FrameChecks(), Lanes(executor.device)
         self._geometry: tuple[object, ...] = ()

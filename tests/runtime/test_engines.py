@@ -527,7 +527,7 @@ def test_frames_under_way_at_a_distrusted_engine_are_seen_by_torch_too(best):
 
 
 def test_identification_and_comparison_take_turns(best, monkeypatch):
-    """The one is asked on a thread of its own, the other comes with a frame."""
+    """The pipeline asks from one thread; who asks from two gets the same answers."""
     settled(best)
     engines = best.server
     engine, inside, together = engines._answering, [], []

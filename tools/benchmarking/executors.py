@@ -117,9 +117,8 @@ def _graph(
             executor.deblur(trial_frame(shape), still, SIGMA)
         except Exception as error:  # a compiler that is missing fails in many ways
             said = str(error).strip().splitlines() or [repr(error)]
-            raise EngineError(f"torch could not compile the network: {said[0]}") from (
-                error
-            )
+            text = f"torch could not compile the network: {said[0]}"
+            raise EngineError(text) from error
 
     name = "torch, compiled, CUDA graph" if compiled else "torch, CUDA graph"
     if not compiled:
