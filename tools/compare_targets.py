@@ -24,7 +24,8 @@ from deepblur_live.identification.network import (
     network_input,
     outer_products,
 )
-from deepblur_live.identification.spectrum import reliable, welch
+from deepblur_live.identification.reliability import reliable
+from deepblur_live.identification.spectrum import welch
 from deepblur_live.optics import ZernikeFamily, psf_snr
 from deepblur_live.runtime.device import tune_process
 

@@ -29,8 +29,9 @@ from deepblur_live.identification.network import (
 )
 from deepblur_live.identification.observed import LEAKAGE
 from deepblur_live.identification.otf import log_otf
+from deepblur_live.identification.reliability import reliable
 from deepblur_live.identification.specimen import symmetric
-from deepblur_live.identification.spectrum import WINDOW, reliable, windowed
+from deepblur_live.identification.spectrum import WINDOW, windowed
 from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime.device import choose_precision, tune_process
 

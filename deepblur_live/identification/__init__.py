@@ -1,6 +1,6 @@
 """Frame → γ and its covariance: the spectrum, the ResNet18, the refinement."""
 
-from deepblur_live.identification.identifier import Identifier, Network
+from deepblur_live.identification.identifier import Identifier, Network, Noise
 from deepblur_live.identification.network import (
     INPUT_SHAPE,
     IdentificationNet,
@@ -9,15 +9,11 @@ from deepblur_live.identification.network import (
 )
 from deepblur_live.identification.question import Answer, Question
 from deepblur_live.identification.refine import Fit, SpectralRefiner
+from deepblur_live.identification.reliability import Reliable, reliable
 from deepblur_live.identification.rotation import Rotation
+from deepblur_live.identification.running import PowerSpectrum
 from deepblur_live.identification.specimen import SpecimenSpectrum
-from deepblur_live.identification.spectrum import (
-    WINDOW,
-    PowerSpectrum,
-    Reliable,
-    reliable,
-    welch,
-)
+from deepblur_live.identification.spectrum import WINDOW, weighed, welch
 
 __all__ = [
     "INPUT_SHAPE",
@@ -27,6 +23,7 @@ __all__ = [
     "IdentificationNet",
     "Identifier",
     "Network",
+    "Noise",
     "PowerSpectrum",
     "Question",
     "Reliable",
@@ -36,5 +33,6 @@ __all__ = [
     "network_input",
     "outer_products",
     "reliable",
+    "weighed",
     "welch",
 ]

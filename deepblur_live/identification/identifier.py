@@ -14,8 +14,10 @@ from deepblur_live.identification.minima import aligned, rival_spread
 from deepblur_live.identification.network import network_input
 from deepblur_live.identification.question import Answer, Question
 from deepblur_live.identification.refine import Fit, SpectralRefiner
+from deepblur_live.identification.reliability import Reliable
 from deepblur_live.identification.rotation import Rotation
-from deepblur_live.identification.spectrum import PowerSpectrum, Reliable
+from deepblur_live.identification.running import PowerSpectrum
+from deepblur_live.identification.spectrum import noise_floor
 from deepblur_live.identification.verdict import MIN_BINS, POOR_FIT, judge, silent
 from deepblur_live.optics import Estimate, ZernikeFamily
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
-__all__ = ["Identifier", "Network"]
+__all__ = ["Identifier", "Network", "Noise"]
+
+# Brightness of a scaled frame → variance of a camera's noise there, in its units.
+Noise = Callable[[float], float]
 
 # (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -78,7 +83,7 @@ class Identifier:
     ) -> None:
         self.family = family
         self.network = network
-        self.spectrum = PowerSpectrum(average_s)
+        self.spectrum = PowerSpectrum(average_s, family.cutoff)
         self.refiner = SpectralRefiner(family, specimen)
         self.noise_sigma = 0.01
         self._random = torch.Generator().manual_seed(0)
@@ -110,7 +115,7 @@ class Identifier:
         self,
         image: torch.Tensor,
         prediction: NDArray[np.float64] | None = None,
-        noise_variance: float | None = None,
+        noise: Noise | None = None,
     ) -> Estimate:
         """Identify the blur from the frames observed so far: ask, answer, accept.
 
@@ -121,7 +126,7 @@ class Identifier:
         RuntimeError
             Before the first `observe`.
         """
-        answer = self.answer(self.ask(image, prediction, noise_variance))
+        answer = self.answer(self.ask(image, prediction, noise))
         accepted = self.accept(answer)
         assert accepted is not None
         return accepted
@@ -130,7 +135,7 @@ class Identifier:
         self,
         image: torch.Tensor,
         prediction: NDArray[np.float64] | None = None,
-        noise_variance: float | None = None,
+        noise: Noise | None = None,
     ) -> Question:
         """Return what the frames observed so far are to be asked; quick.
 
@@ -141,28 +146,30 @@ class Identifier:
         prediction
             (P,) the tracker's; the fit starts there too, and mostly leaves the
             library out.
-        noise_variance
-            Of a calibrated camera, in the image's units; read off the spectrum if None.
+        noise
+            A calibrated camera's noise; read off the spectrum if None.
 
         Raises
         ------
         RuntimeError
             Before the first `observe`.
         """
-        data = self.refiner.prepare(
-            self.spectrum.value,
-            self.spectrum.looks,
-            self.spectrum.frames,
-            noise_variance,
-        )
-        self.noise_sigma = float(data.reliable.floor) ** 0.5
+        seen, frames = self.spectrum, self.spectrum.frames
+        of_seen = None if noise is None else noise(seen.level)
+        data = self.refiner.prepare(seen.value, seen.looks, frames, of_seen)
+        if noise is None:
+            # The windows that count for more may be the brightest.
+            all_looks = seen.plain_looks * frames
+            mean = float(noise_floor(seen.plain, all_looks, seen.cutoff))
+        else:
+            mean = noise(float(image.mean()))
+        self.noise_sigma = mean**0.5
         question = Question(data, self.rotation, self._rivals)
         if int(data.reliable.bins) < MIN_BINS:
             return question
         starts = []
         if prediction is not None:
             starts.append(torch.as_tensor(prediction, dtype=torch.float32)[None])
-        frames = self.spectrum.frames
         lost = prediction is None or self._refused
         # After a pause the average is young again.
         self._asked_frames = min(self._asked_frames, frames)

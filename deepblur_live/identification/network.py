@@ -18,10 +18,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from deepblur_live.identification.detrend import detrend
-from deepblur_live.identification.spectrum import WINDOW, Reliable
+from deepblur_live.identification.spectrum import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from deepblur_live.identification.reliability import Reliable
 
 __all__ = ["INPUT_SHAPE", "IdentificationNet", "network_input", "outer_products"]
 

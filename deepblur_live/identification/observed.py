@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.identification.reliability import Reliable, reliable
 from deepblur_live.identification.spectrum import (
     WINDOW,
-    Reliable,
     frequencies,
     has_corner,
-    reliable,
+    smoothed,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ObservedSpectrum:
     reliable
         The part that rises above the noise, over all bins.
     looks
-        Independent windows in the average, over all frames.
+        Independent windows in the average, over all frames and in the mean of the bins.
     """
 
     log_power: torch.Tensor
@@ -63,7 +63,7 @@ class ObservedSpectrum:
 
 def observe(
     spectrum: torch.Tensor,
-    looks: float,
+    looks: float | torch.Tensor,
     frames: float,
     cutoff: float,
     specimen: SpecimenSpectrum,
@@ -79,7 +79,7 @@ def observe(
     keep = _different(spectrum.device)
     # The signal's share decides how much the model's error counts. Of the raw spectrum
     # it would be biased bin by bin: smoothed, it hardly is.
-    share = (1 - found.floor / _smoothed(spectrum)).clamp(0, 1)
+    share = (1 - found.floor / smoothed(spectrum)).clamp(0, 1)
     strays = specimen.deviation.view_as(share) * share
     weight = 1 / torch.sqrt(1 / (looks * frames) + strays**2)
     if noise_variance is not None:
@@ -95,7 +95,7 @@ def observe(
         math.log(float(found.floor)),
         floor_sigma,
         found,
-        looks * frames,
+        float(torch.as_tensor(looks).mean()) * frames,
     )
 
 
@@ -107,10 +107,3 @@ def _different(device: torch.device) -> torch.Tensor:
     # f and -f are both in the half spectrum's first and last columns.
     keep[WINDOW // 2 + 1 :, [0, -1]] = False
     return keep.flatten()
-
-
-def _smoothed(spectrum: torch.Tensor) -> torch.Tensor:
-    """Return the mean over 3 × 3 bins; the rows wrap round."""
-    wrapped = torch.cat([spectrum[-1:], spectrum, spectrum[:1]])[None, None]
-    padded = torch.nn.functional.pad(wrapped, (1, 1, 0, 0), mode="reflect")
-    return torch.nn.functional.avg_pool2d(padded, 3, 1)[0, 0]

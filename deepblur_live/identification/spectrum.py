@@ -1,9 +1,9 @@
-"""A frame's power spectrum: Welch average over windows and frames, floor, reliability.
+"""A frame's power spectrum: an average over its windows (Welch), all alike or weighed.
 
 The windowed spectrum of a blurred frame is nearly S_x(f)·|ĥ(f)|² + σ². Where it rises
 above the noise, its logarithm is the specimen's smooth spectrum plus log|ĥ|², whose
-notches tell the blur. A power spectrum does not see a moving specimen, so averaging
-over frames needs no registration.
+notches tell the blur. Windows without detail add noise alone, and count for less where
+that is the trouble.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
 __all__ = [
     "WINDOW",
-    "PowerSpectrum",
-    "Reliable",
+    "FrameSpectrum",
     "frequencies",
     "has_corner",
-    "reliable",
+    "noise_floor",
+    "smoothed",
+    "weighed",
     "welch",
     "windowed",
 ]
@@ -29,12 +31,14 @@ WINDOW = 64
 # Half-overlapping Hann windows share little: measured on white noise, a window of a
 # large frame counts 0.9.
 _LOOKS_PER_WINDOW = 0.9
-# A departure from the average that noise does not make: still frames of a simulated
-# microscope keep within 0.9 to 1.1, a step of 0.08 waves makes it 6.
-_CHANGED = 2.0
-# How far the logarithm of a real specimen's spectrum strays from smooth. This rough
-# figure weighs the network's input and the library's start; the fit has its own.
-_MODEL_ERROR = 0.3
+# A window's detail is its power over the noise's at these cycles a pixel, where every
+# blur leaves most of it. Where the noise is that many times the detail, windows count
+# by the square root of their detail, and all alike where it is less: to count by the
+# detail itself leaves too few of them, and what one of them shows strays more than what
+# many do. No window has less than a share of the mean detail, nor than half of what
+# noise alone may show.
+_DETAIL_BAND = (0.05, 0.12)
+_NOISY, _LEAST_SHARE, _LEAST_DETAIL = 100.0, 0.05, 0.5
 
 
 @lru_cache(maxsize=8)
@@ -52,30 +56,6 @@ def _hann(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return window / (window**2).mean().sqrt()
 
 
-def welch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return the power spectrum (..., W, W//2+1) of images (..., H, W) and its looks.
-
-    White noise of variance σ² has the spectrum σ². Looks is the number of independent
-    windows in the average.
-
-    Raises
-    ------
-    ValueError
-        When the image is smaller than one window.
-    """
-    if min(image.shape[-2:]) < WINDOW:
-        raise ValueError(
-            f"an image of {image.shape[-2]} × {image.shape[-1]} pixels is smaller than "
-            f"one window of {WINDOW} × {WINDOW}"
-        )
-    windows = image.unfold(-2, WINDOW, WINDOW // 2).unfold(-2, WINDOW, WINDOW // 2)
-    count = windows.shape[-4] * windows.shape[-3]
-    windows = windows - windows.mean((-2, -1), keepdim=True)
-    spectra = torch.fft.rfft2(windows * _hann(image.dtype, image.device))
-    power = (spectra.real**2 + spectra.imag**2).mean((-4, -3)) / WINDOW**2
-    return power, max(1.0, count * _LOOKS_PER_WINDOW)
-
-
 def windowed(power: torch.Tensor) -> torch.Tensor:
     """Return a power spectrum (..., W, W//2+1) as a Hann window shows it.
 
@@ -89,129 +69,46 @@ def windowed(power: torch.Tensor) -> torch.Tensor:
     return (wide[..., :-2] + wide[..., 2:]) / 6 + rows * (2 / 3)
 
 
-class PowerSpectrum:
-    """Running average spectrum of the frames of the last seconds.
+def _powers(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the windows' spectra (..., T, W, W//2+1) and means (..., T) of images.
 
-    When two frames in a row differ from the average by more than their noise, the blur
-    or the specimen has changed and the average begins anew with them: it must not mix
-    two blurs. One odd frame alone (a closed shutter, a passing bubble) is left out.
-
-    Parameters
-    ----------
-    average_s
-        Time constant of the exponential forgetting in seconds; 0 keeps the newest
-        frame alone.
+    Raises
+    ------
+    ValueError
+        When the images (..., H, W) are smaller than one window.
     """
-
-    def __init__(self, average_s: float) -> None:
-        self.average_s = average_s
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all frames."""
-        self._sum: torch.Tensor | None = None
-        self._odd: torch.Tensor | None = None
-        self._weight = self._weight_squared = self._looks = 0.0
-        self._time = 0.0
-
-    @property
-    def frames(self) -> float:
-        """Effective number of frames in the average."""
-        if not self._weight_squared:
-            return 0.0
-        return self._weight**2 / self._weight_squared
-
-    @property
-    def looks(self) -> float:
-        """Effective number of windows a frame in the average."""
-        return self._looks
-
-    @property
-    def value(self) -> torch.Tensor:
-        """The average spectrum (W, W//2+1).
-
-        Raises
-        ------
-        RuntimeError
-            Before the first frame.
-        """
-        if self._sum is None:
-            raise RuntimeError("no frame has been added to the spectrum yet")
-        return self._sum / self._weight
-
-    def add(self, image: torch.Tensor, time: float) -> bool:
-        """Add one frame (H, W) taken at `time` seconds.
-
-        Returns
-        -------
-        bool
-            True when the average began anew with it.
-        """
-        spectrum, looks = welch(image.float())
-        # Wherever the frame lies, what is made of so few numbers is made here.
-        spectrum = spectrum.cpu()
-        if not bool(torch.isfinite(spectrum).all()):
-            # Finite pixels may overflow when squared; NaN would stay for good.
-            return False
-        if self._sum is None or self.average_s <= 0:
-            self._begin(spectrum, looks, time)
-            return self.average_s > 0
-        elif self._departure(spectrum, looks) > _CHANGED:
-            if self._odd is None:
-                self._odd = spectrum
-            else:
-                self._begin(self._odd, looks, time)
-                self._accumulate(spectrum, time)
-                return True
-        else:
-            self._accumulate(spectrum, time)
-        return False
-
-    def _begin(self, spectrum: torch.Tensor, looks: float, time: float) -> None:
-        self._sum, self._looks, self._odd = spectrum, looks, None
-        self._weight, self._weight_squared, self._time = 1.0, 1.0, time
-
-    def _accumulate(self, spectrum: torch.Tensor, time: float) -> None:
-        assert self._sum is not None
-        keep = math.exp(-max(0.0, time - self._time) / self.average_s)
-        self._sum = keep * self._sum + spectrum
-        self._weight = keep * self._weight + 1
-        self._weight_squared = keep**2 * self._weight_squared + 1
-        self._time, self._odd = time, None
-
-    def _departure(self, spectrum: torch.Tensor, looks: float) -> float:
-        """Return how far a spectrum is from the average, 1 when noise is all.
-
-        The scatter of the logarithm of their ratio, brightness aside, over what the
-        number of windows lets one expect.
-        """
-        ratio = torch.log(spectrum.clamp(min=1e-30) / self.value.clamp(min=1e-30))
-        scatter = float((ratio - ratio.median()).square().mean().sqrt())
-        return scatter / math.sqrt((1 + 1 / self.frames) / looks)
+    if min(image.shape[-2:]) < WINDOW:
+        raise ValueError(
+            f"an image of {image.shape[-2]} × {image.shape[-1]} pixels is smaller than "
+            f"one window of {WINDOW} × {WINDOW}"
+        )
+    windows = image.unfold(-2, WINDOW, WINDOW // 2).unfold(-2, WINDOW, WINDOW // 2)
+    means = windows.mean((-2, -1), keepdim=True)
+    spectra = torch.fft.rfft2((windows - means) * _hann(image.dtype, image.device))
+    power = (spectra.real**2 + spectra.imag**2) / WINDOW**2
+    return power.flatten(-4, -3), means.flatten(-4)
 
 
-@dataclass(frozen=True)
-class Reliable:
-    """The part of a spectrum that rises above the noise.
+def welch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the power spectrum (..., W, W//2+1) of images (..., H, W) and its looks.
 
-    Parameters
-    ----------
-    log_signal
-        (..., W, W//2+1) log(S_y - σ²), 0 where unreliable.
-    weight
-        One over its standard deviation, 0 where unreliable.
-    floor
-        (...) the noise's σ², in the image's units squared.
+    White noise of variance σ² has the spectrum σ². Looks is the number of independent
+    windows in the average.
+
+    Raises
+    ------
+    ValueError
+        When the image is smaller than one window.
     """
+    power, _ = _powers(image)
+    return power.mean(-3), max(1.0, power.shape[-3] * _LOOKS_PER_WINDOW)
 
-    log_signal: torch.Tensor
-    weight: torch.Tensor
-    floor: torch.Tensor
 
-    @property
-    def bins(self) -> torch.Tensor:
-        """(...) how many bins are reliable."""
-        return (self.weight > 0).sum((-2, -1))
+def smoothed(spectrum: torch.Tensor) -> torch.Tensor:
+    """Return the mean over 3 × 3 bins of (W, W//2+1); the rows wrap round."""
+    wrapped = torch.cat([spectrum[-1:], spectrum, spectrum[:1]])[None, None]
+    padded = torch.nn.functional.pad(wrapped, (1, 1, 0, 0), mode="reflect")
+    return torch.nn.functional.avg_pool2d(padded, 3, 1)[0, 0]
 
 
 def has_corner(cutoff: float) -> bool:
@@ -223,51 +120,114 @@ def has_corner(cutoff: float) -> bool:
     return int((radius > 2 * cutoff * 1.04).sum()) >= 12
 
 
-def reliable(
-    spectrum: torch.Tensor,
-    looks: float,
-    frames: float,
-    cutoff: float,
-    noise_variance: float | None = None,
-) -> Reliable:
-    """Find the noise floor and what rises above it.
+def noise_floor(spectrum: torch.Tensor, looks: float, cutoff: float) -> torch.Tensor:
+    """Return the noise's σ² (...) as a spectrum (..., W, W//2+1) shows it.
+
+    Read from the frequencies beyond the OTF; where there are none (`has_corner`) the
+    noise is but bounded.
 
     Parameters
     ----------
     spectrum
-        (..., W, W//2+1), from `welch`.
-    looks, frames
-        Independent windows a frame, and frames, in the average.
+        The average.
+    looks
+        Independent windows in it, over all frames.
     cutoff
-        Pupil radius NA·px/λ in cycles a pixel: the OTF ends at twice that, and what
-        lies beyond is noise.
-    noise_variance
-        The camera's, where it is calibrated. Where the OTF leaves no corner free
-        (`has_corner`) the noise is but bounded without it.
+        Pupil radius NA·px/λ in cycles a pixel.
     """
     radius, _ = frequencies(spectrum.device)
-    if noise_variance is not None:
-        floor = spectrum.new_full(spectrum.shape[:-2], noise_variance)
+    corner = radius > 2 * cutoff * 1.04
+    if has_corner(cutoff):
+        # The median of an average of n exponentials is (1 - 1/(9n))³ of its mean
+        # (Wilson & Hilferty 1931).
+        below = (1 - 1 / (9 * looks)) ** 3
+        floor = spectrum[..., corner].median(-1).values / below
     else:
-        corner = radius > 2 * cutoff * 1.04
-        if has_corner(cutoff):
-            # The median of an average of n exponentials is (1 - 1/(9n))³ of its mean
-            # (Wilson & Hilferty 1931).
-            below = (1 - 1 / (9 * looks * frames)) ** 3
-            floor = spectrum[..., corner].median(-1).values / below
-        else:
-            # Signal everywhere: the weakest frequencies bound the noise from above.
-            floor = spectrum.flatten(-2).quantile(0.02, -1)
+        # Signal everywhere: the weakest frequencies bound the noise from above.
+        floor = spectrum.flatten(-2).quantile(0.02, -1)
     # A noiseless spectrum still ends at the precision of its numbers.
-    peak = spectrum.amax((-2, -1))
-    floor = torch.maximum(floor, 1e-9 * peak)[..., None, None]
-    signal = spectrum - floor
-    usable = (
-        (signal > 2 * floor / math.sqrt(frames))
-        & (radius > 1.2 / WINDOW)
-        & (radius < 2 * cutoff)
+    return torch.maximum(floor, 1e-9 * spectrum.amax((-2, -1)))
+
+
+@dataclass(frozen=True)
+class FrameSpectrum:
+    """What one frame's windows show.
+
+    Parameters
+    ----------
+    power, looks, level
+        (W, W//2+1) their spectra's average, weighed; (W, W//2+1) how many independent
+        windows that is worth, which are fewer where the specimen makes the power, as a
+        few windows have most of it; and the frame's brightness, weighed alike: a
+        camera's shot noise in `power` is that of so much light.
+    plain, plain_looks
+        The average, and the number, with every window alike.
+    """
+
+    power: torch.Tensor
+    looks: torch.Tensor
+    level: float
+    plain: torch.Tensor
+    plain_looks: float
+
+    def times(self, factor: float) -> FrameSpectrum:
+        """Return all of it times a factor."""
+        return FrameSpectrum(*(factor * part for part in self._parts))
+
+    def plus(self, other: FrameSpectrum) -> FrameSpectrum:
+        """Return the sum with another's."""
+        parts = zip(self._parts, other._parts, strict=True)
+        return FrameSpectrum(*(mine + theirs for mine, theirs in parts))
+
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return self.power, self.looks, self.level, self.plain, self.plain_looks
+
+
+def weighed(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSpectrum:
+    """Return the spectrum of an image (H, W), its windows weighed by their detail.
+
+    The weighted spectrum of a blurred frame is S_x(f)·|ĥ(f)|² + σ² as well, with the
+    S_x of the windows that count.
+
+    Parameters
+    ----------
+    image
+        The frame, scaled.
+    cutoff
+        Pupil radius NA·px/λ in cycles a pixel.
+    frames
+        How many frames it will be averaged with: they leave less of the noise.
+
+    Raises
+    ------
+    ValueError
+        When the image is smaller than one window.
+    """
+    power, means = _powers(image)
+    plain = power.mean(0)
+    plain_looks = max(1.0, len(power) * _LOOKS_PER_WINDOW)
+    floor = noise_floor(plain, plain_looks, cutoff)
+    radius, _ = frequencies(image.device)
+    band = (radius > _DETAIL_BAND[0]) & (radius < _DETAIL_BAND[1])
+    detail = (power[:, band].mean(1) / floor - 1).clamp(min=0)
+    detail = detail + _LEAST_SHARE * detail.mean() + _LEAST_DETAIL
+    weight = torch.sqrt(detail / (detail + _NOISY / math.sqrt(frames)))
+    weight = weight / weight.sum()
+    # A window strays by as much as it is expected to show.
+    signal = (smoothed(plain) - floor).clamp(min=0)
+    share, square = detail / detail.mean(), weight**2
+    seen = signal * (weight @ share) + floor
+    strays = (
+        signal**2 * (square @ share**2)
+        + 2 * signal * floor * (square @ share)
+        + floor**2 * square.sum()
     )
-    signal = torch.where(usable, signal, torch.ones_like(signal))
-    spread = spectrum / signal / math.sqrt(looks * frames)
-    weight = usable / torch.sqrt(spread**2 + _MODEL_ERROR**2)
-    return Reliable(torch.log(signal) * usable, weight, floor[..., 0, 0])
+    looks = (_LOOKS_PER_WINDOW * seen**2 / strays).clamp(min=1)
+    return FrameSpectrum(
+        torch.tensordot(weight, power, 1).cpu(),
+        looks.cpu(),
+        float(weight @ means),
+        plain.cpu(),
+        plain_looks,
+    )

@@ -62,16 +62,19 @@ class Scaled:
         # Into page-locked memory, which takes it several times as fast.
         return grey.to("cpu", non_blocking=True)
 
-    def noise_variance(self, offset: float, gain: float, read_noise: float) -> float:
+    def noise_variance(
+        self, offset: float, gain: float, read_noise: float, level: float
+    ) -> float:
         """Return a calibrated camera's mean noise variance, in the image's units.
 
         Parameters
         ----------
         offset, gain, read_noise
             Grey value without light, electrons a grey value, rms electrons.
+        level
+            Mean of what of the image is asked about.
         """
-        mean = float(self.image.mean()) * self.span + self.low
-        electrons = max(0.0, (mean - offset) * gain)
+        electrons = max(0.0, (level * self.span + self.low - offset) * gain)
         return (electrons + read_noise**2) / gain**2 / self.span**2
 
 

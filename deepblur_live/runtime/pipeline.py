@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from deepblur_live.drift import Tracker, TrackState
-    from deepblur_live.identification import Identifier
+    from deepblur_live.identification import Identifier, Noise
     from deepblur_live.optics import Estimate, ZernikeFamily
     from deepblur_live.profile import Camera
     from deepblur_live.runtime.executor import Executor, Server
@@ -277,7 +277,7 @@ class DeblurPipeline:
         question = self.identifier.ask(
             scaled.image,
             None if prediction is None else prediction.coefficients,
-            self._noise_variance(scaled),
+            self._noise(scaled),
         )
         self._answers.ask(time, question)
 
@@ -295,10 +295,13 @@ class DeblurPipeline:
             self._track = self.tracker.update(asked, estimate)
         return estimate
 
-    def _noise_variance(self, scaled: Scaled) -> float | None:
+    def _noise(self, scaled: Scaled) -> Noise | None:
         camera = self.camera
         if camera.gain_e_per_adu is None:
             return None
-        return scaled.noise_variance(
-            camera.offset_adu or 0.0, camera.gain_e_per_adu, camera.read_noise_e or 0.0
+        return partial(
+            scaled.noise_variance,
+            camera.offset_adu or 0.0,
+            camera.gain_e_per_adu,
+            camera.read_noise_e or 0.0,
         )

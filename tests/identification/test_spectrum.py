@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from deepblur_live.identification import PowerSpectrum, reliable, welch
+from deepblur_live.identification import PowerSpectrum, reliable, weighed, welch
 from deepblur_live.identification.spectrum import has_corner, windowed
 from deepblur_live.optics import ZernikeFamily
 
@@ -62,8 +62,55 @@ def test_coarse_sampling_leaves_no_corner_and_the_noise_is_bounded():
     assert reliable(spectrum, looks, 1, 1 / 2.6, 4e-4).floor == pytest.approx(4e-4)
 
 
+def half_textured(sigma, texture=0.3, seed=0):
+    """A frame of noise whose left half has detail below the cut-off as well."""
+    radius = torch.hypot(torch.fft.fftfreq(256)[:, None], torch.fft.rfftfreq(256)[None])
+    below = torch.fft.rfft2(noise(1.0, seed=seed + 50)) * (radius < 0.2)
+    frame = noise(sigma, seed=seed)
+    frame[:, :128] += texture * torch.fft.irfft2(below)[:, :128]
+    return frame
+
+
+def test_windows_with_detail_count_for_more_where_noise_is_the_trouble():
+    noisy, clear = half_textured(0.1), half_textured(0.001)
+    seen = weighed(noisy, CUTOFF)
+    plain, looks = welch(noisy)
+    torch.testing.assert_close(seen.plain, plain)
+    assert seen.plain_looks == looks
+    # Of the seven columns of windows four have texture, one of them half as much. The
+    # signal's share rises, and noise stays what it is.
+    found, alike = (reliable(x, looks, 1, CUTOFF) for x in (seen.power, plain))
+    assert found.floor == pytest.approx(float(alike.floor), rel=0.05)
+    inner = (found.weight > 0) & (alike.weight > 0)
+    gain = (found.log_signal - alike.log_signal)[inner].mean()
+    assert 0.25 < gain < math.log(7 / 3.5)
+    # Where the OTF has ended it is noise that the windows show.
+    assert 0.6 * looks < seen.looks[32, 32] < 0.95 * looks
+    # Half of the windows have the detail.
+    assert seen.looks[4, 4] < 0.7 * looks
+    # Where noise is no trouble, nor when frames average it away, all count alike.
+    assert weighed(clear, CUTOFF).looks[32, 32] > 0.97 * looks
+    assert weighed(noisy, CUTOFF, frames=1e8).looks[32, 32] > 0.97 * looks
+
+
+def test_noise_alone_is_not_taken_for_detail():
+    values = [weighed(noise(0.1, seed=i), CUTOFF) for i in range(40)]
+    mean = torch.stack([seen.power for seen in values]).mean(0)
+    band = torch.zeros(64, 33, dtype=torch.bool)
+    band[4:7, :4] = True
+    assert mean[band].mean() == pytest.approx(0.01, rel=0.05)
+    assert values[0].looks.min() > 0.9 * values[0].plain_looks
+
+
+def test_brightness_is_that_of_the_windows_that_count():
+    frame = half_textured(0.1)
+    frame[:, :128] += 1.0
+    level = weighed(frame, CUTOFF).level
+    assert float(frame.mean()) + 0.05 < level < 1.0
+
+
 def test_averaging_forgets_by_time_not_by_count():
-    running = PowerSpectrum(average_s=2.0)
+    running = PowerSpectrum(2.0, CUTOFF)
     for i in range(200):
         running.add(noise(0.1, seed=i), i * 0.1)
     # Effective number of an exponential average: (1 + a) / (1 - a), a = e^(-dt / τ).
@@ -84,7 +131,7 @@ def coloured(seed, width):
 
 
 def test_a_changed_blur_begins_the_average_anew_but_one_odd_frame_does_not():
-    running = PowerSpectrum(average_s=10.0)
+    running = PowerSpectrum(10.0, CUTOFF)
     for i in range(10):
         running.add(coloured(i, 3), 0.1 * i)
     before = running.value.clone()
@@ -96,11 +143,11 @@ def test_a_changed_blur_begins_the_average_anew_but_one_odd_frame_does_not():
     running.add(coloured(13, 5), 1.3)
     assert running.frames == pytest.approx(2, rel=0.01)
     expected = (welch(coloured(12, 5))[0] + welch(coloured(13, 5))[0]) / 2
-    assert (running.value / expected).log().abs().max() < 0.02
+    assert (running.plain / expected).log().abs().max() < 0.02
 
 
 def test_a_spectrum_that_overflows_is_left_out():
-    running = PowerSpectrum(average_s=10.0)
+    running = PowerSpectrum(10.0, CUTOFF)
     running.add(noise(1.0), 0.0)
     wild = noise(1.0, seed=1)
     wild[100, 100] = 1e25
@@ -112,22 +159,23 @@ def test_a_spectrum_that_overflows_is_left_out():
 
 
 def test_brightness_alone_is_no_change():
-    running = PowerSpectrum(average_s=10.0)
+    running = PowerSpectrum(10.0, CUTOFF)
     for i in range(10):
         running.add((1 - 0.05 * i) * coloured(i, 3), 0.1 * i)
     assert running.frames > 9
 
 
 def test_no_memory_keeps_the_newest_frame():
-    running = PowerSpectrum(average_s=0)
+    running = PowerSpectrum(0, CUTOFF)
     running.add(noise(1.0), 0.0)
     running.add(noise(0.1, seed=1), 0.0)
     assert running.frames == 1
-    torch.testing.assert_close(running.value, welch(noise(0.1, seed=1))[0])
+    newest = weighed(noise(0.1, seed=1), CUTOFF)
+    torch.testing.assert_close(running.value, newest.power)
 
 
 def test_a_clock_that_jumps_back_keeps_the_average_whole():
-    running = PowerSpectrum(average_s=1.0)
+    running = PowerSpectrum(1.0, CUTOFF)
     running.add(noise(1.0), 10.0)
     running.add(noise(1.0, seed=1), 5.0)
     assert running.frames == pytest.approx(2)

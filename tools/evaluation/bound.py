@@ -10,15 +10,20 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepblur_live.identification import Identifier
     from evaluation.case import Case
 
 __all__ = ["allowed_snr", "drawn_at_bound"]
 
 
-def _bound(case: Case) -> NDArray[np.float64]:
-    """Return the covariance (P, P) that one frame's spectrum allows at the truth."""
-    identifier = case.identifier(network=False)
-    identifier.observe(case.frame.observed, 0.0)
+def _bound(case: Case, observer: Identifier | None = None) -> NDArray[np.float64]:
+    """Return the covariance (P, P) that a spectrum allows at the truth.
+
+    The spectrum of what an identifier has observed; of the one frame without.
+    """
+    identifier = observer or case.identifier(network=False)
+    if observer is None:
+        identifier.observe(case.frame.observed, 0.0)
     spectrum, refiner = identifier.spectrum, identifier.refiner
     data = refiner.prepare(spectrum.value, spectrum.looks, spectrum.frames)
     return refiner.bound(data, case.frame.coefficients)
@@ -32,12 +37,13 @@ def drawn_at_bound(case: Case) -> torch.Tensor:
     return gamma + torch.from_numpy(error).float()
 
 
-def allowed_snr(case: Case) -> float:
-    """Return the PSF SNR in dB that one frame's spectrum allows, to first order in γ.
+def allowed_snr(case: Case, observer: Identifier | None = None) -> float:
+    """Return the PSF SNR in dB that a spectrum allows, to first order in γ.
 
-    Of the mean squared error: a mean of decibels, some frames lucky, may lie above it.
+    The spectrum of what an identifier has observed; of the one frame without. Of the
+    mean squared error: a mean of decibels, some frames lucky, may lie above it.
     """
-    gamma, covariance = case.frame.coefficients, _bound(case)
+    gamma, covariance = case.frame.coefficients, _bound(case, observer)
     _, jacobian = case.family.psf_and_jacobian(gamma)
     slopes = jacobian.flatten(1).double().numpy()
     error = float(np.trace(slopes.T @ (covariance @ slopes)))

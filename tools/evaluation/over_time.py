@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from deepblur_live.optics import psf_snr
+from evaluation.bound import allowed_snr
 from evaluation.case import Case, Spec, every_frame
 from evaluation.section import Row, Section, markdown, summary
 
@@ -60,15 +61,27 @@ def score(case: Case) -> Row:
         if count in REPORTED:
             row[f"after_{count}"] = float(psf_snr(case.psf_of(estimate), case.psf))
             row[f"answered_{count}"] = estimate.trusted
+    row["allowed"] = allowed_snr(case, identifier)
     return row
 
 
-COLUMNS = tuple(f"{what}_{n}" for what in ("after", "answered") for n in REPORTED)
+COLUMNS = (
+    *(f"{what}_{n}" for what in ("after", "answered") for n in REPORTED),
+    "allowed",
+)
 
 
 def table(rows: Sequence[Row]) -> str:
     """Return the Markdown table of a summary."""
-    head = ["pictures", "σ", "1 frame", "10 frames", "**100 frames**", "goal"]
+    head = [
+        "pictures",
+        "σ",
+        "1 frame",
+        "10 frames",
+        "**100 frames**",
+        "goal",
+        "Cramér–Rao",
+    ]
     lines = []
     for row in rows:
         cells = [
@@ -82,6 +95,7 @@ def table(rows: Sequence[Row]) -> str:
                 *cells[:-1],
                 f"**{cells[-1]}**",
                 str(goal),
+                f"{row['allowed']:.1f}",
             ]
         )
     return markdown(head, lines)
