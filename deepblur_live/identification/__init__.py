@@ -13,13 +13,19 @@ from deepblur_live.identification.reliability import Reliable, reliable
 from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.running import PowerSpectrum
 from deepblur_live.identification.specimen import SpecimenSpectrum
-from deepblur_live.identification.spectrum import WINDOW, weighed, welch
+from deepblur_live.identification.spectrum import (
+    WINDOW,
+    FrameSpectrum,
+    weighed,
+    welch,
+)
 
 __all__ = [
     "INPUT_SHAPE",
     "WINDOW",
     "Answer",
     "Fit",
+    "FrameSpectrum",
     "IdentificationNet",
     "Identifier",
     "Network",

@@ -154,13 +154,13 @@ class Identifier:
         RuntimeError
             Before the first `observe`.
         """
-        seen, frames = self.spectrum, self.spectrum.frames
+        seen, frames = self.spectrum.average, self.spectrum.frames
         of_seen = None if noise is None else noise(seen.level)
-        data = self.refiner.prepare(seen.value, seen.looks, frames, of_seen)
+        data = self.refiner.prepare(seen.power, seen.looks, frames, of_seen)
         if noise is None:
             # The windows that count for more may be the brightest.
-            all_looks = seen.plain_looks * frames
-            mean = float(noise_floor(seen.plain, all_looks, seen.cutoff))
+            looks = seen.plain_looks * frames
+            mean = float(noise_floor(seen.plain, looks, self.family.cutoff))
         else:
             mean = noise(float(image.mean()))
         self.noise_sigma = mean**0.5

@@ -53,33 +53,8 @@ class PowerSpectrum:
         return self._weight**2 / self._weight_squared
 
     @property
-    def looks(self) -> torch.Tensor:
-        """(W, W//2+1) effective number of windows a frame in the average."""
-        return self._average.looks
-
-    @property
-    def level(self) -> float:
-        """Brightness of what is seen in the average, as each frame was scaled."""
-        return self._average.level
-
-    @property
-    def value(self) -> torch.Tensor:
-        """The average spectrum (W, W//2+1)."""
-        return self._average.power
-
-    @property
-    def plain(self) -> torch.Tensor:
-        """The average spectrum (W, W//2+1) with every window alike."""
-        return self._average.plain
-
-    @property
-    def plain_looks(self) -> float:
-        """Number of windows a frame in that."""
-        return self._average.plain_looks
-
-    @property
-    def _average(self) -> FrameSpectrum:
-        """What all frames show.
+    def average(self) -> FrameSpectrum:
+        """What the frames show in the mean.
 
         Raises
         ------
@@ -98,7 +73,7 @@ class PowerSpectrum:
         bool
             True when the average began anew with it.
         """
-        seen = weighed(image.float(), self.cutoff, max(1.0, self.frames))
+        seen = self.look(image.float())
         if not bool(torch.isfinite(seen.power).all()):
             # Finite pixels may overflow when squared; NaN would stay for good.
             return False
@@ -115,6 +90,10 @@ class PowerSpectrum:
         else:
             self._accumulate(seen, time)
         return False
+
+    def look(self, image: torch.Tensor) -> FrameSpectrum:
+        """Return a frame's (H, W) spectrum as this average takes it in."""
+        return weighed(image, self.cutoff, max(1.0, self.frames))
 
     def _begin(self, seen: FrameSpectrum, time: float) -> None:
         self._sum, self._odd = seen, None
@@ -135,7 +114,7 @@ class PowerSpectrum:
         number of windows lets one expect. With every window alike: weights change as
         frames gather.
         """
-        ratio = seen.plain.clamp(min=1e-30) / self.plain.clamp(min=1e-30)
+        ratio = seen.plain.clamp(min=1e-30) / self.average.plain.clamp(min=1e-30)
         logs = torch.log(ratio)
         scatter = float((logs - logs.median()).square().mean().sqrt())
         return scatter / math.sqrt((1 + 1 / self.frames) / seen.plain_looks)

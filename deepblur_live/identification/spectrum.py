@@ -32,11 +32,11 @@ WINDOW = 64
 # large frame counts 0.9.
 _LOOKS_PER_WINDOW = 0.9
 # A window's detail is its power over the noise's at these cycles a pixel, where every
-# blur leaves most of it. Where the noise is that many times the detail, windows count
-# by the square root of their detail, and all alike where it is less: to count by the
-# detail itself leaves too few of them, and what one of them shows strays more than what
-# many do. No window has less than a share of the mean detail, nor than half of what
-# noise alone may show.
+# blur leaves most of it. Where that is well below so many, windows count by its square
+# root, and all alike where it is above: to count by the detail itself would leave too
+# few of them, and what few specimens' parts show strays more from what specimens have
+# in common. No window has less than a share of the mean detail, nor so little that the
+# scatter of noise alone were taken for detail.
 _DETAIL_BAND = (0.05, 0.12)
 _NOISY, _LEAST_SHARE, _LEAST_DETAIL = 100.0, 0.05, 0.5
 

@@ -98,7 +98,7 @@ def test_a_calibrated_cameras_noise_is_that_of_the_light_that_is_looked_at():
     bright[:] = 1 + 0.05 * empty
     identifier = Identifier(FAMILY)
     identifier.observe(frame, 0.0)
-    mean, seen = float(frame.mean()), identifier.spectrum.level
+    mean, seen = float(frame.mean()), identifier.spectrum.average.level
     assert seen < 0.95 * mean
     question = identifier.ask(frame, noise=lambda level: 1e-3 * level)
     assert np.exp(question.data.log_floor) == pytest.approx(1e-3 * seen)

@@ -120,7 +120,7 @@ def test_averaging_forgets_by_time_not_by_count():
     assert running.frames == pytest.approx(1)
     running.reset()
     with pytest.raises(RuntimeError, match="no frame"):
-        _ = running.value
+        _ = running.average.power
 
 
 def coloured(seed, width):
@@ -134,16 +134,16 @@ def test_a_changed_blur_begins_the_average_anew_but_one_odd_frame_does_not():
     running = PowerSpectrum(10.0, CUTOFF)
     for i in range(10):
         running.add(coloured(i, 3), 0.1 * i)
-    before = running.value.clone()
+    before = running.average.power.clone()
     running.add(coloured(10, 5), 1.0)
-    assert torch.equal(running.value, before)
+    assert torch.equal(running.average.power, before)
     running.add(coloured(11, 3), 1.1)
     assert running.frames > 9
     running.add(coloured(12, 5), 1.2)
     running.add(coloured(13, 5), 1.3)
     assert running.frames == pytest.approx(2, rel=0.01)
     expected = (welch(coloured(12, 5))[0] + welch(coloured(13, 5))[0]) / 2
-    assert (running.plain / expected).log().abs().max() < 0.02
+    assert (running.average.plain / expected).log().abs().max() < 0.02
 
 
 def test_a_spectrum_that_overflows_is_left_out():
@@ -154,7 +154,7 @@ def test_a_spectrum_that_overflows_is_left_out():
     for k in range(3):
         running.add(wild, 0.1 * k)
     running.add(noise(1.0, seed=2), 1.0)
-    assert torch.isfinite(running.value).all()
+    assert torch.isfinite(running.average.power).all()
     assert running.frames > 1.9
 
 
@@ -171,7 +171,7 @@ def test_no_memory_keeps_the_newest_frame():
     running.add(noise(0.1, seed=1), 0.0)
     assert running.frames == 1
     newest = weighed(noise(0.1, seed=1), CUTOFF)
-    torch.testing.assert_close(running.value, newest.power)
+    torch.testing.assert_close(running.average.power, newest.power)
 
 
 def test_a_clock_that_jumps_back_keeps_the_average_whole():

@@ -25,7 +25,8 @@ def _bound(case: Case, observer: Identifier | None = None) -> NDArray[np.float64
     if observer is None:
         identifier.observe(case.frame.observed, 0.0)
     spectrum, refiner = identifier.spectrum, identifier.refiner
-    data = refiner.prepare(spectrum.value, spectrum.looks, spectrum.frames)
+    seen = spectrum.average
+    data = refiner.prepare(seen.power, seen.looks, spectrum.frames)
     return refiner.bound(data, case.frame.coefficients)
 
 

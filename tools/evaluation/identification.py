@@ -39,7 +39,8 @@ def network_alone(case: Case) -> Estimate:
     image = case.frame.observed
     identifier.observe(image, 0.0)
     spectrum = identifier.spectrum
-    data = identifier.refiner.prepare(spectrum.value, spectrum.looks, spectrum.frames)
+    seen = spectrum.average
+    data = identifier.refiner.prepare(seen.power, seen.looks, spectrum.frames)
     answer, deviation = identifier.ask_network(data.reliable)
     sigma = float(data.reliable.floor) ** 0.5
     turned = identifier.rotation.decide(image, answer.double().numpy(), sigma)
