@@ -41,12 +41,13 @@ class EveryWindowAlike(PowerSpectrum):
 def windows_alike(case: Case) -> Identifier:
     """Return the identifier as shipped, its windows not weighed."""
     identifier = case.identifier()
-    identifier.spectrum = EveryWindowAlike(5.0, case.family.cutoff)
+    average_s = identifier.spectrum.average_s
+    identifier.spectrum = EveryWindowAlike(average_s, case.family.cutoff)
     return identifier
 
 
 def smooth_specimen(case: Case) -> Identifier:
-    """Return an identifier that has learned nothing: the network reads what is."""
+    """Return an identifier that has learned nothing, neither blurs nor specimens."""
     return Identifier(case.family)
 
 

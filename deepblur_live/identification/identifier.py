@@ -12,6 +12,7 @@ import torch
 
 from deepblur_live.identification.minima import aligned, rival_spread
 from deepblur_live.identification.network import network_input
+from deepblur_live.identification.observed import with_leakage
 from deepblur_live.identification.question import Answer, Question
 from deepblur_live.identification.refine import Fit, SpectralRefiner
 from deepblur_live.identification.reliability import Reliable
@@ -157,14 +158,15 @@ class Identifier:
         seen, frames = self.spectrum.average, self.spectrum.frames
         of_seen = None if noise is None else noise(seen.level)
         data = self.refiner.prepare(seen.power, seen.looks, frames, of_seen)
-        if noise is None:
-            # The windows that count for more may be the brightest.
-            looks = seen.plain_looks * frames
-            mean = float(noise_floor(seen.plain, looks, self.family.cutoff))
-        else:
-            mean = noise(float(image.mean()))
-        self.noise_sigma = mean**0.5
-        question = Question(data, self.rotation, self._rivals)
+        # The windows that count for more may be the brightest.
+        floor = noise_floor(
+            with_leakage(seen.plain),
+            seen.plain_looks * frames,
+            self.family.cutoff,
+            None if noise is None else noise(float(image.mean())),
+        )
+        self.noise_sigma = float(floor) ** 0.5
+        question = Question(data, self.noise_sigma, self.rotation, self._rivals)
         if int(data.reliable.bins) < MIN_BINS:
             return question
         starts = []
@@ -224,8 +226,9 @@ class Identifier:
             rivals = fit
         found = judge(self.family, self._beside_rivals(fit, rivals))
         if found.trusted:
-            sigma = float(data.reliable.floor) ** 0.5
-            turned = question.rotation.decide(question.crop, found.coefficients, sigma)
+            turned = question.rotation.decide(
+                question.crop, found.coefficients, question.noise_sigma
+            )
             flipped = np.where(turned * found.coefficients < 0, -1.0, 1.0)
             covariance = found.covariance * flipped[:, None] * flipped[None]
             found = Estimate(turned, covariance, found.quality)

@@ -20,7 +20,7 @@ from deepblur_live.identification.spectrum import (
 if TYPE_CHECKING:
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
-__all__ = ["LEAKAGE", "ObservedSpectrum", "observe"]
+__all__ = ["LEAKAGE", "ObservedSpectrum", "observe", "with_leakage"]
 
 LEAKAGE = 1e-7
 """Of the window, relative to the strongest frequency."""
@@ -71,10 +71,9 @@ def observe(
 ) -> ObservedSpectrum:
     """Take the logarithm of an average spectrum (W, W//2+1) and weigh its bins.
 
-    The parameters are those of `spectrum.reliable`, and the specimen's prior.
+    The parameters are those of `reliability.reliable`, and the specimen's prior.
     """
-    # Below any camera's noise leakage and rounding rule, and they are not white.
-    spectrum = spectrum + LEAKAGE * spectrum.amax()
+    spectrum = with_leakage(spectrum)
     found = reliable(spectrum, looks, frames, cutoff, noise_variance)
     keep = _different(spectrum.device)
     # The signal's share decides how much the model's error counts. Of the raw spectrum
@@ -97,6 +96,14 @@ def observe(
         found,
         float(torch.as_tensor(looks).mean()) * frames,
     )
+
+
+def with_leakage(spectrum: torch.Tensor) -> torch.Tensor:
+    """Return a spectrum (W, W//2+1) that is nowhere below what leaks from its peak.
+
+    Below any camera's noise leakage and rounding rule, and they are not white.
+    """
+    return spectrum + LEAKAGE * spectrum.amax()
 
 
 @lru_cache(maxsize=8)

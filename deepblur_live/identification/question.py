@@ -24,6 +24,8 @@ class Question:
     ----------
     data
         Their average spectrum.
+    noise_sigma
+        Standard deviation of the noise in the mean of a whole frame.
     rotation
         Decides the turn, and stands for the specimen that is asked.
     rivals
@@ -42,6 +44,7 @@ class Question:
     """
 
     data: ObservedSpectrum
+    noise_sigma: float
     rotation: Rotation
     rivals: Fit | None
     crop: torch.Tensor | None = None

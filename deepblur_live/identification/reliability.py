@@ -52,7 +52,7 @@ def reliable(
     Parameters
     ----------
     spectrum
-        (..., W, W//2+1), from `welch`.
+        (..., W, W//2+1), an average over windows and frames.
     looks, frames
         Independent windows a frame (one number, or one for each bin), and frames, in
         the average.
@@ -64,13 +64,7 @@ def reliable(
         (`has_corner`) the noise is but bounded without it.
     """
     radius, _ = frequencies(spectrum.device)
-    if noise_variance is not None:
-        floor = spectrum.new_full(spectrum.shape[:-2], noise_variance)
-        floor = torch.maximum(floor, 1e-9 * spectrum.amax((-2, -1)))
-    else:
-        floor = noise_floor(
-            spectrum, float(torch.as_tensor(looks).mean()) * frames, cutoff
-        )
+    floor = noise_floor(spectrum, looks * frames, cutoff, noise_variance)
     floor = floor[..., None, None]
     signal = spectrum - floor
     usable = (

@@ -74,7 +74,7 @@ class PowerSpectrum:
             True when the average began anew with it.
         """
         seen = self.look(image.float())
-        if not bool(torch.isfinite(seen.power).all()):
+        if not seen.is_finite:
             # Finite pixels may overflow when squared; NaN would stay for good.
             return False
         if self._sum is None or self.average_s <= 0:

@@ -34,11 +34,11 @@ _LOOKS_PER_WINDOW = 0.9
 # A window's detail is its power over the noise's at these cycles a pixel, where every
 # blur leaves most of it. Where that is well below so many, windows count by its square
 # root, and all alike where it is above: to count by the detail itself would leave too
-# few of them, and what few specimens' parts show strays more from what specimens have
-# in common. No window has less than a share of the mean detail, nor so little that the
-# scatter of noise alone were taken for detail.
+# few of them, and what few parts of a specimen show strays more from what specimens
+# have in common. Noise alone seldom makes so much of the noise's power in one window;
+# and no window has less detail than so much, nor than a share of the mean.
 _DETAIL_BAND = (0.05, 0.12)
-_NOISY, _LEAST_SHARE, _LEAST_DETAIL = 100.0, 0.05, 0.5
+_NOISY, _NOISE_ALONE, _LEAST_DETAIL, _LEAST_SHARE = 100.0, 1.5, 0.5, 0.05
 
 
 @lru_cache(maxsize=8)
@@ -120,7 +120,12 @@ def has_corner(cutoff: float) -> bool:
     return int((radius > 2 * cutoff * 1.04).sum()) >= 12
 
 
-def noise_floor(spectrum: torch.Tensor, looks: float, cutoff: float) -> torch.Tensor:
+def noise_floor(
+    spectrum: torch.Tensor,
+    looks: float | torch.Tensor,
+    cutoff: float,
+    known: float | None = None,
+) -> torch.Tensor:
     """Return the noise's σ² (...) as a spectrum (..., W, W//2+1) shows it.
 
     Read from the frequencies beyond the OTF; where there are none (`has_corner`) the
@@ -131,13 +136,19 @@ def noise_floor(spectrum: torch.Tensor, looks: float, cutoff: float) -> torch.Te
     spectrum
         The average.
     looks
-        Independent windows in it, over all frames.
+        Independent windows in it, over all frames: one number, or one for each bin.
     cutoff
         Pupil radius NA·px/λ in cycles a pixel.
+    known
+        A calibrated camera's σ².
     """
     radius, _ = frequencies(spectrum.device)
     corner = radius > 2 * cutoff * 1.04
-    if has_corner(cutoff):
+    if known is not None:
+        floor = spectrum.new_full(spectrum.shape[:-2], known)
+    elif has_corner(cutoff):
+        if isinstance(looks, torch.Tensor):
+            looks = float(looks[corner].mean())
         # The median of an average of n exponentials is (1 - 1/(9n))³ of its mean
         # (Wilson & Hilferty 1931).
         below = (1 - 1 / (9 * looks)) ** 3
@@ -169,6 +180,12 @@ class FrameSpectrum:
     level: float
     plain: torch.Tensor
     plain_looks: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no number in it has overflowed."""
+        arrays = torch.stack([self.power, self.looks, self.plain])
+        return bool(torch.isfinite(arrays).all())
 
     def times(self, factor: float) -> FrameSpectrum:
         """Return all of it times a factor."""
@@ -208,26 +225,22 @@ def weighed(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSpe
     plain = power.mean(0)
     plain_looks = max(1.0, len(power) * _LOOKS_PER_WINDOW)
     floor = noise_floor(plain, plain_looks, cutoff)
+    floor = floor.clamp(min=torch.finfo(floor.dtype).tiny)
     radius, _ = frequencies(image.device)
-    band = (radius > _DETAIL_BAND[0]) & (radius < _DETAIL_BAND[1])
-    detail = (power[:, band].mean(1) / floor - 1).clamp(min=0)
+    band = ((radius > _DETAIL_BAND[0]) & (radius < _DETAIL_BAND[1])).to(power.dtype)
+    detail = torch.tensordot(power, band / band.sum(), 2) / floor - _NOISE_ALONE
+    detail = detail.clamp(min=0)
     detail = detail + _LEAST_SHARE * detail.mean() + _LEAST_DETAIL
     weight = torch.sqrt(detail / (detail + _NOISY / math.sqrt(frames)))
     weight = weight / weight.sum()
-    # A window strays by as much as it is expected to show.
-    signal = (smoothed(plain) - floor).clamp(min=0)
+    # A window strays by as much as it is expected to show, here over the noise.
+    signal = (smoothed(plain) / floor - 1).clamp(min=0)
     share, square = detail / detail.mean(), weight**2
-    seen = signal * (weight @ share) + floor
+    seen = signal * (weight @ share) + 1
     strays = (
-        signal**2 * (square @ share**2)
-        + 2 * signal * floor * (square @ share)
-        + floor**2 * square.sum()
+        signal**2 * (square @ share**2) + 2 * signal * (square @ share) + square.sum()
     )
     looks = (_LOOKS_PER_WINDOW * seen**2 / strays).clamp(min=1)
-    return FrameSpectrum(
-        torch.tensordot(weight, power, 1).cpu(),
-        looks.cpu(),
-        float(weight @ means),
-        plain.cpu(),
-        plain_looks,
-    )
+    # One transfer from a card.
+    made = torch.stack([torch.tensordot(weight, power, 1), looks, plain]).cpu()
+    return FrameSpectrum(made[0], made[1], float(weight @ means), made[2], plain_looks)

@@ -108,7 +108,7 @@ def test_a_calibrated_cameras_noise_is_that_of_the_light_that_is_looked_at():
 
 def test_averaging_frames_tells_more():
     better, surer = [], []
-    for seed in (4, 5, 6, 7, 8):
+    for seed in (4, 5, 6):
         truth = truths(1, seed=seed + 4)[0]
         specimen = cells(seed=seed)
         one, many = Identifier(FAMILY), Identifier(FAMILY, average_s=1e6)
@@ -123,8 +123,7 @@ def test_averaging_frames_tells_more():
             snr(averaged.coefficients, truth) - snr(single.coefficients, truth)
         )
         surer.append(np.trace(averaged.covariance) / np.trace(single.covariance))
-    # The median: the lowest minimum of an average is not always the right one either.
-    assert np.median(better) > 4
+    assert np.mean(better) > 5
     assert np.mean(surer) < 0.6
 
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from deepblur_live.identification import PowerSpectrum, reliable, weighed, welch
-from deepblur_live.identification.spectrum import has_corner, windowed
+from deepblur_live.identification.spectrum import (
+    _powers,
+    frequencies,
+    has_corner,
+    noise_floor,
+    windowed,
+)
 from deepblur_live.optics import ZernikeFamily
 
 CUTOFF = ZernikeFamily().cutoff
@@ -93,12 +99,52 @@ def test_windows_with_detail_count_for_more_where_noise_is_the_trouble():
     assert weighed(noisy, CUTOFF, frames=1e8).looks[32, 32] > 0.97 * looks
 
 
+def test_looks_are_what_the_scatter_of_frames_says():
+    # The texture is new in each frame too, so that all scatters as a stationary field.
+    frames = [half_textured(0.1, seed=i) for i in range(300)]
+    seen = [weighed(frame, CUTOFF) for frame in frames]
+    power = torch.stack([one.power for one in seen])
+    looks = torch.stack([one.looks for one in seen]).mean(0)
+    found = (power.mean(0) / power.std(0)) ** 2
+    radius = frequencies(found.device)[0]
+    inner = torch.zeros_like(found, dtype=torch.bool)
+    inner[:, 3:-3] = True
+    for low, high in ((0.1, 0.18), (0.3, 0.45)):
+        part = inner & (radius > low) & (radius < high)
+        ratio = float(found[part].mean() / looks[part].mean())
+        assert ratio == pytest.approx(1, abs=0.15)
+
+
+def test_many_frames_weigh_as_noise_less_by_their_root_does():
+    noisy = half_textured(0.1)
+    power, _ = _powers(noisy)
+    floor = float(noise_floor(power.mean(0), 0.9 * len(power), CUTOFF))
+    radius = frequencies(noisy.device)[0]
+    band = (radius > 0.05) & (radius < 0.12)
+    detail = (power[:, band].mean(1) / floor - 1.5).clamp(min=0)
+    detail = detail + 0.05 * detail.mean() + 0.5
+    weight = (detail / (detail + 100 / 5)) ** 0.5
+    expected = (weight[:, None, None] * power).sum(0) / weight.sum()
+    torch.testing.assert_close(weighed(noisy, CUTOFF, 25).power, expected)
+
+
+def test_a_still_half_empty_specimen_is_no_change():
+    # Weights change as frames gather, and what windows show in the mean with them.
+    sharp = half_textured(0.0, texture=1.0)
+    running = PowerSpectrum(1e6, CUTOFF)
+    for i in range(60):
+        running.add(sharp + noise(0.3, seed=i), 0.1 * i)
+    assert running.frames == pytest.approx(60)
+
+
 def test_noise_alone_is_not_taken_for_detail():
     values = [weighed(noise(0.1, seed=i), CUTOFF) for i in range(40)]
+    # Windows chosen for what noise shows in them would show more of it: by 2 % where
+    # each counts by all that exceeds the noise's mean.
     mean = torch.stack([seen.power for seen in values]).mean(0)
-    band = torch.zeros(64, 33, dtype=torch.bool)
-    band[4:7, :4] = True
-    assert mean[band].mean() == pytest.approx(0.01, rel=0.05)
+    radius = frequencies(mean.device)[0]
+    band = (radius > 0.05) & (radius < 0.12)
+    assert mean[band].mean() == pytest.approx(0.01, rel=0.007)
     assert values[0].looks.min() > 0.9 * values[0].plain_looks
 
 
@@ -146,11 +192,18 @@ def test_a_changed_blur_begins_the_average_anew_but_one_odd_frame_does_not():
     assert (running.average.plain / expected).log().abs().max() < 0.02
 
 
-def test_a_spectrum_that_overflows_is_left_out():
+def test_a_frame_of_zeros_is_a_spectrum_of_zeros():
+    seen = weighed(torch.zeros(96, 128), CUTOFF)
+    assert seen.is_finite
+    assert not seen.power.any()
+
+
+@pytest.mark.parametrize("value", [1e12, 1e25])
+def test_a_spectrum_that_overflows_is_left_out(value):
     running = PowerSpectrum(10.0, CUTOFF)
     running.add(noise(1.0), 0.0)
     wild = noise(1.0, seed=1)
-    wild[100, 100] = 1e25
+    wild[100, 100] = value
     for k in range(3):
         running.add(wild, 0.1 * k)
     running.add(noise(1.0, seed=2), 1.0)

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from deepblur_live.identification import PowerSpectrum
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.identification import Identifier
     from evaluation.case import Case
 
 __all__ = ["allowed_snr", "drawn_at_bound"]
 
 
-def _bound(case: Case, observer: Identifier | None = None) -> NDArray[np.float64]:
+def _bound(case: Case, spectrum: PowerSpectrum | None = None) -> NDArray[np.float64]:
     """Return the covariance (P, P) that a spectrum allows at the truth.
 
-    The spectrum of what an identifier has observed; of the one frame without.
+    By default that of the one frame.
     """
-    identifier = observer or case.identifier(network=False)
-    if observer is None:
-        identifier.observe(case.frame.observed, 0.0)
-    spectrum, refiner = identifier.spectrum, identifier.refiner
-    seen = spectrum.average
+    if spectrum is None:
+        spectrum = PowerSpectrum(0.0, case.family.cutoff)
+        spectrum.add(case.frame.observed, 0.0)
+    refiner, seen = case.identifier(network=False).refiner, spectrum.average
     data = refiner.prepare(seen.power, seen.looks, spectrum.frames)
     return refiner.bound(data, case.frame.coefficients)
 
@@ -38,13 +38,13 @@ def drawn_at_bound(case: Case) -> torch.Tensor:
     return gamma + torch.from_numpy(error).float()
 
 
-def allowed_snr(case: Case, observer: Identifier | None = None) -> float:
+def allowed_snr(case: Case, spectrum: PowerSpectrum | None = None) -> float:
     """Return the PSF SNR in dB that a spectrum allows, to first order in γ.
 
-    The spectrum of what an identifier has observed; of the one frame without. Of the
-    mean squared error: a mean of decibels, some frames lucky, may lie above it.
+    By default that of the one frame. Of the mean squared error: a mean of decibels,
+    some frames lucky, may lie above it.
     """
-    gamma, covariance = case.frame.coefficients, _bound(case, observer)
+    gamma, covariance = case.frame.coefficients, _bound(case, spectrum)
     _, jacobian = case.family.psf_and_jacobian(gamma)
     slopes = jacobian.flatten(1).double().numpy()
     error = float(np.trace(slopes.T @ (covariance @ slopes)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.identification import PowerSpectrum
 from deepblur_live.optics import psf_snr
 from evaluation.bound import allowed_snr
 from evaluation.case import Case, Spec, every_frame
@@ -46,6 +47,8 @@ def score(case: Case) -> Row:
     average is of real spectra, not of a noise made smaller.
     """
     identifier = case.identifier(average_s=_AVERAGE_S)
+    # The identifier forgets what it refuses; what the frames hold, it holds still.
+    held = PowerSpectrum(_AVERAGE_S, case.family.cutoff)
     clean, sigma = case.frame.blurred, case.frame.sigma
     noise = torch.Generator().manual_seed(case.spec.number)
     row: Row = {}
@@ -53,6 +56,7 @@ def score(case: Case) -> Row:
     for count in range(1, ASKED[-1] + 1):
         image = clean + sigma * torch.randn(clean.shape, generator=noise)
         identifier.observe(image, count * _INTERVAL_S)
+        held.add(image, count * _INTERVAL_S)
         if count not in ASKED:
             continue
         estimate = identifier.estimate(image, prediction)
@@ -61,7 +65,7 @@ def score(case: Case) -> Row:
         if count in REPORTED:
             row[f"after_{count}"] = float(psf_snr(case.psf_of(estimate), case.psf))
             row[f"answered_{count}"] = estimate.trusted
-    row["allowed"] = allowed_snr(case, identifier)
+    row["allowed"] = allowed_snr(case, held)
     return row
 
 
