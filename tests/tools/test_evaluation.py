@@ -186,13 +186,16 @@ def test_a_better_spectrum_allows_a_better_psf(case):
 
 def test_a_hundred_frames_tell_more_than_one(case):
     from evaluation import over_time
+    from evaluation.bound import allowed_snr
 
     row = over_time.score(case(sigma=0.01))
     assert row["answered_100"]
     assert row["after_100"] > row["after_1"] + 3
     assert row["after_100"] > 20
     table = over_time.table(over_time.SECTION.summarise([row | ABOUT]))
-    assert table.splitlines()[-1].endswith("| 18 |")
+    assert table.splitlines()[-1].endswith(f"| 18 | {row['allowed']:.1f} |")
+    # The bound is that of all hundred.
+    assert row["allowed"] > allowed_snr(case(sigma=0.01)) + 1
 
 
 ABOUT = {"kind": "micrographs", "sigma": 0.01}
