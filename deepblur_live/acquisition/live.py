@@ -75,6 +75,7 @@ class LiveTap:
 
         self._live = False
         self._begun = False
+        self._untold = False
         self._continuous = False
         self._ended_at = 0.0
         self._count = 0
@@ -142,20 +143,25 @@ class LiveTap:
 
     def _look(self, now: float) -> float:
         if self._core.mda.is_running():
-            self._live = self._begun = self._continuous = False
+            self._live = self._begun = self._untold = self._continuous = False
             return _IDLE_S
         if self._begun:
             # Even if it has ended by now, its last frame is still to be seen.
             self._begun = False
-            self._begin(now)
+            if not self._untold:
+                self._begin(now)
+            self._untold = False
         if now >= self._check_running_at:
             self._check_running_at = now + _CHECK_RUNNING_S
             running = self._core.isSequenceRunning()
             if running and not self._live:
+                # Whoever starts a sequence tells so a moment after it runs: that is
+                # then no other one, whose frames would be seen anew.
                 self._begin(now)
+                self._untold = True
             elif self._live and not running:
                 self._peek(now, numbered_only=True)
-                self._live = False
+                self._live = self._untold = False
                 self._ended_at = now
         if not self._live:
             self._check_running_at = now

@@ -172,6 +172,28 @@ def test_an_image_whose_camera_was_unloaded_is_no_error(
     assert watch.errors == []
 
 
+def test_a_start_that_is_told_late_is_no_other_sequence(watch: Watch) -> None:
+    watch.core.make(0)
+    watch.look()
+    watch.tap.sequence_began(continuous=True)
+    watch.look()
+    assert watch.numbers == [0]
+    # The next one that is told is another one, with the same numbers.
+    watch.tap.sequence_began(continuous=True)
+    watch.look()
+    assert watch.numbers == [0, 0]
+
+
+def test_a_sequence_that_ended_untold_leaves_the_next_one_whole(watch: Watch) -> None:
+    watch.core.make(0)
+    watch.look()
+    watch.core.running = False
+    watch.look(1)
+    watch.tap.sequence_began()
+    watch.look()
+    assert watch.numbers == [0, 0]
+
+
 def test_it_rests_while_an_mda_runs(watch: Watch) -> None:
     watch.core.in_mda = True
     watch.core.make(0)
