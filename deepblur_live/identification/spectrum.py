@@ -32,11 +32,11 @@ WINDOW = 64
 # large frame counts 0.9.
 _LOOKS_PER_WINDOW = 0.9
 # A window's detail is its power over the noise's at these cycles a pixel, where every
-# blur leaves most of it. Where that is well below so many, windows count by its square
-# root, and all alike where it is above: to count by the detail itself would leave too
-# few of them, and what few parts of a specimen show strays more from what specimens
-# have in common. Noise alone seldom makes so much of the noise's power in one window;
-# and no window has less detail than so much, nor than a share of the mean.
+# blur leaves most of it, less what noise alone seldom exceeds (`_NOISE_ALONE`). Well
+# below `_NOISY` windows count by the square root of their detail, and all alike above:
+# to count by the detail itself would leave too few of them, and few parts of a specimen
+# stray more from what specimens have in common. No window has less detail than
+# `_LEAST_DETAIL`, nor than `_LEAST_SHARE` of the mean.
 _DETAIL_BAND = (0.05, 0.12)
 _NOISY, _NOISE_ALONE, _LEAST_DETAIL, _LEAST_SHARE = 100.0, 1.5, 0.5, 0.05
 
