@@ -42,7 +42,7 @@ _HUBER = 1.5
 _CORRELATED = 4.0
 # A step that promises to lower the misfit by less has arrived: 0.5 is one deviation.
 _WORTH = 0.01
-# So far behind the best, a minimum's belief is e⁻³; a step promises so many like it.
+# So far behind the best, nobody believes a minimum; a step promises so many like it.
 _HOPELESS, _SLOW = 12.0, 20.0
 # What small frames' squared misfit is more than that of 512², times their windows, and
 # the most of it: simulated frames of 64² to 256² then read 0.6 to 0.7 as those do.
@@ -55,12 +55,12 @@ _NEAR_ZERO = 0.03
 # large as its model says, and the least that they are scaled by. Where the misfit is
 # above 0.75 errors have been larger by as much again.
 _USUAL_SCATTER, _LEAST_SCALE, _USUAL_MISFIT = 0.88, 0.5, 0.75
-# What curvature and rivals are of the squared errors: of 349 answers to single frames
-# of the validation split 68 to 80 % and 93 to 96 % of the coefficients are then inside
-# their 68 and 95 % intervals, at each σ, and of 94 answers to averages of a hundred 80
-# to 83 % and 96 to 98 %. With 1 and 1 those who are right are too unsure, and those
+# What curvature and rivals are of the squared errors: of 347 answers to single frames
+# of the validation split 68 to 76 % and 91 to 96 % of the coefficients are then inside
+# their 68 and 95 % intervals, at each σ, and of 93 answers to averages of a hundred 73
+# to 81 % and 95 to 98 %. With 1 and 1 those who are right are too unsure, and those
 # with a rival too sure.
-_CURVATURE, _RIVALS = 0.75, 2.0
+_CURVATURE, _RIVALS = 0.75, 2.5
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def test_rivals_are_seen_from_the_minimum_that_a_fit_has_ended_in():
     identifier = Identifier(FAMILY)
     best, other = np.full(7, 0.1), np.linspace(0.02, 0.14, 7)
     minima, zero = np.stack([best, other]), np.zeros((7, 7))
-    rivals = Fit(minima, np.array([0.0, 4.0]), zero, zero, 0.5)
+    rivals = Fit(minima, np.array([0.0, 1.0]), zero, zero, 0.5)
     apart = np.outer(other - best, other - best)
     even = np.where(FAMILY.even, -1.0, 1.0)
     for signs in (np.ones(7), even, -even, -np.ones(7)):
