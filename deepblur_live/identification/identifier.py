@@ -232,6 +232,9 @@ class Identifier:
             flipped = np.where(turned * found.coefficients < 0, -1.0, 1.0)
             covariance = found.covariance * flipped[:, None] * flipped[None]
             found = Estimate(turned, covariance, found.quality)
+            if not question.rotation.told(turned):
+                reason = "it cannot be told which way round the blur is"
+                found = replace(found, trusted=False, reason=reason)
         return Answer(question, found, rivals)
 
     def _hopped(self, question: Question, fit: Fit) -> Fit:

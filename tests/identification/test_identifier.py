@@ -387,6 +387,42 @@ def test_rotation_keeps_its_evidence_over_one_odd_frame():
     np.testing.assert_allclose(last, FAMILY.rotated(truth))
 
 
+def test_a_texture_without_edges_does_not_tell_the_turn():
+    # A specimen whose phases are random is all power spectrum: the blur is in it, and
+    # which way round it is is not.
+    truth = truths(1, seed=1)[0]
+    side = 256 + FAMILY.window - 1
+    generator = torch.Generator().manual_seed(1)
+    y, x = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)
+    fall = (x**2 + y**2).clamp(min=1 / 64**2) ** -0.5
+    noise = torch.randn(side, side, generator=generator)
+    texture = torch.fft.irfft2(torch.fft.rfft2(noise) * fall, s=(side, side))
+    specimen = 0.5 + 0.15 * texture / texture.std()
+    frame = blurred(specimen, truth, 0.002)
+    identifier = Identifier(FAMILY)
+    identifier.observe(frame, 0.0)
+    found = identifier.estimate(frame)
+    both = (found.coefficients, FAMILY.rotated(found.coefficients))
+    assert max(snr(gamma, truth) for gamma in both) > 20
+    assert not found.trusted
+    assert "which way round" in found.reason
+
+
+def test_a_turn_is_told_once_and_where_it_matters():
+    truth = truths(1, seed=1)[0]
+    rotation = Rotation(FAMILY)
+    assert rotation.told(np.where(FAMILY.even, truth, 0.0))
+    assert not rotation.told(truth)
+    generator = torch.Generator().manual_seed(0)
+    flat = 0.5 + 0.02 * torch.randn(256, 256, generator=generator)
+    rotation.decide(flat, truth, 0.02)
+    assert not rotation.told(truth)
+    rotation.decide(blurred(cells(seed=0), truth, 0.003), truth, 0.003)
+    assert rotation.told(truth)
+    rotation.decide(flat, truth, 0.02)
+    assert rotation.told(truth)
+
+
 def test_spherical_is_found_by_the_list_alone():
     family = ZernikeFamily(noll=SPHERICAL_MODES)
     truth = np.array([0.08, -0.05, 0.06, 0.1, -0.04, 0.05, -0.08, 0.1])
