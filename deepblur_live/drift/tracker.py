@@ -64,8 +64,8 @@ class Tracker:
     systematic, fluctuating
         Variance of the systematic part and of the fluctuation, each over the variance
         that an estimate states; together more than 1 where estimates claim too much.
-        The default is for the shipped identification: on validation pictures 0.74 of
-        the stated σ hold 68 % of the errors, 1.64 · 0.86 of it 90 % and 1.96 · 1.00 of
+        The default is for the shipped identification: on validation pictures 0.76 of
+        the stated σ hold 68 % of the errors, 1.64 · 0.97 of it 90 % and 1.96 · 1.15 of
         it 95 %. (``tools/simulate_drift.py --measure DATA --validation`` measures it.)
     gate
         Probability of the χ² quantile beyond which an innovation is refused.
