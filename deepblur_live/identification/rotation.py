@@ -30,7 +30,9 @@ _AGREED, _ASK_EVERY = 8, 5
 # pictures of the training split, at σ of 0.01, 0.03 and 0.05 alike. What is not so many
 # deviations sparser is not told: of 822 answers to single frames of that split 42 were
 # not, 16 of them the wrong turn and 16 a PSF that is wrong in either; of the other 780
-# 11 and 31 were. Twice as many deviations lose twice as many right answers.
+# 11 and 31 were. Twice as many deviations lose twice as many right answers. The mean of
+# many votes has to be as large: asked again and again, chance or what is odd in a still
+# specimen would else tell a turn in the end.
 _DEVIATION, _ENOUGH = 0.23, 2.2
 # A PSF that its turn is so near to, as PSF SNR in dB, is told without one.
 _ALIKE = 10.0
@@ -66,7 +68,7 @@ class Rotation:
 
     A frame deconvolved with the true PSF has sparser gradients than with the PSF turned
     by 180°. One frame may be wrong; the evidence of many is kept, and the turn is told
-    once it stands out of the noise.
+    once their mean stands out of the noise of one.
 
     Parameters
     ----------
@@ -83,17 +85,17 @@ class Rotation:
 
     def reset(self) -> None:
         """Forget the evidence."""
-        self._evidence = self._variance = 0.0
+        self._evidence = self._votes = 0.0
         self._agreed = self._unasked = 0
         self._enough = False
         self._reference: NDArray[np.float64] | None = None
 
     def told(self, coefficients: NDArray[np.float64]) -> bool:
         """Return whether the turn of γ has ever been told, or does not matter."""
-        if not self._enough:
-            upright, over = self._both(coefficients)
-            return float(psf_snr(over, upright)) > _ALIKE
-        return True
+        if self._enough:
+            return True
+        upright, over = self._both(coefficients)
+        return float(psf_snr(over, upright)) > _ALIKE
 
     def _both(self, coefficients: NDArray[np.float64]) -> torch.Tensor:
         """Return the PSFs (2, K, K) of γ, upright and turned."""
@@ -140,16 +142,16 @@ class Rotation:
         self._unasked = 0
         crop = self.crop(image)
         advantage = self.advantage(crop, coefficients, sigma)
-        self._evidence *= self._memory
         # A crop without any gradient has no say.
-        self._evidence += advantage if np.isfinite(advantage) else 0.0
-        self._variance *= self._memory**2
-        self._variance += _DEVIATION**2 / crop.numel()
+        if np.isfinite(advantage):
+            self._evidence = self._memory * self._evidence + advantage
+            self._votes = self._memory * self._votes + 1
         self._agreed = self._agreed + 1 if advantage > 0 else 0
-        if self._evidence < 0:
+        least = _ENOUGH * _DEVIATION / crop.numel() ** 0.5 * self._votes
+        # What has been told is not turned by less than it takes to tell.
+        if self._evidence < (-least if self._enough else 0):
             self._evidence = -self._evidence
             coefficients = turned
-        least = _ENOUGH * self._variance**0.5
         self._enough = self._enough or self._evidence > least
         self._reference = coefficients
         return coefficients

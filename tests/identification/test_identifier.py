@@ -392,7 +392,7 @@ def test_a_texture_without_edges_does_not_tell_the_turn():
     # which way round it is is not.
     truth = truths(1, seed=1)[0]
     side = 256 + FAMILY.window - 1
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(4)
     y, x = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)
     fall = (x**2 + y**2).clamp(min=1 / 64**2) ** -0.5
     noise = torch.randn(side, side, generator=generator)
@@ -406,6 +406,25 @@ def test_a_texture_without_edges_does_not_tell_the_turn():
     assert max(snr(gamma, truth) for gamma in both) > 20
     assert not found.trusted
     assert "which way round" in found.reason
+    # Nor does it when it is asked again and again.
+    for k in range(1, 30):
+        frame = blurred(specimen, truth, 0.002, k)
+        identifier.rotation.decide(frame, found.coefficients, 0.002)
+    assert not identifier.rotation.told(found.coefficients)
+
+
+def test_a_turn_that_is_told_is_not_turned_by_a_little():
+    truth = truths(1, seed=1)[0]
+    rotation = Rotation(FAMILY)
+    good = blurred(cells(seed=0), truth, 0.003)
+    rotation.decide(good, truth, 0.003)
+    assert rotation.told(truth)
+    least = 2.2 * 0.23 / 256
+    for weak in (-0.5, -2.0):
+        rotation._evidence, rotation._votes = 0.0, 0.0
+        rotation.advantage = lambda *_, weak=weak: weak * least
+        expected = truth if weak > -1 else FAMILY.rotated(truth)
+        np.testing.assert_allclose(rotation.decide(good, truth, 0.003), expected)
 
 
 def test_a_turn_is_told_once_and_where_it_matters():
