@@ -53,6 +53,7 @@ def smooth_specimen(case: Case) -> Identifier:
 
 PARTS = {
     "as shipped": Case.identifier,
+    "no phases": partial(Case.identifier, phases=False),
     "every window alike": windows_alike,
     "no network": partial(Case.identifier, network=False),
     "no network, specimens smooth": smooth_specimen,

@@ -7,6 +7,7 @@ from deepblur_live.identification.network import (
     network_input,
     outer_products,
 )
+from deepblur_live.identification.phase import Phase
 from deepblur_live.identification.question import Answer, Question
 from deepblur_live.identification.refine import Fit, SpectralRefiner
 from deepblur_live.identification.reliability import Reliable, reliable
@@ -30,6 +31,7 @@ __all__ = [
     "Identifier",
     "Network",
     "Noise",
+    "Phase",
     "PowerSpectrum",
     "Question",
     "Reliable",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepblur_live.identification.phase import Phase
     from deepblur_live.optics import ZernikeFamily
 
 __all__ = ["Fit", "SpectralRefiner"]
@@ -55,12 +56,8 @@ _NEAR_ZERO = 0.03
 # large as its model says, and the least that they are scaled by. Where the misfit is
 # above 0.75 errors have been larger by as much again.
 _USUAL_SCATTER, _LEAST_SCALE, _USUAL_MISFIT = 0.88, 0.5, 0.75
-# What curvature and rivals are of the squared errors: of 347 answers to single frames
-# of the validation split 68 to 76 % and 91 to 96 % of the coefficients are then inside
-# their 68 and 95 % intervals, at each σ, and of 93 answers to averages of a hundred 73
-# to 81 % and 95 to 98 %. With 1 and 1 those who are right are too unsure, and those
-# with a rival too sure.
-_CURVATURE, _RIVALS = 0.75, 2.5
+# What curvature and rivals are of the squared errors: see below.
+_CURVATURE, _RIVALS = 0.6, 2.0
 
 
 @dataclass(frozen=True)
@@ -218,12 +215,14 @@ class SpectralRefiner:
         prior: tuple[torch.Tensor, torch.Tensor] | None = None,
         iterations: int = 15,
         credit: float = 0.0,
+        phase: Phase | None = None,
     ) -> Fit:
         """Refine (S, P) starts by damped Gauss–Newton with Huber weights.
 
         `prior` is a mean and standard deviation (P,) of γ, up to the signs of the even
         and of the odd block; the family's range around zero when None. What the first
         start has led to is taken to fit better by `credit`, in misfit, than it does.
+        With a frame's `phase` one start (1, P) is fitted to that as well.
         """
         p = starts.shape[1]
         gamma, rest = starts.clone(), self._begin(data, starts)
@@ -237,7 +236,15 @@ class SpectralRefiner:
         penalty = torch.cat([tight, ones, torch.tensor([1 / data.floor_sigma])])
         curvature = penalty**2
         damping = torch.full((len(gamma),), 1e-2)
-        state = self._misfit(data, gamma, rest, anchor, penalty)
+
+        def look(
+            gamma: torch.Tensor, rest: torch.Tensor, anchor: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
+            cost, *others = self._misfit(data, gamma, rest, anchor, penalty)
+            return cost if phase is None else cost + phase.cost(gamma), *others
+
+        state = look(gamma, rest, anchor)
+        bend, better = gamma.new_zeros(1, p, p), torch.ones(1, dtype=torch.bool)
         # Those that have not arrived.
         rows = torch.arange(len(gamma))
         for _ in range(iterations):
@@ -246,6 +253,11 @@ class SpectralRefiner:
             hessian = weighted @ slope.mT + torch.diag(curvature)
             offset = torch.cat([gamma[rows], rest[rows]], 1) - anchor[rows]
             gradient = (weighted @ residual[..., None])[..., 0] - offset * curvature
+            if phase is not None:
+                if better.any():
+                    pull, bend = phase.slope(gamma[rows])
+                hessian[:, :p, :p] += bend
+                gradient[:, :p] -= pull
             diagonal = torch.diag_embed(hessian.diagonal(dim1=-2, dim2=-1))
             damped = hessian + damping[rows, None, None] * diagonal
             step = torch.linalg.solve(damped, gradient)
@@ -254,7 +266,7 @@ class SpectralRefiner:
             step = step * (0.15 / length.clamp(min=0.15))
             expected = 0.5 * (step * gradient).sum(1)
             new_gamma, new_rest = gamma[rows] + step[:, :p], rest[rows] + step[:, p:]
-            trial = self._misfit(data, new_gamma, new_rest, anchor[rows], penalty)
+            trial = look(new_gamma, new_rest, anchor[rows])
             better = trial[0] < objective
             improved = rows[better]
             gamma[improved], rest[improved] = new_gamma[better], new_rest[better]
@@ -288,6 +300,7 @@ class SpectralRefiner:
         trust = robust[best] / (scale * max(1.0, quality / _USUAL_MISFIT)) ** 2
         information = self._information(data, gamma[best], rest[best], trust)
         information = information + torch.diag(curvature.double())
+        information[:p, :p] += bend[0].double()
         return Fit(
             gamma[order].double().numpy(),
             objective[order].double().numpy(),

@@ -7,60 +7,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from deepblur_live.identification.phase import DEVIATION, noise_share, sparsity
 from deepblur_live.optics import Convolution, ZernikeFamily, extend, psf_snr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Rotation", "sparsity"]
+__all__ = ["Rotation"]
 
 # A crop is enough to see edges ring.
 _CROP = 512
-# Specimens' power falls with the square of the frequency (Field, JOSA A 4(12) 1987);
-# its height is read off these cycles a pixel. Beside a filter that takes it for flat,
-# 75 of 75 validation frames are right, not 69.
-_BAND = (0.02, 0.1)
-_LOWEST = 1 / 64
-# A frame without noise is still not known to the last digit.
-_LEAST_BALANCE = 1e-4
 # After so many votes for one turn, one frame in so many is asked: a vote costs as much
 # as half a fit, and a turn does not change.
 _AGREED, _ASK_EVERY = 8, 5
-# Noise alone makes one turn sparser, relative, with this deviation over √pixels: on 43
-# pictures of the training split, at σ of 0.01, 0.03 and 0.05 alike. What is not so many
-# deviations sparser is not told: of 822 answers to single frames of that split 42 were
-# not, 16 of them the wrong turn and 16 a PSF that is wrong in either; of the other 780
-# 11 and 31 were. Twice as many deviations lose twice as many right answers. The mean of
-# many votes has to be as large: asked again and again, chance or what is odd in a still
-# specimen would else tell a turn in the end.
-_DEVIATION, _ENOUGH = 0.23, 2.2
+# What is not so many deviations sparser than its turn is not told: of 822 answers to
+# single frames of the training split 42 were not, 16 of them the wrong turn and 16 a
+# PSF that is wrong in either; of the other 780 11 and 31 were. Twice as many deviations
+# lose twice as many right answers. The mean of many votes has to be as large: asked
+# again and again, chance or what is odd in a still specimen would tell a turn in the
+# end.
+_ENOUGH = 2.2
 # A PSF that its turn is so near to, as PSF SNR in dB, is told without one.
 _ALIKE = 10.0
-
-
-def sparsity(image: torch.Tensor) -> torch.Tensor:
-    """Return ‖∇x‖₁ / (‖∇x‖₂ √N) over the last two axes: small for few sharp edges."""
-    down = image.diff(dim=-2)[..., :, :-1]
-    right = image.diff(dim=-1)[..., :-1, :]
-    square = down**2 + right**2
-    return square.sqrt().mean((-2, -1)) / square.mean((-2, -1)).sqrt()
-
-
-def _balance(image: torch.Tensor, power: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Return σ² over the specimen's power, (H, W//2+1), of an image without its mean.
-
-    `power` is |ĥ|² of the image's shape.
-    """
-    rows, columns = image.shape
-    y = torch.fft.fftfreq(rows, device=image.device)[:, None]
-    x = torch.fft.rfftfreq(columns, device=image.device)
-    square = (x**2 + y**2).clamp(min=_LOWEST**2)
-    band = (square > _BAND[0] ** 2) & (square < _BAND[1] ** 2)
-    spectrum = torch.fft.rfft2(image)[band]
-    seen = (spectrum.real**2 + spectrum.imag**2) / image.numel() - sigma**2
-    height = (seen.clamp(min=0) * square[band]).mean() / power[band].mean()
-    balance: torch.Tensor = sigma**2 * square / height.clamp(min=1e-12)
-    return balance.clamp(min=_LEAST_BALANCE)
 
 
 class Rotation:
@@ -121,7 +89,8 @@ class Rotation:
         psf = self._both(coefficients)
         whole = extend(crop, psf.shape[-1] - 1)
         blur = Convolution(psf, (whole.shape[-2], whole.shape[-1]))
-        balance = _balance(whole - whole.mean(), blur.power[0], sigma)
+        spectrum = torch.fft.rfft2(whole - whole.mean())
+        balance, _ = noise_share(spectrum, blur.shape, blur.power[0], sigma)
         restored = blur.wiener(whole, balance)[..., :height, :width]
         a, b = sparsity(restored)
         return float(torch.log(b / a))
@@ -147,7 +116,7 @@ class Rotation:
             self._evidence = self._memory * self._evidence + advantage
             self._votes = self._memory * self._votes + 1
         self._agreed = self._agreed + 1 if advantage > 0 else 0
-        least = _ENOUGH * _DEVIATION / crop.numel() ** 0.5 * self._votes
+        least = _ENOUGH * DEVIATION / crop.numel() ** 0.5 * self._votes
         # What has been told is not turned by less than it takes to tell.
         if self._evidence < (-least if self._enough else 0):
             self._evidence = -self._evidence

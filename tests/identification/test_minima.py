@@ -39,7 +39,7 @@ def test_rivals_widen_as_far_as_they_lie_and_are_believed():
     np.testing.assert_allclose(near, np.full((7, 7), 0.5 * 0.02**2), rtol=1e-4)
     # e⁻¹ as much believed: 1 / (1 + e) of the weight.
     less = rival_spread(FAMILY, gamma, torch.tensor([0.0, 1.0]))
-    np.testing.assert_allclose(less, near * 2 / (1 + np.e), rtol=1e-4)
+    np.testing.assert_allclose(less, near * 2 / (1 + np.sqrt(np.e)), rtol=1e-4)
 
 
 def test_a_rivals_twin_widens_no_other_way():

@@ -139,10 +139,12 @@ class Case:
         """The true PSF, (K, K)."""
         return self.family.psf(self.frame.coefficients)
 
-    def identifier(self, network: bool = True, average_s: float = 5.0) -> Identifier:
+    def identifier(
+        self, network: bool = True, average_s: float = 5.0, phases: bool = True
+    ) -> Identifier:
         """Return a new identifier, with the model's network if it knows the modes."""
         identify = self.executor.identify if network and self.knows_modes else None
-        return Identifier(self.family, identify, average_s, specimen=self.specimen)
+        return Identifier(self.family, identify, average_s, self.specimen, phases)
 
     @cached_property
     def shipped(self) -> tuple[Estimate, float]:

@@ -101,7 +101,7 @@ def table(rows: Sequence[Row]) -> str:
         "**ours, estimated**",
         "ours, true operator",
         "estimated against true, where answered",
-        "the same at the Cramér–Rao bound",
+        "the same at the spectrum's Cramér–Rao bound",
         "better than observed",
         "light changed by at most",
     ]

@@ -1,6 +1,7 @@
 """What following more modes, or a longer range, costs the paper's seven.
 
-By the spectrum alone, in all rows alike: the network knows but the paper's family.
+By spectrum and phases alone, in all rows alike: the network knows but the paper's
+family.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 
 from deepblur_live.optics import PAPER_MODES, SPHERICAL_MODES, psf_snr
 from evaluation.case import Case, Spec, under
-from evaluation.identification import nearest_twin, spectrum_alone
+from evaluation.identification import nearest_twin
 from evaluation.section import Row, Section, across, figure, summary
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def condition(spec: Spec) -> str:
 
 def score(case: Case) -> Row:
     """Return the PSF SNR in dB, and the error of the seven modes in waves rms."""
-    estimate = spectrum_alone(case)
+    identifier = case.identifier(network=False)
+    identifier.observe(case.frame.observed, 0.0)
+    estimate = identifier.estimate(case.frame.observed)
     row: Row = {
         "condition": condition(case.spec),
         "psf": float(psf_snr(case.psf_of(estimate), case.psf)),

@@ -84,7 +84,7 @@ def table(rows: Sequence[Row]) -> str:
         "10 frames",
         "**100 frames**",
         "goal",
-        "Cramér–Rao",
+        "Cramér–Rao, spectrum",
     ]
     lines = []
     for row in rows:

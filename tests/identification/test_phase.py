@@ -1,0 +1,114 @@
+"""What a frame's phases tell of its blur, beside its power spectrum."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from specimens import FAMILY, blurred, cells
+
+from deepblur_live.identification import Identifier, Phase, SpectralRefiner, welch
+from deepblur_live.identification.identifier import _PHASE_STEPS
+from deepblur_live.optics import psf_snr
+
+
+def truths(n, seed):
+    return FAMILY.sample(n, torch.Generator().manual_seed(seed))
+
+
+def snr(gamma, truth):
+    psf = FAMILY.psf(torch.stack([torch.as_tensor(gamma).float(), truth]))
+    return float(psf_snr(*psf))
+
+
+def test_the_true_blur_costs_least():
+    # Of the same amplitudes, those with the true phases have the sparsest gradients.
+    others = truths(6, seed=8)
+    for i, truth in enumerate(truths(4, seed=1)):
+        turned = torch.as_tensor(FAMILY.rotated(truth.numpy()))
+        frame = blurred(cells(seed=i), truth.numpy(), 0.01, i)
+        phase = Phase(FAMILY, frame, 0.01, truth)
+        costs = phase.cost(torch.stack([truth, turned, *others]))
+        assert int(costs.argmin()) == 0
+
+
+def test_the_slope_is_the_costs():
+    truth, gamma = truths(2, seed=2)
+    phase = Phase(FAMILY, blurred(cells(seed=1), truth.numpy(), 0.01), 0.01, gamma)
+    (slope,), _ = phase.slope(gamma[None])
+    step = 1e-3 * torch.eye(len(gamma))
+    measured = (phase.cost(gamma + step) - phase.cost(gamma - step)) / 2e-3
+    np.testing.assert_allclose(slope, measured, atol=0.05 * float(measured.norm()))
+
+
+def test_the_curvature_is_the_costs_where_all_is_edges():
+    # These cells are discs and points: all their gradients are in edges. The shipped
+    # curvature is that of most specimens, a fifth of it.
+    ratios = []
+    for i, truth in enumerate(truths(4, seed=3)):
+        phase = Phase(FAMILY, blurred(cells(seed=i), truth.numpy(), 0.01), 0.01, truth)
+        _, (curvature,) = phase.slope(truth[None])
+        values = torch.linalg.eigvalsh(curvature.double())
+        assert float(values.min()) > -1e-6 * float(values.max())
+        step = 0.01 * torch.eye(len(truth))
+        rise = (phase.slope(truth + step)[0] - phase.slope(truth - step)[0]) / 0.02
+        ratios.append(0.2 * float(rise.trace() / curvature.trace()))
+    np.testing.assert_allclose(ratios, 1, atol=0.2)
+
+
+def test_several_are_looked_at_as_each_alone():
+    gamma = truths(3, seed=4)
+    phase = Phase(FAMILY, blurred(cells(), gamma[0].numpy(), 0.01), 0.01, gamma[0])
+    together = phase.cost(gamma), *phase.slope(gamma)
+    for k, one in enumerate(gamma):
+        each = phase.cost(one[None]), *phase.slope(one[None])
+        for all_of_them, alone in zip(together, each, strict=True):
+            torch.testing.assert_close(all_of_them[k], alone[0], rtol=1e-3, atol=0.05)
+
+
+@pytest.mark.parametrize("brightness", [1.0, 0.1])
+def test_the_scale_of_a_frame_does_not_matter(brightness):
+    gamma = truths(3, seed=5)
+    frame = blurred(cells(), gamma[0].numpy(), 0.01)
+    usual = Phase(FAMILY, frame, 0.01, gamma[0]).cost(gamma)
+    scaled = Phase(FAMILY, brightness * frame, brightness * 0.01, gamma[0]).cost(gamma)
+    torch.testing.assert_close(scaled.diff(), usual.diff(), rtol=2e-2, atol=0.1)
+
+
+def test_phases_find_what_a_noisy_spectrum_does_not():
+    refiner, gains = SpectralRefiner(FAMILY), []
+    for i, truth in enumerate(truths(6, seed=6)):
+        frame = blurred(cells(seed=i), truth.numpy(), 0.03, i)
+        spectrum, looks = welch(frame)
+        data = refiner.prepare(spectrum, looks, 1)
+        alone = refiner.fit(data, truth[None])
+        found = torch.as_tensor(alone.coefficients[0]).float()
+        phase = Phase(FAMILY, frame, 0.03, found)
+        both = refiner.fit(data, found[None], iterations=_PHASE_STEPS, phase=phase)
+        gains.append(snr(both.coefficients[0], truth) - snr(found, truth))
+        narrower = np.linalg.slogdet(both.curvature)[1]
+        assert narrower < np.linalg.slogdet(alone.curvature)[1]
+    assert np.mean(gains) > 1
+
+
+def test_a_crop_that_shows_nothing_says_nothing():
+    gamma = truths(2, seed=7)
+    phase = Phase(FAMILY, torch.full((256, 256), 0.5), 0.01, gamma[0])
+    cost, (slope, _) = phase.cost(gamma), phase.slope(gamma)
+    assert math.isclose(float(cost[0]), float(cost[1]), abs_tol=0.1)
+    assert bool(slope.isfinite().all())
+
+
+def test_a_frame_that_is_not_finite_leaves_the_spectrum_its_say():
+    truth = truths(1, seed=1)[0]
+    identifier = Identifier(FAMILY)
+    for k in range(3):
+        good = blurred(cells(), truth.numpy(), 0.003, k)
+        identifier.observe(good, 0.1 * k)
+        identifier.estimate(good)
+    odd = good.clone()
+    odd[100, 100] = torch.nan
+    identifier.observe(odd, 0.3)
+    found = identifier.estimate(odd)
+    assert found.trusted
+    assert snr(found.coefficients, truth) > 15
