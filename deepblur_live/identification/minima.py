@@ -23,8 +23,8 @@ __all__ = ["aligned", "most_central_first", "rival_spread", "told_apart"]
 # and one that is believed less than this is never told.
 _MUCH_BETTER, _BELIEVED = 3.0, 0.05
 # The spread's beliefs are so many times less sure than the likelihood's: the errors of
-# 495 answers to single validation frames are then likelier, by 0.9 nats each.
-_DOUBT = 2.0
+# 495 answers to single validation frames are then likelier, by 1 nat each.
+_DOUBT = 4.0
 # A frame's phases are not asked of minima that fit its spectrum so much worse.
 _LOOKED_AT = 8.0
 # Minima that are so near in γ, waves, are the same.

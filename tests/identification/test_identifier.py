@@ -187,7 +187,7 @@ def test_rivals_are_seen_from_the_minimum_that_a_fit_has_ended_in():
     apart = np.outer(other - best, other - best)
     even = np.where(FAMILY.even, -1.0, 1.0)
     for signs in (np.ones(7), even, -even, -np.ones(7)):
-        for gamma, odds in ((best, np.exp(-1 / 2)), (other, np.exp(1 / 2))):
+        for gamma, odds in ((best, np.exp(-1 / 4)), (other, np.exp(1 / 4))):
             warm = Fit((signs * gamma)[None], np.zeros(1), zero, zero, 0.5)
             found = identifier._beside_rivals(warm, rivals).rivals
             expected = signs[:, None] * apart * signs * odds / (1 + odds)

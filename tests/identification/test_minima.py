@@ -37,9 +37,9 @@ def test_rivals_widen_as_far_as_they_lie_and_are_believed():
     gamma = torch.stack([ONE, ONE + 0.02])
     near = rival_spread(FAMILY, gamma, torch.tensor([0.0, 0.0]))
     np.testing.assert_allclose(near, np.full((7, 7), 0.5 * 0.02**2), rtol=1e-4)
-    # e⁻¹ as much believed: 1 / (1 + e) of the weight.
+    # e to the -1/4 as much believed: 1 / (1 + e^(1/4)) of the weight.
     less = rival_spread(FAMILY, gamma, torch.tensor([0.0, 1.0]))
-    np.testing.assert_allclose(less, near * 2 / (1 + np.sqrt(np.e)), rtol=1e-4)
+    np.testing.assert_allclose(less, near * 2 / (1 + np.exp(1 / 4)), rtol=1e-4)
 
 
 def test_a_rivals_twin_widens_no_other_way():
