@@ -45,8 +45,6 @@ def build_pipeline(profile: Profile, beside: bool | None = None) -> DeblurPipeli
         executor.identify if known else None,
         profile.model.average_s,
         specimen,
-        # Gradients are sparse in pictures; of simulated beads the spectrum tells more.
-        phases=diameter is None,
     )
     return DeblurPipeline(
         family,

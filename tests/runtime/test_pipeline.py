@@ -443,10 +443,9 @@ def test_results_cross_to_another_process(scene, pipeline):
 
 
 def test_a_bead_slide_is_known_by_its_beads():
-    """The specimen's prior is the beads' own; network and phases have no say."""
+    """The prior of the specimen is the beads' own, and the network has no say."""
     model = {"threads": 1, "bead_diameter_nm": 700.0}
     identifier = build_pipeline(Profile.model_validate({"model": model})).identifier
     assert identifier.network is None
-    assert not identifier.phases
     expected = SpecimenSpectrum.beads(7.0)
     assert torch.equal(identifier.refiner.specimen.mean, expected.mean)
