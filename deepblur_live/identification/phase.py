@@ -8,6 +8,7 @@ the blur, and undo each blur's phases: with the true ones gradients are sparsest
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from deepblur_live.optics import Convolution, extend
 if TYPE_CHECKING:
     from deepblur_live.optics import ZernikeFamily
 
-__all__ = ["DEVIATION", "Phase", "noise_share", "sparsity"]
+__all__ = ["DEVIATION", "NearbyPhase", "Phase", "noise_share", "sparsity"]
 
 DEVIATION = 0.23
 """Noise alone changes the logarithm of the sparsity by so much, over √pixels: measured
@@ -34,8 +35,8 @@ _LOWEST = 1 / 64
 # A frame without noise is still not known to the last digit.
 _LEAST_SHARE = 1e-4
 # The filter keeps back more noise than Wiener's (1): beside it, on 198 validation
-# frames of σ = 0.01 to 0.05 the PSF that the phases lead to is 0.5 dB better, and with
-# 10 0.3 dB; and 0.3 at low noise costs 1 dB.
+# frames of σ = 0.01 to 0.05, the PSF that phases lead to is 0.5 dB better with 3 and
+# 0.2 dB with 10; and on 66 of σ = 0.001 and 0.01 so little as 0.3 costs 1 dB.
 _CAUTION = 4.0
 # Misfit that one such deviation is worth: beside 2, on 264 validation frames 4
 # costs 0.1 dB and 8 0.9 dB.
@@ -74,15 +75,50 @@ def noise_share(
         Of the noise.
     """
     rows, columns = shape
-    y = torch.fft.fftfreq(rows, device=spectrum.device)[:, None]
-    x = torch.fft.rfftfreq(columns, device=spectrum.device)
-    square = (x**2 + y**2).clamp(min=_LOWEST**2)
-    band = (square > _BAND[0] ** 2) & (square < _BAND[1] ** 2)
+    square, band = _square_and_band(rows, columns, spectrum.device)
     inside = spectrum[band]
     seen = (inside.real**2 + inside.imag**2) / (rows * columns) - sigma**2
     height = (seen.clamp(min=0) * square[band]).mean() / power[band].mean()
     rise = sigma**2 / height.clamp(min=1e-12)
     return (rise * square).clamp(min=_LEAST_SHARE), float(rise)
+
+
+@lru_cache(maxsize=8)
+def _square_and_band(
+    rows: int, columns: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return f² (H, W//2+1), and which frequencies are in the band."""
+    y = torch.fft.fftfreq(rows, device=device)[:, None]
+    x = torch.fft.rfftfreq(columns, device=device)
+    square = (x**2 + y**2).clamp(min=_LOWEST**2)
+    return square, (square > _BAND[0] ** 2) & (square < _BAND[1] ** 2)
+
+
+@dataclass(frozen=True)
+class NearbyPhase:
+    """The cost of the phases near one γ, as a quadratic: a look at them takes long.
+
+    Parameters
+    ----------
+    at, at_slope
+        (1, P) γ, and the cost's slope there, in misfit a wave.
+    curvature
+        (1, P, P).
+    """
+
+    at: torch.Tensor
+    at_slope: torch.Tensor
+    curvature: torch.Tensor
+
+    def cost(self, gamma: torch.Tensor) -> torch.Tensor:
+        """Return (1,) what the phases have against γ (1, P) more than there."""
+        slope, _ = self.slope(gamma)
+        return 0.5 * ((gamma - self.at) * (slope + self.at_slope)).sum(1)
+
+    def slope(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the cost's slope (1, P) and curvature (1, P, P)."""
+        bent = (self.curvature @ (gamma - self.at)[..., None])[..., 0]
+        return self.at_slope + bent, self.curvature
 
 
 class Phase:
@@ -131,7 +167,10 @@ class Phase:
 
         Only the differences mean anything.
         """
-        return torch.stack([self._undone(psf)[0] for psf in self._family.psf(gamma)])
+        images = (self._image(self._undone(psf)[0]) for psf in self._family.psf(gamma))
+        sparsities = torch.stack([sparsity(image) for image in images])
+        cost: torch.Tensor = self._worth * sparsities.log()
+        return cost
 
     def slope(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the cost's slope (S, P), in misfit a wave, and curvature (S, P, P).
@@ -153,18 +192,22 @@ class Phase:
         phases = phases - shift.mT @ ramps
         return slope, _EDGES * self._worth * (phases * self._energy) @ phases.mT
 
-    def _undone(
-        self, psf: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the cost of a PSF, the image without its phases, and ĥ/|ĥ|²."""
+    def nearby(self, gamma: torch.Tensor) -> NearbyPhase:
+        """Return the cost near γ (1, P), looked at once."""
+        slope, curvature = self.slope(gamma)
+        return NearbyPhase(gamma, slope, curvature)
+
+    def _undone(self, psf: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the frequencies without a PSF's phases, and its ĥ/|ĥ|²."""
         otf = Convolution(psf, self._shape).otf
         power = otf.real**2 + otf.imag**2 + _TINY
-        image = torch.fft.irfft2(
-            self._filtered * otf.conj() / power.sqrt(), s=self._shape
-        )
+        return self._filtered * (otf.conj() * power.rsqrt()), otf / power
+
+    def _image(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Return the frame (H, W) that has these frequencies."""
         rows, columns = self._frame
-        cost: torch.Tensor = self._worth * sparsity(image[:rows, :columns]).log()
-        return cost, image, otf / power
+        image: torch.Tensor = torch.fft.irfft2(spectrum, s=self._shape)
+        return image[:rows, :columns]
 
     def _by_pixel(self, psf: torch.Tensor) -> torch.Tensor:
         """Return the cost's derivatives (K, K) in a PSF's pixels.
@@ -172,18 +215,18 @@ class Phase:
         With ∂cost/∂x = g, the phase of ĥ has the derivative Im(conj(Fg)·Fx), and the
         change of that phase is Im(conj(ĥ)·F∂h)/|ĥ|².
         """
-        _, image, inverse = self._undone(psf)
+        spectrum, inverse = self._undone(psf)
+        frame = self._image(spectrum)
         rows, columns = self._frame
-        frame = image[:rows, :columns]
         down, right = frame.diff(dim=0)[:, :-1], frame.diff(dim=1)[:-1]
         square = down**2 + right**2 + _TINY
         length = square.sqrt()
         pull = 1 / (length * length.sum()) - 1 / square.sum()
-        by_image = torch.zeros_like(image)
+        by_image = frame.new_zeros(self._shape)
         by_image[1:rows, : columns - 1] += pull * down
         by_image[: rows - 1, 1:columns] += pull * right
         by_image[: rows - 1, : columns - 1] -= pull * (down + right)
-        by_phase = (torch.fft.rfft2(by_image).conj() * torch.fft.rfft2(image)).imag
+        by_phase = (torch.fft.rfft2(by_image).conj() * spectrum).imag
         whole = torch.fft.irfft2(1j * by_phase * inverse, s=self._shape)
         half = psf.shape[-1] // 2
         centred = whole.roll((half, half), (-2, -1))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from deepblur_live.identification.phase import Phase
+    from deepblur_live.identification.phase import NearbyPhase, Phase
     from deepblur_live.optics import ZernikeFamily
 
 __all__ = ["Fit", "SpectralRefiner"]
@@ -218,7 +218,7 @@ class SpectralRefiner:
         prior: tuple[torch.Tensor, torch.Tensor] | None = None,
         iterations: int = 15,
         credit: float = 0.0,
-        phase: Phase | None = None,
+        phase: Phase | NearbyPhase | None = None,
     ) -> Fit:
         """Refine (S, P) starts by damped Gauss–Newton with Huber weights.
 

@@ -91,6 +91,36 @@ def test_phases_find_what_a_noisy_spectrum_does_not():
     assert np.mean(gains) > 1
 
 
+def test_nearby_the_cost_is_its_quadratic():
+    gamma, other = truths(2, seed=9)
+    phase = Phase(FAMILY, blurred(cells(), gamma.numpy(), 0.01), 0.01, gamma)
+    nearby = phase.nearby(gamma[None])
+    slope, curvature = phase.slope(gamma[None])
+    off = (0.1 * other)[None]
+    rise = (off * slope).sum() + 0.5 * (off @ curvature[0] @ off.T).sum()
+    torch.testing.assert_close(nearby.cost(gamma[None] + off)[0], rise)
+    bent, _ = nearby.slope(gamma[None] + off)
+    torch.testing.assert_close(bent, slope + off @ curvature[0])
+
+
+def test_phases_do_not_hold_a_warm_estimate_where_it_has_been():
+    ends = {}
+    for phases in (True, False):
+        truth = truths(1, seed=3)[0]
+        identifier = Identifier(FAMILY, average_s=0.5, phases=phases)
+        found = None
+        for k in range(16):
+            truth[0] += 0.006
+            frame = blurred(cells(seed=1), truth.numpy(), 0.01, k)
+            identifier.observe(frame, 0.25 * k)
+            # After the first no frame is searched.
+            identifier._asked_at, identifier._asked_frames = 0.25 * k, 99.0
+            found = identifier.estimate(frame, found and found.coefficients)
+        assert found is not None
+        ends[phases] = snr(found.coefficients, truth)
+    assert ends[True] > ends[False] + 1
+
+
 def test_a_crop_that_shows_nothing_says_nothing():
     gamma = truths(2, seed=7)
     phase = Phase(FAMILY, torch.full((256, 256), 0.5), 0.01, gamma[0])
