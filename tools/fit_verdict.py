@@ -80,10 +80,10 @@ def _work(task: _Task) -> Answer | None:
         clean = blurred(scene(task.spec.path, SIDE + family.window - 1), psf)
         image = _observed(identifier, clean, sigma, task)
     answer = identifier.answer(identifier.ask(image))
-    found, fit = answer.estimate, answer.rivals
-    if fit is None or not math.isfinite(found.quality):
+    found = answer.estimate
+    if not math.isfinite(found.quality):
         return None
-    told = (found.quality, *features(family, found.coefficients, fit.spread))
+    told = (found.quality, *features(family, found.coefficients, found.covariance))
     snr = -math.inf
     if psf is not None:
         both = family.psf(torch.as_tensor(found.coefficients).float())

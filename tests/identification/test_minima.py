@@ -68,8 +68,8 @@ def _verdict(largest=0.1, error=0.01, misfit=0.5):
         ({"misfit": 1.1}, ""),
         ({"error": 0.07}, ""),
         ({"misfit": 2.5}, "no blur of the family fits the frame"),
-        ({"misfit": 1.1, "error": 0.05}, "no blur of the family fits the frame"),
-        ({"misfit": 0.84, "error": 0.09}, "the blur is too uncertain"),
+        ({"misfit": 1.1, "error": 0.07}, "no blur of the family fits the frame"),
+        ({"misfit": 0.75, "error": 0.14}, "the blur is too uncertain"),
     ],
 )
 def test_what_is_more_likely_wrong_is_not_believed(fit, reason):
