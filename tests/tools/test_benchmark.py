@@ -261,15 +261,13 @@ def test_what_fails_takes_no_other_figures_with_it(monkeypatch, tmp_path):
     ]
     monkeypatch.setattr(tool, "candidates", lambda *_: (found, []))
     files = [tmp_path / "b.json", tmp_path / "b.md"]
-    line = "benchmark --sides 128 --seconds 0 --live-seconds 0.01 --json"
+    line = "benchmark --quick --sides 96 --seconds 0 --live-seconds 0.01 --json"
     monkeypatch.setattr(
         sys, "argv", [*line.split(), str(files[0]), "--markdown", str(files[1])]
     )
     tool.main()
     content = json.loads(files[0].read_text("utf-8"))
-    assert content["left_out"] == [
-        "128², broken: the engine did not run; out of memory"
-    ]
+    assert content["left_out"] == ["96², broken: the engine did not run; out of memory"]
     assert f"left out: {content['left_out'][0]}" in files[1].read_text("utf-8")
     stages = {row["stage"] for row in content["rows"] if row["executor"] == "sound"}
     assert any(stage.startswith("frame, live") for stage in stages)
