@@ -185,14 +185,12 @@ class Phase:
         that rise with the frequency only shift the image.
         """
         psf, by_mode = self._family.psf_and_jacobian(gamma)
-        costs, by_pixels = zip(
-            *(
-                self._by_pixel(one, self._blur(row, one))
-                for row, one in zip(gamma, psf, strict=True)
-            ),
-            strict=True,
-        )
-        cost, by_pixel = torch.stack(costs), torch.stack(by_pixels)
+        looks = [
+            self._by_pixel(one, self._blur(row, one))
+            for row, one in zip(gamma, psf, strict=True)
+        ]
+        cost = torch.stack([one for one, _ in looks])
+        by_pixel = torch.stack([one for _, one in looks])
         slope = (by_mode * by_pixel[:, None]).sum((-2, -1))
         otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
         otf_slopes = torch.fft.rfft2(by_mode, s=(WINDOW, WINDOW))
