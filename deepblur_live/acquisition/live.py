@@ -196,6 +196,8 @@ class LiveTap:
         except _PASSING:
             return  # emptied between the count and the look
         tags = dict(metadata)
+        if not _is_whole(pixels, tags):
+            return
         camera = str(tags.get("Camera", ""))
         number = int(tags.get("ImageNumber", _UNNUMBERED))
         last = self._numbers.get(camera)
@@ -226,3 +228,12 @@ class LiveTap:
             f"camera {self._core.getCameraDevice()!r} sends no frames: none for "
             f"{silence:.0f} s in live mode at {self._exposure_ms:g} ms exposure"
         )
+
+
+def _is_whole(pixels: NDArray[Any], tags: Mapping[str, Any]) -> bool:
+    # The core reads an image that is in its buffer by the camera's size of now: just
+    # after the ROI or the binning changed, the last frame of the old size comes cut to
+    # pieces.
+    height = int(tags.get("Height", pixels.shape[0]))
+    width = int(tags.get("Width", pixels.shape[1]))
+    return pixels.shape[:2] == (height, width)

@@ -139,6 +139,21 @@ def test_the_geometry_is_that_of_each_frame(watch: Watch) -> None:
     assert [pixels.shape for pixels, _ in watch.frames] == [(4, 5), (2, 3)]
 
 
+def test_a_frame_of_another_size_than_its_tags_is_not_one(watch: Watch) -> None:
+    watch.core.make(0)
+    watch.look()
+    watch.core.make(1, shape=(2, 3))
+    watch.core.frame[1].update(Width="5", Height="4")
+    watch.look()
+    watch.core.make(2, shape=(2, 3))
+    watch.core.frame[1].update(Width="3", Height="2")
+    watch.look()
+    assert [pixels.shape for pixels, _ in watch.frames] == [(4, 5), (2, 3)]
+    assert watch.numbers == [0, 2]
+    assert watch.gaps == [1]
+    assert watch.errors == []
+
+
 def test_two_cameras_count_for_themselves(watch: Watch) -> None:
     for number in range(3):
         for camera in ("left", "right"):
