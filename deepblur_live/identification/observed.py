@@ -25,6 +25,8 @@ __all__ = ["LEAKAGE", "ObservedSpectrum", "observe", "with_leakage"]
 LEAKAGE = 1e-7
 """Of the window, relative to the strongest frequency."""
 
+# A dark frame has no power at all, and no logarithm of it.
+_LEAST_POWER = 1e-30
 # How well the noise floor is known beforehand, relative: from a calibrated camera, from
 # the corner of the spectrum, or bounded by its weakest frequencies.
 _FLOOR_CALIBRATED, _FLOOR_READ, _FLOOR_BOUNDED = 0.05, 0.1, 1.0
@@ -86,12 +88,12 @@ def observe(
     else:
         floor_sigma = _FLOOR_READ if has_corner(cutoff) else _FLOOR_BOUNDED
     return ObservedSpectrum(
-        torch.log(spectrum.clamp(min=1e-30)).flatten()[keep],
+        torch.log(spectrum.clamp(min=_LEAST_POWER)).flatten()[keep],
         weight.flatten()[keep],
         specimen.mean[keep],
         specimen.basis[keep],
         keep,
-        math.log(float(found.floor)),
+        math.log(max(float(found.floor), _LEAST_POWER)),
         floor_sigma,
         found,
         float(torch.as_tensor(looks).mean()) * frames,

@@ -454,10 +454,12 @@ def test_spherical_is_found_by_the_list_alone():
     assert snr(found.coefficients, truth, family) > 12
 
 
-@pytest.mark.parametrize("kind", ["flat", "dim"])
+@pytest.mark.parametrize("kind", ["dark", "flat", "dim"])
 def test_frames_that_cannot_tell_say_so(kind):
     generator = torch.Generator().manual_seed(0)
     frame = 0.05 * torch.randn(256, 256, generator=generator)
+    if kind == "dark":
+        frame = torch.zeros(256, 256)
     if kind == "dim":
         frame = frame + 0.01 * blurred(cells(), truths(1)[0], 0.0)
     identifier = Identifier(FAMILY)
