@@ -122,6 +122,7 @@ class Identifier:
         self._prior: tuple[torch.Tensor, torch.Tensor] | None = None
         self._asked_at, self._asked_frames = -math.inf, 0.0
         self._rivals: Fit | None = None
+        self._rest: torch.Tensor | None = None
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
@@ -213,6 +214,7 @@ class Identifier:
             prior=self._prior,
             library=_MANY if lost else _FEW if widely else None,
             credit=0.0 if lost or grown or alone else _KEPT,
+            rest=self._rest,
         )
 
     def answer(self, question: Question) -> Answer:
@@ -260,7 +262,7 @@ class Identifier:
             found = Estimate(turned, fit.covariance, found.quality)
             if not question.rotation.told(turned):
                 found = replace(found, trusted=False, reason=_NO_TURN)
-        return Answer(question, found, rivals)
+        return Answer(question, found, rivals, fit.rest)
 
     def _phase(self, question: Question, reference: torch.Tensor) -> Phase | None:
         """Return the newest frame as its phases see it, None if it cannot be asked."""
@@ -276,7 +278,8 @@ class Identifier:
         if phase is None:
             return fit(data, start, prior)
         if question.library is None:
-            return fit(data, start, prior, phase=phase.nearby(start))
+            nearby = phase.nearby(start)
+            return fit(data, start, prior, phase=nearby, rest=question.rest)
         return fit(data, start, prior, _PHASE_STEPS, phase=phase)
 
     def _hopped(self, question: Question, fit: Fit) -> Fit:
@@ -302,7 +305,7 @@ class Identifier:
         if answer.question.rotation is not self.rotation:
             return None
         found = answer.estimate
-        self._rivals = answer.rivals
+        self._rivals, self._rest = answer.rivals, answer.rest
         if answer.question.crop is not None:
             self._refused = not found.trusted
             poor = found.quality > POOR_FIT and found.reason != _NO_TURN

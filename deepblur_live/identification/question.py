@@ -41,6 +41,8 @@ class Question:
         manieth of all; None to leave it out.
     credit
         Of the first start, see `SpectralRefiner.fit`.
+    rest
+        `Fit.rest` of the answer before.
     """
 
     data: ObservedSpectrum
@@ -52,12 +54,14 @@ class Question:
     prior: tuple[torch.Tensor, torch.Tensor] | None = None
     library: tuple[int, int, int] | None = None
     credit: float = 0.0
+    rest: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An estimate, its question, and the rivals of the last search."""
+    """An estimate, its question, the rivals of the last search, and the fit's rest."""
 
     question: Question
     estimate: Estimate
     rivals: Fit | None
+    rest: torch.Tensor | None = None

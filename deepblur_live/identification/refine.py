@@ -41,7 +41,8 @@ __all__ = ["Fit", "SpectralRefiner"]
 _HUBER = 1.5
 # Neighbouring bins stray together: so many of them count as one.
 _CORRELATED = 4.0
-# A step that promises to lower the misfit by less has arrived: 0.5 is one deviation.
+# A step that promises to lower the misfit by less is the last: 0.5 is one deviation. In
+# a long valley steps are small: with 0.03 one validation frame of 33 loses 5 dB.
 _WORTH = 0.01
 # So far behind the best, nobody believes a minimum; a step promises so many like it.
 _HOPELESS, _SLOW = 12.0, 20.0
@@ -82,6 +83,9 @@ class Fit:
         Root mean square of the chosen one's weighted residuals, where the specimen and
         not the noise makes the power: 0.4 to 0.8 for most specimens, more when none of
         the family's blurs explains the spectrum.
+    rest
+        (1, Q+1), the chosen one's specimen b and noise log σ²: the next frame's fit
+        begins there.
     """
 
     coefficients: NDArray[np.float64]
@@ -89,6 +93,7 @@ class Fit:
     curvature: NDArray[np.float64]
     rivals: NDArray[np.float64]
     quality: float
+    rest: torch.Tensor | None = None
 
     @property
     def covariance(self) -> NDArray[np.float64]:
@@ -216,16 +221,19 @@ class SpectralRefiner:
         iterations: int = 15,
         credit: float = 0.0,
         phase: Phase | NearbyPhase | None = None,
+        rest: torch.Tensor | None = None,
     ) -> Fit:
         """Refine (S, P) starts by damped Gauss–Newton with Huber weights.
 
         `prior` is a mean and standard deviation (P,) of γ, up to the signs of the even
         and of the odd block; the family's range around zero when None. What the first
         start has led to is taken to fit better by `credit`, in misfit, than it does.
-        With a frame's `phase` one start (1, P) is fitted to that as well.
+        With a frame's `phase` one start (1, P) is fitted to that as well. `rest` is the
+        `Fit.rest` of a frame before, to begin one start at.
         """
         p = starts.shape[1]
-        gamma, rest = starts.clone(), self._begin(data, starts)
+        gamma = starts.clone()
+        rest = self._begin(data, starts) if rest is None else rest.clone()
         centre, tight = torch.zeros_like(starts), self._prior
         if prior is not None:
             centre, tight = aligned(self.family, prior[0], starts), 1 / prior[1]
@@ -309,6 +317,7 @@ class SpectralRefiner:
             torch.linalg.inv(information)[:p, :p].numpy(),
             rival_spread(self.family, gamma[order], objective[order]),
             quality,
+            rest[best, None],
         )
 
     def bound(self, data: ObservedSpectrum, gamma: torch.Tensor) -> NDArray[np.float64]:

@@ -163,6 +163,36 @@ def test_the_library_is_asked_again_when_the_average_has_been_renewed():
     assert asked == [0.0, 10.1, 20.2]
 
 
+def test_a_warm_fit_begins_at_the_last_ones_specimen_and_noise(monkeypatch):
+    truth = truths(1, seed=9)[0]
+    clean = blurred(cells(seed=2), truth, 0.0)
+    generator = torch.Generator().manual_seed(0)
+    looks, ends = [], []
+    misfit = SpectralRefiner._misfit
+    monkeypatch.setattr(
+        SpectralRefiner,
+        "_misfit",
+        lambda self, *rest: looks.append(0) or misfit(self, *rest),
+    )
+    one, other = Identifier(FAMILY), Identifier(FAMILY)
+    predictions = [truth, truth]
+    for number in range(6):
+        frame = clean + 0.01 * torch.randn(clean.shape, generator=generator)
+        for k, identifier in enumerate((one, other)):
+            identifier.observe(frame, 0.1 * number)
+            identifier._asked_frames = 9.0
+            if identifier is other:
+                identifier._rest = None
+            before = len(looks)
+            predictions[k] = identifier.estimate(frame, predictions[k]).coefficients
+            if number > 1:
+                ends.append((len(looks) - before, predictions[k]))
+    fewer, more = ([count for count, _ in ends[k::2]] for k in (0, 1))
+    assert sum(fewer) < sum(more)
+    for (_, a), (_, b) in zip(ends[::2], ends[1::2], strict=True):
+        assert np.abs(a - b).max() < 1e-3
+
+
 def test_a_warm_estimate_knows_the_last_searchs_rivals():
     truth = truths(1, seed=9)[0]
     frame = blurred(cells(seed=2), truth, 0.03)
