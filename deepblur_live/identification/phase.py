@@ -265,10 +265,11 @@ class Phase:
         by_image[: rows - 1, : columns - 1] -= down.add_(right)
         by_phase = torch.fft.rfft2(by_image).conj().mul(spectrum).imag
         by_phase.div_(blur.power + _TINY)
-        whole = torch.fft.irfft2(1j * by_phase * blur.otf, s=self._shape)
+        # As `irfft2`, of which only the pixels under the PSF are wanted.
         half = psf.shape[-1] // 2
-        centred = whole.roll((half, half), (-2, -1))
-        return cost, self._worth * centred[: len(psf), : len(psf)]
+        lines = torch.fft.ifft(by_phase * blur.otf, dim=0).roll(half, 0)[: len(psf)]
+        across = torch.fft.irfft(1j * lines, n=self._shape[1]).roll(half, 1)
+        return cost, self._worth * across[:, : len(psf)]
 
 
 @lru_cache(maxsize=8)

@@ -63,11 +63,11 @@ class Convolution:
                 f"{shape[0]} × {shape[1]}; pad the image to at least the PSF's size"
             )
         self.shape = shape
-        padded = torch.nn.functional.pad(
-            psf, (0, shape[1] - columns, 0, shape[0] - rows)
-        )
-        centred = torch.roll(padded, (-(rows // 2), -(columns // 2)), (-2, -1))
-        self.otf: torch.Tensor = torch.fft.rfft2(centred)
+        # As `rfft2` of the PSF in an image of zeros, whose rows need no transform.
+        pad = torch.nn.functional.pad
+        along = pad(psf, (0, shape[1] - columns)).roll(-(columns // 2), -1)
+        half = pad(torch.fft.rfft(along), (0, 0, 0, shape[0] - rows))
+        self.otf: torch.Tensor = torch.fft.fft(half.roll(-(rows // 2), -2), dim=-2)
         self.power = self.otf.real**2 + self.otf.imag**2
         self._seen = None if frame is None else seen(shape, frame, psf)
 
