@@ -111,10 +111,6 @@ def test_a_training_begins_with_a_models_weights(pictures, tmp_path):
     common += start
     wrong = run("train_deblurring.py", *common, "--out", tmp_path / "other", expect=1)
     assert "has no 'other'" in wrong
-    deep = ["--depth", 9, "--out", tmp_path / "deep" / "deblurring"]
-    assert "--depth 9: --start has" in run(
-        "train_deblurring.py", *common, *deep, expect=1
-    )
 
 
 def test_the_quality_preset_trains_with_the_same_tool(pictures, tmp_path):

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 # What is not asked for otherwise; written into the manifest.
 ARCHITECTURES: dict[str, dict[str, int]] = {
-    "fista": {"iterations": 15, "channels": 32, "shrink": 2, "depth": 4},
+    "fista": {"iterations": 15, "channels": 32, "shrink": 2, "depth": 4, "exact": 2},
     "douglas-rachford": {"iterations": 4, "blocks": 4},
 }
-SIZES = ("iterations", "channels", "shrink", "depth", "blocks")
+SIZES = ("iterations", "channels", "shrink", "depth", "exact", "blocks")
 # Half of the operators are off as an identified one is: errors of so many waves a mode,
 # measured at σ = 0.001, growing with this power of σ; from none to all of it.
 ERROR, ERROR_GROWTH = 0.0075, 0.45
@@ -101,7 +101,8 @@ def main() -> None:
         batch=options.batch,
         rate=options.rate,
         device=device,
-        describe=description(tiles, device) | {"architecture": architecture},
+        describe=description(tiles, device)
+        | {"seed": options.seed, "architecture": architecture},
         start=options.start,
         adapt=lambda tensors: shallower(tensors, architecture),
     )
@@ -110,13 +111,17 @@ def main() -> None:
 def shallower(
     tensors: dict[str, torch.Tensor], architecture: Mapping[str, int | str]
 ) -> dict[str, torch.Tensor]:
-    """Return the weights of an unrolled network with fewer hidden layers.
+    """Return the weights of an unrolled network with fewer layers or gradient steps.
 
-    Those in the middle go, with their modulation. The last layer begins at zero, for it
-    would read features that are others now.
+    The layers in the middle go, with their modulation, and the last steps. The last
+    layer begins at zero, for it would read features that are others now.
     """
     if architecture["kind"] != "fista":
         return tensors
+    steps = int(architecture["iterations"]) - int(architecture["exact"])
+    if steps > (most := len(tensors["log_step"])):
+        raise SystemExit(f"--start has {most} gradient steps, {steps} are asked for")
+    tensors = tensors | {k: tensors[k][:steps] for k in ("log_step", "momentum")}
     layer, condition = "proximal.layers.", "proximal.condition.2."
     found = sum(k.startswith(layer) and k.endswith("weight") for k in tensors)
     depth = int(architecture["depth"])

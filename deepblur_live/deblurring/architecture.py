@@ -38,6 +38,6 @@ def build_deblurring(architecture: Mapping[str, int | str]) -> DeblurringNet:
         raise ValueError(f"kind {kind!r}: this version knows {known}")
     try:
         network: DeblurringNet = DEBLURRING_KINDS[str(kind)](**sizes)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"kind {kind!r}: {error}") from error
     return network

@@ -9,6 +9,7 @@ from deepblur_live.optics import BlurOperator, Convolution
 __all__ = [
     "TRAINED_SIGMA",
     "data_step",
+    "explained",
     "finish",
     "finish_weight",
     "frames_error",
@@ -80,22 +81,28 @@ def finish_weight(sigma: torch.Tensor) -> torch.Tensor:
     return (sigma.clamp(*TRAINED_SIGMA) / _NETWORK_ERROR)[:, None, None] ** 2
 
 
-def finish(
+def explained(
     x: torch.Tensor, y: torch.Tensor, operator: BlurOperator, weight: torch.Tensor
 ) -> torch.Tensor:
-    """Return a network's result (B, H, W), made to explain y (B, H, W), with its light.
+    """Return a network's result (B, H, W), made to explain y (B, H, W).
 
     A few gradient steps do not reach the frequencies that the blur has nearly removed;
     where the noise is low the frame still tells them. `weight` is the usual λ: how much
     a convolution's frame is believed is read off the frame itself.
     """
-    if isinstance(operator, Convolution):
-        rest = operator.seen(y - operator.forward(x))
-        right_side = operator.right_side(rest)
-        weight = weight / frames_error(operator, right_side, weight)
-        x = x + operator.solve(right_side, weight)
-    else:
-        x = data_step(operator, x, y, weight)
+    if not isinstance(operator, Convolution):
+        return data_step(operator, x, y, weight)
+    right_side = operator.right_side(operator.seen(y - operator.forward(x)))
+    return x + operator.solve(
+        right_side, weight / frames_error(operator, right_side, weight)
+    )
+
+
+def finish(
+    x: torch.Tensor, y: torch.Tensor, operator: BlurOperator, weight: torch.Tensor
+) -> torch.Tensor:
+    """Return a network's result (B, H, W), `explained` a last time, with y's light."""
+    x = explained(x, y, operator, weight)
     # Blurs keep the light; a learned operator need not.
     return x + (y - x).mean((-2, -1), keepdim=True)
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from deepblur_live.deblurring.data_step import TRAINED_SIGMA, finish, finish_weight
+from deepblur_live.deblurring.data_step import (
+    TRAINED_SIGMA,
+    explained,
+    finish,
+    finish_weight,
+)
 from deepblur_live.deblurring.proximal import ProximalNet
 
 if TYPE_CHECKING:
@@ -21,8 +26,8 @@ class UnrolledFista(nn.Module):
     """x ← prox(z - τ_k Aᵀ(A z - y)), z ← x + β_k (x - x_previous).
 
     The operator is given at each call, so one network serves the whole family. Step
-    sizes and momenta are learned; they start as 1 and FISTA's own. An exact data step
-    ends it, see `finish`.
+    sizes and momenta are learned; they start as 1 and FISTA's own. The last iterations
+    take exact data steps instead, and one more ends it, see `explained`.
 
     Parameters
     ----------
@@ -30,6 +35,13 @@ class UnrolledFista(nn.Module):
         Number of iterations, 15 in the paper.
     channels, shrink, depth
         Of the proximal network.
+    exact
+        How many of the iterations, the last, take exact data steps.
+
+    Raises
+    ------
+    ValueError
+        When that leaves no iteration for a gradient step.
 
     References
     ----------
@@ -43,15 +55,19 @@ class UnrolledFista(nn.Module):
         channels: int = 32,
         shrink: int = 2,
         depth: int = 5,
+        exact: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= exact < iterations:
+            raise ValueError(f"{exact} exact data steps in {iterations} iterations")
         self.iterations = iterations
+        self.gradients = gradients = iterations - exact
         self.proximal = ProximalNet(channels, shrink, depth)
-        self.log_step = nn.Parameter(torch.zeros(iterations))
-        self.momentum = nn.Parameter(torch.tensor(_fista_momenta(iterations)))
+        self.log_step = nn.Parameter(torch.zeros(gradients))
+        self.momentum = nn.Parameter(torch.tensor(_fista_momenta(gradients)))
 
     def steps(self) -> torch.Tensor:
-        """Return the (iterations,) sizes τ of the gradient steps."""
+        """Return the (iterations - exact,) sizes τ of the gradient steps."""
         # 2·sigmoid(0) = 1; a gradient step over 2 would diverge, as ‖A‖ ≤ 1.
         return 2 * torch.sigmoid(self.log_step)
 
@@ -88,12 +104,16 @@ class UnrolledFista(nn.Module):
         right_side = operator.right_side(y)
         steps, conditions = self.steps(), self.conditions(sigma)
         x = z = y
-        for k in range(self.iterations):
+        weight = finish_weight(sigma)
+        for k in range(self.gradients):
             z = operator.gradient_step(z, right_side, steps[k])
             new = self.proximal(z[:, None], conditions[k])[:, 0].float()
             z = new + self.momentum[k] * (new - x)
             x = new
-        return finish(x, y, operator, finish_weight(sigma))
+        for k in range(self.gradients, self.iterations):
+            z = explained(x, y, operator, weight)
+            x = self.proximal(z[:, None], conditions[k])[:, 0].float()
+        return finish(x, y, operator, weight)
 
 
 def _fista_momenta(iterations: int) -> list[float]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from deepblur_live.deblurring.data_step import finish, finish_weight
+from deepblur_live.deblurring.data_step import explained, finish, finish_weight
 from deepblur_live.deblurring.proximal import SLOPE
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class FoldedFista:
             # new + momentum·(new - x), in one pass.
             z = torch.lerp(x, new, 1 + momentum)
             x = new
+        for k in range(len(self._steps), self._network.iterations):
+            x = self.proximal(explained(x, y, operator, self._finish_weight), k)
         return finish(x, y, operator, self._finish_weight)
 
     @torch.no_grad()

@@ -136,3 +136,5 @@ def test_networks_are_built_by_their_kind():
         build_deblurring({"kind": "admm"})
     with pytest.raises(ValueError, match="blocks"):
         build_deblurring({"kind": "fista", "blocks": 1})
+    with pytest.raises(ValueError, match="2 exact data steps in 2 iterations"):
+        build_deblurring({"iterations": 2, "exact": 2})

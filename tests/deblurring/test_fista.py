@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deepblur_live.deblurring import ProximalNet, UnrolledFista
 from deepblur_live.deblurring.data_step import (
     data_step,
+    explained,
     finish,
     finish_weight,
     frames_error,
@@ -46,6 +47,19 @@ def test_untrained_it_is_plain_accelerated_gradient_descent():
     gain = (power / (power + weight)).mean((1, 2), keepdim=True)
     share = (found / (0.018**2 * gain)).clamp(0.25, 1 / weight)
     x = x + operator.wiener(rest, weight / share)
+    torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
+    assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
+
+
+def test_the_last_iterations_take_exact_data_steps():
+    sharp, operator, y = scene()
+    sigma = torch.full((2,), 0.001)
+    with torch.no_grad():
+        result = UnrolledFista(iterations=5, exact=2)(y, operator, sigma)
+        # Three gradient steps; their own last step is the first exact one.
+        x = UnrolledFista(iterations=3)(y, operator, sigma)
+        for _ in range(2):
+            x = explained(x, y, operator, finish_weight(sigma))
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
     assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
 
@@ -110,7 +124,7 @@ def test_every_parameter_learns_and_the_error_falls():
     torch.manual_seed(0)
     sharp, operator, y = scene(side=32)
     noisy = y + 0.2 * torch.randn(y.shape)
-    network = UnrolledFista(iterations=4, channels=8)
+    network = UnrolledFista(iterations=5, channels=8, exact=1)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     errors = []
     for _ in range(40):

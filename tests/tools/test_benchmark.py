@@ -80,6 +80,11 @@ def test_a_frame_costs_more_than_its_iterations():
     # Each FFT reads and writes the image twice, 4 bytes a pixel; between them three
     # products and two images' worth of steps, 12 bytes a pixel each.
     assert once == pytest.approx((6 * 16 + 5 * 12) * 2400 / 1e9 * 1e3)
+    # An exact step instead of a gradient step is two FFTs more, and has no momentum.
+    network = UnrolledFista(iterations=3, channels=8, exact=1)
+    more = floor_ms(frame_costs(network, (40, 60), torch.bfloat16), peaks) - three
+    between = 4 * 12 - (14 + 12 + 12)
+    assert more == pytest.approx((2 * 16 + between) * 2400 / 1e9 * 1e3)
 
 
 def test_works_take_turns_and_what_comes_before_does_not_count():

@@ -159,26 +159,37 @@ def _transform_cost(shape: tuple[int, int]) -> Cost:
     return Cost(2.5 * pixels * math.log2(pixels), 4 * _FLOAT * pixels)
 
 
-def once_costs(shape: tuple[int, int]) -> list[Cost]:
-    """Return the costs of what a frame needs once: OTF, right side, exact data step."""
+def exact_costs(shape: tuple[int, int]) -> list[Cost]:
+    """Return the costs of one exact data step: four real FFTs and what lies between."""
     pixels, transform = math.prod(shape), _transform_cost(shape)
-    # Two spectra in, one out.
-    product = Cost(3 * pixels, 3 * _FLOAT * pixels)
     # Two images in, one out: what the guess leaves unexplained, its part that was
     # seen, the change added, the light kept.
     step = Cost(pixels, 3 * _FLOAT * pixels)
-    # The OTF; conj(ĥ)·ŷ; the guess blurred; the rest divided by |ĥ|² + λ.
-    return [transform, transform, product, *(2 * [transform, product, transform, step])]
+    # The guess blurred; the rest divided by |ĥ|² + λ.
+    return 2 * [transform, _product_cost(shape), transform, step]
+
+
+def once_costs(shape: tuple[int, int]) -> list[Cost]:
+    """Return the costs of what a frame needs once: OTF, right side, last data step."""
+    transform = _transform_cost(shape)
+    # The OTF; conj(ĥ)·ŷ.
+    return [transform, transform, _product_cost(shape), *exact_costs(shape)]
+
+
+def _product_cost(shape: tuple[int, int]) -> Cost:
+    """Return the cost of a product of spectra: two in, one out."""
+    pixels = math.prod(shape)
+    return Cost(3 * pixels, 3 * _FLOAT * pixels)
 
 
 def frame_costs(
     network: UnrolledFista, shape: tuple[int, int], dtype: torch.dtype
 ) -> list[Cost]:
     """Return the costs of one whole image of the operator's shape."""
-    iteration = [
-        *gradient_costs(shape),
-        *proximal_costs(network.proximal, shape, dtype),
-        # z ← x + β(x - x_previous): two images in, one out.
-        Cost(3 * math.prod(shape), 3 * _FLOAT * math.prod(shape)),
-    ]
-    return iteration * network.iterations + once_costs(shape)
+    proximal = proximal_costs(network.proximal, shape, dtype)
+    # z ← x + β(x - x_previous): two images in, one out.
+    momentum = Cost(3 * math.prod(shape), 3 * _FLOAT * math.prod(shape))
+    gradient = [*gradient_costs(shape), *proximal, momentum]
+    exact = [*exact_costs(shape), *proximal]
+    exacts = network.iterations - network.gradients
+    return network.gradients * gradient + exacts * exact + once_costs(shape)
