@@ -104,11 +104,11 @@ def main() -> None:
         describe=description(tiles, device)
         | {"seed": options.seed, "architecture": architecture},
         start=options.start,
-        adapt=lambda tensors: shallower(tensors, architecture),
+        adapt=lambda tensors: smaller(tensors, architecture),
     )
 
 
-def shallower(
+def smaller(
     tensors: dict[str, torch.Tensor], architecture: Mapping[str, int | str]
 ) -> dict[str, torch.Tensor]:
     """Return the weights of an unrolled network with fewer layers or gradient steps.

@@ -12,20 +12,20 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 
 @pytest.fixture
-def shallower(monkeypatch):
+def smaller(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module("train_deblurring").shallower
+    return importlib.import_module("train_deblurring").smaller
 
 
 def weights(**sizes):
     return dict(build_deblurring(sizes).state_dict())
 
 
-def test_layers_in_the_middle_and_the_last_steps_are_left_out(shallower):
+def test_layers_in_the_middle_and_the_last_steps_are_left_out(smaller):
     sizes = {"iterations": 6, "channels": 8, "depth": 5}
     tensors = weights(**sizes)
     fewer = {"kind": "fista", **sizes, "depth": 3, "exact": 2}
-    kept = shallower(tensors, fewer)
+    kept = smaller(tensors, fewer)
     build_deblurring(fewer).load_state_dict(kept)
     for name in ("log_step", "momentum"):
         assert torch.equal(kept[name], tensors[name][:4])
@@ -41,8 +41,8 @@ def test_layers_in_the_middle_and_the_last_steps_are_left_out(shallower):
         ({"iterations": 8}, "--start has 6 gradient steps, 8 are asked for"),
     ],
 )
-def test_what_the_start_lacks_is_told(shallower, more, said):
+def test_what_the_start_lacks_is_told(smaller, more, said):
     sizes = {"iterations": 6, "channels": 8, "depth": 5}
     asked = {"kind": "fista", **sizes, "exact": 0, **more}
     with pytest.raises(SystemExit, match=said):
-        shallower(weights(**sizes), asked)
+        smaller(weights(**sizes), asked)
