@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
 
+from deepblur_live.optics import reach
 from deepblur_live.runtime.pack import find_packs
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def understated(streams: Sequence[Stream]) -> dict[float, float]:
         ]
     errors = np.abs(np.concatenate(scores))
     return {
-        share: float(np.quantile(errors, share) / norm.ppf((1 + share) / 2))
+        share: float(np.quantile(errors, share) / reach(share))
         for share in (0.68, 0.90, 0.95)
     }
 

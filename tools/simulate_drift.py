@@ -34,7 +34,7 @@ from identification_error import MEASURED, measure
 from operating_table import Outcome, summary, table
 
 from deepblur_live.drift import Brightness, DriftMonitor, DriftState, Tracker
-from deepblur_live.optics import Estimate, ZernikeFamily
+from deepblur_live.optics import Estimate, ZernikeFamily, reach
 from deepblur_live.profile import Drift
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def simulate(scenario: Scenario, stream: Stream, seed: int, hours: float) -> Out
         "" if told is None else told.shape,
         armed,
         float(np.mean(scores < 1)) if inside else math.nan,
-        float(np.mean(scores < 1.96)) if inside else math.nan,
+        float(np.mean(scores < reach(0.95))) if inside else math.nan,
         float(np.nanmean(nis)) / family.n_coefficients if inside else math.nan,
     )
 

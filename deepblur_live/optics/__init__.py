@@ -1,7 +1,7 @@
 """The physics: pupil → PSF → operator A(γ), its adjoint, the families, the noise."""
 
 from deepblur_live.optics.borders import extend, margin, seven_smooth
-from deepblur_live.optics.estimate import Estimate
+from deepblur_live.optics.estimate import Estimate, reach
 from deepblur_live.optics.family import BlurFamily
 from deepblur_live.optics.metrics import psf_snr, psnr, ssim
 from deepblur_live.optics.noise import CameraNoise
@@ -25,6 +25,7 @@ __all__ = [
     "margin",
     "psf_snr",
     "psnr",
+    "reach",
     "seven_smooth",
     "ssim",
 ]

@@ -5,11 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scipy.special import stdtrit
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Estimate"]
+__all__ = ["Estimate", "reach"]
+
+# Degrees of freedom of the errors' Student's t. On 794 answers to single frames of
+# training and validation pictures one stated deviation holds 72 % of the errors, and
+# what should hold 90 and 95 % holds 91 and 95; a normal's 1.96 deviations hold 91.
+_FREEDOM = 3.0
+_ONE_DEVIATION = 0.6827
+
+
+def reach(share: float) -> float:
+    """Return within how many stated deviations of a coefficient the truth lies.
+
+    Most answers are right to within what their fit says, and a few have gone over to
+    another blur: errors have longer tails than a normal's. A stated deviation holds
+    68 % of them, as a normal's does; 95 % are within 2.66, not 1.96.
+
+    Parameters
+    ----------
+    share
+        Of the cases in which it does, between 0 and 1.
+    """
+    tail, unit = (stdtrit(_FREEDOM, (1 + p) / 2) for p in (share, _ONE_DEVIATION))
+    return float(tail / unit)
 
 
 @dataclass(frozen=True)
@@ -22,7 +46,8 @@ class Estimate:
         (P,) blur coefficients γ; waves rms for Zernike families. Meaningless where
         ``trusted`` is False.
     covariance
-        (P, P) covariance of `coefficients`, same units squared.
+        (P, P) covariance of `coefficients`, same units squared; `reach` says how far
+        from it the truth may be.
     quality
         Residual of the fit over its expected size: 0.4 to 0.8 for a good fit, more when
         the frame is outside the family.

@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from deepblur_live.optics import reach
+
 TOOLS = Path(__file__).parents[2] / "tools"
 P = 7
 
@@ -116,22 +118,24 @@ def test_what_was_measured_otherwise_is_refused(tools, mine, stream):
 def test_understated_errors_are_told(tools, stream):
     """Errors of 0.02 that claim to be of 0.01; a silent specimen says nothing."""
     error = tools("error_streams")
-    rng = np.random.default_rng(3)
+    shares = (np.arange(120 * P) + 0.5) / (120 * P)
+    drawn = [reach(share) * sign for sign in (-1, 1) for share in shares[::2]]
+    drawn = 0.02 * np.random.default_rng(3).permutation(drawn).reshape(-1, 2, P)
     streams = [
         replace(
             stream,
-            still=np.tile(rng.normal(0, 0.02, P), (60, 1)),
+            still=np.tile(still, (60, 1)),
             bleached=None,
             changed=None,
-            moved=error.Part(rng.normal(0, 0.02, P), np.full(P, 0.01)),
+            moved=error.Part(moved, np.full(P, 0.01)),
         )
-        for _ in range(60)
+        for still, moved in drawn
     ]
     silent = replace(streams[0], still=np.zeros((0, P)), moved=None)
     factors = error.understated([*streams, silent])
     assert list(factors) == [0.68, 0.9, 0.95]
     for factor in factors.values():
-        assert factor == pytest.approx(2, rel=0.1)
+        assert factor == pytest.approx(2, rel=0.02)
 
 
 def test_measuring_runs_the_real_identification(tools, tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -11,6 +10,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+from deepblur_live.optics import reach
 from evaluation.case import Case, every_frame
 from evaluation.identification import nearest_twin
 from evaluation.section import Row, Section, figure, grouped, markdown
@@ -45,8 +45,7 @@ def inside(deviations: NDArray[np.float64], nominal: float) -> float:
     """Return the share within the interval that should hold `nominal` of them."""
     if not len(deviations):
         return float("nan")
-    reach = NormalDist().inv_cdf((1 + nominal) / 2)
-    return float(np.mean(deviations <= reach))
+    return float(np.mean(deviations <= reach(nominal)))
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from deepblur_live.optics import reach
 from deepblur_live.session.axes import beside, dress
 from deepblur_live.session.palette import (
     ALARM,
@@ -90,19 +91,19 @@ def modes_figure(data: SessionData) -> Figure:
         figure = _figure(0.5 + 1.65 * rows)
         grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
         # The first estimates may know nothing; all others' bands are in view.
-        bands = np.abs(tracked) + 1.96 * sigma
+        bands = np.abs(tracked) + reach(0.95) * sigma
         bands = bands[np.argsort(bands.max(1))[: -(-len(bands) * 9 // 10)]]
         drawn = [np.abs(tracked), np.abs(truth), bands]
         drawn += [
             np.abs(level) * scale.factor + limit for *_, level in _baselines(data)
         ]
-        reach = 1.05 * max(_highest(np.asarray(part), limit) for part in drawn)
+        top = 1.05 * max(_highest(np.asarray(part), limit) for part in drawn)
         for k, axis in enumerate(grid.ravel()):
             if k >= len(data.modes):
                 axis.set_visible(False)
                 continue
             _draw_mode(axis, data, scale, (tracked[:, k], sigma[:, k], truth[:, k]), k)
-            axis.set_ylim(-reach, reach)
+            axis.set_ylim(-top, top)
             axis.set_xlim(scale.begin, scale.end)
             if k + 2 >= len(data.modes):
                 axis.tick_params(labelbottom=True)
@@ -195,7 +196,7 @@ def _draw_mode(
             axis.plot(
                 x, [edge, edge], color=ALARM, linewidth=0.9, alpha=0.7, dashes=(4, 3)
             )
-    for width, alpha in ((1.96, 0.16), (1.0, 0.28)):
+    for width, alpha in ((reach(0.95), 0.16), (1.0, 0.28)):
         band = scale.band(tracked - width * sigma, tracked + width * sigma)
         axis.fill_between(*band, color=colour, alpha=alpha, linewidth=0)
     axis.plot(*scale.line(tracked), color=colour, linewidth=1.2)
