@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.identification.minima import aligned, rival_spread, told_apart
+from deepblur_live.identification.minima import aligned, rival_spread
 from deepblur_live.identification.network import network_input
 from deepblur_live.identification.observed import with_leakage
-from deepblur_live.identification.phase import Phase
 from deepblur_live.identification.question import Answer, Question
 from deepblur_live.identification.refine import Fit, SpectralRefiner
 from deepblur_live.identification.reliability import Reliable
 from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.running import PowerSpectrum
+from deepblur_live.identification.search import FEW, KEPT, MANY, Search
 from deepblur_live.identification.spectrum import noise_floor
 from deepblur_live.identification.verdict import (
     MIN_BINS,
     POOR_FIT,
-    features,
     judge,
     silent,
 )
@@ -42,28 +41,11 @@ Noise = Callable[[float], float]
 # (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-# The best of the library are refined a little, and the best of those to the end: so
-# many where nothing is known, and so many of every so manieth beside a prediction.
-_MANY, _FEW = (40, 10, 1), (4, 2, 3)
-_LIBRARY_STEPS = 5
 # A tracked minimum may have become the wrong one: when the average has been renewed so
 # many times (at least after so many seconds), after a step, and when the average has so
 # many times the frames, which tell apart what was one, the network is asked and a few
 # of the library are tried beside it; many after each refusal.
 _LIBRARY_RENEWED, _LIBRARY_LEAST_S, _LIBRARY_GROWTH = 2.0, 2.0, 2.0
-# A blur is more likely what it was than another that fits as well, by this in misfit,
-# unless the average has only just told them apart.
-_KEPT = 4.0
-# So many minima of the last search are tried in the next.
-_REMEMBERED = 2
-# The library is sparse, and where noise is low minima are narrow: the best of it may
-# lead elsewhere. Where the fit claims errors below so much of the half-range, so many
-# hops are made from so many minima, by so much of the half-range, and so many of them
-# refined to the end; half as many beside a prediction, and none while that is all there
-# is to doubt. What they find must fit better by `_KEPT`. Without, 2 of 132 validation
-# frames at σ = 0.001 were lost, and none of 396 in more noise.
-_NARROW = 0.1
-_HOPS, _HOP_FROM, _HOP, _HOPS_KEPT = 16, 4, 0.5, 4
 # Steps from the minimum that is told, by its phases too, each as long as five without.
 # A frame after another begins near its end, and looks at the phases once.
 _PHASE_STEPS = 6
@@ -103,8 +85,8 @@ class Identifier:
         self.phases = phases
         self.spectrum = PowerSpectrum(average_s, family.cutoff)
         self.refiner = SpectralRefiner(family, specimen)
+        self.search = Search(self.refiner)
         self.noise_sigma = 0.01
-        self._random = torch.Generator().manual_seed(0)
         self._now = 0.0
         self._refused = False
         self._begin_anew()
@@ -212,9 +194,10 @@ class Identifier:
             crop=self.rotation.crop(image),
             starts=tuple(starts),
             prior=self._prior,
-            library=_MANY if lost else _FEW if widely else None,
-            credit=0.0 if lost or grown or alone else _KEPT,
+            library=MANY if lost else FEW if widely else None,
+            credit=0.0 if lost or grown or alone else KEPT,
             rest=self._rest,
+            phases=self.phases,
         )
 
     def answer(self, question: Question) -> Answer:
@@ -223,30 +206,13 @@ class Identifier:
         It takes up to a second, longer the first time, when the library is made; and
         changes nothing but the question's rotation and how far the random hops are.
         """
-        data, rivals = question.data, question.rivals
+        rivals = question.rivals
         if question.crop is None:
             return Answer(question, silent(self.family), rivals)
-        starts = list(question.starts)
-        if question.library is not None:
-            count, kept, every = question.library
-            tried = self.refiner.starts(data, count, every)
-            rough = self.refiner.fit(data, tried, question.prior, _LIBRARY_STEPS)
-            best = rough.coefficients[:kept]
-            starts.append(torch.as_tensor(best, dtype=torch.float32))
-            if rivals is not None:
-                known = rivals.coefficients[:_REMEMBERED]
-                starts.append(torch.as_tensor(known, dtype=torch.float32))
-        begin = torch.cat(starts)
-        if len(begin) > 1:
-            fit = self.refiner.fit(data, begin, question.prior, credit=question.credit)
-            if question.library is not None and not question.credit:
-                fit = self._hopped(question, fit)
-            minima = torch.as_tensor(fit.coefficients, dtype=torch.float32)
-            fit = told_apart(
-                self.family, fit, self._phase(question, minima[0]), question.credit
-            )
-            begin = torch.as_tensor(fit.coefficients[:1], dtype=torch.float32)
-            rivals = fit
+        begin = torch.cat(question.starts) if question.starts else torch.zeros(0, 0)
+        if question.library is not None or len(begin) > 1:
+            rivals = self.search.minima(question)
+            begin = torch.as_tensor(rivals.coefficients[:1], dtype=torch.float32)
         fit = self._refined(question, begin)
         fit = self._beside_rivals(fit, rivals)
         found = judge(self.family, fit)
@@ -264,16 +230,9 @@ class Identifier:
                 found = replace(found, trusted=False, reason=_NO_TURN)
         return Answer(question, found, rivals, fit.rest)
 
-    def _phase(self, question: Question, reference: torch.Tensor) -> Phase | None:
-        """Return the newest frame as its phases see it, None if it cannot be asked."""
-        crop = question.crop
-        if not self.phases or crop is None or not bool(crop.isfinite().all()):
-            return None
-        return Phase(self.family, crop, question.noise_sigma, reference)
-
     def _refined(self, question: Question, start: torch.Tensor) -> Fit:
         """Return the fit that spectrum and phases lead to from a start (1, P)."""
-        phase = self._phase(question, start[0])
+        phase = question.phase(self.family, start[0])
         fit, data, prior = self.refiner.fit, question.data, question.prior
         if phase is None:
             return fit(data, start, prior)
@@ -281,24 +240,6 @@ class Identifier:
             nearby = phase.nearby(start)
             return fit(data, start, prior, phase=nearby, rest=question.rest)
         return fit(data, start, prior, _PHASE_STEPS, phase=phase)
-
-    def _hopped(self, question: Question, fit: Fit) -> Fit:
-        """Return a fit, or the clearly better one that hops from its minima lead to."""
-        narrow = features(self.family, fit.coefficients[0], fit.curvature)[0]
-        if narrow > math.log(_NARROW):
-            return fit
-        many = question.library == _MANY
-        count, kept = (_HOPS, _HOPS_KEPT) if many else (_HOPS // 2, _HOPS_KEPT // 2)
-        minima = torch.as_tensor(fit.coefficients[:_HOP_FROM], dtype=torch.float32)
-        away = torch.randn((count, minima.shape[1]), generator=self._random)
-        away *= _HOP * torch.tensor(self.family.half_ranges)
-        hops = minima[torch.arange(count) % len(minima)] + away
-        data, prior = question.data, question.prior
-        rough = self.refiner.fit(data, hops, prior, _LIBRARY_STEPS)
-        best = torch.as_tensor(rough.coefficients[:kept], dtype=torch.float32)
-        further = self.refiner.fit(data, torch.cat([minima[:_REMEMBERED], best]), prior)
-        better = further.objective.min() < fit.objective.min() - _KEPT
-        return further if better else fit
 
     def accept(self, answer: Answer) -> Estimate | None:
         """Go on from an answer, and return it; None if it is of another specimen."""

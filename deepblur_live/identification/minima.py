@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from deepblur_live.identification.refine import Fit
     from deepblur_live.optics import ZernikeFamily
 
-__all__ = ["aligned", "most_central_first", "rival_spread", "told_apart"]
+__all__ = [
+    "aligned",
+    "best_first",
+    "distinct",
+    "most_central_first",
+    "rival_spread",
+    "told_apart",
+]
 
 # A minimum that fits better than the one told is believed so many times e more at most,
 # and one that is believed less than this is never told.
@@ -73,18 +80,21 @@ def most_central_first(
 
 
 def told_apart(
-    family: ZernikeFamily, fit: Fit, phase: Phase | None, credit: float = 0.0
+    family: ZernikeFamily,
+    fit: Fit,
+    phase: Phase,
+    credit: float = 0.0,
+    looked_at: float = _LOOKED_AT,
 ) -> Fit:
     """Return a fit of a spectrum with its minima as a frame's phases have them.
 
     Each is turned as they like it better, and fits less well by what they have against
-    it; the first, before that, better by `credit`.
+    it; the first, before that, better by `credit`. They are not asked of minima that
+    fit the spectrum worse than the best by more than `looked_at`: those go.
     """
-    if phase is None:
-        return fit
     gamma = torch.as_tensor(fit.coefficients, dtype=torch.float32)
     objective = torch.as_tensor(fit.objective, dtype=torch.float32)
-    near = objective < objective.min() + _LOOKED_AT
+    near = objective < objective.min() + looked_at
     gamma, objective = gamma[near], objective[near]
     # Several starts lead to one minimum: the first of them is looked at.
     same = (torch.cdist(gamma, gamma) < _SAME).int().argmax(1)
@@ -92,7 +102,17 @@ def told_apart(
     turned = torch.where(torch.from_numpy(family.even), gamma, -gamma)
     costs = phase.cost(torch.cat([gamma[first], turned[first]])).view(2, -1)[:, which]
     gamma = torch.where((costs[0] <= costs[1])[:, None], gamma, turned)
-    objective = objective + costs.amin(0)
+    return best_first(family, fit, gamma, objective + costs.amin(0), credit)
+
+
+def best_first(
+    family: ZernikeFamily,
+    fit: Fit,
+    gamma: torch.Tensor,
+    objective: torch.Tensor,
+    credit: float,
+) -> Fit:
+    """Return a fit with these minima (S, P), the first of them better by `credit`."""
     credited = objective.clone()
     credited[0] -= credit
     order = most_central_first(family, gamma, credited, torch.argsort(credited))
@@ -103,6 +123,15 @@ def told_apart(
         objective=objective.double().numpy(),
         rivals=rival_spread(family, gamma, objective),
     )
+
+
+def distinct(gamma: torch.Tensor, apart: float) -> torch.Tensor:
+    """Return those of (S, P) that no kept one before is nearer to than `apart`."""
+    kept: list[torch.Tensor] = []
+    for row in gamma:
+        if all(float((row - other).norm()) >= apart for other in kept):
+            kept.append(row)
+    return torch.stack(kept)
 
 
 def rival_spread(

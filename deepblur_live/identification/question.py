@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deepblur_live.identification.phase import Phase
+
 if TYPE_CHECKING:
     import torch
 
     from deepblur_live.identification.observed import ObservedSpectrum
     from deepblur_live.identification.refine import Fit
     from deepblur_live.identification.rotation import Rotation
-    from deepblur_live.optics import Estimate
+    from deepblur_live.optics import Estimate, ZernikeFamily
 
 __all__ = ["Answer", "Question"]
 
@@ -43,6 +45,8 @@ class Question:
         Of the first start, see `SpectralRefiner.fit`.
     rest
         `Fit.rest` of the answer before.
+    phases
+        Whether the crop's phases are asked beside the spectrum.
     """
 
     data: ObservedSpectrum
@@ -55,6 +59,16 @@ class Question:
     library: tuple[int, int, int] | None = None
     credit: float = 0.0
     rest: torch.Tensor | None = None
+    phases: bool = True
+
+    def phase(self, family: ZernikeFamily, reference: torch.Tensor) -> Phase | None:
+        """Return the crop as its phases see it, None if it cannot be asked.
+
+        The filter takes the |ĥ| of the coefficients `reference` (P,).
+        """
+        if not self.phases or self.crop is None or not self.crop.isfinite().all():
+            return None
+        return Phase(family, self.crop, self.noise_sigma, reference)
 
 
 @dataclass(frozen=True)
