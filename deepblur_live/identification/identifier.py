@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepblur_live.identification.phase import NearbyPhase
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
 __all__ = ["Identifier", "Network", "Noise"]
@@ -47,7 +48,8 @@ Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 # of the library are tried beside it; many after each refusal.
 _LIBRARY_RENEWED, _LIBRARY_LEAST_S, _LIBRARY_GROWTH = 2.0, 2.0, 2.0
 # Steps from the minimum that is told, by its phases too, each as long as five without.
-# A frame after another begins near its end, and looks at the phases once.
+# A frame after another begins near its end, and looks at the phases once; the next
+# goes by that look, for it takes as long as all else.
 _PHASE_STEPS = 6
 _NO_TURN = "it cannot be told which way round the blur is"
 # The network has read the spectrum that it is a prior of: its errors are counted for so
@@ -105,6 +107,7 @@ class Identifier:
         self._asked_at, self._asked_frames = -math.inf, 0.0
         self._rivals: Fit | None = None
         self._rest: torch.Tensor | None = None
+        self._nearby: NearbyPhase | None = None
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
@@ -197,6 +200,7 @@ class Identifier:
             library=MANY if lost else FEW if widely else None,
             credit=0.0 if lost or grown or alone else KEPT,
             rest=self._rest,
+            nearby=self._nearby,
             phases=self.phases,
         )
 
@@ -213,7 +217,7 @@ class Identifier:
         if question.library is not None or len(begin) > 1:
             rivals = self.search.minima(question)
             begin = torch.as_tensor(rivals.coefficients[:1], dtype=torch.float32)
-        fit = self._refined(question, begin)
+        fit, nearby = self._refined(question, begin)
         fit = self._beside_rivals(fit, rivals)
         found = judge(self.family, fit)
         if found.trusted:
@@ -222,24 +226,33 @@ class Identifier:
             )
             if (turned != found.coefficients).any():
                 # This frame's phases have led it to where they fit the other turn.
-                fit = self._refined(question, torch.as_tensor(turned).float()[None])
+                begin = torch.as_tensor(turned, dtype=torch.float32)[None]
+                fit, nearby = self._refined(question, begin)
                 fit = self._beside_rivals(fit, rivals)
                 turned = fit.coefficients[0]
             found = Estimate(turned, fit.covariance, found.quality)
             if not question.rotation.told(turned):
                 found = replace(found, trusted=False, reason=_NO_TURN)
-        return Answer(question, found, rivals, fit.rest)
+        return Answer(question, found, rivals, fit.rest, nearby)
 
-    def _refined(self, question: Question, start: torch.Tensor) -> Fit:
-        """Return the fit that spectrum and phases lead to from a start (1, P)."""
-        phase = question.phase(self.family, start[0])
+    def _refined(
+        self, question: Question, start: torch.Tensor
+    ) -> tuple[Fit, NearbyPhase | None]:
+        """Return the fit that spectrum and phases lead to from a start (1, P).
+
+        And this frame's look at the phases, if the next may go by it too.
+        """
         fit, data, prior = self.refiner.fit, question.data, question.prior
+        warm, last = question.library is None, question.nearby
+        if warm and last is not None and last.reaches(start):
+            return fit(data, start, prior, phase=last, rest=question.rest), None
+        phase = question.phase(self.family, start[0])
         if phase is None:
-            return fit(data, start, prior)
-        if question.library is None:
-            nearby = phase.nearby(start)
-            return fit(data, start, prior, phase=nearby, rest=question.rest)
-        return fit(data, start, prior, _PHASE_STEPS, phase=phase)
+            return fit(data, start, prior), None
+        if warm:
+            look = phase.nearby(start)
+            return fit(data, start, prior, phase=look, rest=question.rest), look
+        return fit(data, start, prior, _PHASE_STEPS, phase=phase), None
 
     def accept(self, answer: Answer) -> Estimate | None:
         """Go on from an answer, and return it; None if it is of another specimen."""
@@ -247,6 +260,7 @@ class Identifier:
             return None
         found = answer.estimate
         self._rivals, self._rest = answer.rivals, answer.rest
+        self._nearby = answer.nearby
         if answer.question.crop is not None:
             self._refused = not found.trusted
             poor = found.quality > POOR_FIT and found.reason != _NO_TURN

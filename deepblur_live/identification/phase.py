@@ -46,6 +46,8 @@ _WORTH = 2.0
 # the energy in edges the cost would rise by so much. Looks of 5 and 80 do as well.
 _LOOK = 20.0
 _LEAST_EDGES, _MOST_EDGES = 0.03, 1.5
+# A look at the phases says nothing of blurs that are farther off, in waves.
+_NEARBY = 0.03
 _TINY = 1e-12
 # |ĥ|² below which its phase is not looked at.
 _DARK = 1e-6
@@ -111,6 +113,10 @@ class NearbyPhase:
     at: torch.Tensor
     at_slope: torch.Tensor
     curvature: torch.Tensor
+
+    def reaches(self, gamma: torch.Tensor) -> bool:
+        """Return whether γ (1, P) is so near that the quadratic still holds."""
+        return float((gamma - self.at).norm()) < _NEARBY
 
     def cost(self, gamma: torch.Tensor) -> torch.Tensor:
         """Return (1,) what the phases have against γ (1, P) more than there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deepblur_live.identification.phase import Phase
+from deepblur_live.identification.phase import NearbyPhase, Phase
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,8 @@ class Question:
         Of the first start, see `SpectralRefiner.fit`.
     rest
         `Fit.rest` of the answer before.
+    nearby
+        What the frame before looked at of its phases, to be used once more.
     phases
         Whether the crop's phases are asked beside the spectrum.
     """
@@ -59,6 +61,7 @@ class Question:
     library: tuple[int, int, int] | None = None
     credit: float = 0.0
     rest: torch.Tensor | None = None
+    nearby: NearbyPhase | None = None
     phases: bool = True
 
     def phase(self, family: ZernikeFamily, reference: torch.Tensor) -> Phase | None:
@@ -73,9 +76,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """An estimate, its question, the rivals of the last search, and the fit's rest."""
+    """An estimate, its question, and what the next question begins with.
+
+    That are the rivals of the last search, the fit's rest, and a look at phases.
+    """
 
     question: Question
     estimate: Estimate
     rivals: Fit | None
     rest: torch.Tensor | None = None
+    nearby: NearbyPhase | None = None

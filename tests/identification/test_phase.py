@@ -1,6 +1,7 @@
 """What a frame's phases tell of its blur, beside its power spectrum."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,6 +150,30 @@ def test_phases_do_not_hold_a_warm_estimate_where_it_has_been():
         assert found is not None
         ends[phases] = snr(found.coefficients, truth)
     assert ends[True] > ends[False] + 1
+
+
+def test_every_second_warm_frame_goes_by_the_last_look(monkeypatch):
+    truth = truths(1, seed=9)[0]
+    looks, nearby = [], Phase.nearby
+    monkeypatch.setattr(
+        Phase, "nearby", lambda self, at: looks.append(at) or nearby(self, at)
+    )
+    identifier = Identifier(FAMILY)
+    counted, found = [], None
+    for k in range(7):
+        frame = blurred(cells(seed=2), truth.numpy(), 0.003, k)
+        identifier.observe(frame, 0.1 * k)
+        # After the first no frame is searched.
+        identifier._asked_at, identifier._asked_frames = 0.1 * k, 99.0
+        if k == 6:
+            # A prediction that is elsewhere: what was seen there says nothing here.
+            found = replace(found, coefficients=found.coefficients + 0.02)
+        found = identifier.estimate(frame, found and found.coefficients)
+        counted.append(len(looks))
+        assert k == 0 or snr(found.coefficients, truth) > 15
+    assert counted == [0, 1, 1, 2, 2, 3, 4]
+    identifier.reset()
+    assert identifier._nearby is None
 
 
 def test_a_crop_that_shows_nothing_says_nothing():
