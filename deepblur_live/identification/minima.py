@@ -94,7 +94,7 @@ def told_apart(
     """
     gamma = torch.as_tensor(fit.coefficients, dtype=torch.float32)
     objective = torch.as_tensor(fit.objective, dtype=torch.float32)
-    near = objective < objective.min() + looked_at
+    near = objective < objective.nan_to_num(torch.inf).min() + looked_at
     gamma, objective = gamma[near], objective[near]
     # Several starts lead to one minimum: the first of them is looked at.
     same = (torch.cdist(gamma, gamma) < _SAME).int().argmax(1)
@@ -125,13 +125,14 @@ def best_first(
     )
 
 
-def distinct(gamma: torch.Tensor, apart: float) -> torch.Tensor:
-    """Return those of (S, P) that no kept one before is nearer to than `apart`."""
-    kept: list[torch.Tensor] = []
-    for row in gamma:
-        if all(float((row - other).norm()) >= apart for other in kept):
+def distinct(gamma: torch.Tensor, apart: float) -> list[int]:
+    """Return which of (S, P) no kept one before is nearer to than `apart`."""
+    near = torch.cdist(gamma, gamma) < apart
+    kept: list[int] = []
+    for row in range(len(gamma)):
+        if not near[row, kept].any():
             kept.append(row)
-    return torch.stack(kept)
+    return kept
 
 
 def rival_spread(

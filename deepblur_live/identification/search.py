@@ -9,8 +9,10 @@ true blur need not be a minimum of the spectrum's misfit alone.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from deepblur_live.identification.minima import best_first, distinct, told_apart
@@ -109,23 +111,30 @@ class Search:
 
     def _led(self, question: Question, fit: Fit, rough: list[Fit], phase: Phase) -> Fit:
         """Return a fit with the minima that phases lead to, from it and rough fits."""
-        family, best = self.refiner.family, _first(fit, 1)
-        tried = [told_apart(family, one, phase, looked_at=math.inf) for one in rough]
-        gamma = torch.cat([_first(one, None) for one in tried])
-        objective = torch.cat([torch.from_numpy(one.objective) for one in tried])
-        many = _LED if question.library == MANY else 1
-        starts = torch.cat([best, gamma[torch.argsort(objective)]])
+        family, many = self.refiner.family, _LED if question.library == MANY else 1
+        tried = told_apart(family, _together(rough), phase, looked_at=math.inf)
+        order = torch.argsort(torch.from_numpy(tried.objective))
+        starts = torch.cat([_first(fit, 1), _first(tried, None)[order]])
         led = [
             self.refiner.fit(
-                question.data, start[None], question.prior, _LED_STEPS, phase=phase
+                question.data, starts[[row]], question.prior, _LED_STEPS, phase=phase
             )
-            for start in distinct(starts, _APART)[: 1 + many]
+            for row in distinct(starts, _APART)[: 1 + many]
         ]
         found = torch.cat([_first(one, 1) for one in led] + [_first(fit, None)[1:]])
         objective = torch.tensor(
             [one.objective[0] for one in led] + fit.objective[1:].tolist()
         )
         return best_first(family, fit, found, objective, KEPT)
+
+
+def _together(fits: list[Fit]) -> Fit:
+    """Return what some fits have found, of those that are near each other the best."""
+    gamma = np.concatenate([fit.coefficients for fit in fits])
+    objective = np.concatenate([fit.objective for fit in fits])
+    order = np.argsort(objective)
+    kept = order[distinct(torch.from_numpy(gamma[order]), _APART)]
+    return replace(fits[0], coefficients=gamma[kept], objective=objective[kept])
 
 
 def _first(fit: Fit, count: int | None) -> torch.Tensor:
