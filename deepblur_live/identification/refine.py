@@ -174,15 +174,13 @@ class SpectralRefiner:
         log_noise = rest[:, -1:].expand_as(log_signal)
         mean = torch.logaddexp(log_signal, log_noise)
         share = torch.exp(log_signal - mean)[:, None]
-        slope = torch.cat(
-            [
-                slopes[..., data.keep] * share,
-                data.basis.T[None] * share,
-                torch.exp(log_noise - mean)[:, None],
-            ],
-            1,
-        )
-        return mean, slope * data.weight
+        # Written where they belong: many starts have millions of slopes.
+        p, q = gamma.shape[1], data.basis.shape[1]
+        slope = gamma.new_empty(len(gamma), p + q + 1, mean.shape[1])
+        torch.mul(slopes[..., data.keep], share, out=slope[:, :p])
+        torch.mul(data.basis.T, share, out=slope[:, p:-1])
+        torch.exp(log_noise - mean, out=slope[:, -1])
+        return mean, slope.mul_(data.weight)
 
     def _misfit(
         self,
@@ -257,7 +255,10 @@ class SpectralRefiner:
         # Those that have not arrived.
         rows = torch.arange(len(gamma))
         for _ in range(iterations):
-            objective, residual, slope, robust = (part[rows] for part in state)
+            everyone = len(rows) == len(gamma)
+            objective, residual, slope, robust = (
+                part if everyone else part[rows] for part in state
+            )
             weighted = slope * robust[:, None]
             hessian = weighted @ slope.mT + torch.diag(curvature)
             offset = torch.cat([gamma[rows], rest[rows]], 1) - anchor[rows]
