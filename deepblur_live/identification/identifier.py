@@ -48,8 +48,8 @@ Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 # of the library are tried beside it; many after each refusal.
 _LIBRARY_RENEWED, _LIBRARY_LEAST_S, _LIBRARY_GROWTH = 2.0, 2.0, 2.0
 # Steps from the minimum that is told, by its phases too, each as long as five without.
-# A frame after another begins near its end, and looks at the phases once; the next
-# goes by that look, for it takes as long as all else.
+# A frame after another begins near its end, and looks at its phases once, which takes
+# as long as all else: the next goes by that look, if it begins near and soon.
 _PHASE_STEPS = 6
 _NO_TURN = "it cannot be told which way round the blur is"
 # The network has read the spectrum that it is a prior of: its errors are counted for so
@@ -108,6 +108,7 @@ class Identifier:
         self._rivals: Fit | None = None
         self._rest: torch.Tensor | None = None
         self._nearby: NearbyPhase | None = None
+        self._looked_at = -math.inf
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
@@ -184,6 +185,7 @@ class Identifier:
         widely = lost or grown or not 0 <= self._now - self._asked_at < often
         # Without an average one frame's answer says nothing of the next.
         alone = self.spectrum.average_s <= 0
+        soon = 0 <= self._now - self._looked_at < self.spectrum.average_s
         if widely or alone:
             self._prior = self._asked_network(data.reliable)
             if self._prior is not None:
@@ -200,23 +202,25 @@ class Identifier:
             library=MANY if lost else FEW if widely else None,
             credit=0.0 if lost or grown or alone else KEPT,
             rest=self._rest,
-            nearby=self._nearby,
+            nearby=self._nearby if soon else None,
             phases=self.phases,
+            time=self._now,
         )
 
     def answer(self, question: Question) -> Answer:
         """Find the blur that a question's spectrum has; on any thread, one at a time.
 
-        It takes up to a second, longer the first time, when the library is made; and
+        It takes up to two seconds, longer the first time, when the library is made; and
         changes nothing but the question's rotation and how far the random hops are.
         """
         rivals = question.rivals
         if question.crop is None:
             return Answer(question, silent(self.family), rivals)
-        begin = torch.cat(question.starts) if question.starts else torch.zeros(0, 0)
-        if question.library is not None or len(begin) > 1:
+        if question.library is not None or len(question.starts) > 1:
             rivals = self.search.minima(question)
             begin = torch.as_tensor(rivals.coefficients[:1], dtype=torch.float32)
+        else:
+            begin = question.starts[0]
         fit, nearby = self._refined(question, begin)
         fit = self._beside_rivals(fit, rivals)
         found = judge(self.family, fit)
@@ -260,7 +264,7 @@ class Identifier:
             return None
         found = answer.estimate
         self._rivals, self._rest = answer.rivals, answer.rest
-        self._nearby = answer.nearby
+        self._nearby, self._looked_at = answer.nearby, answer.question.time
         if answer.question.crop is not None:
             self._refused = not found.trusted
             poor = found.quality > POOR_FIT and found.reason != _NO_TURN

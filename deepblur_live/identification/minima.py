@@ -95,6 +95,9 @@ def told_apart(
     gamma = torch.as_tensor(fit.coefficients, dtype=torch.float32)
     objective = torch.as_tensor(fit.objective, dtype=torch.float32)
     near = objective < objective.nan_to_num(torch.inf).min() + looked_at
+    if not near.any():
+        # Numbers that are none: it is for the verdict to say so.
+        return fit
     gamma, objective = gamma[near], objective[near]
     # Several starts lead to one minimum: the first of them is looked at.
     same = (torch.cdist(gamma, gamma) < _SAME).int().argmax(1)

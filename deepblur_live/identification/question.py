@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ class Question:
         What the frame before looked at of its phases, to be used once more.
     phases
         Whether the crop's phases are asked beside the spectrum.
+    time
+        When the newest frame was observed, seconds.
     """
 
     data: ObservedSpectrum
@@ -63,6 +66,7 @@ class Question:
     rest: torch.Tensor | None = None
     nearby: NearbyPhase | None = None
     phases: bool = True
+    time: float = -math.inf
 
     def phase(self, family: ZernikeFamily, reference: torch.Tensor) -> Phase | None:
         """Return the crop as its phases see it, None if it cannot be asked.

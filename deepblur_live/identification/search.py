@@ -110,7 +110,10 @@ class Search:
         return further if better else fit, [rough]
 
     def _led(self, question: Question, fit: Fit, rough: list[Fit], phase: Phase) -> Fit:
-        """Return a fit with the minima that phases lead to, from it and rough fits."""
+        """Return a fit with the minima that phases lead to, from it and rough fits.
+
+        They must be better by `KEPT` than where it leads itself.
+        """
         family, many = self.refiner.family, _LED if question.library == MANY else 1
         tried = told_apart(family, _together(rough), phase, looked_at=math.inf)
         order = torch.argsort(torch.from_numpy(tried.objective))

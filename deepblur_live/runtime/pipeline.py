@@ -73,7 +73,7 @@ class DeblurPipeline:
         Least time between two identifications, in seconds of the frames' clock.
     beside
         Whether identifications are worked out on a thread of their own, while further
-        frames are deblurred: they take up to a second, a frame on a card a hundredth.
+        frames are deblurred: they take up to two seconds, a frame on a card 10 ms.
         An estimate then comes with a later frame than it was made of. By default on a
         card, unless each frame is to be identified for itself.
 

@@ -172,8 +172,25 @@ def test_every_second_warm_frame_goes_by_the_last_look(monkeypatch):
         counted.append(len(looks))
         assert k == 0 or snr(found.coefficients, truth) > 15
     assert counted == [0, 1, 1, 2, 2, 3, 4]
+    # What was seen longer ago than frames are averaged is not gone by.
+    assert identifier.ask(frame).nearby is not None
+    identifier._now += identifier.spectrum.average_s
+    assert identifier.ask(frame).nearby is None
     identifier.reset()
     assert identifier._nearby is None
+
+
+def test_without_an_average_every_frame_is_looked_at():
+    truth = truths(1, seed=9)[0]
+    identifier = Identifier(FAMILY, average_s=0.0)
+    frame = blurred(cells(seed=2), truth.numpy(), 0.003)
+    for k in range(2):
+        identifier.observe(frame, 0.1 * k)
+        identifier._asked_at, identifier._asked_frames = 0.1 * k, 99.0
+        identifier.estimate(frame, truth.double().numpy())
+    assert identifier._nearby is not None
+    identifier.observe(frame, 0.2)
+    assert identifier.ask(frame, truth.double().numpy()).nearby is None
 
 
 def test_a_crop_that_shows_nothing_says_nothing():

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from specimens import FAMILY, blurred, cells
 
-from deepblur_live.identification import Identifier, search
-from deepblur_live.identification.minima import best_first, distinct
+from deepblur_live.identification import Identifier, Phase, search
+from deepblur_live.identification.minima import best_first, distinct, told_apart
 from deepblur_live.identification.refine import Fit
 from deepblur_live.optics import psf_snr
 
@@ -56,6 +56,18 @@ def test_phases_lead_only_while_the_old_blur_has_no_credit(monkeypatch):
         (search.FEW, 0, 1),
         (search.FEW, search.KEPT, 0),
     ]
+
+
+def test_minima_without_a_misfit_are_left_to_the_verdict():
+    zero = np.zeros((7, 7))
+    truth = torch.tensor([0.1, 0.05, -0.08, 0.1, -0.05, 0.12, 0.06])
+    phase = Phase(FAMILY, blurred(cells(seed=2), truth.numpy(), 0.01), 0.01, truth)
+    gamma = np.stack([np.full(7, np.nan), truth.numpy()])
+    lost = Fit(gamma, np.full(2, np.nan), zero, zero, 0.5)
+    assert told_apart(FAMILY, lost, phase) is lost
+    partly = Fit(gamma, np.array([np.nan, 3.0]), zero, zero, 0.5)
+    found = told_apart(FAMILY, partly, phase)
+    np.testing.assert_allclose(np.abs(found.coefficients), np.abs(gamma[1:]), rtol=1e-6)
 
 
 def test_starts_that_are_near_one_another_count_as_one():
