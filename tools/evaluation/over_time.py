@@ -14,7 +14,7 @@ from evaluation.case import Case, Spec, every_frame
 from evaluation.section import Row, Section, markdown, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from evaluation.plan import Plan
 
@@ -40,6 +40,14 @@ def first_blurs(plan: Plan) -> list[Spec]:
     return every_frame(replace(plan, blurs=1).limited(SIGMAS))
 
 
+def still_frames(case: Case) -> Iterator[torch.Tensor]:
+    """Yield a hundred frames of the case's scene, each with noise of its own."""
+    clean, sigma = case.frame.blurred, case.frame.sigma
+    noise = torch.Generator().manual_seed(case.spec.number)
+    for _ in range(ASKED[-1]):
+        yield clean + sigma * torch.randn(clean.shape, generator=noise)
+
+
 def score(case: Case) -> Row:
     """Return the PSF SNR in dB after so many frames, and whether it was answered.
 
@@ -47,16 +55,10 @@ def score(case: Case) -> Row:
     average is of real spectra, not of a noise made smaller.
     """
     identifier = case.identifier(average_s=_AVERAGE_S)
-    # The identifier forgets what it refuses; what the frames hold, it holds still.
-    held = PowerSpectrum(_AVERAGE_S, case.family.cutoff)
-    clean, sigma = case.frame.blurred, case.frame.sigma
-    noise = torch.Generator().manual_seed(case.spec.number)
     row: Row = {}
     prediction = None
-    for count in range(1, ASKED[-1] + 1):
-        image = clean + sigma * torch.randn(clean.shape, generator=noise)
+    for count, image in enumerate(still_frames(case), 1):
         identifier.observe(image, count * _INTERVAL_S)
-        held.add(image, count * _INTERVAL_S)
         if count not in ASKED:
             continue
         estimate = identifier.estimate(image, prediction)
@@ -65,7 +67,13 @@ def score(case: Case) -> Row:
         if count in REPORTED:
             row[f"after_{count}"] = float(psf_snr(case.psf_of(estimate), case.psf))
             row[f"answered_{count}"] = estimate.trusted
-    row["allowed"] = allowed_snr(case, held)
+    seen = identifier.spectrum
+    if seen.frames < ASKED[-1]:
+        # The identifier forgets what it refuses; the frames hold it still.
+        seen = PowerSpectrum(_AVERAGE_S, case.family.cutoff)
+        for count, image in enumerate(still_frames(case), 1):
+            seen.add(image, count * _INTERVAL_S)
+    row["allowed"] = allowed_snr(case, seen)
     return row
 
 
