@@ -288,10 +288,15 @@ class Identifier:
     def _asked_network(
         self, spectrum: Reliable
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return the network's answer as a prior of the fit, None without a network."""
+        """Return the network's answer as a prior of the fit.
+
+        None without a network, and where it answers with numbers that are none.
+        """
         if self.network is None:
             return None
         coefficients, deviations = self.ask_network(spectrum)
+        if not (coefficients.isfinite().all() and deviations.isfinite().all()):
+            return None
         return coefficients, _DOUBT * deviations
 
     def ask_network(self, spectrum: Reliable) -> tuple[torch.Tensor, torch.Tensor]:

@@ -70,6 +70,18 @@ def test_a_hot_pixel_does_not_blind_it():
     assert snr(found.coefficients, truth) > 12
 
 
+def test_a_network_that_answers_no_numbers_is_not_heard():
+    nothing = torch.full((7,), torch.nan)
+    frame = blurred(cells(seed=0), truths(1, seed=3)[0], 0.005)
+    found = []
+    for network in (None, lambda spectrum: (nothing, nothing)):
+        identifier = Identifier(FAMILY, network)
+        identifier.observe(frame, 0.0)
+        found.append(identifier.estimate(frame))
+    assert found[0].trusted
+    np.testing.assert_array_equal(found[1].coefficients, found[0].coefficients)
+
+
 @pytest.mark.parametrize("noll", [(4,), (11,), (7, 8), (4, 7), tuple(range(4, 16))])
 def test_any_list_of_modes_is_identified(noll):
     family = ZernikeFamily(noll=noll)
