@@ -91,7 +91,8 @@ def observe(
         torch.log(spectrum.clamp(min=_LEAST_POWER)).flatten()[keep],
         weight.flatten()[keep],
         specimen.mean[keep],
-        specimen.basis[keep],
+        # Pattern after pattern in memory: the fit takes them so.
+        specimen.basis.T[:, keep].T,
         keep,
         math.log(max(float(found.floor), _LEAST_POWER)),
         floor_sigma,

@@ -20,6 +20,9 @@ __all__ = ["best_of_library", "fitted_specimen"]
 # robust misfit alone, in 1 of 33 by both.
 _UNSURE = 1.0
 _CLIP = 3.0
+# So many of a library at a time: all of it are a hundred megabytes, gone through again
+# and again.
+_AT_ONCE = 500
 
 
 def fitted_specimen(
@@ -56,18 +59,26 @@ def best_of_library(
     sure = sure[use]
     bins = torch.zeros_like(data.keep)
     bins[data.keep] = use
-    rows = data.reliable.log_signal.flatten()[bins] - data.mean[use] - logs[:, bins]
+    seen = data.reliable.log_signal.flatten()[bins] - data.mean[use]
     basis = data.basis[use]
 
-    def fitted(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def fitted(
+        rows: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         weighted = basis * weight[:, None]
-        b = fitted_specimen(rows * weight, weighted, correlated)
-        return rows * weight - b @ weighted.T, b
+        rows = rows * weight
+        b = fitted_specimen(rows, weighted, correlated)
+        return torch.addmm(rows, b, weighted.T, alpha=-1), b
 
-    residual, _ = fitted(sure)
-    robust = residual.abs().clamp(max=_CLIP).mean(1)
-    residual, b = fitted(1 / torch.sqrt(sure**-2 + _UNSURE**2))
-    likelihood = residual.square().sum(1) / correlated + b.square().sum(1)
+    measures = []
+    for part in torch.split(logs, _AT_ONCE):
+        rows = seen - part[:, bins]
+        residual, _ = fitted(rows, sure)
+        robust = residual.abs_().clamp_(max=_CLIP).mean(1)
+        residual, b = fitted(rows, 1 / torch.sqrt(sure**-2 + _UNSURE**2))
+        likelihood = residual.square_().sum(1) / correlated + b.square().sum(1)
+        measures.append(torch.stack([robust, likelihood]))
+    robust, likelihood = torch.cat(measures, 1)
     half = count // 2
     first = torch.topk(robust, half, largest=False).indices
     second = torch.topk(likelihood, count - half, largest=False).indices
