@@ -103,7 +103,7 @@ def told_apart(
     same = (torch.cdist(gamma, gamma) < _SAME).int().argmax(1)
     first, which = torch.unique(same, return_inverse=True)
     turned = torch.where(torch.from_numpy(family.even), gamma, -gamma)
-    costs = phase.cost(torch.cat([gamma[first], turned[first]])).view(2, -1)[:, which]
+    costs = phase.costs(gamma[first])[:, which]
     gamma = torch.where((costs[0] <= costs[1])[:, None], gamma, turned)
     return best_first(family, fit, gamma, objective + costs.amin(0), credit)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -57,9 +57,9 @@ def sparsity(image: torch.Tensor) -> torch.Tensor:
     """Return ‖∇x‖₁ / (‖∇x‖₂ √N) over the last two axes: small for few sharp edges."""
     down = image.diff(dim=-2)[..., :, :-1]
     right = image.diff(dim=-1)[..., :-1, :]
-    # The root of nothing has no slope.
-    square = down**2 + right**2 + _TINY
-    return square.sqrt().mean((-2, -1)) / square.mean((-2, -1)).sqrt()
+    square = down.square_().add_(right.square_()).add_(_TINY)
+    energy = square.mean((-2, -1))
+    return square.sqrt_().mean((-2, -1)) / energy.sqrt()
 
 
 def noise_share(
@@ -129,6 +129,17 @@ class NearbyPhase:
         return self.at_slope + bent, self.curvature
 
 
+class _Look(NamedTuple):
+    """One look at the phases of a blur, at γ (P,): its turn takes hardly longer."""
+
+    gamma: torch.Tensor
+    blur: Convolution
+    spectrum: torch.Tensor
+    """(H, W//2+1), the frame's without the blur's phases."""
+    image: torch.Tensor
+    """(H, W), of that spectrum."""
+
+
 class Phase:
     """A frame's frequencies, to be looked at with the phases of any blur undone.
 
@@ -157,11 +168,12 @@ class Phase:
         whole = extend(image, psf.shape[-1] - 1)
         whole = whole - whole.mean()
         self._shape = (whole.shape[0], whole.shape[1])
-        self._reference = reference, Convolution(psf, self._shape)
-        power = self._reference[1].power
+        blur = Convolution(psf, self._shape)
+        power = blur.power
         spectrum = torch.fft.rfft2(whole)
         share, rise = noise_share(spectrum, self._shape, power, sigma)
         self._filtered = power.sqrt() / (power + _CAUTION * share) * spectrum
+        self._last = self._undone(reference, blur)
         self._worth = _WORTH * image.numel() ** 0.5 / DEVIATION
         # Which part of the gradients' energy each frequency has, the specimen's alone.
         otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
@@ -176,10 +188,21 @@ class Phase:
 
         Only the differences mean anything.
         """
-        blurs = (Convolution(psf, self._shape) for psf in self._family.psf(gamma))
-        sparsities = torch.stack(
-            [sparsity(self._image(self._undone(blur))) for blur in blurs]
-        )
+        looks = map(self._look, gamma, self._family.psf(gamma))
+        return self._cost(torch.stack([sparsity(look.image) for look in looks]))
+
+    def costs(self, gamma: torch.Tensor) -> torch.Tensor:
+        """Return (2, S), `cost` of (S, P) and of the same blurs turned by 180°."""
+        both = []
+        for row, psf in zip(gamma, self._family.psf(gamma), strict=True):
+            look = self._look(row, psf)
+            # A PSF that is turned has the conjugate OTF.
+            again = look.blur.otf.square().mul_(look.spectrum)
+            turned = self._image(again.div_(look.blur.power + _TINY))
+            both.append(torch.stack([sparsity(look.image), sparsity(turned)]))
+        return self._cost(torch.stack(both, 1))
+
+    def _cost(self, sparsities: torch.Tensor) -> torch.Tensor:
         cost: torch.Tensor = self._worth * sparsities.log()
         return cost
 
@@ -192,7 +215,7 @@ class Phase:
         """
         psf, by_mode = self._family.psf_and_jacobian(gamma)
         looks = [
-            self._by_pixel(one, self._blur(row, one))
+            self._by_pixel(self._look(row, one), len(one))
             for row, one in zip(gamma, psf, strict=True)
         ]
         cost = torch.stack([one for one, _ in looks])
@@ -208,12 +231,6 @@ class Phase:
         phases = phases - shift.mT @ ramps
         curvature = self._worth * (phases * self._energy) @ phases.mT
         return slope, self._edges(gamma, cost, slope, curvature) * curvature
-
-    def _blur(self, gamma: torch.Tensor, psf: torch.Tensor) -> Convolution:
-        """Return γ's blur of the frame: the reference's is at hand."""
-        reference, blur = self._reference
-        known = torch.equal(gamma, reference)
-        return blur if known else Convolution(psf, self._shape)
 
     def _edges(
         self,
@@ -234,11 +251,17 @@ class Phase:
         slope, curvature = self.slope(gamma)
         return NearbyPhase(gamma, slope, curvature)
 
-    def _undone(self, blur: Convolution) -> torch.Tensor:
-        """Return the frequencies without a blur's phases."""
-        inverse = (blur.power + _TINY).rsqrt_()
-        undone: torch.Tensor = self._filtered * blur.otf.conj()
-        return undone.mul_(inverse)
+    def _look(self, gamma: torch.Tensor, psf: torch.Tensor) -> _Look:
+        """Return a look at γ (P,), whose PSF is given: the last one is at hand."""
+        if not torch.equal(gamma, self._last.gamma):
+            self._last = self._undone(gamma.clone(), Convolution(psf, self._shape))
+        return self._last
+
+    def _undone(self, gamma: torch.Tensor, blur: Convolution) -> _Look:
+        """Return the frame without the phases of γ's blur."""
+        undone = self._filtered * blur.otf.conj()
+        undone.mul_((blur.power + _TINY).rsqrt_())
+        return _Look(gamma, blur, undone, self._image(undone))
 
     def _image(self, spectrum: torch.Tensor) -> torch.Tensor:
         """Return the frame (H, W) that has these frequencies."""
@@ -246,16 +269,13 @@ class Phase:
         image: torch.Tensor = torch.fft.irfft2(spectrum, s=self._shape)
         return image[:rows, :columns]
 
-    def _by_pixel(
-        self, psf: torch.Tensor, blur: Convolution
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cost, and its derivatives (K, K) in a PSF's pixels.
+    def _by_pixel(self, look: _Look, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the cost, and its derivatives (K, K) in the pixels of a PSF of a side.
 
         With ∂cost/∂x = g, the phase of ĥ has the derivative Im(conj(Fg)·Fx), and the
         change of that phase is Im(conj(ĥ)·F∂h)/|ĥ|².
         """
-        spectrum = self._undone(blur)
-        frame = self._image(spectrum)
+        _, blur, spectrum, frame = look
         rows, columns = self._frame
         down, right = frame.diff(dim=0)[:, :-1], frame.diff(dim=1)[:-1]
         square = down**2 + right**2 + _TINY
@@ -272,10 +292,10 @@ class Phase:
         by_phase = torch.fft.rfft2(by_image).conj().mul(spectrum).imag
         by_phase.div_(blur.power + _TINY)
         # As `irfft2`, of which only the pixels under the PSF are wanted.
-        half = psf.shape[-1] // 2
-        lines = torch.fft.ifft(by_phase * blur.otf, dim=0).roll(half, 0)[: len(psf)]
+        half = side // 2
+        lines = torch.fft.ifft(by_phase * blur.otf, dim=0).roll(half, 0)[:side]
         across = torch.fft.irfft(1j * lines, n=self._shape[1]).roll(half, 1)
-        return cost, self._worth * across[:, : len(psf)]
+        return cost, self._worth * across[:, :side]
 
 
 @lru_cache(maxsize=8)

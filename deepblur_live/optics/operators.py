@@ -68,7 +68,7 @@ class Convolution:
         along = pad(psf, (0, shape[1] - columns)).roll(-(columns // 2), -1)
         half = pad(torch.fft.rfft(along), (0, 0, 0, shape[0] - rows))
         self.otf: torch.Tensor = torch.fft.fft(half.roll(-(rows // 2), -2), dim=-2)
-        self.power = self.otf.real**2 + self.otf.imag**2
+        self.power = self.otf.real.square().addcmul_(self.otf.imag, self.otf.imag)
         self._seen = None if frame is None else seen(shape, frame, psf)
 
     @staticmethod
