@@ -235,6 +235,7 @@ class SpectralRefiner:
         credit: float = 0.0,
         phase: Phase | NearbyPhase | None = None,
         rest: torch.Tensor | None = None,
+        worth: float = _WORTH,
     ) -> Fit:
         """Refine (S, P) starts by damped Gauss–Newton with Huber weights.
 
@@ -242,7 +243,8 @@ class SpectralRefiner:
         and of the odd block; the family's range around zero when None. What the first
         start has led to is taken to fit better by `credit`, in misfit, than it does.
         With a frame's `phase` one start (1, P) is fitted to that as well. `rest` is the
-        `Fit.rest` of a frame before, to begin one start at.
+        `Fit.rest` of a frame before, to begin one start at. A step that promises to
+        lower the misfit by less than `worth` is a start's last.
         """
         p = starts.shape[1]
         gamma = starts.clone()
@@ -305,7 +307,7 @@ class SpectralRefiner:
             # could no longer come near the best does not matter.
             finite = state[0].nan_to_num(torch.inf)
             behind = state[0][rows] - finite.min()
-            rows = rows[(expected > _WORTH) & (behind < _HOPELESS + _SLOW * expected)]
+            rows = rows[(expected > worth) & (behind < _HOPELESS + _SLOW * expected)]
             if not len(rows):
                 break
         objective, residual, robust, *slopes = state

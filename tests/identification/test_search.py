@@ -20,7 +20,7 @@ def _snr(found, truth):
 def test_phases_lead_to_blurs_that_the_spectrum_alone_leaves(monkeypatch):
     generator = torch.Generator().manual_seed(5)
     truths = [FAMILY.sample(1, generator)[0] for _ in range(4)]
-    for seed in (2, 3):
+    for seed in (1, 3):
         truth = truths[seed]
         frame = blurred(cells(seed=seed), truth.numpy(), 0.03, seed)
         reached = []
