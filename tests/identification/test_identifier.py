@@ -12,6 +12,7 @@ from deepblur_live.identification import (
     SpectralRefiner,
     welch,
 )
+from deepblur_live.identification.refine import _equations
 from deepblur_live.optics import SPHERICAL_MODES, ZernikeFamily, psf_snr
 from deepblur_live.runtime.calibration import scale
 
@@ -56,6 +57,37 @@ def test_errors_are_of_the_size_the_covariance_says():
         error = fit.coefficients[0] - truth
         pulls.append(error @ np.linalg.solve(fit.covariance, error) / len(error))
     assert 0.2 < np.median(pulls) < 4
+
+
+def test_the_equations_of_a_fit_are_its_misfits_slope():
+    refiner = SpectralRefiner(FAMILY)
+    spectrum, looks = welch(blurred(cells(seed=1), truths(1)[0], 0.01))
+    data = refiner.prepare(spectrum, looks, 1)
+    gamma = torch.tensor(truths(2, seed=8)).float()
+    rest = refiner._begin(data, gamma)
+    p, q = gamma.shape[1], data.basis.shape[1]
+    at, free = torch.cat([gamma, rest], 1), torch.zeros(p + q + 1)
+
+    def misfit(point):
+        return refiner._misfit(data, point[:, :p], point[:, p:], at, free)
+
+    _, residual, weights, slopes = misfit(at)
+    hessian, gradient = _equations(data, slopes, weights, residual)
+    for unknown in (0, 3, p - 1, p, p + 5, p + q):
+        step = torch.zeros(p + q + 1)
+        step[unknown] = 5e-4
+        slope = (misfit(at + step)[0] - misfit(at - step)[0]) / 1e-3
+        torch.testing.assert_close(-gradient[:, unknown], slope, rtol=0.02, atol=0.5)
+    # Residuals that a step would make ask for that step.
+    step = torch.randn(len(at), p + q + 1, generator=torch.Generator().manual_seed(0))
+    by_blur = torch.einsum("sp,spn->sn", step[:, :p], slopes.by_gamma)
+    made = (by_blur + step[:, p:-1] @ data.basis.T) * slopes.signal
+    made += step[:, -1:] * slopes.noise
+    _, asked = _equations(data, slopes, weights, made)
+    wanted = torch.einsum("sij,sj->si", hessian, step)
+    torch.testing.assert_close(
+        asked, wanted, rtol=1e-3, atol=1e-3 * float(wanted.max())
+    )
 
 
 def test_a_hot_pixel_does_not_blind_it():

@@ -33,6 +33,32 @@ def test_the_true_blur_costs_least():
         assert int(costs.argmin()) == 0
 
 
+def test_the_costs_of_both_turns_are_those_of_each():
+    gamma = truths(3, seed=7)
+    turned = torch.from_numpy(FAMILY.rotated(gamma.numpy())).float()
+    frame = blurred(cells(seed=3), gamma[0].numpy(), 0.01)
+    upright, over = Phase(FAMILY, frame, 0.01, gamma[0]).costs(gamma)
+    phase = Phase(FAMILY, frame, 0.01, gamma[0])
+    torch.testing.assert_close(upright, phase.cost(gamma), rtol=1e-3, atol=0.05)
+    torch.testing.assert_close(over, phase.cost(turned), rtol=1e-3, atol=0.05)
+    assert float((upright - over).abs().min()) > 1
+
+
+def test_a_look_at_hand_is_the_one_asked_for():
+    # Cost, slope and cost elsewhere in turn, as a fit asks: none is taken for another.
+    gamma, other = truths(2, seed=8)
+    frame = blurred(cells(seed=1), gamma.numpy(), 0.01)
+    phase = Phase(FAMILY, frame, 0.01, gamma)
+    moving = other.clone()
+    for one in (moving, moving, gamma, moving):
+        fresh = Phase(FAMILY, frame, 0.01, gamma)
+        torch.testing.assert_close(phase.cost(one[None]), fresh.cost(one[None]))
+        slope, _ = phase.slope(one[None])
+        torch.testing.assert_close(slope, fresh.slope(one[None])[0])
+        # A fit goes on in the same memory.
+        moving += 0.01
+
+
 def test_the_slope_is_the_costs():
     truth, gamma = truths(2, seed=2)
     phase = Phase(FAMILY, blurred(cells(seed=1), truth.numpy(), 0.01), 0.01, gamma)
