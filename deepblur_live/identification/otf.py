@@ -58,5 +58,5 @@ def library(family: ZernikeFamily, size: int) -> tuple[torch.Tensor, torch.Tenso
     gamma = torch.cat(
         [family.sample(half, generator), family.sample_rms(size - half, generator)]
     )
-    parts = [log_otf(family, gamma[i : i + 256]) for i in range(0, size, 256)]
+    parts = [log_otf(family, gamma[i : i + 64]) for i in range(0, size, 64)]
     return gamma, torch.cat(parts)
