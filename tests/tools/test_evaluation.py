@@ -174,7 +174,7 @@ def test_the_sections_ask_for_the_frames_that_they_are_about(picture):
     assert all(len(set(specs)) == len(specs) > 0 for specs in asked.values())
     # What coverage and the paper's sampling need is computed once, for all.
     assert set(asked["coverage"]) == set(asked["identification"])
-    assert len(set(asked["sampling"]) & set(asked["identification"])) == 12
+    assert len(set(asked["sampling"]) & set(asked["identification"])) == 16
     assert {spec.sigma for spec in asked["time"]} == {0.01, 0.05}
     assert {spec.rms for spec in asked["zero"]} == {0.0, 0.03, 0.07}
     assert {len(spec.noll) for spec in asked["modes"]} == {7, 8, 12}

@@ -72,10 +72,11 @@ def under(
 ) -> list[Spec]:
     """Return a subset of the frames, under each of some conditions of `Spec`.
 
-    Every third picture, and those of `sigmas` that the plan has. The conditions are the
-    outer loop: a worker then builds each family's tables once.
+    Every second picture with one blur, as pictures differ more than blurs do, and those
+    of `sigmas` that the plan has. The conditions are the outer loop: a worker then
+    builds each family's tables once.
     """
-    some = every_frame(plan.limited(sigmas), 3)
+    some = every_frame(replace(plan, blurs=1).limited(sigmas), 2)
     return [replace(spec, **condition) for condition in conditions for spec in some]
 
 
