@@ -64,11 +64,10 @@ class Tracker:
     systematic, fluctuating
         Variance of the systematic part and of the fluctuation, each over the variance
         that an estimate states; together more than 1 where estimates claim too much.
-        The default is for the shipped identification: on validation pictures 0.84, 0.80
-        and 0.76 of what should hold 68, 90 and 95 % of the errors (`reach`) hold them.
+        The default is for the shipped identification: on validation pictures 0.85 of
+        what should hold 68, 90 or 95 % of the errors (`reach`) holds them.
         (``tools/simulate_drift.py --measure DATA --validation`` measures it.) A
-        variance 1.3 times as large makes that 0.74, 0.70 and 0.67; other pictures are
-        less obliging.
+        variance 1.3 times as large makes that 0.74; other pictures are less obliging.
     gate
         Probability of the χ² quantile beyond which an innovation is refused.
     reacquire_after

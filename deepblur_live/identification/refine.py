@@ -61,8 +61,8 @@ _USUAL_SCATTER, _LEAST_SCALE, _USUAL_MISFIT = 0.88, 0.5, 0.75
 # What curvature and rivals are of the squared errors, and the error in waves that no
 # frame is without: chosen on 398 answers to single frames of training and validation
 # pictures, for intervals that hold what they say. At σ = 0.001, 0.01, 0.03 and 0.05 67,
-# 70, 67 and 68 % of their coefficients are inside the 68 % intervals, and 96, 97, 96
-# and 96 % inside the 95 % ones (`deepblur_live.optics.reach`).
+# 70, 67 and 68 % of their coefficients are inside the 68 % intervals; what the others
+# hold is in their tails (`deepblur_live.optics.reach`).
 _CURVATURE, _RIVALS, _LEAST = 0.40, 1.0, 0.0012
 
 

@@ -21,7 +21,7 @@ __all__ = ["log_columns", "log_values", "mode_columns"]
 _PER_MODE = {
     "": "tracked coefficient, waves rms",
     "sigma_": "its uncertainty, waves rms: 68 % of errors are meant to be within it, "
-    "95 % within 2.7 of it",
+    "95 % within 2.4 of it",
     "truth_": "true coefficient where known, waves rms, as the camera told it: even "
     "modes may all have the other sign in the track, with the same PSF",
 }
