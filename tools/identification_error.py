@@ -45,7 +45,7 @@ BLEACHED = 2.0
 # What a kept file must have been measured under. The version is raised by whoever
 # changes what the estimates are like, in identification or tracker, or what is kept.
 MEASURED: dict[str, object] = {
-    "version": 12,
+    "version": 13,
     "side": SIDE,
     "sigmas": list(SIGMAS),
     "frame_s": FRAME_S,
