@@ -15,8 +15,8 @@ __all__ = ["Estimate", "reach"]
 
 # Degrees of freedom of the errors' Student's t: 4 to 5 fit best. Of the errors of 126
 # answers to single frames of validation pictures one stated deviation holds 69 %, 2.43
-# hold 97 %, and a normal's 1.96 hold 92 %; over drifting streams the three of 68, 90 and
-# 95 % are too wide by the same factor.
+# hold 97 %, and a normal's 1.96 hold 92 %. Of those of drifting streams 68, 90 and 95 %
+# are held by the same share of what is stated.
 _FREEDOM = 4.0
 _ONE_DEVIATION = 0.6827
 
