@@ -152,7 +152,7 @@ def main() -> None:
     began = time.monotonic()
     found = held_out_pictures(asked.data, asked.split)
     if asked.quick:
-        found = {kind: paths[1::4] for kind, paths in found.items()}
+        found = {kind: paths[1::7] for kind, paths in found.items()}
     sigmas = tuple(asked.sigmas or (QUICK_SIGMAS if asked.quick else SIGMAS))
     plan = Plan(found, sigmas, 1 if asked.quick else BLURS, asked.model)
     sections = [SECTIONS[name] for name in asked.only if name in SECTIONS]
