@@ -254,14 +254,15 @@ class Phase:
     def _look(self, gamma: torch.Tensor, psf: torch.Tensor) -> _Look:
         """Return a look at γ (P,), whose PSF is given: the last one is at hand."""
         if not torch.equal(gamma, self._last.gamma):
-            self._last = self._undone(gamma.clone(), Convolution(psf, self._shape))
+            self._last = self._undone(gamma, Convolution(psf, self._shape))
         return self._last
 
     def _undone(self, gamma: torch.Tensor, blur: Convolution) -> _Look:
         """Return the frame without the phases of γ's blur."""
         undone = self._filtered * blur.otf.conj()
         undone.mul_((blur.power + _TINY).rsqrt_())
-        return _Look(gamma, blur, undone, self._image(undone))
+        # A fit goes on in the memory of its γ.
+        return _Look(gamma.clone(), blur, undone, self._image(undone))
 
     def _image(self, spectrum: torch.Tensor) -> torch.Tensor:
         """Return the frame (H, W) that has these frequencies."""
