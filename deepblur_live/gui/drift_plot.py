@@ -92,9 +92,9 @@ class DriftPlot(QtWidgets.QWidget):
             (drift.alarm_waves, ALARM, "alarm"),
         ):
             self._add_limit(limit * self._factor, colour, name)
-        # The limits stay in view, so that a quiet session looks quiet.
-        self.change.setYRange(0, 1.25 * drift.alarm_waves * self._factor, padding=0)
-        self._top = 1.25 * drift.alarm_waves * self._factor
+        # The limits and their names stay in view, so that a quiet session looks quiet.
+        self._top = 1.5 * drift.alarm_waves * self._factor
+        self.change.setYRange(0, self._top, padding=0)
         self._marks = pg.ScatterPlotItem(symbol="t", size=11, pen=pg.mkPen(None))
         self.change.addItem(self._marks)
 
