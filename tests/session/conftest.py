@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from deepblur_live.acquisition.statistics import Statistics
 from deepblur_live.acquisition.worker import WorkerState
 from deepblur_live.drift import Alert, DriftState, DriftStatus, TrackState
 from deepblur_live.optics import Estimate, ZernikeFamily
+from deepblur_live.profile import Drift, Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.session import LiveSession
 from deepblur_live.session.sinks import AlertNotice, NoticeKind
 
 START = np.array([0.05, 0.03, -0.04, 0.02, 0.0, 0.01, -0.02])
@@ -158,7 +161,7 @@ def quick_monitor(monkeypatch) -> None:
     monkeypatch.setattr("deepblur_live.session.live.DriftMonitor", LimitMonitor)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def family() -> ZernikeFamily:
     return ZernikeFamily()
 
@@ -178,14 +181,28 @@ def results() -> Results:
     return Results()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start() -> np.ndarray:
     return START
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def now():
     return lambda: datetime(2025, 3, 4, 15, 6, 7)
+
+
+@pytest.fixture(scope="session")
+def closed_session(tmp_path_factory, family, start, now) -> Path:
+    """A minute, coma growing in it: its folder, to copy and not to change."""
+    profile = Profile(name="rig <3> & co", drift=Drift(baseline_points=5))
+    listener, results = FakeListener(), Results()
+    kept = tmp_path_factory.mktemp("kept")
+    session = LiveSession(profile, family, listener, kept, now=now)
+    for k in range(60):
+        grown = start + np.eye(7)[3] * 0.1 * max(0, k - 20) / 40
+        listener.tell(results(grown, truth=grown))
+    session.close()
+    return session.folder
 
 
 def an_alert(level=DriftState.ALARM, time=65.0) -> Alert:

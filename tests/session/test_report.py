@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deepblur_live.profile import Drift, Profile
+from deepblur_live.profile import Profile
 from deepblur_live.session import LiveSession
 from deepblur_live.session.report import ReportError, write_report
 from deepblur_live.session.report.figures import modes_figure
 from deepblur_live.session.report.numbers import verdict
 from deepblur_live.session.report.read import read_session
 
-PROFILE = Profile(name="rig <3> & co", drift=Drift(baseline_points=5))
 EVENTS = """\
 {"event": "sessionStarted", "time_s": 0.0}
 {"event": "baselineSet", "time_s": 5.0, "coefficients": [0,0,0,0,0,0,0]}
@@ -32,15 +32,12 @@ EVENTS = """\
 
 
 @pytest.fixture
-def folder(family, listener, results, start, now, tmp_path):
-    """A closed session of a minute, coma growing in its middle."""
-    session = LiveSession(PROFILE, family, listener, tmp_path / "kept", now=now)
-    for k in range(60):
-        grown = start + np.eye(7)[3] * 0.1 * max(0, k - 20) / 40
-        listener.tell(results(grown, truth=grown))
-    session.close()
-    (session.folder / "events.jsonl").write_text(EVENTS, "utf-8")
-    return session.folder
+def folder(closed_session, tmp_path):
+    """A closed session of a minute, and what it told."""
+    folder = tmp_path / "kept" / closed_session.name
+    shutil.copytree(closed_session, folder)
+    (folder / "events.jsonl").write_text(EVENTS, "utf-8")
+    return folder
 
 
 class Page(HTMLParser):
@@ -134,7 +131,7 @@ def test_a_session_of_one_point(folder):
 
 
 def test_a_session_that_was_raw_only(family, listener, results, now, tmp_path):
-    session = LiveSession(PROFILE, family, listener, tmp_path, now=now)
+    session = LiveSession(Profile(), family, listener, tmp_path, now=now)
     for _ in range(10):
         listener.tell(results(raw_reason="constant"))
     session.close()
