@@ -1,5 +1,6 @@
 """Frame → γ and its covariance: the spectrum, the ResNet18, the refinement."""
 
+from deepblur_live.identification.fit import Fit
 from deepblur_live.identification.identifier import Identifier, Network, Noise
 from deepblur_live.identification.network import (
     INPUT_SHAPE,
@@ -9,7 +10,7 @@ from deepblur_live.identification.network import (
 )
 from deepblur_live.identification.phase import Phase
 from deepblur_live.identification.question import Answer, Question
-from deepblur_live.identification.refine import Fit, SpectralRefiner
+from deepblur_live.identification.refine import SpectralRefiner
 from deepblur_live.identification.reliability import Reliable, reliable
 from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.running import PowerSpectrum

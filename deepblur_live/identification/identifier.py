@@ -13,7 +13,7 @@ from deepblur_live.identification.minima import aligned, rival_spread
 from deepblur_live.identification.network import network_input
 from deepblur_live.identification.observed import with_leakage
 from deepblur_live.identification.question import Answer, Question
-from deepblur_live.identification.refine import Fit, SpectralRefiner
+from deepblur_live.identification.refine import SpectralRefiner
 from deepblur_live.identification.reliability import Reliable
 from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.running import PowerSpectrum
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepblur_live.identification.fit import Fit
     from deepblur_live.identification.phase import NearbyPhase
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
@@ -199,7 +200,7 @@ class Identifier:
             crop=self.rotation.crop(image),
             starts=tuple(starts),
             prior=self._prior,
-            library=MANY if lost else FEW if widely else None,
+            breadth=MANY if lost else FEW if widely else None,
             credit=0.0 if lost or grown or alone else KEPT,
             rest=self._rest,
             nearby=self._nearby if soon else None,
@@ -216,7 +217,7 @@ class Identifier:
         rivals = question.rivals
         if question.crop is None:
             return Answer(question, silent(self.family), rivals)
-        if question.library is not None or len(question.starts) > 1:
+        if question.breadth is not None or len(question.starts) > 1:
             rivals = self.search.minima(question)
             begin = torch.as_tensor(rivals.coefficients[:1], dtype=torch.float32)
         else:
@@ -247,7 +248,7 @@ class Identifier:
         And this frame's look at the phases, if the next may go by it too.
         """
         fit, data, prior = self.refiner.fit, question.data, question.prior
-        warm, last = question.library is None, question.nearby
+        warm, last = question.breadth is None, question.nearby
         if warm and last is not None and last.reaches(start):
             return fit(data, start, prior, phase=last, rest=question.rest), None
         phase = question.phase(self.family, start[0])

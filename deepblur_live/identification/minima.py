@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepblur_live.identification.fit import Fit
     from deepblur_live.identification.phase import Phase
-    from deepblur_live.identification.refine import Fit
     from deepblur_live.optics import ZernikeFamily
 
 __all__ = [

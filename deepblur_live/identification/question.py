@@ -4,19 +4,46 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from deepblur_live.identification.phase import NearbyPhase, Phase
 
 if TYPE_CHECKING:
     import torch
 
+    from deepblur_live.identification.fit import Fit
     from deepblur_live.identification.observed import ObservedSpectrum
-    from deepblur_live.identification.refine import Fit
     from deepblur_live.identification.rotation import Rotation
     from deepblur_live.optics import Estimate, ZernikeFamily
 
-__all__ = ["Answer", "Question"]
+__all__ = ["Answer", "Breadth", "Question"]
+
+
+class Breadth(NamedTuple):
+    """How widely a search looks around for other blurs that fit.
+
+    Parameters
+    ----------
+    every
+        Every so manieth of the library is looked at.
+    tried
+        So many of those are refined a little.
+    kept
+        So many of those are refined to the end.
+    hops
+        So many hops are made from the minima found.
+    hops_kept
+        So many of those are refined to the end.
+    led
+        From so many more blurs than the best do phases lead.
+    """
+
+    every: int
+    tried: int
+    kept: int
+    hops: int
+    hops_kept: int
+    led: int
 
 
 @dataclass(frozen=True)
@@ -39,9 +66,8 @@ class Question:
         (1, P) each: blurs to begin at.
     prior
         The network's mean and standard deviation (P,) of γ, if one was heard.
-    library
-        How many of a library are tried, how many of those to the end, and every so
-        manieth of all; None to leave it out.
+    breadth
+        How widely other blurs are looked for; None to go on from the starts alone.
     credit
         Of the first start, see `SpectralRefiner.fit`.
     rest
@@ -61,7 +87,7 @@ class Question:
     crop: torch.Tensor | None = None
     starts: tuple[torch.Tensor, ...] = ()
     prior: tuple[torch.Tensor, torch.Tensor] | None = None
-    library: tuple[int, int, int] | None = None
+    breadth: Breadth | None = None
     credit: float = 0.0
     rest: torch.Tensor | None = None
     nearby: NearbyPhase | None = None

@@ -9,12 +9,11 @@ over all frequencies: what drowns in noise then counts for as much as it says.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 
+from deepblur_live.identification.fit import Fit
 from deepblur_live.identification.minima import (
     aligned,
     most_central_first,
@@ -31,12 +30,13 @@ from deepblur_live.identification.spectrum import WINDOW
 from deepblur_live.identification.starts import best_of_library, fitted_specimen
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from deepblur_live.identification.phase import NearbyPhase, Phase
     from deepblur_live.optics import ZernikeFamily
 
-__all__ = ["Fit", "Slopes", "SpectralRefiner"]
+__all__ = ["Slopes", "SpectralRefiner"]
 
 _HUBER = 1.5
 # Neighbouring bins stray together: so many of them count as one.
@@ -58,49 +58,6 @@ _NEAR_ZERO = 0.03
 # large as its model says, and the least that they are scaled by. Where the misfit is
 # above 0.75 errors have been larger by as much again.
 _USUAL_SCATTER, _LEAST_SCALE, _USUAL_MISFIT = 0.88, 0.5, 0.75
-# What curvature and rivals are of the squared errors, and the error in waves that no
-# frame is without: chosen on 398 answers to single frames of training and validation
-# pictures, for intervals that hold what they say. At σ = 0.001, 0.01, 0.03 and 0.05 67,
-# 70, 67 and 68 % of their coefficients are inside the 68 % intervals; what the others
-# hold is in their tails (`deepblur_live.optics.reach`).
-_CURVATURE, _RIVALS, _LEAST = 0.40, 1.0, 0.0012
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Fits of one spectrum from several starts: the chosen one, then best first.
-
-    Parameters
-    ----------
-    coefficients
-        (S, P), waves rms.
-    objective
-        (S,) penalised robust misfit.
-    curvature
-        (P, P), the covariance of the chosen one were it alone.
-    rivals
-        (P, P), the spread of the others about it, as far as they are believed.
-    quality
-        Root mean square of the chosen one's weighted residuals, where the specimen and
-        not the noise makes the power: 0.4 to 0.8 for most specimens, more when none of
-        the family's blurs explains the spectrum.
-    rest
-        (1, Q+1), the chosen one's specimen b and noise log σ²: the next frame's fit
-        begins there.
-    """
-
-    coefficients: NDArray[np.float64]
-    objective: NDArray[np.float64]
-    curvature: NDArray[np.float64]
-    rivals: NDArray[np.float64]
-    quality: float
-    rest: torch.Tensor | None = None
-
-    @property
-    def covariance(self) -> NDArray[np.float64]:
-        """(P, P), of the chosen one among its rivals, as large as errors have been."""
-        least: NDArray[np.float64] = _LEAST**2 * np.eye(len(self.curvature))
-        return _CURVATURE * self.curvature + _RIVALS * self.rivals + least
 
 
 class Slopes(NamedTuple):

@@ -16,18 +16,20 @@ import numpy as np
 import torch
 
 from deepblur_live.identification.minima import best_first, distinct, told_apart
+from deepblur_live.identification.question import Breadth
 from deepblur_live.identification.verdict import features
 
 if TYPE_CHECKING:
+    from deepblur_live.identification.fit import Fit
     from deepblur_live.identification.phase import Phase
     from deepblur_live.identification.question import Question
-    from deepblur_live.identification.refine import Fit, SpectralRefiner
+    from deepblur_live.identification.refine import SpectralRefiner
 
 __all__ = ["FEW", "KEPT", "MANY", "Search"]
 
-MANY, FEW = (40, 5, 1), (4, 2, 3)
-"""So many of the library are refined a little, the best so many of those to the end,
-and every so manieth of it is looked at: where nothing is known, and where much is."""
+MANY = Breadth(every=1, tried=40, kept=5, hops=16, hops_kept=4, led=4)
+FEW = Breadth(every=3, tried=4, kept=2, hops=8, hops_kept=2, led=1)
+"""Where nothing is known, and beside a prediction."""
 
 KEPT = 4.0
 """A blur is more likely what it was than another that fits as well, by this in misfit,
@@ -37,21 +39,19 @@ _LIBRARY_STEPS = 5
 # So many minima of the last search are tried in the next.
 _REMEMBERED = 2
 # The library is sparse, and where noise is low minima are narrow: the best of it may
-# lead elsewhere. Where the fit claims errors below so much of the half-range, so many
-# hops are made from so many minima, by so much of the half-range, and so many of them
-# refined to the end; half as many beside a prediction, and none while that is all there
-# is to doubt. What they find must fit better by `KEPT`. Without, 2 of 132 validation
-# frames at σ = 0.001 were lost, and none of 396 in more noise.
-_NARROW = 0.1
-_HOPS, _HOP_FROM, _HOP, _HOPS_KEPT = 16, 4, 0.5, 4
-# Phases lead from so many of the rough fits, or beside a prediction from one, each so
-# far from the others, in waves, in so many steps, and no further where one promises to
-# lower the misfit by less: they are ranked here, not told. (132 validation frames are
-# answered as well as with the fit's own end, in a fifth less time.) Of 640 frames of
-# training pictures 97 were poorly answered without; of those 11 gain more than 3 dB,
-# and none loses as much; of 59 others 3 gain and 3 lose as much.
-# Eight or 15 steps do no better, nor ten of the library to the end.
-_LED, _APART, _LED_STEPS, _LED_WORTH = 4, 0.03, 10, 0.1
+# lead elsewhere. Where the fit claims errors below so much of the half-range, hops are
+# made from so many minima, by so much of the half-range; none while a prediction is all
+# there is to doubt. What they find must fit better by `KEPT`. Without, 2 of 132
+# validation frames at σ = 0.001 were lost, and none of 396 in more noise.
+_NARROW, _HOP_FROM, _HOP = 0.1, 4, 0.5
+# Phases lead from rough fits that are so far from each other, in waves, in so many
+# steps, and no further where one promises to lower the misfit by less: they are ranked
+# here, not told. (132 validation frames are answered as well as with the fit's own end,
+# in a fifth less time.) Of 640 frames of training pictures 97 were poorly answered
+# without; of those 11 gain more than 3 dB, and none loses as much; of 59 others 3 gain
+# and 3 lose as much. Leading from eight does no better, nor 15 steps, nor ten of the
+# library kept.
+_APART, _LED_STEPS, _LED_WORTH = 0.03, 10, 0.1
 
 
 class Search:
@@ -69,29 +69,30 @@ class Search:
 
     def minima(self, question: Question) -> Fit:
         """Return the minima that a question's spectrum and phases have, best first."""
-        data, prior = question.data, question.prior
+        data, prior, breadth = question.data, question.prior, question.breadth
         starts, rough = list(question.starts), []
-        if question.library is not None:
-            count, kept, every = question.library
-            tried = self.refiner.starts(data, count, every)
+        if breadth is not None:
+            tried = self.refiner.starts(data, breadth.tried, breadth.every)
             rough.append(self.refiner.fit(data, tried, prior, _LIBRARY_STEPS))
-            starts.append(_first(rough[0], kept))
+            starts.append(_first(rough[0], breadth.kept))
             if question.rivals is not None:
                 starts.append(_first(question.rivals, _REMEMBERED))
         begin = torch.cat(starts)
         fit = self.refiner.fit(data, begin, prior, credit=question.credit)
-        anew = question.library is not None and not question.credit
-        if anew:
-            fit, hops = self._hopped(question, fit)
+        anew = None if question.credit else breadth
+        if anew is not None:
+            fit, hops = self._hopped(question, anew, fit)
             rough += hops
         family = self.refiner.family
         phase = question.phase(family, _first(fit, 1)[0])
         if phase is None:
             return fit
         fit = told_apart(family, fit, phase, question.credit)
-        return self._led(question, fit, rough, phase) if anew else fit
+        return fit if anew is None else self._led(question, anew, fit, rough, phase)
 
-    def _hopped(self, question: Question, fit: Fit) -> tuple[Fit, list[Fit]]:
+    def _hopped(
+        self, question: Question, breadth: Breadth, fit: Fit
+    ) -> tuple[Fit, list[Fit]]:
         """Return a fit, or the clearly better one that hops from its minima lead to.
 
         And the rough fits of the hops, if any were made.
@@ -100,24 +101,29 @@ class Search:
         narrow = features(family, fit.coefficients[0], fit.curvature)[0]
         if narrow > math.log(_NARROW):
             return fit, []
-        many = question.library == MANY
-        count, kept = (_HOPS, _HOPS_KEPT) if many else (_HOPS // 2, _HOPS_KEPT // 2)
-        away = torch.randn((count, minima.shape[1]), generator=self._random)
+        away = torch.randn((breadth.hops, minima.shape[1]), generator=self._random)
         away *= _HOP * torch.tensor(family.half_ranges)
-        hops = minima[torch.arange(count) % len(minima)] + away
+        hops = minima[torch.arange(breadth.hops) % len(minima)] + away
         data, prior = question.data, question.prior
         rough = self.refiner.fit(data, hops, prior, _LIBRARY_STEPS)
-        begin = torch.cat([minima[:_REMEMBERED], _first(rough, kept)])
+        begin = torch.cat([minima[:_REMEMBERED], _first(rough, breadth.hops_kept)])
         further = self.refiner.fit(data, begin, prior)
         better = further.objective.min() < fit.objective.min() - KEPT
         return further if better else fit, [rough]
 
-    def _led(self, question: Question, fit: Fit, rough: list[Fit], phase: Phase) -> Fit:
+    def _led(
+        self,
+        question: Question,
+        breadth: Breadth,
+        fit: Fit,
+        rough: list[Fit],
+        phase: Phase,
+    ) -> Fit:
         """Return a fit with the minima that phases lead to, from it and rough fits.
 
         They must be better by `KEPT` than where it leads itself.
         """
-        family, many = self.refiner.family, _LED if question.library == MANY else 1
+        family = self.refiner.family
         tried = told_apart(family, _together(rough), phase, looked_at=math.inf)
         order = torch.argsort(torch.from_numpy(tried.objective))
         starts = torch.cat([_first(fit, 1), _first(tried, None)[order]])
@@ -126,7 +132,7 @@ class Search:
             self.refiner.fit(
                 data, one[None], prior, _LED_STEPS, phase=phase, worth=_LED_WORTH
             )
-            for one in starts[distinct(starts, _APART)[: 1 + many]]
+            for one in starts[distinct(starts, _APART)[: 1 + breadth.led]]
         ]
         found = torch.cat([_first(one, 1) for one in led] + [_first(fit, None)[1:]])
         objective = torch.tensor(

@@ -26,7 +26,7 @@ from deepblur_live.optics import Estimate, ZernikeFamily
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.identification.refine import Fit
+    from deepblur_live.identification.fit import Fit
 
 __all__ = ["MIN_BINS", "POOR_FIT", "features", "judge", "silent"]
 

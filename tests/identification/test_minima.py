@@ -7,8 +7,8 @@ import pytest
 import torch
 from specimens import FAMILY
 
+from deepblur_live.identification.fit import Fit
 from deepblur_live.identification.minima import most_central_first, rival_spread
-from deepblur_live.identification.refine import Fit
 from deepblur_live.identification.verdict import judge
 
 ALONE = torch.tensor([0.12, -0.1, 0.1, 0.12, -0.1, 0.08, 0.1])

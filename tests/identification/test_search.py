@@ -5,8 +5,8 @@ import torch
 from specimens import FAMILY, blurred, cells
 
 from deepblur_live.identification import Identifier, Phase, search
+from deepblur_live.identification.fit import Fit
 from deepblur_live.identification.minima import best_first, distinct, told_apart
-from deepblur_live.identification.refine import Fit
 from deepblur_live.optics import psf_snr
 
 
@@ -48,7 +48,7 @@ def test_phases_lead_only_while_the_old_blur_has_no_credit(monkeypatch):
         question = identifier.ask(frame, truth)
         before = len(looked)
         identifier.accept(identifier.answer(question))
-        credits.append((question.library, question.credit, len(looked) - before))
+        credits.append((question.breadth, question.credit, len(looked) - before))
     # The first frame; the next; one whose average has doubled; one that is due.
     assert credits == [
         (search.FEW, 0, 1),
