@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from specimens import FAMILY, blurred, cells
 
-from deepblur_live.identification import Identifier, Phase, search
+from deepblur_live.identification import Identifier, Phase, identifier, search
 from deepblur_live.identification.fit import Fit
 from deepblur_live.identification.minima import best_first, distinct, told_apart
 from deepblur_live.optics import psf_snr
@@ -24,11 +24,11 @@ def test_phases_lead_to_blurs_that_the_spectrum_alone_leaves(monkeypatch):
         truth = truths[seed]
         frame = blurred(cells(seed=seed), truth.numpy(), 0.03, seed)
         reached = []
-        for led in (0, search._LED):
-            monkeypatch.setattr(search, "_LED", led)
-            identifier = Identifier(FAMILY)
-            identifier.observe(frame, 0.0)
-            reached.append(_snr(identifier.estimate(frame).coefficients, truth))
+        for breadth in (search.MANY._replace(led=0), search.MANY):
+            monkeypatch.setattr(identifier, "MANY", breadth)
+            asked = Identifier(FAMILY)
+            asked.observe(frame, 0.0)
+            reached.append(_snr(asked.estimate(frame).coefficients, truth))
         without, led = reached
         assert without < 7
         assert led > 11
@@ -42,12 +42,12 @@ def test_phases_lead_only_while_the_old_blur_has_no_credit(monkeypatch):
     monkeypatch.setattr(
         search.Search, "_led", lambda self, *rest: looked.append(0) or led(self, *rest)
     )
-    identifier, credits = Identifier(FAMILY, average_s=5.0), []
+    asked, credits = Identifier(FAMILY, average_s=5.0), []
     for time in (0.0, 0.1, 0.2, 10.5):
-        identifier.observe(frame, time)
-        question = identifier.ask(frame, truth)
+        asked.observe(frame, time)
+        question = asked.ask(frame, truth)
         before = len(looked)
-        identifier.accept(identifier.answer(question))
+        asked.accept(asked.answer(question))
         credits.append((question.breadth, question.credit, len(looked) - before))
     # The first frame; the next; one whose average has doubled; one that is due.
     assert credits == [
