@@ -355,9 +355,9 @@ if __name__ == "__main__":
 """
 
 
-def demo_process(output: Path, *more: str) -> subprocess.Popen[str]:
+def demo_process(output: Path, *more: str, before: str = "") -> subprocess.Popen[str]:
     tests = str(Path(__file__).parent)
-    script = _SCRIPT.format(tests=tests, output=str(output), more=more)
+    script = before + _SCRIPT.format(tests=tests, output=str(output), more=more)
     environment = {"OMP_NUM_THREADS": "1", "QT_QPA_PLATFORM": "offscreen"}
     return subprocess.Popen(
         [sys.executable, "-c", script],
@@ -366,6 +366,17 @@ def demo_process(output: Path, *more: str) -> subprocess.Popen[str]:
         text=True,
         env=os.environ | environment,
     )
+
+
+def test_the_demo_without_a_qt_binding(tmp_path: Path) -> None:
+    none = 'import sys; sys.modules |= dict.fromkeys(["PyQt6", "PySide6", "PyQt5"])'
+    process = demo_process(tmp_path, "--headless", "--seconds", "2", before=f"{none}\n")
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (0, "")
+    assert "captured" in out
 
 
 def test_the_demo_in_the_window_ends_well(tmp_path: Path) -> None:

@@ -32,17 +32,7 @@ def connect_direct(signal: Any, slot: Callable[..., object]) -> Callable[[], Non
     slot
         Must not raise: psygnal would skip everyone else's slots, Qt may abort.
     """
-    if isinstance(signal, SignalInstance):
-        signal.connect(slot)
-    else:
-        from qtpy.QtCore import Qt
-
-        try:
-            signal.connect(slot, Qt.ConnectionType.DirectConnection)
-        except TypeError:
-            # The wrapper pymmcore-plus puts around a signal that once had more
-            # arguments takes the slot alone.
-            signal.connect(slot)
+    _connect(signal, slot)
 
     def disconnect() -> None:
         # The signal may be gone with its core, or disconnected by its owner.
@@ -50,6 +40,18 @@ def connect_direct(signal: Any, slot: Callable[..., object]) -> Callable[[], Non
             signal.disconnect(slot)
 
     return disconnect
+
+
+def _connect(signal: Any, slot: Callable[..., object]) -> None:
+    if not isinstance(signal, SignalInstance):
+        # The wrapper pymmcore-plus puts around a signal that once had more arguments
+        # takes the slot alone; and where no Qt loads the signal is none of Qt's.
+        with contextlib.suppress(TypeError, ImportError):
+            from qtpy.QtCore import Qt
+
+            signal.connect(slot, Qt.ConnectionType.DirectConnection)
+            return
+    signal.connect(slot)
 
 
 def let_core_exit(core: CMMCorePlus) -> None:
