@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,13 +23,15 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from deepblur_live.acquisition import Statistics
+from deepblur_live.acquisition.replay import open_replay
 from deepblur_live.acquisition.simulated import SIMULATED_CONFIG
 from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.cli import main, rig, runs
 from deepblur_live.cli.commands import app
 from deepblur_live.cli.cores import MicroscopeError, core_from_config
-from deepblur_live.cli.headless import watch_live
+from deepblur_live.cli.headless import watch_live, watch_replay
 from deepblur_live.cli.progress import progress_text
+from deepblur_live.cli.rig import Rig
 from deepblur_live.drift import DriftState, DriftStatus, TrackState
 from deepblur_live.optics import Estimate
 from deepblur_live.profile import Profile, load_profile
@@ -366,6 +369,64 @@ def demo_process(output: Path, *more: str, before: str = "") -> subprocess.Popen
         text=True,
         env=os.environ | environment,
     )
+
+
+class Slow(TruthPipeline):
+    """Takes its time, and never ends with the frame of number `last`."""
+
+    last = -1
+
+    def process(self, frame: Frame) -> FrameResult:
+        time.sleep(0.1)
+        while frame.number == self.last:
+            time.sleep(0.01)
+        return super().process(frame)
+
+
+def replayed(folder: Path, stalled_s: float) -> tuple[Rig, str]:
+    stack = np.random.default_rng(0).integers(0, 999, (12, 64, 64)).astype(np.uint16)
+    tifffile.imwrite(folder / "series.tif", stack)
+    console = Console(file=io.StringIO(), width=200)
+    with open_replay(folder / "series.tif") as source:
+        with Rig(Profile(), folder, every_frame=True, in_process=True) as running:
+            watch_replay(running, console, source, stalled_s=stalled_s)
+    return running, cast("io.StringIO", console.file).getvalue()
+
+
+def test_a_recording_is_followed_to_its_last_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig, "pipeline_factory", lambda profile: Slow)
+    monkeypatch.setattr(rig, "_DRAIN_S", 0.01)
+    # Longer than a frame takes, and shorter than all of them.
+    running, _ = replayed(tmp_path, stalled_s=0.6)
+    assert running.summary is not None
+    assert (running.summary.processed, running.summary.dropped) == (12, 0)
+
+
+def test_a_recording_that_stands_still_ends_and_counts_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig, "pipeline_factory", lambda profile: Slow)
+    monkeypatch.setattr(rig, "_DRAIN_S", 0.01)
+    monkeypatch.setattr(Slow, "last", 8)
+    closed: list[Rig] = []
+    monkeypatch.setattr(Rig, "__exit__", _ended(Rig.__exit__, closed))
+    with pytest.raises(RuntimeError, match="4 of the recording's 12 are dropped"):
+        replayed(tmp_path, stalled_s=0.5)
+    summary = closed[0].summary
+    assert summary is not None
+    assert (summary.captured, summary.processed, summary.dropped) == (12, 8, 4)
+
+
+def _ended(leave: Any, closed: list[Rig]) -> Any:
+    def ended(running: Rig, *error: Any) -> None:
+        # The thread that hangs goes on, and its frame counts as lost.
+        threading.Timer(1.0, setattr, (Slow, "last", -1)).start()
+        leave(running, *error)
+        closed.append(running)
+
+    return ended
 
 
 def test_the_demo_without_a_qt_binding(tmp_path: Path) -> None:

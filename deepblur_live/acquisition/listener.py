@@ -63,8 +63,9 @@ class DeblurListener:
         `functools.partial` of one, so that it can be pickled.
     policy
         ``"newest"``: the worker gets the newest frame, those it was too slow for are
-        dropped. ``"all"``: every frame in order; the oldest is dropped only when the
-        budget is full, which `events.errorRaised` says.
+        dropped. ``"all"``: every frame in order, also past a worker that is started
+        anew; the oldest is dropped only when the budget is full, or the frames' size
+        grows twice while they wait, which `events.errorRaised` says.
     memory_bytes
         Budget of the shared memory that frames wait in; twice as much may be held
         for the moment in which the frames' size grows.
@@ -222,7 +223,7 @@ class DeblurListener:
         if block:
             if not self._started:
                 raise RuntimeError("start() the listener before submit(block=True)")
-            while not self._ring.wait_room(0.5):
+            while not self._ring.wait_room(0.5, pixels):
                 if self._closed:
                     return False
         return self._accept(pixels, dict(metadata or {}), source, time)

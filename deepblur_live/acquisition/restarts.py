@@ -38,6 +38,11 @@ class RestartPlan:
         self._due_at: float | None = None
 
     @property
+    def planned(self) -> bool:
+        """Whether a restart follows."""
+        return self._due_at is not None
+
+    @property
     def due(self) -> bool:
         """Whether the time of a planned restart has come."""
         return self._due_at is not None and self._clock() >= self._due_at

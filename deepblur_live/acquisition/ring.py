@@ -159,8 +159,8 @@ class FrameRing:
             self._complaints.add(text)
         self._report(text)
 
-    def wait_room(self, timeout: float) -> bool:
-        """Wait until a frame can be put without dropping another.
+    def wait_room(self, timeout: float, pixels: object = None) -> bool:
+        """Wait until a frame (these pixels, if given) can be put and none is dropped.
 
         Returns
         -------
@@ -168,13 +168,18 @@ class FrameRing:
             False when `timeout` seconds passed, or the ring was closed.
         """
         with self._room:
-            self._room.wait_for(lambda: self._closed or self._has_room(), timeout)
-            return not self._closed and self._has_room()
+            self._room.wait_for(lambda: self._closed or self._has_room(pixels), timeout)
+            return not self._closed and self._has_room(pixels)
 
-    def _has_room(self) -> bool:
+    def _has_room(self, pixels: object) -> bool:
         if self._policy == "newest":
             return not self._queue
-        return self._block is None or bool(self._block.free_slots)
+        if self._block is None:
+            return True
+        if isinstance(pixels, np.ndarray) and not _fits(self._block, pixels):
+            # A larger block is made when the one before it has drained.
+            return all(block.idle for block in self._retired)
+        return bool(self._block.free_slots)
 
     def _reserve(self, pixels: NDArray[Any]) -> tuple[SharedBlock | None, int]:
         """Return a block with a slot of it for these pixels, or (None, -1)."""
@@ -216,6 +221,11 @@ class FrameRing:
                 for ticket in waiting:
                     self._queue.remove(ticket)
                     self._discard(ticket)
+            if waiting and self._policy == "all":
+                self._complain(
+                    "the oldest frames are dropped: their size has grown twice while "
+                    "they waited for the worker"
+                )
             self._sweep()
             if self._retired:
                 return False

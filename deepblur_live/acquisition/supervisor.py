@@ -2,7 +2,8 @@
 
 Two threads: the dispatcher feeds the worker from the ring; the collector owns the
 worker's life, rebuilds the results and delivers them. While there is no worker the
-collector answers the newest frames raw, so that the window never stands still.
+collector answers the newest frames raw, so that the window never stands still; where
+every frame counts they wait instead for the worker's restart.
 """
 
 from __future__ import annotations
@@ -311,6 +312,10 @@ class Supervisor:
         )
         if self._stranded:
             ticket: Ticket | None = self._stranded.popleft()
+        elif self._keep_all and (self._worker is not None or self._plan.planned):
+            # Every frame counts: they wait for the worker that is to come.
+            self._stopping.wait(_TICK_S / 2)
+            return
         else:
             ticket = self._ring.take(MOST_AT_ONCE, _TICK_S / 2)
         if ticket is not None:

@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from deepblur_live.acquisition.replay import ReplayError
 from deepblur_live.cli.cores import MicroscopeError
 from deepblur_live.cli.progress import ProgressLine, progress_text
 
@@ -25,7 +26,9 @@ __all__ = ["feed", "watch_live", "watch_mda", "watch_replay"]
 
 _TICK_S = 0.25
 _SILENCE_S = 10.0
-_LAST_FRAMES_S = 60.0
+# So long without an answer, and a recording's last frames are given up: longer than a
+# worker that hangs is given, and its restart.
+_STALLED_S = 120.0
 _MOST_UNTOLD = 100
 # A recording that does not tell its times: slow enough to identify every frame.
 _UNKNOWN_INTERVAL_S = 1.0
@@ -91,25 +94,57 @@ def watch_mda(
                 break
 
 
-def watch_replay(rig: Rig, console: Console, source: ReplaySource) -> None:
-    """Send a whole recording through the rig, and say how it goes."""
-    begun = time.monotonic()
+def watch_replay(
+    rig: Rig,
+    console: Console,
+    source: ReplaySource,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    stalled_s: float = _STALLED_S,
+) -> None:
+    """Send a whole recording through the rig, and say how it goes.
 
-    def show(count: int) -> None:
-        elapsed = time.monotonic() - begun
-        text = f"frame {count} of {len(source)} · {_text(rig, elapsed, None)}"
+    Raises
+    ------
+    ReplayError
+        A frame cannot be read; those before it have gone through.
+    RuntimeError
+        The last frames have not been answered: none within `stalled_s`.
+    """
+    begun = clock()
+
+    def show() -> int:
+        now, elapsed = rig.listener.statistics, clock() - begun
         tell()
+        answered = now.processed + now.dropped
+        text = f"frame {answered} of {len(source)} · {_text(rig, elapsed, None)}"
         line.show(elapsed, text)
+        return answered
 
+    failure: ReplayError | None = None
     with ProgressLine(console) as line, _telling(rig, line) as tell:
-        feed(rig, source, show)
-        rig.listener.drain(_LAST_FRAMES_S)
+        try:
+            feed(rig, source, show)
+        except ReplayError as error:
+            failure = error
+        answered, since = -1, clock()
+        while not rig.listener.drain(_TICK_S):
+            if (now := show()) != answered:
+                answered, since = now, clock()
+            elif clock() - since > stalled_s:
+                raise RuntimeError(
+                    f"no frame has been answered for {stalled_s:.0f} s: "
+                    f"{rig.listener.statistics.in_flight} of the recording's "
+                    f"{len(source)} are dropped"
+                )
+    if failure is not None:
+        raise failure
 
 
 def feed(
     rig: Rig,
     source: ReplaySource,
-    show: Callable[[int], None] = lambda _: None,
+    show: Callable[[], object] = lambda: None,
     stop: threading.Event | None = None,
 ) -> None:
     """Submit every frame of a recording, as fast as the worker takes them.
@@ -123,17 +158,17 @@ def feed(
     source
         What is sent.
     show
-        Called after each frame with how many have been sent.
+        Called after each frame.
     stop
         Ends it early when set.
     """
-    for count, (pixels, metadata) in enumerate(source, start=1):
+    for count, (pixels, metadata) in enumerate(source):
         if stop is not None and stop.is_set():
             return
         interval = source.interval_s or _UNKNOWN_INTERVAL_S
-        when = float(metadata.get("time_s", (count - 1) * interval))
+        when = float(metadata.get("time_s", count * interval))
         rig.listener.submit(pixels, metadata, source="replay", block=True, time=when)
-        show(count)
+        show()
 
 
 def _ticks(seconds: float | None, clock: Callable[[], float]) -> Iterator[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 from deepblur_live.acquisition import DeblurListener
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Rig", "pipeline_factory"]
 
 _START_S = 60.0
-_DRAIN_S = 5.0
+# What is in flight comes back within the first, and the first frame of all within the
+# second: a blur that nothing is known of takes longest.
+_DRAIN_S, _FIRST_S, _TICK_S = 5.0, 60.0, 0.25
 
 
 def pipeline_factory(profile: Profile) -> Callable[[], Any]:
@@ -129,7 +132,7 @@ class Rig:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the camera, empty the pipeline, write the session, end the worker."""
+        """Stop the camera, empty the pipeline, end the worker, write the session."""
         try:
             self._unfollow()
             if self.core is not None:
@@ -137,8 +140,13 @@ class Rig:
                     self.core.stopSequenceAcquisition()
                 self.listener.detach()
             self.listener.drain(_DRAIN_S)
+            until = time.monotonic() + _FIRST_S
+            while not (self.listener.drain(_TICK_S) or self.listener.latest):
+                if time.monotonic() > until:
+                    break
         finally:
             try:
-                self.summary = self.session.close()
-            finally:
+                # What has not come back counts as dropped before the session counts.
                 self.listener.close()
+            finally:
+                self.summary = self.session.close()

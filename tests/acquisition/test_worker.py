@@ -12,6 +12,7 @@ import pytest
 from echo_pipeline import Dying, Hanging, Larger, Unpicklable, failing
 
 from deepblur_live.acquisition import DeblurListener, WorkerState
+from deepblur_live.acquisition.worker import MOST_AT_ONCE
 from deepblur_live.runtime.frame import FrameState
 
 FRAME = np.zeros((64, 48), np.uint16)
@@ -66,6 +67,20 @@ def test_killed_it_is_replaced_and_frames_go_on_raw_meanwhile(results) -> None:
         assert listener.drain(5)
         assert balanced(listener).raw_only == {"worker is down": 2}
     assert listener.shared_bytes == 0
+
+
+def test_where_every_frame_counts_they_wait_for_the_restart(results) -> None:
+    with DeblurListener(Dying, policy="all", restart_delays_s=(0.1,)) as listener:
+        results.listen(listener)
+        for value in (1, 2, 13, 4, 5, 6, 7, 8):
+            listener.submit(np.full((8, 9), value), block=True)
+        assert listener.drain(60)
+        now = balanced(listener)
+        # Lost are the one that ends the worker and at most what it had been handed.
+        assert 1 <= now.dropped <= MOST_AT_ONCE
+        deblurred = [r for r in results.all if r.state is FrameState.DEBLURRED]
+        assert [r.frame.number for r in deblurred[-2:]] == [6, 7]
+        assert len(deblurred) >= 8 - 2 * MOST_AT_ONCE
 
 
 def test_a_worker_that_hangs_is_killed(results) -> None:
