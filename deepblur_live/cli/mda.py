@@ -32,10 +32,11 @@ def load_sequence(file: Path) -> MDASequence:
     Raises
     ------
     MicroscopeError
-        It cannot be read, or is none; the text names the file and the first mistake.
+        It cannot be read, is none, or has no event; the text names the file and the
+        first mistake.
     """
     try:
-        return MDASequence.from_file(file)
+        sequence = MDASequence.from_file(file)
     except OSError as error:
         raise MicroscopeError(f"{file}: cannot be read: {error.strerror}") from error
     except Exception as error:  # pydantic's, yaml's, or useq's own
@@ -43,6 +44,12 @@ def load_sequence(file: Path) -> MDASequence:
         raise MicroscopeError(
             f"{file}: not a useq sequence (YAML or JSON): {' '.join(lines[:3])}"
         ) from error
+    if next(iter(sequence), None) is None:
+        raise MicroscopeError(
+            f"{file}: a useq sequence without any event: give it a time_plan, "
+            "stage_positions, channels or a z_plan"
+        )
+    return sequence
 
 
 class MdaRun:

@@ -10,7 +10,8 @@ from useq import MDASequence
 from deepblur_live.acquisition.core_signals import let_core_exit
 from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.acquisition.simulated import simulated_core
-from deepblur_live.cli.mda import MdaRun
+from deepblur_live.cli.cores import MicroscopeError
+from deepblur_live.cli.mda import MdaRun, load_sequence
 
 PATIENCE = 20.0
 
@@ -55,3 +56,16 @@ def test_one_that_never_began_ends_at_once(core):
     with MdaRun(core, MDASequence()) as mda:
         assert not mda.ended
     assert not mda.ended
+
+
+def test_a_sequence_is_read_from_yaml(tmp_path):
+    file = tmp_path / "three.yaml"
+    file.write_text("time_plan:\n  interval: 0\n  loops: 3\n", "utf-8")
+    assert len(list(load_sequence(file))) == 3
+
+
+def test_a_sequence_without_an_event_is_refused_by_name(tmp_path):
+    file = tmp_path / "none.json"
+    file.write_text('{"foo": 1}', "utf-8")
+    with pytest.raises(MicroscopeError, match=r"none\.json: .* without any event"):
+        load_sequence(file)
