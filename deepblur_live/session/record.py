@@ -14,6 +14,7 @@ from deepblur_live.session.drift_log import DriftLog
 from deepblur_live.session.event_log import EventLog
 from deepblur_live.session.folder import new_session_folder, write_json
 from deepblur_live.session.model_hashes import engine_hashes, model_hashes
+from deepblur_live.session.sinks import without_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,7 +93,7 @@ class SessionRecord:
         self._about: dict[str, Any] = {
             "state": "running",
             "started": started.isoformat(timespec="seconds"),
-            "profile": profile.model_dump(mode="json"),
+            "profile": _kept(profile),
             "model": model_hashes(profile.model.name),
             "modes": list(family.names),
             "units": {"coefficients": family.units, "time": "s"},
@@ -242,6 +243,14 @@ class SessionRecord:
 
     def _write_about(self) -> None:
         write_json(self._about_path, self._about)
+
+
+def _kept(profile: Profile) -> dict[str, Any]:
+    content = profile.model_dump(mode="json")
+    content["alerts"]["on_alarm"] = [
+        without_secret(spec) for spec in profile.alerts.on_alarm
+    ]
+    return content
 
 
 def _spread(samples: Sequence[ImageSample], most: int) -> Sequence[ImageSample]:

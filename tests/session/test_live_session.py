@@ -13,7 +13,7 @@ import pytest
 
 from deepblur_live.acquisition.worker import WorkerState
 from deepblur_live.drift import DriftState
-from deepblur_live.profile import Drift, Profile
+from deepblur_live.profile import Alerts, Drift, Profile, check_profile
 from deepblur_live.session import LiveSession
 
 pytestmark = pytest.mark.usefixtures("quick_monitor")
@@ -184,6 +184,16 @@ def test_blurs_that_are_no_longer_told_are_stale(session, listener, results, sta
     assert status.reason == "no blur identified since 0:00:09: too little detail"
     feed(listener, results, start, 1)
     assert session.status.state is DriftState.OK
+
+
+def test_a_webhooks_address_is_not_kept(family, listener, tmp_path, now):
+    alerts = Alerts(on_alarm=("log", "webhook:https://example.org/secret"))
+    session = LiveSession(Profile(alerts=alerts), family, listener, tmp_path, now=now)
+    session.close()
+    kept = (session.folder / "session.json").read_text(encoding="utf-8")
+    assert "secret" not in kept
+    read = check_profile(json.loads(kept)["profile"], "session.json")
+    assert read.alerts.on_alarm == ("log", "webhook:example.org")
 
 
 def test_captured_frames_are_not_stale(session, listener, results, start, clock):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from pymmcore_plus.mda.events import MDASignaler
 
-from deepblur_live.session.sinks import MdaHandles, make_sinks
+from deepblur_live.session.sinks import MdaHandles, make_sinks, without_secret
 
 
 def test_each_kind_is_understood(tmp_path):
@@ -30,6 +30,22 @@ def test_each_kind_is_understood(tmp_path):
         *("log", "jsonl", "webhook", "command", "python"),
         *("mda-pause", "mda-recalibrate"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        (
+            "webhook:https://chat.example.org:8443/hooks/1",
+            "webhook:chat.example.org:8443",
+        ),
+        ("webhook:https//secret", "webhook:…"),
+        ("command:notify -x", "command:notify -x"),
+        ("log", "log"),
+    ],
+)
+def test_a_webhooks_address_is_not_kept(spec, kept):
+    assert without_secret(spec) == kept
 
 
 @pytest.mark.parametrize(

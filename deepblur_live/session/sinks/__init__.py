@@ -7,7 +7,7 @@ from deepblur_live.session.sinks.dispatch import AlertDispatcher, SinkStatistics
 from deepblur_live.session.sinks.files import ALERT_LOGGER, JsonlSink, LogSink
 from deepblur_live.session.sinks.notice import AlertNotice, AlertSink, NoticeKind
 from deepblur_live.session.sinks.python import CallableSink, find_function
-from deepblur_live.session.sinks.specs import MdaHandles, make_sinks
+from deepblur_live.session.sinks.specs import MdaHandles, make_sinks, without_secret
 from deepblur_live.session.sinks.webhook import WebhookSink
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "WebhookSink",
     "find_function",
     "make_sinks",
+    "without_secret",
 ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.session.sinks.notice import AlertSink
 
-__all__ = ["MdaHandles", "make_sinks"]
+__all__ = ["MdaHandles", "make_sinks", "without_secret"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,17 @@ def make_sinks(
         except ValueError as error:
             raise ValueError(f"{origin} {spec!r}: {error}") from error
     return sinks
+
+
+def without_secret(spec: str) -> str:
+    """Return a spec as it may be kept with a session: a webhook's by its host alone."""
+    kind, _, rest = spec.partition(":")
+    if kind != "webhook":
+        return spec
+    try:
+        return WebhookSink(rest).name
+    except ValueError:
+        return "webhook:…"
 
 
 def _sink(spec: str, mda: MdaHandles | None) -> AlertSink:
