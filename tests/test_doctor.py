@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from deepblur_live.cli.doctor import (
     examine,
     findings_table,
 )
-from deepblur_live.profile import Model, Optics, Profile
+from deepblur_live.profile import Alerts, Model, Optics, Profile
 from deepblur_live.runtime import find_packs
 
 
@@ -152,6 +153,7 @@ def test_when_a_window_can_be_opened(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], part: str
 ) -> None:
     monkeypatch.setattr(screen.sys, "platform", "linux")
+    monkeypatch.setattr(screen, "trial", lambda binding: "")
     for key in ("QT_QPA_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(key, raising=False)
     for key, value in environment.items():
@@ -159,3 +161,35 @@ def test_when_a_window_can_be_opened(
     reason = screen.why_no_window()
     assert part in reason
     assert bool(reason) == bool(part)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the screen is there")
+def test_a_screen_that_is_out_of_reach_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+    monkeypatch.setenv("DISPLAY", ":987")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    reason = screen.why_no_window()
+    assert "Qt does not open the screen: " in reason
+    # Its own words: the library that is missing, or the screen.
+    assert "xcb" in reason or ":987" in reason
+    finding = list(probes.window(Profile()))[-1]
+    assert finding.level is Level.NOTE
+    assert "libxcb-cursor0" in finding.cure
+
+
+def test_an_alarm_that_cannot_be_told_is_a_fault() -> None:
+    told = ("log", "logg", "webhook:https://example.org/secret", "mda-pause")
+    fault, fine = probes.alarms(Profile(alerts=Alerts(on_alarm=told)))
+    assert fault.level is Level.FAULT
+    assert "'logg'" in fault.text
+    assert fine.level is Level.OK
+    assert "secret" not in fine.text
+
+
+def test_points_too_short_for_the_average_are_noted() -> None:
+    (finding,) = probes.alarms(Profile(model=Model(average_s=10.0)))
+    assert finding.level is Level.NOTE
+    assert "60 or more" in finding.cure
+    assert list(probes.alarms(Profile())) == []

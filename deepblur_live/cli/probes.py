@@ -175,7 +175,11 @@ def window(profile: Profile) -> Iterator[Finding]:
         yield Finding("Qt", f"{name} {version}")
     reason = why_no_window()
     if reason:
-        yield Finding("screen", f"headless: {reason}", Level.NOTE)
+        cure = ""
+        if "does not open" in reason:
+            cure = "on a bare Debian or Ubuntu: apt-get install libxcb-cursor0 "
+            cure += "libxcb-icccm4 libxcb-keysyms1 libxkbcommon-x11-0"
+        yield Finding("screen", f"headless: {reason}", Level.NOTE, cure)
     else:
         yield Finding("screen", "a window can be opened")
 
@@ -198,6 +202,32 @@ def shared_memory(profile: Profile) -> Iterator[Finding]:
         memory.unlink()
 
 
+# As the profile's own text says of batch_s.
+_BATCH_AVERAGES = 6
+
+
+def alarms(profile: Profile) -> Iterator[Finding]:
+    """Look whether alarms are as rare as stated, and can be told where they should."""
+    from deepblur_live.cli.alarms import Alarms
+    from deepblur_live.session.sinks import without_secret
+
+    least = _BATCH_AVERAGES * profile.model.average_s
+    if profile.drift.batch_s < least:
+        text = f"drift.batch_s {profile.drift.batch_s:g} s, model.average_s "
+        text += f"{profile.model.average_s:g} s: points that share frames alarm falsely"
+        cure = f"make drift.batch_s {least:g} or more"
+        yield Finding("alarms", text, Level.NOTE, cure)
+    for spec in profile.alerts.on_alarm:
+        if spec == "log" or spec.startswith("mda-"):
+            continue  # always to be had, or only with a sequence
+        try:
+            Alarms([("alerts.on_alarm", spec)]).sinks()
+        except ValueError as error:
+            yield Finding("alarms", str(error), Level.FAULT, "correct the profile")
+        else:
+            yield Finding("alarms", f"{without_secret(spec)} can be told")
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
@@ -214,4 +244,5 @@ PROBES: Sequence[Probe] = (
     microscope,
     window,
     shared_memory,
+    alarms,
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import subprocess
 import sys
 
-__all__ = ["BINDINGS", "binding_fault", "find_binding", "why_no_window"]
+__all__ = ["BINDINGS", "binding_fault", "find_binding", "trial", "why_no_window"]
 
 BINDINGS = ("PyQt6", "PySide6")
 
@@ -45,6 +46,9 @@ def binding_fault() -> str:
     return "no Qt binding is installed"
 
 
+_TRIAL_S = 30.0
+
+
 def why_no_window() -> str:
     """Return why a run must be headless; empty where a window can be opened."""
     if os.environ.get("QT_QPA_PLATFORM", "") in ("offscreen", "minimal", "vnc"):
@@ -53,4 +57,33 @@ def why_no_window() -> str:
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
         return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
-    return "" if find_binding() else binding_fault()
+    found = find_binding()
+    if found is None:
+        return binding_fault()
+    return trial(found[0]) if sys.platform.startswith("linux") else ""
+
+
+def trial(binding: str) -> str:
+    """Return why Qt does not open the screen; empty where it does.
+
+    Tried by a process of its own: where a library of the screen's is missing, or the
+    screen is out of reach, Qt aborts.
+    """
+    script = f"from {binding}.QtWidgets import QApplication; QApplication([])"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", script],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TRIAL_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"Qt does not open the screen: {error}"
+    if tried.returncode == 0:
+        return ""
+    said = [line for line in tried.stderr.splitlines() if "qt.qpa" in line]
+    why = said[0].partition(": ")[2].rstrip(".") if said else tried.returncode
+    return f"Qt does not open the screen: {why}"
