@@ -223,7 +223,7 @@ def replay(
     in_process: _InProcess = False,
     debug: _Debug = False,
 ) -> None:
-    """Deblur a recorded time series, every frame of it."""
+    """Send a recorded time series through, every frame: its drift, alerts, report."""
     with _told_in_one_line(debug=debug) as console:
         from deepblur_live.cli import runs
 
