@@ -1,11 +1,13 @@
 """The maintainers' tools: a training that starts, resumes, and ships."""
 
 import csv
+import importlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,9 +131,107 @@ def test_the_quality_preset_trains_with_the_same_tool(pictures, tmp_path):
 
 def test_a_folder_without_a_tiles_list_is_named(tmp_path):
     said = run(
-        "train_deblurring.py", "--data", tmp_path, "--out", tmp_path / "o", expect=1
+        "train_deblurring.py", "--data", tmp_path, "--out", tmp_path / "o", expect=2
     )
-    assert f"{tmp_path / 'TILES.csv'}: not there" in said
+    assert said.startswith(f"{tmp_path / 'TILES.csv'}: not there")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """Run a tool that ends with an error; what it says, of which a line counts."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+
+    def run(tool, *arguments):
+        module = importlib.import_module(tool)
+        monkeypatch.setattr(module, "tune_process", lambda _: None, raising=False)
+        monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            module.main()
+        assert ended.value.code == 2
+        return capsys.readouterr().err.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("tool", "option", "missing"),
+    [
+        ("evaluate", "--data", "MANIFEST.csv"),
+        ("compare_parts", "--data", "MANIFEST.csv"),
+        ("compare_targets", "--data", "TILES.csv"),
+        ("fit_verdict", "--data", "MANIFEST.csv"),
+        ("simulate_drift", "--measure", "MANIFEST.csv"),
+    ],
+)
+def test_a_data_folder_that_is_none_is_told_in_a_line(
+    refusal, tmp_path, tool, option, missing
+):
+    for folder in (tmp_path, tmp_path / "none"):
+        (line,) = refusal(tool, option, folder)
+        assert line.startswith(f"{folder / missing}: not there; ")
+
+
+def test_a_data_folder_without_a_fitting_picture_is_told(refusal, tmp_path):
+    (tmp_path / "MANIFEST.csv").write_text("file,sha256,width,height\n")
+    head = "file,y,x,size,texture,sharpness\n"
+    (tmp_path / "TILES.csv").write_text(head)
+    (line,) = refusal("evaluate", "--data", tmp_path)
+    assert line.startswith(f"{tmp_path / 'MANIFEST.csv'}: no picture of the test split")
+    (line,) = refusal("compare_targets", "--data", tmp_path)
+    assert line.startswith(f"{tmp_path / 'TILES.csv'}: no tile of the train split")
+    # Sharp photographs alone are not what the drift is simulated from.
+    name = "natural/tampere17__a.png"
+    (tmp_path / "MANIFEST.csv").write_text(f"file,sha256\n{name},5\n")
+    (tmp_path / "TILES.csv").write_text(f"{head}{name},0,0,256,5,0.6\n")
+    (line,) = refusal("simulate_drift", "--measure", tmp_path)
+    assert line.startswith(f"{tmp_path}: no micrographs of the test split")
+
+
+def test_what_there_is_to_simulate_is_told(refusal):
+    assert (
+        "nosuch: not there; models: zernike7"
+        in refusal("simulate_drift", "--model", "nosuch").pop()
+    )
+    said = refusal("simulate_drift", "--only", "nosuch").pop()
+    assert "nosuch: in no scenario's name: still; bleaching" in said
+
+
+def test_the_evaluation_draws_into_the_tree_only_when_it_writes(
+    refusal, monkeypatch, tmp_path
+):
+    evaluate = importlib.import_module("evaluate")
+    drawn = []
+    section = SimpleNamespace(
+        name="coverage", summarise=lambda rows: [], table=lambda summary: ""
+    )
+    for place, name, stub in (
+        (evaluate, "SECTIONS", {"coverage": section}),
+        (evaluate, "held_out_pictures", lambda *_: {}),
+        (evaluate, "measure", lambda *_: ({"coverage": []}, {"coverage": 0.0})),
+        (evaluate.pictures, "draw", lambda *given: drawn.append(given[-1])),
+        (evaluate.coverage, "draw", lambda *given: drawn.append(given[-1])),
+        (evaluate.publish, "missing_places", lambda *_: []),
+        (evaluate.publish, "into_manifest", lambda *_: None),
+        (evaluate.publish, "into_readme", lambda *_: None),
+    ):
+        monkeypatch.setattr(place, name, stub)
+    own, tree = tmp_path / "own.png", Path("tools/evaluation.png")
+    for options, file in (
+        ([], None),
+        (["--pictures", own], own),
+        (["--write"], tree),
+        (["--write", "--pictures", own], own),
+    ):
+        drawn.clear()
+        argv = ["evaluate.py", "--data", "FOLDER", *map(str, options)]
+        monkeypatch.setattr(sys, "argv", argv)
+        evaluate.main()
+        beside = file and file.with_stem(f"{file.stem}_coverage")
+        assert drawn == ([] if file is None else [file, beside])
+    said = refusal("evaluate", "--data", "FOLDER", "--only", "pictures")
+    assert "--pictures FILE" in said.pop()
 
 
 def test_the_evaluation_measures_beside_its_rivals(tmp_path):

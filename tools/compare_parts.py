@@ -20,6 +20,7 @@ from evaluation.case import Case, Spec, every_frame
 from evaluation.plan import Plan
 from evaluation.section import Row, grouped, markdown, mean
 from held_out import held_out_pictures
+from training_data import told_in_one_line
 
 from deepblur_live.identification import Identifier, PowerSpectrum, weighed
 from deepblur_live.optics import psf_snr
@@ -78,6 +79,7 @@ def score(task: tuple[Spec, str]) -> Row:
     return row
 
 
+@told_in_one_line()
 def main() -> None:
     """Score every way on every frame, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)

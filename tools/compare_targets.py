@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F
-from training_data import CropBank, blurred_and_noisy, read_tiles
+from training_data import CropBank, blurred_and_noisy, read_tiles, told_in_one_line
 
 from deepblur_live.identification.network import (
     IdentificationNet,
@@ -136,6 +136,7 @@ WAYS = (
 )
 
 
+@told_in_one_line()
 def main() -> None:
     """Train each, score it, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

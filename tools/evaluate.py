@@ -32,6 +32,7 @@ from evaluation.case import Case, Spec
 from evaluation.plan import Plan
 from evaluation.section import BLURS, Row, Section
 from held_out import held_out_pictures
+from training_data import told_in_one_line
 
 from deepblur_live.runtime.pack import find_packs
 
@@ -122,11 +123,22 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few pictures, one blur")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path, help="every frame's figures")
-    parser.add_argument("--pictures", type=Path, default=PICTURES, help="where to")
     parser.add_argument(
-        "--write", action="store_true", help="into the manifest and the README"
+        "--pictures",
+        type=Path,
+        metavar="FILE",
+        help=f"drawn into; with --write {PICTURES}, otherwise none are drawn",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="into the manifest, the README and the pictures",
     )
     chosen = parser.parse_args()
+    if chosen.write and chosen.pictures is None:
+        chosen.pictures = PICTURES
+    if "pictures" in (chosen.only or ()) and chosen.pictures is None:
+        parser.error("--only pictures: say where to, --pictures FILE")
     chosen.only = chosen.only or [*SECTIONS, "pictures"]
     if chosen.write:
         if chosen.quick or chosen.sigmas or chosen.split != "test":
@@ -145,6 +157,7 @@ def options() -> argparse.Namespace:
     return chosen
 
 
+@told_in_one_line()
 def main() -> None:
     """Evaluate, print, and write if asked."""
     asked = options()
@@ -164,7 +177,7 @@ def main() -> None:
         print(f"\n{name}: {took}\n\n{table}")
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-    if "pictures" in asked.only:
+    if "pictures" in asked.only and asked.pictures is not None:
         pictures.draw(pictures.chosen(plan), asked.model, asked.pictures)
         print(f"\n{asked.pictures}")
         if "coverage" in rows:

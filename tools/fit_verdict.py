@@ -24,6 +24,7 @@ from evaluation.case import Case, Spec
 from evaluation.troubles import TROUBLES
 from held_out import SIDE, blurred, held_out_pictures, scene
 from scipy.optimize import minimize
+from training_data import told_in_one_line
 
 from deepblur_live.identification.verdict import features
 from deepblur_live.optics import psf_snr
@@ -157,6 +158,7 @@ def regression(
     return np.concatenate([[b[0] - weights @ mean], weights])
 
 
+@told_in_one_line()
 def main() -> None:
     """Identify, fit, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

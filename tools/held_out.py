@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from training_data import load_picture, sharp_share, split_of
+from training_data import DataError, load_picture, sharp_share, split_of
 
 from deepblur_live.optics import Convolution, ZernikeFamily
 
@@ -54,7 +54,19 @@ def held_out_pictures(folder: Path, split: str = "test") -> dict[str, list[Path]
 
     Only those that are sharp and textured: a picture's own blur is not in its γ. The
     ``"test"`` split makes the published tables, ``"validation"`` serves to choose by.
+
+    Raises
+    ------
+    DataError
+        When the folder has no MANIFEST.csv or no TILES.csv, or no such picture.
     """
+    for name in ("MANIFEST.csv", "TILES.csv"):
+        if not (folder / name).is_file():
+            raise DataError(
+                f"{folder / name}: not there; a folder of held-out pictures has a "
+                "MANIFEST.csv (file, sha256, width, height) and a TILES.csv (file, y, "
+                "x, size, texture, sharpness)"
+            )
     with (folder / "MANIFEST.csv").open(newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["file"])
     held = [
@@ -64,7 +76,7 @@ def held_out_pictures(folder: Path, split: str = "test") -> dict[str, list[Path]
         and (split == "test" or min(int(row["width"]), int(row["height"])) >= _MIN_SIDE)
     ]
     kinds = {"photographs": ("natural", 1.0), "micrographs": ("microscopy", 2.0)}
-    return {
+    found = {
         kind: [
             path
             for path in held
@@ -73,6 +85,12 @@ def held_out_pictures(folder: Path, split: str = "test") -> dict[str, list[Path]
         ]
         for kind, (where, scale) in kinds.items()
     }
+    if not any(found.values()):
+        raise DataError(
+            f"{folder / 'MANIFEST.csv'}: no picture of the {split} split in natural/ "
+            "or microscopy/ is sharp and textured"
+        )
+    return found
 
 
 @lru_cache(maxsize=4)

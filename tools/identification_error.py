@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from error_streams import Part, Stream
 from held_out import held_out_pictures, scene
+from training_data import DataError
 
 from deepblur_live.drift import Tracker, nearest_twin, twin_signs
 from deepblur_live.identification import Identifier
@@ -171,7 +172,9 @@ def measure(
 ) -> list[Stream]:
     """Measure a model on so many photographs and micrographs of a split."""
     tasks = []
-    for paths in held_out_pictures(data, split).values():
+    for kind, paths in held_out_pictures(data, split).items():
+        if not paths:
+            raise DataError(f"{data}: no {kind} of the {split} split, both kinds count")
         chosen = np.linspace(0, len(paths) - 1, specimens).round().astype(int)
         for picture in chosen:
             sigma = SIGMAS[len(tasks) % len(SIGMAS)]

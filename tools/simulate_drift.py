@@ -32,10 +32,12 @@ from error_streams import (
 )
 from identification_error import MEASURED, measure
 from operating_table import Outcome, summary, table
+from training_data import told_in_one_line
 
 from deepblur_live.drift import Brightness, DriftMonitor, DriftState, Tracker
 from deepblur_live.optics import Estimate, ZernikeFamily, reach
 from deepblur_live.profile import Drift
+from deepblur_live.runtime.pack import find_packs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,6 +222,7 @@ def _measure(options: argparse.Namespace) -> None:
         print(keep_streams(options.model, MEASURED, streams))
 
 
+@told_in_one_line()
 def main() -> None:
     """Measure, or simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -236,6 +239,15 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    known = find_packs()
+    # What keeps nothing may be of any folder.
+    elsewhere = options.validation and Path(options.model).is_dir()
+    if options.model not in known and not elsewhere:
+        parser.error(f"--model {options.model}: not there; models: {', '.join(known)}")
+    scenarios = [s for s in SCENARIOS if (options.only or "") in s.name]
+    if not scenarios:
+        names = "; ".join(s.name for s in SCENARIOS)
+        parser.error(f"--only {options.only}: in no scenario's name: {names}")
     began = time.monotonic()
     if options.measure is not None:
         _measure(options)
@@ -245,7 +257,6 @@ def main() -> None:
         streams = load_streams(options.model, MEASURED)
     except (OSError, StaleMeasurementError) as error:
         parser.exit(2, f"{error}\n")
-    scenarios = [s for s in SCENARIOS if (options.only or "") in s.name]
     rows = run_all(
         streams,
         scenarios,

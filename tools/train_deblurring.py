@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from training_data import CropBank, blurred_and_noisy, read_tiles
+from training_data import CropBank, blurred_and_noisy, read_tiles, told_in_one_line
 from training_loop import arguments, description, train
 
 from deepblur_live.deblurring import DEBLURRING_KINDS, build_deblurring
@@ -32,6 +32,7 @@ SIZES = ("iterations", "channels", "shrink", "depth", "exact", "blocks")
 ERROR, ERROR_GROWTH = 0.0075, 0.45
 
 
+@told_in_one_line()
 def main() -> None:
     """Train."""
     parser = arguments(str(__doc__), batch=8, crop=98, max_noise=0.1)

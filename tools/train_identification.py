@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from training_data import CropBank, puncta, read_tiles
+from training_data import CropBank, puncta, read_tiles, told_in_one_line
 from training_loop import arguments, description, train
 
 from deepblur_live.identification import SpecimenSpectrum, welch
@@ -48,6 +48,7 @@ LOOKS = (0.5, 4.0)
 LEAST_NOISE = 0.0005
 
 
+@told_in_one_line()
 def main() -> None:
     """Train."""
     parser = arguments(str(__doc__), batch=64, crop=352, max_noise=0.1)

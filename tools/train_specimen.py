@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from training_data import CropBank, read_tiles
+from training_data import CropBank, read_tiles, told_in_one_line
 from training_loop import description
 
 from deepblur_live.identification import SpecimenSpectrum, welch
 
 
+@told_in_one_line()
 def main() -> None:
     """Draw the crops, take their spectra, keep their principal components."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import sys
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,12 +23,13 @@ from PIL import Image
 from deepblur_live.optics import Convolution
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "SCALES",
     "TEST_PICTURES",
     "CropBank",
+    "DataError",
     "Tile",
     "TileList",
     "blurred_and_noisy",
@@ -35,6 +38,7 @@ __all__ = [
     "read_tiles",
     "sharp_share",
     "split_of",
+    "told_in_one_line",
 ]
 
 SCALES = (1.0, 1.5, 2.0, 3.0)
@@ -59,6 +63,20 @@ TEST_PICTURES = (
     "neubias__xy_calibrated_16bit_nuclear_protein_treated",
     "neubias__xyc_8bit_tub_h2b_cecog_battery_",
 )
+
+
+class DataError(ValueError):
+    """A data folder that is not what a tool needs; the text says what would be."""
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """End a tool with a line and exit code 2 where its data folder is not right."""
+    try:
+        yield
+    except DataError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 class Tile(NamedTuple):
@@ -99,15 +117,15 @@ def read_tiles(
 
     Raises
     ------
-    FileNotFoundError
-        When a folder has no TILES.csv.
+    DataError
+        When a folder has no TILES.csv, or no such tile is in any.
     KeyError
         When a list lacks a column.
     """
     tiles: list[tuple[Path, Tile]] = []
     for folder in folders:
         if not (folder / "TILES.csv").is_file():
-            raise FileNotFoundError(
+            raise DataError(
                 f"{folder / 'TILES.csv'}: not there; --data names folders of pictures "
                 "with a TILES.csv (file, y, x, size, texture, sharpness)"
             )
@@ -127,6 +145,9 @@ def read_tiles(
                 kind = "micrograph" if micro else "photograph"
                 place = (int(row["y"]), int(row["x"]), int(row["size"]))
                 tiles.append((folder, Tile(name, *place, sigma, kind)))
+    if not tiles:
+        where = ", ".join(str(folder / "TILES.csv") for folder in folders)
+        raise DataError(f"{where}: no tile of the {split} split has enough texture")
     named = repr([tuple(tile) for _, tile in tiles])
     return TileList(tiles, hashlib.sha256(named.encode()).hexdigest())
 
@@ -228,7 +249,7 @@ class CropBank:
                 # A large picture's many tiles must not crowd out the small ones.
                 weight.append(1 / math.sqrt(counts[path]))
         if not table:
-            raise ValueError(f"no tile is sharp enough for crops of {size}²")
+            raise DataError(f"no tile is sharp enough for crops of {size}²")
         self.pixels = torch.cat(planes).to(device)
         self.table = torch.tensor(table, dtype=torch.float64)
         chance = torch.tensor(weight, dtype=torch.float64)
