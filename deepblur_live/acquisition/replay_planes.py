@@ -80,6 +80,11 @@ class PlaneOrder:
     def _length(self, axis: str) -> int:
         return self.sizes[self.axes.index(axis)]
 
+    @property
+    def planes(self) -> int:
+        """Focal planes of each time."""
+        return self._length("Z") if "Z" in self.running else 1
+
     def __len__(self) -> int:
         return int(np.prod([self._length(axis) for axis in self.running], dtype=int))
 

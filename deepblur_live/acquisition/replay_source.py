@@ -46,6 +46,8 @@ class ReplaySource:
         Size of a pixel in the specimen, where the recording tells.
     interval_s
         Time between frames, where the recording tells.
+    planes
+        Focal planes of each time, which follow each other as frames.
     close
         Releases the files; once closed it cannot be read.
     """
@@ -57,6 +59,7 @@ class ReplaySource:
     read: Callable[[int], NDArray[Any]]
     pixel_size_nm: float | None = None
     interval_s: float | None = None
+    planes: int = 1
     close: Callable[[], None] = _nothing_to_close
 
     def __len__(self) -> int:
@@ -119,8 +122,9 @@ def choose_channel(
             "command line, channel=0 in Python"
         )
     if isinstance(channel, str):
-        if channel in names:
-            return list(names).index(channel)
+        # There may be more names than channels.
+        if channel in names[:count]:
+            return names.index(channel)
         if not channel.isdecimal():
             raise ReplayError(f"{path}: no channel {channel!r}; there are: {listed}")
         channel = int(channel)

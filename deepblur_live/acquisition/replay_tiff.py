@@ -72,7 +72,11 @@ def open_tiff(path: Path, channel: int | str | None = None) -> ReplaySource:
     try:
         with _complaints() as complaints:
             tif = tifffile.TiffFile(path)
-            series = max(tif.series, key=lambda one: one.size)
+            # Where a page cannot be found there is none, or one without any extent.
+            pictures = [one for one in tif.series if one.ndim >= 2]
+            if not pictures:
+                raise _damaged(path, complaints.damage or "no picture is found in it")
+            series = max(pictures, key=lambda one: one.size)
             source = _series(path, tif, series, channel, complaints)
     except ReplayError:
         if tif is not None:
@@ -149,10 +153,7 @@ def _series(
 
     damage = complaints.damage
     if damage is not None or not inside:
-        raise ReplayError(
-            f"{path}: truncated or damaged ({damage or 'frames lie beyond its end'}); "
-            "copy it again from its source"
-        )
+        raise _damaged(path, damage or "frames lie beyond its end")
 
     try:
         first = read(0)
@@ -172,5 +173,12 @@ def _series(
         read=read,
         pixel_size_nm=scales.pixel_size_nm,
         interval_s=scales.interval_s,
+        planes=order.planes,
         close=tif.close,
+    )
+
+
+def _damaged(path: Path, sign: str) -> ReplayError:
+    return ReplayError(
+        f"{path}: truncated or damaged ({sign}); copy it again from its source"
     )

@@ -127,4 +127,5 @@ def open_zarr(path: Path, channel: int | str | None = None) -> ReplaySource:
         read=read,
         pixel_size_nm=_step(multiscale, "x", _NANOMETRES),
         interval_s=_step(multiscale, "t", _SECONDS) if "T" in order.running else None,
+        planes=order.planes,
     )

@@ -98,12 +98,14 @@ def _per_unit(page: tifffile.TiffPage) -> float | None:
 def _imagej(page: tifffile.TiffPage, metadata: Mapping[str, Any]) -> TiffScales:
     per_unit = _per_unit(page)
     size = 1 / per_unit if per_unit else None
+    # Labels are of slices: names of channels only where each slice is a channel.
+    labels = tuple(str(label) for label in _listed(metadata.get("Labels")))
     return TiffScales(
         pixel_size_nm=_quantity(size, metadata.get("unit"), _NANOMETRES),
         interval_s=_quantity(
             metadata.get("finterval"), metadata.get("tunit", "s"), _SECONDS
         ),
-        channels=tuple(str(label) for label in _listed(metadata.get("Labels"))),
+        channels=labels if len(labels) == metadata.get("channels", 1) else (),
     )
 
 

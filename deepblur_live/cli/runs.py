@@ -183,6 +183,12 @@ def replay(
             f"{source.path}: {len(source)} frames of {rows} × {columns}, pixels of "
             f"{profile.optics.pixel_size_nm:g} nm",
         )
+        if source.planes > 1:
+            say(
+                options.console,
+                f"Note: {source.path}: {source.planes} focal planes (its Z axis) "
+                "follow each other as if they were times: the drift shown mixes them",
+            )
         _prepare_window(options)
         with _session(options, profile, every_frame=True) as rig:
             if options.window:

@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from deepblur_live.acquisition.replay import ReplayError, ReplaySource, open_replay
+from deepblur_live.acquisition.replay_source import choose_channel
 
 H, W = 24, 40
 
@@ -124,6 +125,46 @@ def test_interval_from_the_times_of_the_planes(tmp_path: Path) -> None:
         assert source.interval_s == pytest.approx(2.0, abs=0.1)
 
 
+def test_imagej_labels_are_names_of_channels_only_where_each_has_one(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "labelled.tif"
+
+    def write(axes: str, *leading: int) -> None:
+        count = int(np.prod(leading))
+        metadata = {"axes": axes, "Labels": [f"s{index}" for index in range(count)]}
+        tifffile.imwrite(file, series(*leading), imagej=True, metadata=metadata)
+
+    write("CYX", 2)
+    with open_replay(file, channel="s1") as source:
+        assert numbers(source) == [1]
+    write("TCYX", 3, 2)
+    with pytest.raises(ReplayError, match=r"no channel 's5'; there are: 0, 1$"):
+        open_replay(file, channel="s5")
+    write("TYX", 6)
+    with pytest.raises(ReplayError, match=r"no channel 's5'; there are: 0$"):
+        open_replay(file, channel="s5")
+
+
+def test_names_beyond_the_channels_there_are_count_for_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ReplayError, match=r"no channel 'Cy5'; there are: 0 \(DAPI\)$"):
+        choose_channel(tmp_path, 1, ["DAPI", "Cy5"], "Cy5")
+
+
+@pytest.mark.parametrize(
+    ("axes", "leading", "expected"),
+    [("TYX", (3,), 1), ("TZYX", (2, 3), 3), ("ZYX", (3,), 3), ("TZYX", (3, 1), 1)],
+)
+@pytest.mark.parametrize("imagej", [False, True])
+def test_focal_planes_are_counted(
+    tmp_path: Path, axes: str, leading: tuple[int, ...], expected: int, imagej: bool
+) -> None:
+    file = tmp_path / ("stack.tif" if imagej else "stack.ome.tif")
+    tifffile.imwrite(file, series(*leading), imagej=imagej, metadata={"axes": axes})
+    with open_replay(file) as source:
+        assert source.planes == expected
+
+
 def test_imagej_scales(tmp_path: Path) -> None:
     file = tmp_path / "imagej.tif"
     metadata = {"axes": "TYX", "unit": "um", "finterval": 2.5}
@@ -190,6 +231,19 @@ def test_a_truncated_file_is_named(tmp_path: Path, options: dict, kept: float) -
     cut.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(ReplayError, match=r"cut\.tif.*(truncated|complete)"):
         open_replay(cut)
+
+
+@pytest.mark.parametrize("offset", [0, 10**8, 4000])
+def test_a_wrong_offset_of_the_first_page_is_damage(
+    tmp_path: Path, offset: int
+) -> None:
+    file = tmp_path / "offset.tif"
+    tifffile.imwrite(file, series(5), metadata=None)
+    data = bytearray(file.read_bytes())
+    data[4:8] = offset.to_bytes(4, "little")
+    file.write_bytes(data)
+    with pytest.raises(ReplayError, match=r"offset\.tif: truncated or damaged"):
+        open_replay(file)
 
 
 def test_a_frame_damaged_in_the_middle_is_named(tmp_path: Path) -> None:

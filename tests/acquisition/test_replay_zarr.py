@@ -107,6 +107,7 @@ def test_a_time_series_comes_in_order(tmp_path: Path, version: str) -> None:
     with open_replay(path) as source:
         assert (source.shape, source.dtype) == ((H, W), np.dtype("u2"))
         assert [int(pixels.max()) for pixels, _ in source] == [0, 1, 2, 3, 4]
+        assert source.planes == 1
         assert source.pixel_size_nm == pytest.approx(100)
         assert source.interval_s == pytest.approx(0.25)
 
@@ -117,6 +118,7 @@ def test_channels_are_chosen_by_name_or_number(tmp_path: Path, version: str) -> 
     write(path, planes(3, 2, 2), "tczyx", version)
     with open_replay(path, channel="GFP") as source:
         assert [int(pixels[0, 0]) for pixels, _ in source] == [2, 3, 6, 7, 10, 11]
+        assert source.planes == 2
     with open_replay(path, channel=0) as source:
         assert [int(pixels[0, 0]) for pixels, _ in source] == [0, 1, 4, 5, 8, 9]
     with pytest.raises(ReplayError, match=r"channels\.ome\.zarr: 2 channels: 0 \(DAPI"):
