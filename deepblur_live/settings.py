@@ -209,6 +209,9 @@ def _hint(given: Any, field: FieldInfo) -> str:
     number = _holds(field, float) or _holds(field, int)
     if isinstance(given, str) and number:
         return ", without quotes"
+    # Python counts true as 1.
+    if isinstance(given, bool) and number:
+        return f", and {_shown(given)} is no number"
     low, high, *_ = _limits(field)
     if not isinstance(given, int | float) or low is None or high is None:
         return ""

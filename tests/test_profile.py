@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 from pydantic import ValidationError
@@ -124,6 +125,22 @@ def test_a_mistake_is_named_with_its_cure(
     assert said.startswith("rig.toml: ")
     for part in parts:
         assert part in said
+
+
+NUMBERS = [
+    (section, key)
+    for section, part in Profile.model_fields.items()
+    for key, field in getattr(part.annotation, "model_fields", {}).items()
+    if {int, float} & {field.annotation, *get_args(field.annotation)}
+    and get_origin(field.annotation) is not tuple
+]
+
+
+@pytest.mark.parametrize(("section", "key"), NUMBERS)
+def test_true_is_no_number(rig: Path, section: str, key: str) -> None:
+    said = refusal(rig, f"[{section}]\n{key} = true")
+    assert said.startswith(f"rig.toml: {section}.{key} = true: must be ")
+    assert said.endswith(", and true is no number")
 
 
 def test_every_mistake_of_a_file_is_told_at_once(rig: Path) -> None:

@@ -141,6 +141,8 @@ def load_pack(name: str) -> ModelPack:
     folder = packs.get(name, Path(name))
     path = folder / "manifest.json"
     if not path.is_file():
+        if folder.is_dir():
+            raise PackError(f"model {name!r}: the folder has no manifest.json")
         known = ", ".join(sorted(packs)) or "none"
         raise PackError(f"model {name!r}: not found; installed models: {known}")
     try:
@@ -155,7 +157,10 @@ def load_pack(name: str) -> ModelPack:
         raise PackError(
             f"{path}: family {manifest.family!r}: this version knows 'zernike'"
         )
-    even = ZernikeFamily(noll=tuple(manifest.noll)).even.tolist()
+    try:
+        even = ZernikeFamily(noll=tuple(manifest.noll)).even.tolist()
+    except ValueError as error:
+        raise PackError(f"{path}: {error}") from error
     identification = IdentificationNet(even)
     _fill(identification, folder, manifest.identification)
     try:

@@ -188,6 +188,10 @@ class DeblurPipeline:
             # Torch makes sense of the frame: the fault was the engine's.
             self.executor.distrust(server, fault)
             server = self.executor.reference
+        # Whole numbers and what is made of them fit float32; floats need not.
+        if begun.frame.pixels.dtype.kind == "f" and not grey.isfinite().all():
+            reason = "its deblurred values are out of range"
+            return self._raw(begun.frame, reason, begun.estimate)
         began, identified = begun.times
         done = time.perf_counter()
         return FrameResult(

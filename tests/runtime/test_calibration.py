@@ -104,7 +104,12 @@ def test_bad_frames_are_named(pixels, reason):
 def test_a_full_well_that_is_only_a_highlight_is_fine():
     pixels = texture()
     pixels[40:44, 40:44] = 4095
-    scale(np.minimum(pixels, 4095))
+    pixels = np.minimum(pixels, 4095)
+    scaled = scale(pixels)
+    # It stays what it is: the brightest there, and no hot pixel.
+    highlight = scaled.image[40:44, 40:44]
+    assert bool((highlight == scaled.image.max()).all())
+    np.testing.assert_allclose(scaled.restore(highlight), 4095, rtol=1e-5)
 
 
 def test_the_calibrated_noise_is_the_cameras():

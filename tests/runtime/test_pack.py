@@ -52,6 +52,12 @@ def test_an_unknown_model_is_named_with_those_there_are():
         load_pack("zernike9")
 
 
+def test_a_folder_without_a_manifest_is_not_called_missing(copy):
+    (copy / "manifest.json").unlink()
+    with pytest.raises(PackError, match=r"copied': the folder has no manifest\.json"):
+        load_pack(str(copy))
+
+
 def test_an_altered_file_is_refused(copy):
     path = copy / "deblurring.safetensors"
     content = bytearray(path.read_bytes())
@@ -99,6 +105,8 @@ def test_a_pickle_is_never_opened(copy, tmp_path):
     [
         (lambda m: m.update(colour="red"), "colour"),
         (lambda m: m.pop("noll"), "noll"),
+        (lambda m: m.update(noll=[]), r"manifest\.json: noll \(\)"),
+        (lambda m: m.update(noll=[1, 2]), r"manifest\.json: noll \(1, 2\): .* from 4"),
         (lambda m: m.update(sampling_min="small"), "sampling_min"),
         (lambda m: m.update(family="gaussian"), "gaussian"),
         (lambda m: m["deblurring"]["architecture"].update(rooms=3), "architecture"),

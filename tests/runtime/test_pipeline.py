@@ -291,6 +291,16 @@ def test_a_first_frame_that_overflows_is_raw_and_the_next_is_not(scene, pipeline
     assert pipeline.process(frame(scene, 1, 0.1)).state is FrameState.DEBLURRED
 
 
+def test_what_float32_cannot_hold_is_passed_on_raw(scene, pipeline):
+    pixels = frame(scene, 0, 0.0).pixels.astype(np.float64)
+    result = pipeline.process(Frame(1e296 * pixels, 0, 0.0))
+    assert result.state is FrameState.RAW_ONLY
+    assert result.reason == "its deblurred values are out of range"
+    assert result.deblurred is None
+    assert result.estimate is not None
+    assert pipeline.process(Frame(pixels, 1, 0.1)).state is FrameState.DEBLURRED
+
+
 def test_a_frame_whose_light_changes_is_passed_on_raw(scene, pipeline, monkeypatch):
     deblur = pipeline.executor.deblur
     for broken in (lambda x: 1.3 * x, lambda x: x * math.nan):
