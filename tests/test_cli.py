@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -144,6 +145,17 @@ def test_a_recording_goes_through_whole(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "12 frames of 64 × 80, pixels of 65 nm" in ran.stdout
     assert "12 captured, 12 processed, 0 dropped" in ran.stdout
+    assert "focal planes" not in ran.stdout
+
+
+def test_focal_planes_that_are_shown_as_times_are_told(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(100, 900, (2, 3, 64, 80), np.uint16)
+    file = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(file, frames, metadata={"axes": "TZYX"})
+    ran = call("replay", file, "--headless", "--in-process", "--output", tmp_path)
+    assert ran.exit_code == 0, ran.output
+    assert f"Note: {file}: 3 focal planes (its Z axis) follow each other" in ran.stdout
+    assert "6 captured, 6 processed" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -306,6 +318,38 @@ _ENDINGS = [
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK")
     if hasattr(signal, name)
 ]
+
+
+def test_the_version_is_told() -> None:
+    told = call("--version")
+    assert told.exit_code == 0
+    assert told.stdout == f"deepblur-live {version('deepblur-live')}\n"
+
+
+_INTERRUPTED = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["deepblur-live", "doctor"]
+from deepblur_live.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "numpy", "deepblur_live.cli.doctor"])
+def test_an_interrupt_while_modules_are_loaded_ends_it_quietly(module: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED.format(module=module)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
 
 
 @pytest.fixture

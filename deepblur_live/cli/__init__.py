@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from deepblur_live.cli.commands import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        # Here: it takes a second or two, in which Ctrl-C may come.
+        from deepblur_live.cli import commands
+    except KeyboardInterrupt:
+        sys.exit(130)
+    commands.main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import logging
 import os
@@ -84,6 +85,24 @@ def main() -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
     app()
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"deepblur-live {importlib.metadata.version('deepblur-live')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show it and end."
+        ),
+    ] = False,
+) -> None:
+    """Take what is asked without a command."""
 
 
 @contextlib.contextmanager

@@ -127,7 +127,12 @@ def test_a_session_without_events_or_baseline(folder):
 def test_a_session_of_one_point(folder):
     lines = (folder / "drift.csv").read_text("utf-8").splitlines(keepends=True)
     (folder / "drift.csv").write_text("".join(lines[:2]), "utf-8")
-    write_report(folder)
+    page = Page(write_report(folder)[0].read_text("utf-8"))
+    words = " ".join(page.words.split())
+    assert "points in the drift log 1 " in words
+    # It is the start, the worst and the end.
+    assert "start worst end end − start defocus +27 ± 1 +27 ± 1 +27 ± 1 0 " in words
+    assert page.tags.count("svg") == 3
 
 
 def test_a_session_that_was_raw_only(family, listener, results, now, tmp_path):
