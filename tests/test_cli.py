@@ -456,7 +456,7 @@ def test_a_recording_that_stands_still_ends_and_counts_what_is_lost(
     monkeypatch.setattr(Slow, "last", 8)
     closed: list[Rig] = []
     monkeypatch.setattr(Rig, "__exit__", _ended(Rig.__exit__, closed))
-    with pytest.raises(RuntimeError, match="4 of the recording's 12 are dropped"):
+    with pytest.raises(RuntimeError, match="last 4 of the recording's 12 are lost"):
         replayed(tmp_path, stalled_s=0.5)
     summary = closed[0].summary
     assert summary is not None

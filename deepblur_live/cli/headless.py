@@ -30,6 +30,9 @@ _SILENCE_S = 10.0
 # worker that hangs is given, and its restart.
 _STALLED_S = 120.0
 _MOST_UNTOLD = 100
+# Of a recording so many frames are in flight: enough to keep a worker busy, and few for
+# what is shown to be near what is sent.
+_AHEAD, _POLL_S = 8, 0.02
 # A recording that does not tell its times: slow enough to identify every frame.
 _UNKNOWN_INTERVAL_S = 1.0
 
@@ -111,15 +114,22 @@ def watch_replay(
     RuntimeError
         The last frames have not been answered: none within `stalled_s`.
     """
-    begun = clock()
+    begun = changed = clock()
+    answered = 0
 
-    def show() -> int:
-        now, elapsed = rig.listener.statistics, clock() - begun
+    def show() -> None:
+        nonlocal answered, changed
+        statistics, now = rig.listener.statistics, clock()
+        if statistics.processed + statistics.dropped != answered:
+            answered, changed = statistics.processed + statistics.dropped, now
+        elif now - changed > stalled_s:
+            raise RuntimeError(
+                f"no frame has been answered for {stalled_s:.0f} s: the last "
+                f"{len(source) - answered} of the recording's {len(source)} are lost"
+            )
         tell()
-        answered = now.processed + now.dropped
-        text = f"frame {answered} of {len(source)} · {_text(rig, elapsed, None)}"
-        line.show(elapsed, text)
-        return answered
+        text = _text(rig, now - begun, None)
+        line.show(now - begun, f"frame {answered} of {len(source)} · {text}")
 
     failure: ReplayError | None = None
     with ProgressLine(console) as line, _telling(rig, line) as tell:
@@ -127,16 +137,8 @@ def watch_replay(
             feed(rig, source, show)
         except ReplayError as error:
             failure = error
-        answered, since = -1, clock()
         while not rig.listener.drain(_TICK_S):
-            if (now := show()) != answered:
-                answered, since = now, clock()
-            elif clock() - since > stalled_s:
-                raise RuntimeError(
-                    f"no frame has been answered for {stalled_s:.0f} s: "
-                    f"{rig.listener.statistics.in_flight} of the recording's "
-                    f"{len(source)} are dropped"
-                )
+            show()
     if failure is not None:
         raise failure
 
@@ -147,7 +149,7 @@ def feed(
     show: Callable[[], object] = lambda: None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Submit every frame of a recording, as fast as the worker takes them.
+    """Submit every frame of a recording, a few ahead of the worker.
 
     Each goes with its own time, or else with the recording's interval.
 
@@ -158,12 +160,16 @@ def feed(
     source
         What is sent.
     show
-        Called after each frame.
+        Called with each frame, and while it waits for the worker.
     stop
         Ends it early when set.
     """
+    stop = stop or threading.Event()
     for count, (pixels, metadata) in enumerate(source):
-        if stop is not None and stop.is_set():
+        while not stop.is_set() and rig.listener.statistics.in_flight >= _AHEAD:
+            rig.listener.drain(_POLL_S)
+            show()
+        if stop.is_set():
             return
         interval = source.interval_s or _UNKNOWN_INTERVAL_S
         when = float(metadata.get("time_s", count * interval))
