@@ -40,6 +40,7 @@ def pictures(tmp_path_factory):
 
 
 def run(script, *arguments, expect=0):
+    """Run a tool as a program; what it said."""
     command = [sys.executable, str(TOOLS / script), *map(str, arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=240, check=False
@@ -48,11 +49,35 @@ def run(script, *arguments, expect=0):
     return done.stdout + done.stderr
 
 
-def test_both_networks_train_resume_and_ship(pictures, tmp_path):
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Run a tool in this process, which has loaded what takes seconds; what it said."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+
+    def run(script, *arguments, expect=0):
+        module = importlib.import_module(script.removesuffix(".py"))
+        monkeypatch.setattr(module, "tune_process", lambda _: None, raising=False)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        code, last = 0, ""
+        try:
+            module.main()
+        except SystemExit as ended:
+            code = ended.code
+            if isinstance(code, str):
+                code, last = 1, code
+        said = capsys.readouterr()
+        assert code == expect, said.err + last
+        return said.out + said.err + last
+
+    return run
+
+
+def test_both_networks_train_resume_and_ship(tool, pictures, tmp_path):
     training = tmp_path / "training"
     common = ["--data", pictures, "--minutes", "0.02", "--device", "cpu"]
     out = ["--out", training / "specimen", "--crop", 66, "--crops", 64]
-    said = run("train_specimen.py", "--data", pictures, *out, "--patterns", 3)
+    said = tool("train_specimen.py", "--data", pictures, *out, "--patterns", 3)
     assert "3 patterns leave" in said
     knowledge = training / "specimen" / "weights.safetensors"
     for script, name, options in (
@@ -64,17 +89,17 @@ def test_both_networks_train_resume_and_ship(pictures, tmp_path):
         ("train_deblurring.py", "deblurring", ["--crop", 34, "--batch", 2]),
     ):
         out = ["--out", training / name]
-        first = run(script, *common, *options, *out)
+        first = tool(script, *common, *options, *out)
         assert "trivial" in first
         before = json.loads((training / name / "training.json").read_text("utf-8"))
-        again = run(script, *common, *options, *out)
+        again = tool(script, *common, *options, *out)
         assert f"at {before['progress']['samples']} samples" in again
         after = json.loads((training / name / "training.json").read_text("utf-8"))
         assert after["progress"]["step"] > before["progress"]["step"] > 0
         assert after["tiles_sha256"] == before["tiles_sha256"]
         assert after["tiles"] >= 2
     ship = ["make_pack.py", "--training", training, "--name", "own"]
-    run(*ship, "--engines", tmp_path)
+    tool(*ship, "--engines", tmp_path)
     pack = load_pack(str(tmp_path / "own"))
     assert pack.manifest.name == "own"
     assert pack.manifest.deblurring.training["progress"]["step"] > 1
@@ -82,19 +107,19 @@ def test_both_networks_train_resume_and_ship(pictures, tmp_path):
     assert pack.specimen.basis.shape[1] == 1 + 3
     # What was not trained anew stays; what a start has none of is told.
     shutil.rmtree(training / "deblurring")
-    run(*ship, "--engines", tmp_path)
+    tool(*ship, "--engines", tmp_path)
     again = load_pack(str(tmp_path / "own")).manifest
     assert again.deblurring == pack.manifest.deblurring
-    refused = run(*ship, "--engines", tmp_path / "none", expect=2)
+    refused = tool(*ship, "--engines", tmp_path / "none", expect=2)
     assert "deblurring: not there" in refused
 
 
-def test_a_training_begins_with_a_models_weights(pictures, tmp_path):
+def test_a_training_begins_with_a_models_weights(tool, pictures, tmp_path):
     model = Path(str(load_pack("zernike7").folder))
     out = tmp_path / "deblurring"
     common = ["--data", pictures, "--minutes", "0.02", "--device", "cpu", "--crop", 34]
     start = ["--batch", 2, "--start", model]
-    said = run("train_deblurring.py", *common, *start, "--out", out)
+    said = tool("train_deblurring.py", *common, *start, "--out", out)
     manifest = json.loads((model / "manifest.json").read_text("utf-8"))
     before = manifest["deblurring"]["training"]["progress"]["samples"]
     assert f"at {before} samples" in said
@@ -102,7 +127,7 @@ def test_a_training_begins_with_a_models_weights(pictures, tmp_path):
     assert after["samples"] > before
     # A shallower one keeps the outer layers.
     small = tmp_path / "small" / "deblurring"
-    run("train_deblurring.py", *common, *start, "--depth", 3, "--out", small)
+    tool("train_deblurring.py", *common, *start, "--depth", 3, "--out", small)
     written = json.loads((small / "training.json").read_text("utf-8"))
     assert written["architecture"]["depth"] == 3
     kept = load_file(small / "weights.safetensors")
@@ -111,22 +136,22 @@ def test_a_training_begins_with_a_models_weights(pictures, tmp_path):
     assert torch.allclose(kept[first], whole[first].float(), atol=0.02)
     assert "proximal.layers.3.weight" not in kept
     common += start
-    wrong = run("train_deblurring.py", *common, "--out", tmp_path / "other", expect=1)
+    wrong = tool("train_deblurring.py", *common, "--out", tmp_path / "other", expect=1)
     assert "has no 'other'" in wrong
 
 
-def test_the_quality_preset_trains_with_the_same_tool(pictures, tmp_path):
+def test_the_quality_preset_trains_with_the_same_tool(tool, pictures, tmp_path):
     common = ["train_deblurring.py", "--data", pictures, "--out", tmp_path]
     common += ["--minutes", "0.02", "--device", "cpu", "--crop", 34, "--batch", 2]
     common += ["--kind", "douglas-rachford"]
-    assert "trivial" in run(*common, "--blocks", 1, "--iterations", 2)
+    assert "trivial" in tool(*common, "--blocks", 1, "--iterations", 2)
     written = json.loads((tmp_path / "training.json").read_text("utf-8"))
     assert written["architecture"] == {
         "kind": "douglas-rachford",
         "iterations": 2,
         "blocks": 1,
     }
-    assert "has no channels" in run(*common, "--channels", 8, expect=2)
+    assert "has no channels" in tool(*common, "--channels", 8, expect=2)
 
 
 def test_a_folder_without_a_tiles_list_is_named(tmp_path):
@@ -137,69 +162,49 @@ def test_a_folder_without_a_tiles_list_is_named(tmp_path):
     assert len(said.splitlines()) == 1
 
 
-@pytest.fixture
-def refusal(monkeypatch, capsys):
-    """Run a tool that ends with an error; what it says, of which a line counts."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-
-    def run(tool, *arguments):
-        module = importlib.import_module(tool)
-        monkeypatch.setattr(module, "tune_process", lambda _: None, raising=False)
-        monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            module.main()
-        assert ended.value.code == 2
-        return capsys.readouterr().err.splitlines()
-
-    return run
-
-
 @pytest.mark.parametrize(
-    ("tool", "option", "missing"),
+    ("script", "option", "missing"),
     [
-        ("evaluate", "--data", "MANIFEST.csv"),
-        ("compare_parts", "--data", "MANIFEST.csv"),
-        ("compare_targets", "--data", "TILES.csv"),
-        ("fit_verdict", "--data", "MANIFEST.csv"),
-        ("simulate_drift", "--measure", "MANIFEST.csv"),
+        ("evaluate.py", "--data", "MANIFEST.csv"),
+        ("compare_parts.py", "--data", "MANIFEST.csv"),
+        ("compare_targets.py", "--data", "TILES.csv"),
+        ("fit_verdict.py", "--data", "MANIFEST.csv"),
+        ("simulate_drift.py", "--measure", "MANIFEST.csv"),
     ],
 )
 def test_a_data_folder_that_is_none_is_told_in_a_line(
-    refusal, tmp_path, tool, option, missing
+    tool, tmp_path, script, option, missing
 ):
     for folder in (tmp_path, tmp_path / "none"):
-        (line,) = refusal(tool, option, folder)
+        (line,) = tool(script, option, folder, expect=2).splitlines()
         assert line.startswith(f"{folder / missing}: not there; ")
 
 
-def test_a_data_folder_without_a_fitting_picture_is_told(refusal, tmp_path):
+def test_a_data_folder_without_a_fitting_picture_is_told(tool, tmp_path):
     (tmp_path / "MANIFEST.csv").write_text("file,sha256,width,height\n")
     head = "file,y,x,size,texture,sharpness\n"
     (tmp_path / "TILES.csv").write_text(head)
-    (line,) = refusal("evaluate", "--data", tmp_path)
+    (line,) = tool("evaluate.py", "--data", tmp_path, expect=2).splitlines()
     assert line.startswith(f"{tmp_path / 'MANIFEST.csv'}: no picture of the test split")
-    (line,) = refusal("compare_targets", "--data", tmp_path)
+    (line,) = tool("compare_targets.py", "--data", tmp_path, expect=2).splitlines()
     assert line.startswith(f"{tmp_path / 'TILES.csv'}: no tile of the train split")
     # Sharp photographs alone are not what the drift is simulated from.
     name = "natural/tampere17__a.png"
     (tmp_path / "MANIFEST.csv").write_text(f"file,sha256\n{name},5\n")
     (tmp_path / "TILES.csv").write_text(f"{head}{name},0,0,256,5,0.6\n")
-    (line,) = refusal("simulate_drift", "--measure", tmp_path)
+    (line,) = tool("simulate_drift.py", "--measure", tmp_path, expect=2).splitlines()
     assert line.startswith(f"{tmp_path}: no micrographs of the test split")
 
 
-def test_what_there_is_to_simulate_is_told(refusal):
-    assert (
-        "nosuch: not there; models: zernike7"
-        in refusal("simulate_drift", "--model", "nosuch").pop()
-    )
-    said = refusal("simulate_drift", "--only", "nosuch").pop()
+def test_what_there_is_to_simulate_is_told(tool):
+    said = tool("simulate_drift.py", "--model", "nosuch", expect=2)
+    assert "nosuch: not there; models: zernike7" in said
+    said = tool("simulate_drift.py", "--only", "nosuch", expect=2)
     assert "nosuch: in no scenario's name: still; bleaching" in said
 
 
 def test_the_evaluation_draws_into_the_tree_only_when_it_writes(
-    refusal, monkeypatch, tmp_path
+    tool, monkeypatch, tmp_path
 ):
     evaluate = importlib.import_module("evaluate")
     drawn = []
@@ -225,16 +230,14 @@ def test_the_evaluation_draws_into_the_tree_only_when_it_writes(
         (["--write", "--pictures", own], own),
     ):
         drawn.clear()
-        argv = ["evaluate.py", "--data", "FOLDER", *map(str, options)]
-        monkeypatch.setattr(sys, "argv", argv)
-        evaluate.main()
+        tool("evaluate.py", "--data", "FOLDER", *options)
         beside = file and file.with_stem(f"{file.stem}_coverage")
         assert drawn == ([] if file is None else [file, beside])
-    said = refusal("evaluate", "--data", "FOLDER", "--only", "pictures")
-    assert "--pictures FILE" in said.pop()
+    said = tool("evaluate.py", "--data", "FOLDER", "--only", "pictures", expect=2)
+    assert "--pictures FILE" in said
 
 
-def test_the_evaluation_measures_beside_its_rivals(tmp_path):
+def test_the_evaluation_measures_beside_its_rivals(tool, tmp_path):
     """Two held-out pictures by name, one of which --quick takes."""
     from deepblur_live.acquisition.specimen import load_specimen
 
@@ -271,5 +274,5 @@ def test_the_evaluation_measures_beside_its_rivals(tmp_path):
         assert picture.size[0] > 500
     assert "ours_psnr" in content["baselines"][0]
     assert content["identification"][0]["answered"]
-    refused = run(*common, "--write", expect=2)
+    refused = tool(*common, "--write", expect=2)
     assert "leave --quick" in refused
