@@ -128,8 +128,8 @@ class Supervisor:
             thread.start()
         if not self._settled.wait(timeout):
             self._report(
-                f"the worker is not ready after {timeout:g} s; frames are passed on "
-                "raw until it is"
+                f"the worker is not ready after {timeout:g} s; frames are "
+                f"{'kept' if self._keep_all else 'passed on raw'} until it is"
             )
         return self.state is WorkerState.RUNNING
 
@@ -273,7 +273,9 @@ class Supervisor:
 
     def _tell_the_end(self, text: str, details: str = "") -> None:
         plan = self._plan.went_down()
-        self._report(f"{text}; frames are passed on raw; {plan}\n{details}".rstrip())
+        kept = self._keep_all and self._plan.planned
+        frames = f"frames are {'kept' if kept else 'passed on raw'}"
+        self._report(f"{text}; {frames}; {plan}\n{details}".rstrip())
         self._settled.set()
 
     def _watch_for_a_hang(self, worker: Worker) -> None:
