@@ -63,9 +63,10 @@ class DeblurListener:
         `functools.partial` of one, so that it can be pickled.
     policy
         ``"newest"``: the worker gets the newest frame, those it was too slow for are
-        dropped. ``"all"``: every frame in order, also past a worker that is started
-        anew; the oldest is dropped only when the budget is full, or the frames' size
-        grows twice while they wait, which `events.errorRaised` says.
+        dropped. ``"all"``: every frame in order; they wait for a worker that starts,
+        or starts anew. Those that a worker died with are dropped, and the oldest when
+        the budget is full, or the frames' size grows twice while they wait:
+        `events.errorRaised` says so.
     memory_bytes
         Budget of the shared memory that frames wait in; twice as much may be held
         for the moment in which the frames' size grows.
@@ -140,7 +141,8 @@ class DeblurListener:
         -------
         bool
             False when it could not be made (`background_errors` says why) or was not
-            within `timeout` seconds; frames are then passed on raw.
+            within `timeout` seconds; frames are then passed on raw, or wait for it
+            where every frame counts.
 
         Raises
         ------

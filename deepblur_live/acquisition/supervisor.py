@@ -89,6 +89,8 @@ class Supervisor:
         self._on_state = on_state
         self._on_tick = on_tick
         self._plan = RestartPlan(restart_delays_s)
+        # Whether a worker runs, starts, or will.
+        self._awaited = True
         self._frame_timeout = frame_timeout_s
 
         # Guards the worker, its state and the frames at it; held for microseconds.
@@ -142,6 +144,8 @@ class Supervisor:
                 thread.join(timeout)
                 if thread.is_alive():
                     self._report(f"{thread.name} did not end within {timeout:g} s")
+        while self._stranded:
+            self._ring.drop(self._stranded.popleft())
 
     @property
     def on_collector(self) -> bool:
@@ -165,18 +169,30 @@ class Supervisor:
         if ticket is None:
             return
         task = task_bytes(ticket, self._report)
-        with self._lock:
-            worker = self._worker if self._state is WorkerState.RUNNING else None
-            if worker is not None:
-                self._at_worker.append((ticket, time.monotonic()))
-            else:
-                self._stranded.append(ticket)
+        worker = self._hand_over(ticket)
+        while worker is None and self._waits and not self._stopping.is_set():
+            self._running.wait(_TICK_S)
+            worker = self._hand_over(ticket)
         if worker is None:
+            self._stranded.append(ticket)
             return
         try:
             worker.send(task)
         except (OSError, ValueError):
             pass  # it died: the collector sees that, and counts the frame
+
+    def _hand_over(self, ticket: Ticket) -> Worker | None:
+        """Note that a frame goes to the worker that runs, and return it."""
+        with self._lock:
+            worker = self._worker if self._state is WorkerState.RUNNING else None
+            if worker is not None:
+                self._at_worker.append((ticket, time.monotonic()))
+            return worker
+
+    @property
+    def _waits(self) -> bool:
+        """Whether frames wait for a worker that is to come: where every one counts."""
+        return self._keep_all and self._awaited
 
     # ------------------------------------------------------------- collector
 
@@ -218,6 +234,7 @@ class Supervisor:
             self._answer_raw()
 
     def _launch(self, state: WorkerState) -> None:
+        self._awaited = True
         self._plan.started()
         self._set_state(state)
         try:
@@ -273,8 +290,8 @@ class Supervisor:
 
     def _tell_the_end(self, text: str, details: str = "") -> None:
         plan = self._plan.went_down()
-        kept = self._keep_all and self._plan.planned
-        frames = f"frames are {'kept' if kept else 'passed on raw'}"
+        self._awaited = self._plan.planned
+        frames = f"frames are {'kept' if self._waits else 'passed on raw'}"
         self._report(f"{text}; {frames}; {plan}\n{details}".rstrip())
         self._settled.set()
 
@@ -314,8 +331,7 @@ class Supervisor:
         )
         if self._stranded:
             ticket: Ticket | None = self._stranded.popleft()
-        elif self._keep_all and (self._worker is not None or self._plan.planned):
-            # Every frame counts: they wait for the worker that is to come.
+        elif self._waits:
             self._stopping.wait(_TICK_S / 2)
             return
         else:
