@@ -62,6 +62,10 @@ class WebhookSink(OnAlarm):
             port = f":{parts.port}" if parts.port else ""
         except ValueError as error:
             raise ValueError(f"{url}: {error}") from error
+        if parts.username is not None or parts.password is not None:
+            raise ValueError(
+                f"webhook:{parts.hostname}: no name or password may stand before it"
+            )
         spaced = any(sign.isspace() for sign in url)
         if parts.scheme not in ("http", "https") or not parts.hostname or spaced:
             raise ValueError(f"{url}: must be http://HOST/… or https://HOST/…")
@@ -116,6 +120,9 @@ class WebhookSink(OnAlarm):
             return f"not reached: {error.reason}", True
         except TimeoutError:
             return f"no answer within {self._timeout_s:g} s", True
-        except (OSError, http.client.HTTPException) as error:
+        except http.client.HTTPException as error:
+            # Its text may hold the address.
+            return f"the connection broke: {type(error).__name__}", True
+        except OSError as error:
             return f"the connection broke: {error!r}", True
         return "", False
