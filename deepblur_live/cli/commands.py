@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import io
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -148,7 +147,8 @@ def _wants_window(console: Console, asked: bool | None) -> bool:
         if reason:
             say(console, f"No window: {reason}.")
         return not reason
-    if reason and (find_binding() is None or "QT_QPA_PLATFORM" not in os.environ):
+    chosen = reason.startswith("QT_QPA_PLATFORM is")
+    if reason and (find_binding() is None or not chosen):
         raise RuntimeError(f"--window: {reason}")
     return True
 

@@ -51,11 +51,11 @@ _TRIAL_S = 30.0
 
 def why_no_window() -> str:
     """Return why a run must be headless; empty where a window can be opened."""
-    if os.environ.get("QT_QPA_PLATFORM", "") in ("offscreen", "minimal", "vnc"):
-        return f"QT_QPA_PLATFORM is {os.environ['QT_QPA_PLATFORM']}"
-    if sys.platform.startswith("linux") and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
+    wanted = os.environ.get("QT_QPA_PLATFORM", "")
+    if wanted in ("offscreen", "minimal", "vnc"):
+        return f"QT_QPA_PLATFORM is {wanted}"
+    screens = wanted, os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform.startswith("linux") and not any(screens):
         return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
     found = find_binding()
     if found is None:
