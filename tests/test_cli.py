@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -427,14 +427,20 @@ class Slow(TruthPipeline):
         return super().process(frame)
 
 
-def replayed(folder: Path, stalled_s: float) -> tuple[Rig, str]:
+def replayed(folder: Path, clock: Callable[[Rig], float], stalled_s: float) -> Rig:
     stack = np.random.default_rng(0).integers(0, 999, (12, 64, 64)).astype(np.uint16)
     tifffile.imwrite(folder / "series.tif", stack)
     console = Console(file=io.StringIO(), width=200)
     with open_replay(folder / "series.tif") as source:
         with Rig(Profile(), folder, every_frame=True, in_process=True) as running:
-            watch_replay(running, console, source, stalled_s=stalled_s)
-    return running, cast("io.StringIO", console.file).getvalue()
+            watch_replay(
+                running,
+                console,
+                source,
+                clock=lambda: clock(running),
+                stalled_s=stalled_s,
+            )
+    return running
 
 
 def test_a_recording_is_followed_to_its_last_frame(
@@ -442,8 +448,8 @@ def test_a_recording_is_followed_to_its_last_frame(
 ) -> None:
     monkeypatch.setattr(rig, "pipeline_factory", lambda profile: Slow)
     monkeypatch.setattr(rig, "_DRAIN_S", 0.01)
-    # Longer than a frame takes, and shorter than all of them.
-    running, _ = replayed(tmp_path, stalled_s=0.6)
+    # A second by this clock for each frame: the whole takes long, and never stalls.
+    running = replayed(tmp_path, lambda rig: rig.listener.statistics.processed, 1.5)
     assert running.summary is not None
     assert (running.summary.processed, running.summary.dropped) == (12, 0)
 
@@ -456,8 +462,17 @@ def test_a_recording_that_stands_still_ends_and_counts_what_is_lost(
     monkeypatch.setattr(Slow, "last", 8)
     closed: list[Rig] = []
     monkeypatch.setattr(Rig, "__exit__", _ended(Rig.__exit__, closed))
+    hung: list[float] = []
+
+    def clock(running: Rig) -> float:
+        # It begins to go when all but the last are answered.
+        if running.listener.statistics.processed < 8:
+            return 0.0
+        hung.append(time.monotonic())
+        return hung[-1] - hung[0]
+
     with pytest.raises(RuntimeError, match="last 4 of the recording's 12 are lost"):
-        replayed(tmp_path, stalled_s=0.5)
+        replayed(tmp_path, clock, 0.5)
     summary = closed[0].summary
     assert summary is not None
     assert (summary.captured, summary.processed, summary.dropped) == (12, 8, 4)
@@ -466,7 +481,7 @@ def test_a_recording_that_stands_still_ends_and_counts_what_is_lost(
 def _ended(leave: Any, closed: list[Rig]) -> Any:
     def ended(running: Rig, *error: Any) -> None:
         # The thread that hangs goes on, and its frame counts as lost.
-        threading.Timer(1.0, setattr, (Slow, "last", -1)).start()
+        threading.Timer(2.0, setattr, (Slow, "last", -1)).start()
         leave(running, *error)
         closed.append(running)
 

@@ -32,7 +32,7 @@ _STALLED_S = 120.0
 _MOST_UNTOLD = 100
 # Of a recording so many frames are in flight: enough to keep a worker busy, and few for
 # what is shown to be near what is sent.
-_AHEAD, _POLL_S = 8, 0.02
+_AHEAD, _POLL_S = 4, 0.01
 # A recording that does not tell its times: slow enough to identify every frame.
 _UNKNOWN_INTERVAL_S = 1.0
 

@@ -37,6 +37,7 @@ def load_sequence(file: Path) -> MDASequence:
     """
     try:
         sequence = MDASequence.from_file(file)
+        empty = next(iter(sequence), None) is None
     except OSError as error:
         raise MicroscopeError(f"{file}: cannot be read: {error.strerror}") from error
     except Exception as error:  # pydantic's, yaml's, or useq's own
@@ -44,7 +45,7 @@ def load_sequence(file: Path) -> MDASequence:
         raise MicroscopeError(
             f"{file}: not a useq sequence (YAML or JSON): {' '.join(lines[:3])}"
         ) from error
-    if next(iter(sequence), None) is None:
+    if empty:
         raise MicroscopeError(
             f"{file}: a useq sequence without any event: give it a time_plan, "
             "stage_positions, channels or a z_plan"

@@ -30,7 +30,7 @@ __all__ = ["Rig", "pipeline_factory"]
 _START_S = 60.0
 # What is in flight comes back within the first, and the first frame of all within the
 # second: a blur that nothing is known of takes longest.
-_DRAIN_S, _FIRST_S, _TICK_S = 5.0, 60.0, 0.25
+_DRAIN_S, _FIRST_S, _TICK_S = 5.0, 20.0, 0.25
 
 
 def pipeline_factory(profile: Profile) -> Callable[[], Any]:
@@ -141,8 +141,8 @@ class Rig:
                 self.listener.detach()
             self.listener.drain(_DRAIN_S)
             until = time.monotonic() + _FIRST_S
-            while not (self.listener.drain(_TICK_S) or self.listener.latest):
-                if time.monotonic() > until:
+            while error is None and not self.listener.latest:
+                if self.listener.drain(_TICK_S) or time.monotonic() > until:
                     break
         finally:
             try:
