@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import io
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import typer
 from rich.console import Console
 
 from deepblur_live.cli.progress import say
-from deepblur_live.cli.screen import find_binding, why_no_window
+from deepblur_live.cli.screen import UNSEEN, find_binding, why_no_window
 from deepblur_live.profile import Profile, load_profile, write_profile
 
 __all__ = ["app", "main"]
@@ -147,8 +148,8 @@ def _wants_window(console: Console, asked: bool | None) -> bool:
         if reason:
             say(console, f"No window: {reason}.")
         return not reason
-    chosen = reason.startswith("QT_QPA_PLATFORM is")
-    if reason and (find_binding() is None or not chosen):
+    unseen = os.environ.get("QT_QPA_PLATFORM") in UNSEEN
+    if reason and (find_binding() is None or not unseen):
         raise RuntimeError(f"--window: {reason}")
     return True
 

@@ -30,8 +30,8 @@ _SILENCE_S = 10.0
 # worker that hangs is given, and its restart.
 _STALLED_S = 120.0
 _MOST_UNTOLD = 100
-# Of a recording so many frames are in flight: enough to keep a worker busy, and few for
-# what is shown to be near what is sent.
+# Of a recording so many frames are in flight: enough to keep a worker busy, few enough
+# for what is shown to be near what is sent, and for the ring to hold them at 4096².
 _AHEAD, _POLL_S = 4, 0.01
 # A recording that does not tell its times: slow enough to identify every frame.
 _UNKNOWN_INTERVAL_S = 1.0

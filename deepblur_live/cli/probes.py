@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepblur_live.cli.doctor import Finding, Level
-from deepblur_live.cli.screen import binding_fault, find_binding, why_no_window
+from deepblur_live.cli.screen import (
+    NOT_OPENED,
+    binding_fault,
+    find_binding,
+    why_no_window,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["PROBES"]
 
 _TEST_BYTES = 16 << 20
+# A point lasts so many averages of the spectrum, as the profile says of batch_s.
+_BATCH_AVERAGES = 6
 
 
 def system(profile: Profile) -> Iterator[Finding]:
@@ -176,7 +183,7 @@ def window(profile: Profile) -> Iterator[Finding]:
     reason = why_no_window()
     if reason:
         cure = ""
-        if "does not open" in reason:
+        if reason.startswith(NOT_OPENED):
             cure = "on a bare Debian or Ubuntu: apt-get install libxcb-cursor0 "
             cure += "libxcb-icccm4 libxcb-keysyms1 libxkbcommon-x11-0"
         yield Finding("screen", f"headless: {reason}", Level.NOTE, cure)
@@ -200,10 +207,6 @@ def shared_memory(profile: Profile) -> Iterator[Finding]:
     finally:
         memory.close()
         memory.unlink()
-
-
-# As the profile's own text says of batch_s.
-_BATCH_AVERAGES = 6
 
 
 def alarms(profile: Profile) -> Iterator[Finding]:

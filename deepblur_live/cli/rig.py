@@ -141,7 +141,7 @@ class Rig:
                 self.listener.detach()
             self.listener.drain(_DRAIN_S)
             until = time.monotonic() + _FIRST_S
-            while error is None and not self.listener.latest:
+            while error is None and self.listener.latest is None:
                 if self.listener.drain(_TICK_S) or time.monotonic() > until:
                     break
         finally:

@@ -8,9 +8,23 @@ import os
 import subprocess
 import sys
 
-__all__ = ["BINDINGS", "binding_fault", "find_binding", "trial", "why_no_window"]
+__all__ = [
+    "BINDINGS",
+    "NOT_OPENED",
+    "UNSEEN",
+    "binding_fault",
+    "find_binding",
+    "trial",
+    "why_no_window",
+]
 
 BINDINGS = ("PyQt6", "PySide6")
+UNSEEN = ("offscreen", "minimal", "vnc")
+"""Platforms of Qt that need no screen: who sets one wants no window to look at."""
+NOT_OPENED = "Qt does not open the screen"
+"""How `trial` begins its reason."""
+
+_TRIAL_S = 30.0
 
 
 def find_binding() -> tuple[str, str] | None:
@@ -46,13 +60,10 @@ def binding_fault() -> str:
     return "no Qt binding is installed"
 
 
-_TRIAL_S = 30.0
-
-
 def why_no_window() -> str:
     """Return why a run must be headless; empty where a window can be opened."""
     wanted = os.environ.get("QT_QPA_PLATFORM", "")
-    if wanted in ("offscreen", "minimal", "vnc"):
+    if wanted in UNSEEN:
         return f"QT_QPA_PLATFORM is {wanted}"
     screens = wanted, os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY")
     if sys.platform.startswith("linux") and not any(screens):
@@ -81,9 +92,9 @@ def trial(binding: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"Qt does not open the screen: {error}"
+        return f"{NOT_OPENED}: {error}"
     if tried.returncode == 0:
         return ""
     said = [line for line in tried.stderr.splitlines() if "qt.qpa" in line]
     why = said[0].partition(": ")[2].rstrip(".") if said else tried.returncode
-    return f"Qt does not open the screen: {why}"
+    return f"{NOT_OPENED}: {why}"
