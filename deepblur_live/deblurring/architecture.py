@@ -1,43 +1,35 @@
-"""Which deblurring networks there are, and one built as a manifest describes it."""
+"""The deblurring network as a model's manifest describes it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from deepblur_live.deblurring.douglas_rachford import UnrolledDouglasRachford
 from deepblur_live.deblurring.fista import UnrolledFista
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEBLURRING_KINDS", "DeblurringNet", "build_deblurring"]
-
-DeblurringNet = UnrolledFista | UnrolledDouglasRachford
-# The first is the live network, the second the quality preset for graphics cards.
-DEBLURRING_KINDS = {"fista": UnrolledFista, "douglas-rachford": UnrolledDouglasRachford}
+__all__ = ["build_deblurring"]
 
 
-def build_deblurring(architecture: Mapping[str, int | str]) -> DeblurringNet:
+def build_deblurring(architecture: Mapping[str, int | str]) -> UnrolledFista:
     """Return an untrained network.
 
     Parameters
     ----------
     architecture
-        ``"kind"``, one of `DEBLURRING_KINDS` (``"fista"`` when it is missing), and the
-        arguments of that kind.
+        The arguments of `UnrolledFista`, and ``"kind": "fista"``, which may be missing.
 
     Raises
     ------
     ValueError
-        When there is no such kind, or it takes no such argument.
+        When the kind is another, or the network takes no such argument.
     """
-    sizes = dict(architecture)
+    sizes: dict[str, Any] = dict(architecture)
     kind = sizes.pop("kind", "fista")
-    if kind not in DEBLURRING_KINDS:
-        known = ", ".join(repr(name) for name in DEBLURRING_KINDS)
-        raise ValueError(f"kind {kind!r}: this version knows {known}")
+    if kind != "fista":
+        raise ValueError(f"kind {kind!r}: this version knows 'fista'")
     try:
-        network: DeblurringNet = DEBLURRING_KINDS[str(kind)](**sizes)
+        return UnrolledFista(**sizes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"kind {kind!r}: {error}") from error
-    return network

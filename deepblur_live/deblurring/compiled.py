@@ -19,8 +19,7 @@ __all__ = ["CompiledFista"]
 class CompiledFista(FoldedFista):
     """`FoldedFista` whose proximal network is compiled: the same numbers.
 
-    The first image of a shape takes up to a minute, and a C++ compiler or Triton must
-    be there.
+    The first image of a shape takes up to a minute; a C++ compiler or Triton is needed.
 
     Parameters
     ----------
@@ -44,8 +43,7 @@ class CompiledFista(FoldedFista):
     @torch.no_grad()
     def proximal(self, z: torch.Tensor, iteration: int) -> torch.Tensor:
         """Return the proximal point of images (B, H, W) in one of the iterations."""
-        # Weights are handed over: known to the compiler each iteration's would be a
-        # program of its own.
+        # Weights are arguments: as constants, each iteration would be compiled apart.
         weights = self._hidden[iteration], self._last
         sharp: torch.Tensor = self._compiled(
             z, *weights, self._network.proximal.shrink, self._dtype
@@ -60,7 +58,7 @@ def _proximal(
     fold: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Return what `FoldedFista.proximal` does, in operations the compiler knows."""
+    """Do what `FoldedFista.proximal` does, in operations the compiler supports."""
     features = F.pixel_unshuffle(z[:, None].to(dtype), fold)
     for weight, bias in hidden:
         features = F.leaky_relu(F.conv2d(features, weight, bias, padding=1), SLOPE)

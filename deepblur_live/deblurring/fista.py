@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from deepblur_live.deblurring.data_step import (
+    NETWORK_ERROR,
     TRAINED_SIGMA,
-    explained,
+    data_weight,
     finish,
-    finish_weight,
 )
 from deepblur_live.deblurring.proximal import ProximalNet
 
 if TYPE_CHECKING:
-    from deepblur_live.optics import BlurOperator
+    from deepblur_live.blur import LinearBlur
 
 __all__ = ["UnrolledFista"]
 
@@ -25,9 +25,10 @@ __all__ = ["UnrolledFista"]
 class UnrolledFista(nn.Module):
     """x ← prox(z - τ_k Aᵀ(A z - y)), z ← x + β_k (x - x_previous).
 
-    The operator is given at each call, so one network serves the whole family. Step
-    sizes and momenta are learned; they start as 1 and FISTA's own. The last iterations
-    take exact data steps instead, and one more ends it, see `explained`.
+    The operator is an argument of each call, so one network serves all families. Step
+    sizes and momenta are learned, starting from 1 and FISTA's own. The last iterations
+    take the proximal step of the data term (`LinearBlur.prox_data`) instead of a
+    gradient step, and one more such step ends the network.
 
     Parameters
     ----------
@@ -36,12 +37,12 @@ class UnrolledFista(nn.Module):
     channels, shrink, depth
         Of the proximal network.
     exact
-        How many of the iterations, the last, take exact data steps.
+        Number of final iterations with proximal data steps.
 
     Raises
     ------
     ValueError
-        When that leaves no iteration for a gradient step.
+        When no iteration with a gradient step is left.
 
     References
     ----------
@@ -59,7 +60,7 @@ class UnrolledFista(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= exact < iterations:
-            raise ValueError(f"{exact} exact data steps in {iterations} iterations")
+            raise ValueError(f"{exact} proximal data steps in {iterations} iterations")
         self.iterations = iterations
         self.gradients = gradients = iterations - exact
         self.proximal = ProximalNet(channels, shrink, depth)
@@ -68,13 +69,13 @@ class UnrolledFista(nn.Module):
 
     def steps(self) -> torch.Tensor:
         """Return the (iterations - exact,) sizes τ of the gradient steps."""
-        # 2·sigmoid(0) = 1; a gradient step over 2 would diverge, as ‖A‖ ≤ 1.
+        # 2·sigmoid(0) = 1; as ‖A‖ ≤ 1, gradient steps above 2 would diverge.
         return 2 * torch.sigmoid(self.log_step)
 
     def conditions(self, sigma: torch.Tensor) -> torch.Tensor:
-        """Return (iterations, B, 2), what the proximal network is told of noise (B,).
+        """Return the proximal network's inputs (iterations, B, 2) for noise σ (B,).
 
-        The iteration over their number, and log10 σ within the trained range.
+        The iteration's index over their number, and log10 σ within the trained range.
         """
         level = torch.log10(sigma.clamp(*TRAINED_SIGMA))
         stages = torch.arange(self.iterations, device=level.device) / self.iterations
@@ -82,14 +83,14 @@ class UnrolledFista(nn.Module):
         return torch.stack([stages[:, None].expand(shape), level.expand(shape)], -1)
 
     def forward(
-        self, y: torch.Tensor, operator: BlurOperator, sigma: torch.Tensor
+        self, y: torch.Tensor, operator: LinearBlur, sigma: torch.Tensor
     ) -> torch.Tensor:
         """Deblur images.
 
         Parameters
         ----------
         y
-            (B, H, W) blurred images, continued to the operator's shape, scaled to
+            (B, H, W) blurred images, extended to the operator's shape, scaled to
             about [0, 1]; H and W even.
         operator
             A(γ), on y's shape.
@@ -99,19 +100,19 @@ class UnrolledFista(nn.Module):
         Returns
         -------
         torch.Tensor
-            (B, H, W), the sharp images, with the light of y.
+            (B, H, W), the sharp images, with the flux of y.
         """
-        right_side = operator.right_side(y)
+        prepared = operator.prepare(y)
         steps, conditions = self.steps(), self.conditions(sigma)
         x = z = y
-        weight = finish_weight(sigma)
+        weight = data_weight(sigma)
         for k in range(self.gradients):
-            z = operator.gradient_step(z, right_side, steps[k])
+            z = operator.gradient_step(z, prepared, steps[k])
             new = self.proximal(z[:, None], conditions[k])[:, 0].float()
             z = new + self.momentum[k] * (new - x)
             x = new
         for k in range(self.gradients, self.iterations):
-            z = explained(x, y, operator, weight)
+            z = operator.prox_data(x, y, weight, NETWORK_ERROR)
             x = self.proximal(z[:, None], conditions[k])[:, 0].float()
         return finish(x, y, operator, weight)
 

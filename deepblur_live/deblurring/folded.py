@@ -1,8 +1,9 @@
-"""The deblurring network at work: one noise level, its modulation folded into weights.
+"""The deblurring network for inference: modulation by noise folded into the weights.
 
-In training each image has its own noise, and the proximal network's features are scaled
-and shifted image by image, two more passes over memory a layer. A camera's frames share
-one noise level for a while: scale and shift then belong into the weights and biases.
+In training each image has its own noise level, and the proximal network's features are
+scaled and shifted per image, two more passes over memory per layer. The frames of a
+camera share one noise level for a while, so scale and shift are folded into the weights
+and biases.
 """
 
 from __future__ import annotations
@@ -13,29 +14,29 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from deepblur_live.deblurring.data_step import explained, finish, finish_weight
+from deepblur_live.deblurring.data_step import NETWORK_ERROR, data_weight, finish
 from deepblur_live.deblurring.proximal import SLOPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from deepblur_live.blur import LinearBlur
     from deepblur_live.deblurring.fista import UnrolledFista
-    from deepblur_live.optics import BlurOperator
 
 __all__ = ["FoldedFista"]
 
 _LAST = torch.channels_last
-# Neighbouring pixels that stay neighbours are moved as one number of so many bytes.
+# Pixels that stay neighbours are moved as one number of that many bytes.
 _WIDE = {4: torch.int32, 8: torch.int64, 16: torch.complex128}
-# oneDNN computes so many output channels at once, needed or not.
-_LANES, _FOUR = 16, 4
+# oneDNN always computes this many output channels at once.
+_CHANNELS_AT_ONCE, _FOUR = 16, 4
 
 
 class FoldedFista:
-    """`UnrolledFista` for frames of one noise level: the same numbers, sooner.
+    """`UnrolledFista` for frames of one noise level: the same numbers, faster.
 
-    Weights are folded anew when the noise level changes, in place: what was recorded
-    with them (a CUDA graph) stays valid.
+    Weights are folded again, in place, when the noise level changes: a CUDA graph that
+    was recorded with them stays valid.
 
     Parameters
     ----------
@@ -53,13 +54,13 @@ class FoldedFista:
         self._steps: list[float] = network.steps().tolist()
         self._momenta: list[float] = network.momentum.tolist()
         self._sigma: float | None = None
-        self._finish_weight = torch.zeros(1, 1, 1, device=network.momentum.device)
+        self._data_weight = torch.zeros(1, 1, 1, device=network.momentum.device)
         *hidden, last = (
             (layer.get_parameter("weight"), layer.get_parameter("bias"))
             for layer in network.proximal.layers
         )
         self._source = hidden
-        # Every iteration's own weights, but for the last layer, which they share.
+        # Weights per iteration, except for the last layer, which they share.
         self._hidden = [
             [_converted(pair, dtype) for pair in hidden]
             for _ in range(network.iterations)
@@ -68,7 +69,11 @@ class FoldedFista:
         device, fold = last[0].device, network.proximal.shrink
         self._convolve = _convolution(device, dtype)
         self._last_by_four = None
-        if device.type == "cpu" and _FOUR * fold**2 <= _LANES and _onednn_serves(dtype):
+        if (
+            device.type == "cpu"
+            and _FOUR * fold**2 <= _CHANNELS_AT_ONCE
+            and _onednn_serves(dtype)
+        ):
             self._last_by_four = _converted(_by_four(last, fold), dtype)
 
     @torch.no_grad()
@@ -82,7 +87,7 @@ class FoldedFista:
         """
         if sigma == self._sigma:
             return
-        # Filled there: a copy would wait for all that a card has yet to do.
+        # Filled on the device: a copy would wait for all queued work of a card.
         level = torch.full((1,), sigma, device=self._last[0].device)
         conditions = self._network.conditions(level)[:, 0]
         modulation = self._network.proximal.modulation(conditions)
@@ -96,34 +101,35 @@ class FoldedFista:
             ):
                 w.copy_(new_weight)
                 b.copy_(new_bias)
-        self._finish_weight.copy_(finish_weight(level))
+        self._data_weight.copy_(data_weight(level))
         self._sigma = sigma
 
     @torch.no_grad()
     def __call__(
-        self, y: torch.Tensor, operator: BlurOperator, sigma: float
+        self, y: torch.Tensor, operator: LinearBlur, sigma: float
     ) -> torch.Tensor:
         """Deblur images (B, H, W) of noise `sigma`; see `UnrolledFista.forward`."""
         self.fold(sigma)
-        right_side = operator.right_side(y)
+        prepared = operator.prepare(y)
         x = z = y
         for k, (step, momentum) in enumerate(
             zip(self._steps, self._momenta, strict=True)
         ):
-            z = operator.gradient_step(z, right_side, step)
+            z = operator.gradient_step(z, prepared, step)
             new = self.proximal(z, k)
             # new + momentum·(new - x), in one pass.
             z = torch.lerp(x, new, 1 + momentum)
             x = new
         for k in range(len(self._steps), self._network.iterations):
-            x = self.proximal(explained(x, y, operator, self._finish_weight), k)
-        return finish(x, y, operator, self._finish_weight)
+            z = operator.prox_data(x, y, self._data_weight, NETWORK_ERROR)
+            x = self.proximal(z, k)
+        return finish(x, y, operator, self._data_weight)
 
     @torch.no_grad()
     def proximal(self, z: torch.Tensor, iteration: int) -> torch.Tensor:
         """Return the proximal point of images (B, H, W) in one of the iterations.
 
-        For the noise level that was folded last.
+        At the noise level that was folded last.
         """
         fold = self._network.proximal.shrink
         features = _unshuffled(z.to(self._dtype), fold)
@@ -141,7 +147,7 @@ class FoldedFista:
 def _converted(
     pair: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return copies of a weight and a bias, laid out as convolutions like them best."""
+    """Return copies of a weight and a bias, in the layout convolutions prefer."""
     weight, bias = (tensor.detach().to(dtype, copy=True) for tensor in pair)
     return weight.contiguous(memory_format=_LAST), bias
 
@@ -149,10 +155,10 @@ def _converted(
 def _by_four(
     pair: tuple[torch.Tensor, torch.Tensor], fold: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the last layer for 2 × 2 places at once: 4×4, in strides of two.
+    """Return the last layer for 2 × 2 positions at once: 4×4 kernels, stride two.
 
-    Its few output channels would leave most of the processor's lanes idle. Those of the
-    four places stand in the order that `_shuffled` by ``2 * fold`` wants.
+    Its few output channels would leave most of the vector unit idle. Those of the four
+    positions are in the order that `_shuffled` by ``2 * fold`` expects.
 
     Parameters
     ----------

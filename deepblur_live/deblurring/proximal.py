@@ -1,4 +1,4 @@
-"""The learned proximal operator: a small CNN at half resolution, told the noise."""
+"""The learned proximal operator: a small CNN at half resolution, given the noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 __all__ = ["SLOPE", "ProximalNet"]
 
-# Leaky: modulated channels would die with a plain rectifier, a third of them did.
+# Leaky: with a plain rectifier a third of the modulated channels died in training.
 SLOPE = 0.1
 
 
@@ -18,13 +18,13 @@ class ProximalNet(nn.Module):
     """A few 3×3 convolutions at 1/`shrink` resolution, with a residual path.
 
     One set of weights serves all iterations and noise levels: two scalars shift and
-    scale its features. Unshuffled pixels make it several times cheaper than at full
-    resolution, and let it see further.
+    scale its features. Pixel unshuffling makes it several times cheaper than at full
+    resolution and enlarges its receptive field.
 
     Parameters
     ----------
     channels
-        Features a pixel of the shrunk image.
+        Features per pixel of the shrunk image.
     shrink
         Pixels are folded `shrink` × `shrink` into channels; H and W must divide by it.
     depth
@@ -46,7 +46,7 @@ class ProximalNet(nn.Module):
         nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
 
     def use_channels_last(self) -> None:
-        """Lay weights out as CPU and tensor-core convolutions like them best."""
+        """Lay weights out as CPU and tensor-core convolutions prefer."""
         for layer in self.layers:
             weight = layer.get_parameter("weight")
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)

@@ -1,31 +1,18 @@
-"""The physics: pupil → PSF → operator A(γ), its adjoint, the families, the noise."""
+"""The physics of one point: pupil → PSF, Zernike modes, borders, noise, metrics."""
 
-from deepblur_live.optics.borders import extend, margin, seven_smooth
-from deepblur_live.optics.estimate import Estimate, reach
-from deepblur_live.optics.family import BlurFamily
+from deepblur_live.optics.borders import extend, frame_mask, margin, seven_smooth
 from deepblur_live.optics.metrics import psf_snr, psnr, ssim
 from deepblur_live.optics.noise import CameraNoise
-from deepblur_live.optics.operators import BlurOperator, Convolution
-from deepblur_live.optics.zernike_family import (
-    PAPER_MODES,
-    SPHERICAL_MODES,
-    ZernikeFamily,
-)
+from deepblur_live.optics.otf import otf
 
 __all__ = [
-    "PAPER_MODES",
-    "SPHERICAL_MODES",
-    "BlurFamily",
-    "BlurOperator",
     "CameraNoise",
-    "Convolution",
-    "Estimate",
-    "ZernikeFamily",
     "extend",
+    "frame_mask",
     "margin",
+    "otf",
     "psf_snr",
     "psnr",
-    "reach",
     "seven_smooth",
     "ssim",
 ]

@@ -1,13 +1,13 @@
-"""Borders: a frame continued periodically and smoothly, to a size that FFTs like."""
+"""Frame borders: periodic, smooth extension to a size that suits FFTs."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["extend", "margin", "seen", "seven_smooth"]
+__all__ = ["extend", "frame_mask", "margin", "seven_smooth"]
 
-# Pixels at a frame's edge that are trusted less and less: beyond it their blur depends
-# on what was not seen. Of 0, 8, 16 and 24 the best on validation pictures.
+# Width of the mask's edge in pixels: near it the blurred frame depends on what lies
+# outside (docs/decisions/0005-frame-borders.md).
 _EDGE = 8
 
 
@@ -18,21 +18,19 @@ def seven_smooth(n: int, multiple: int = 2) -> int:
     """
     m = n + -n % multiple
     while True:
-        rest = m
+        quotient = m
         for prime in (2, 3, 5, 7):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
+            while quotient % prime == 0:
+                quotient //= prime
+        if quotient == 1:
             return m
         m += multiple
 
 
 def margin(window: int) -> int:
-    """Return how far a frame is continued for PSFs of `window` pixels.
+    """Return by how many pixels a frame is extended for PSFs of `window` pixels.
 
-    As far as they reach: the frame's two ends share what lies between them. Twice as
-    far changes deblurred validation pictures by less than 0.05 dB in the outermost 16
-    pixels and not within, and takes 6 % more time at 256², 7 % at 512².
+    Half a window: both ends of the frame share what lies between them.
     """
     return window // 2
 
@@ -44,20 +42,15 @@ def _reflected(index: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def extend(image: torch.Tensor, margin: int, multiple: int = 2) -> torch.Tensor:
-    """Continue images (..., H, W) periodically by at least `margin` pixels.
+    """Extend images (..., H, W) periodically by at least `margin` pixels.
 
-    The new sides are `seven_smooth`, and multiples of `multiple`.
-
-    The frame stays at the top left: crop ``[..., :H, :W]`` to have it back.
+    The new sides are `seven_smooth`, and multiples of `multiple`. The frame stays at
+    the top left: crop ``[..., :H, :W]`` to recover it.
 
     Notes
     -----
-    The two ends are reflected and faded into each other. On held-out frames cut to
-    381 × 397 pixels the outer 16 pixels came out 0.2 to 2.3 dB worse than where the
-    scene beyond was known, the interior as well (within 0.01 dB). Margins up to three
-    times the PSF's, harder or no fades changed that by less than 0.1 dB; odd
-    reflection gained up to 0.7 dB on clear micrographs and lost 0.4 dB in noise; fading
-    to the mean lost up to 10 dB.
+    The two ends are reflected and cross-faded. Alternatives that were measured are in
+    ``docs/decisions/0005-frame-borders.md``.
     """
     height, width = image.shape[-2:]
     for axis, size in ((-2, height), (-1, width)):
@@ -73,15 +66,15 @@ def extend(image: torch.Tensor, margin: int, multiple: int = 2) -> torch.Tensor:
     return image
 
 
-def seen(
+def frame_mask(
     shape: tuple[int, int], frame: tuple[int, int], like: torch.Tensor
 ) -> torch.Tensor:
-    """Return (H, W): 1 in a frame, falling towards its edges, 0 where it was continued.
+    """Return (H, W): 1 inside a frame, falling to 0 at its edges and beyond.
 
     Parameters
     ----------
     shape
-        (H, W) of the continued image.
+        (H, W) of the extended image.
     frame
         (rows, columns) of the frame, at its top left.
     like
@@ -90,7 +83,7 @@ def seen(
     lines = []
     for size, part in zip(shape, frame, strict=True):
         place = torch.arange(size, device=like.device)
-        # Counted from the nearer edge: 1 for the frame's outermost pixel, 0 outside.
+        # Distance to the nearer edge: 1 for the outermost pixel of the frame.
         depth = torch.minimum(place + 1, part - place).clamp(0, _EDGE + 1)
         line = 0.5 - 0.5 * torch.cos(torch.pi * depth / (_EDGE + 1))
         lines.append(line.to(like.dtype))

@@ -50,5 +50,5 @@ def ssim(
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     score = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     score = score / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    # The window reaches over the border in the outermost five pixels.
+    # In the outermost five pixels the window extends beyond the border.
     return float(score[5:-5, 5:-5].mean())

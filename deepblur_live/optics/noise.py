@@ -18,7 +18,7 @@ class CameraNoise:
     offset_adu
         Grey value without light.
     gain_e_per_adu
-        Electrons a grey value.
+        Electrons per grey value.
     read_noise_e
         Rms read noise in electrons.
     """
@@ -28,7 +28,7 @@ class CameraNoise:
     read_noise_e: float = 1.5
 
     def __post_init__(self) -> None:
-        """Refuse a camera that cannot be."""
+        """Refuse impossible values."""
         if self.gain_e_per_adu <= 0:
             raise ValueError(f"gain_e_per_adu {self.gain_e_per_adu}: must be positive")
         if self.read_noise_e < 0:

@@ -19,8 +19,8 @@ __all__ = [
     "pupil_intensity",
 ]
 
-# Points across the pupil. On 31 points a PSF is only 19 dB true to a converged one, on
-# 127 points 45 dB; odd, so that the grid is its own mirror image and the twin is exact.
+# Points across the pupil. A PSF agrees with a converged one to 19 dB on 31 points, to
+# 45 dB on 127. Odd: the grid is its own mirror image, so the sign ambiguity is exact.
 PUPIL_SAMPLES = 127
 
 
@@ -28,11 +28,11 @@ class Pupil(NamedTuple):
     """The pupil on its grid and the transform to camera pixels, for one device."""
 
     modes: torch.Tensor  # (P, N) Zernike modes at the N grid points inside the disc
-    weight: torch.Tensor  # (N,) share of each grid cell that lies inside the disc
+    weight: torch.Tensor  # (N,) fraction of each grid cell inside the disc
     inside: torch.Tensor  # (N,) flat index of those points in the M × M grid
     transform: torch.Tensor  # (K, M) exp(2πi x u f_c)
     samples: int
-    energy: torch.Tensor  # () Σ over an endless pixel grid of the intensity
+    energy: torch.Tensor  # () Σ of the intensity over an infinite pixel grid
 
 
 @lru_cache(maxsize=32)
@@ -51,14 +51,14 @@ def pupil(
     noll
         Noll indices of the modes.
     cutoff
-        Radius of the pupil f_c = NA·px/λ in cycles a pixel.
+        Radius of the pupil f_c = NA·px/λ in cycles per pixel.
     window
         Side K of the PSF window in pixels, odd.
     samples
         Grid points M across the pupil's diameter.
     """
     # A cell's centre may lie outside while a part of it is inside: the grid spans one
-    # cell more than the disc, and edge cells count by the share that is inside.
+    # cell more than the disc, and edge cells count by the fraction that is inside.
     spacing = 2 / (samples - 1)
     u = torch.linspace(-1, 1, samples, dtype=torch.float64)
     y, x = torch.meshgrid(u, u, indexing="ij")

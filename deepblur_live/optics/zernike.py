@@ -8,8 +8,8 @@ import torch
 
 __all__ = ["MODE_NAMES", "noll_to_nm", "zernike"]
 
-# Noll's names for x to the right and y down, as pictures are shown: θ turns clockwise.
-# Odd indices are sines. Texts with y up give the sine modes the other sign.
+# Names for x to the right and y down, as images are shown: θ runs clockwise. Odd
+# indices are sines; conventions with y up give the sine modes the opposite sign.
 MODE_NAMES = {
     1: "piston",
     2: "tilt x",
@@ -46,8 +46,8 @@ def noll_to_nm(noll: int) -> tuple[int, int]:
     if noll < 1:
         raise ValueError(f"Noll indices start at 1, got {noll}")
     n = (math.isqrt(8 * noll - 7) - 1) // 2
-    rest = noll - n * (n + 1) // 2 - 1
-    m = 2 * ((rest + (n + 1) % 2) // 2) + n % 2
+    index = noll - n * (n + 1) // 2 - 1
+    m = 2 * ((index + (n + 1) % 2) // 2) + n % 2
     return n, m if noll % 2 == 0 else -m
 
 

@@ -1,17 +1,16 @@
 """The unrolled network: what it is before training, and that it can learn."""
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepblur_live.deblurring import ProximalNet, UnrolledFista
+from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.deblurring import ProximalNet, UnrolledFista, build_deblurring
 from deepblur_live.deblurring.data_step import (
-    data_step,
-    explained,
+    NETWORK_ERROR,
+    data_weight,
     finish,
-    finish_weight,
-    frames_error,
 )
-from deepblur_live.optics import ZernikeFamily
 
 FAMILY = ZernikeFamily(pupil_samples=63)
 
@@ -39,7 +38,7 @@ def test_untrained_it_is_plain_accelerated_gradient_descent():
         following = (1 + (1 + 4 * t * t) ** 0.5) / 2
         z = new + (t - 1) / following * (new - x)
         x, t = new, following
-    # And the last step, solved in Fourier space: λ from what a first try has found.
+    # And the last step, solved in Fourier space, with λ from a first estimate.
     weight, rest = (0.01 / 0.018) ** 2, y - operator.forward(x)
     found = operator.wiener(rest, weight).square().mean((1, 2), keepdim=True)
     whole = torch.fft.fft2(operator.forward(torch.eye(64 * 64)[:1].view(1, 64, 64)))
@@ -51,51 +50,52 @@ def test_untrained_it_is_plain_accelerated_gradient_descent():
     assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
 
 
-def test_the_last_iterations_take_exact_data_steps():
+def test_the_last_iterations_take_proximal_data_steps():
     sharp, operator, y = scene()
     sigma = torch.full((2,), 0.001)
     with torch.no_grad():
         result = UnrolledFista(iterations=5, exact=2)(y, operator, sigma)
-        # Three gradient steps; their own last step is the first exact one.
+        # Three gradient steps; their own last step is the first proximal one.
         x = UnrolledFista(iterations=3)(y, operator, sigma)
         for _ in range(2):
-            x = explained(x, y, operator, finish_weight(sigma))
+            x = operator.prox_data(x, y, data_weight(sigma), NETWORK_ERROR)
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
     assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
 
 
-def test_the_last_step_reads_the_networks_error_off_the_frame():
+def test_the_last_step_measures_the_networks_error():
     sharp, operator, y = scene()
     generator = torch.Generator().manual_seed(1)
-    # Near the usual error it is read as it is, farther off not all the way.
+    # Accurate near the typical error, and biased towards it further away.
     for sigma, error, low, high in (
         (0.001, 0.012, 0.012, 0.016),
         (0.001, 0.018, 0.017, 0.019),
         (0.001, 0.05, 0.035, 0.055),
         (0.01, 0.05, 0.022, 0.05),
-        # At high noise the usual is the most: the noise may be more than is told.
+        # At high noise the typical error is the upper limit.
         (0.05, 0.1, 0.009, 0.0181),
     ):
         noise = sigma * torch.randn(y.shape, generator=generator)
         guess = sharp + error * torch.randn(y.shape, generator=generator)
-        weight = finish_weight(torch.full((2,), sigma))
-        right_side = operator.right_side(y + noise - operator.forward(guess))
-        found = frames_error(operator, right_side, weight).sqrt() * 0.018
+        weight = data_weight(torch.full((2,), sigma))
+        residual = operator.prepare(y + noise - operator.forward(guess))
+        ratio = operator.error_ratio(residual, weight, NETWORK_ERROR)
+        found = ratio.sqrt() * NETWORK_ERROR
         assert low < found.min() <= found.max() < high
         if sigma < 0.05 and error != 0.018:
             ended = finish(guess, y + noise, operator, weight)
-            fixed = data_step(operator, guess, y + noise, weight)
+            fixed = operator.prox_data(guess, y + noise, weight)
             assert (ended - sharp).norm() < (fixed - sharp).norm()
 
 
-def test_flux_is_kept_by_the_data_step():
+def test_flux_is_conserved():
     _, operator, y = scene()
     with torch.no_grad():
         result = UnrolledFista()(y, operator, torch.full((2,), 0.01))
     torch.testing.assert_close(result.mean((1, 2)), y.mean((1, 2)), rtol=1e-4, atol=0)
 
 
-def test_proximal_network_starts_as_the_identity_and_hears_its_condition():
+def test_the_proximal_network_starts_as_the_identity_and_depends_on_the_noise():
     network = ProximalNet()
     x = torch.rand(1, 1, 16, 24)
     low, high = torch.tensor([[0.0, -3.0]]), torch.tensor([[0.9, -1.0]])
@@ -106,8 +106,8 @@ def test_proximal_network_starts_as_the_identity_and_hears_its_condition():
         assert (network(x, low) - network(x, high)).abs().max() > 1e-4
 
 
-def test_odd_places_move_with_the_picture():
-    """Two pixels further in, two pixels further out: the fold is by two."""
+def test_the_proximal_network_is_translation_equivariant_by_two_pixels():
+    """Pixels are folded by two."""
     network = ProximalNet()
     with torch.no_grad():
         network.layers[-1].weight.normal_(0, 0.1)
@@ -142,7 +142,7 @@ def test_every_parameter_learns_and_the_error_falls():
     assert network.momentum.grad[:-1].abs().min() > 0
 
 
-def test_the_last_step_asks_nothing_of_the_host():
+def test_the_last_step_reads_nothing_back_to_the_host():
     """A CUDA graph cannot record a number that is read or copied."""
 
     class Recorded(TorchDispatchMode):
@@ -155,8 +155,18 @@ def test_the_last_step_asks_nothing_of_the_host():
             return function(*args, **(kwargs or {}))
 
     _, operator, y = scene()
-    weight = finish_weight(torch.full((2,), 0.01))
+    weight = data_weight(torch.full((2,), 0.01))
     with Recorded() as recorded:
         finish(y, y, operator, weight)
     assert "_fft_r2c" in recorded.names
     assert not recorded.names & {"_local_scalar_dense", "lift_fresh", "copy_"}
+
+
+def test_architectures_are_built_or_refused_by_name():
+    assert build_deblurring({"iterations": 2}).iterations == 2
+    with pytest.raises(ValueError, match=r"kind 'admm': .* knows 'fista'"):
+        build_deblurring({"kind": "admm"})
+    with pytest.raises(ValueError, match="blocks"):
+        build_deblurring({"kind": "fista", "blocks": 1})
+    with pytest.raises(ValueError, match="2 proximal data steps in 2 iterations"):
+        build_deblurring({"iterations": 2, "exact": 2})

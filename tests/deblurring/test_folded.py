@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from deepblur_live.blur import Convolution
+from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import CompiledFista, FoldedFista, UnrolledFista
 from deepblur_live.deblurring.folded import _shuffled, _unshuffled
-from deepblur_live.optics import Convolution, ZernikeFamily, extend
+from deepblur_live.optics import extend
 from deepblur_live.runtime import load_pack
 
 FAMILY = ZernikeFamily(pupil_samples=63)

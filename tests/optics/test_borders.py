@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepblur_live.optics import extend, seven_smooth
-from deepblur_live.optics.borders import seen
+from deepblur_live.optics.borders import frame_mask
 
 
 def test_seven_smooth_sizes():
@@ -45,7 +45,7 @@ def test_no_step_at_the_seams_of_a_ramp():
 
 
 def test_what_was_seen_is_trusted_but_at_its_edges():
-    mask = seen((60, 70), (40, 33), torch.zeros((), dtype=torch.float64))
+    mask = frame_mask((60, 70), (40, 33), torch.zeros((), dtype=torch.float64))
     assert mask.shape == (60, 70)
     assert mask.dtype == torch.float64
     assert float(mask[40:].abs().max()) == float(mask[:, 33:].abs().max()) == 0

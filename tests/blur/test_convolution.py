@@ -1,10 +1,11 @@
-"""The blur operator against brute force, its adjoint, its gradient step."""
+"""Convolution against brute force, its adjoint, its gradient and proximal steps."""
 
 import numpy as np
 import pytest
 import torch
 
-from deepblur_live.optics import Convolution, ZernikeFamily
+from deepblur_live.blur import Convolution, prox_by_conjugate_gradient
+from deepblur_live.blur.zernike import ZernikeFamily
 
 
 def operator(shape, dtype=torch.float64, batch=2):
@@ -38,31 +39,31 @@ def test_forward_is_the_brute_force_convolution():
     torch.testing.assert_close(Convolution(psf, (7, 8)).forward(x), expected)
 
 
-def test_gradient_step_equals_the_four_fft_form():
+def test_the_gradient_step_equals_the_form_with_four_ffts():
     shape = (40, 45)
     blur, z, y = operator(shape), images(shape), images(shape).flip(1)
     expected = z - 0.7 * blur.adjoint(blur.forward(z) - y)
-    step = blur.gradient_step(z, blur.right_side(y), 0.7)
+    step = blur.gradient_step(z, blur.prepare(y), 0.7)
     torch.testing.assert_close(step, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_without_gradients_the_step_is_the_same_number_for_number():
+def test_the_gradient_step_in_place_is_bit_identical():
     shape = (40, 45)
     blur, z, y = operator(shape), images(shape), images(shape).flip(1)
-    right_side = blur.right_side(y)
-    kept = right_side.clone(), blur.power.clone(), z.clone()
-    expected = blur.gradient_step(z, right_side, 0.7)
+    prepared = blur.prepare(y)
+    kept = prepared.clone(), blur.power.clone(), z.clone()
+    expected = blur.gradient_step(z, prepared, 0.7)
     with torch.no_grad():
-        assert torch.equal(blur.gradient_step(z, right_side, 0.7), expected)
-        # One image under two blurs has no spectrum to write both into.
-        alone = blur.gradient_step(z[0], right_side, 0.7)
+        assert torch.equal(blur.gradient_step(z, prepared, 0.7), expected)
+        # The spectrum of one image cannot hold the result of two blurs.
+        alone = blur.gradient_step(z[0], prepared, 0.7)
     assert alone.shape == z.shape
     assert torch.equal(alone[0], expected[0])
-    for now, before in zip((right_side, blur.power, z), kept, strict=True):
+    for now, before in zip((prepared, blur.power, z), kept, strict=True):
         assert torch.equal(now, before)
 
 
-def test_flux_is_kept():
+def test_flux_is_conserved():
     blur, x = operator((40, 45)), images((40, 45))
     torch.testing.assert_close(blur.forward(x).sum((1, 2)), x.sum((1, 2)))
 
@@ -106,3 +107,28 @@ def test_the_spectral_mean_is_that_of_the_whole_spectrum(shape):
     found = operator(shape).spectral_mean(half)
     expected = whole.mean((1, 2), keepdim=True)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+def test_the_proximal_step_minimises_its_objective():
+    blur, z, y = operator((40, 45)), images((40, 45)), images((40, 45)).flip(1)
+    weight = torch.tensor([0.02, 0.3], dtype=torch.float64)[:, None, None]
+    x = blur.prox_data(z, y, weight)
+    # AᵀA x + λ x = Aᵀ y + λ z.
+    left = blur.adjoint(blur.forward(x)) + weight * x
+    right = blur.adjoint(y) + weight * z
+    torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10)
+
+
+def test_the_proximal_step_with_a_mask_is_near_the_exact_one():
+    """The closed form is approximate at the frame's border; its error is bounded."""
+    family, shape, frame = ZernikeFamily(), (96, 96), (66, 66)
+    gamma = family.sample(1, torch.Generator().manual_seed(1))
+    blur = family.operator(gamma, shape, frame)
+    x = torch.nn.functional.avg_pool2d(images((98, 98), torch.float32, 1), 3, 1)
+    y, z = blur.forward(x), x + 0.1 * images(shape, torch.float32, 1)
+    weight = torch.full((1, 1, 1), 0.05)
+    exact = prox_by_conjugate_gradient(blur, z, y, weight, 60)
+    found = blur.prox_data(z, y, weight)
+    inside = (slice(None), slice(16, 50), slice(16, 50))
+    assert (found - exact)[inside].norm() < 0.03 * (exact - z)[inside].norm()
+    assert (found - exact).norm() < 0.5 * (exact - z).norm()

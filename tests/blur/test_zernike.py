@@ -1,11 +1,13 @@
-"""PSFs against closed forms: Airy, Parseval, Maréchal, the twin."""
+"""Zernike PSFs against closed forms: Airy, Parseval, Maréchal; their symmetries."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import j0, j1
 
-from deepblur_live.optics import SPHERICAL_MODES, ZernikeFamily, psf_snr
+from deepblur_live.blur import ResolvedBy
+from deepblur_live.blur.zernike import SPHERICAL_MODES, ZernikeFamily
+from deepblur_live.optics import psf_snr
 from deepblur_live.optics.zernike import noll_to_nm, zernike
 
 
@@ -55,22 +57,61 @@ def test_psf_is_converged_positive_and_sums_to_one():
 
 
 @pytest.mark.parametrize("noll", [(4, 5, 6, 7, 8, 9, 10), SPHERICAL_MODES])
-def test_twin_has_the_same_psf_and_rotation_turns_it(noll):
+def test_the_sign_ambiguity_keeps_the_psf_and_the_180_degree_one_rotates_it(noll):
     family = ZernikeFamily(noll=noll)
     gamma = draws(family, 1)[0].numpy()
-    same, twin = family.psf(torch.tensor(family.equivalents(gamma)))
-    assert (same - twin).abs().max() < 1e-6
-    assert np.abs(family.equivalents(gamma)[1] - gamma).max() > 0.01
-    turned = family.psf(torch.tensor(family.rotated(gamma)))
-    torch.testing.assert_close(turned, same.flip(0, 1))
+    sign, rotation = family.symmetries
+    assert sign.resolved_by is ResolvedBy.NEVER
+    assert rotation.resolved_by is ResolvedBy.IMAGE
+    assert np.abs(sign.apply(gamma) - gamma).max() > 0.01
+    psf, same, rotated = family.psf(
+        torch.tensor(np.stack([gamma, sign.apply(gamma), rotation.apply(gamma)]))
+    )
+    assert (same - psf).abs().max() < 1e-6
+    torch.testing.assert_close(rotated, psf.flip(0, 1))
 
 
-def test_canonical_picks_one_of_the_twins():
+@pytest.mark.parametrize(
+    ("noll", "kinds"),
+    [((4, 11), [ResolvedBy.NEVER]), ((7, 8), [ResolvedBy.IMAGE])],
+)
+def test_only_symmetries_that_the_modes_have_are_listed(noll, kinds):
+    found = ZernikeFamily(noll=noll).symmetries
+    assert [symmetry.resolved_by for symmetry in found] == kinds
+
+
+def test_canonical_picks_one_of_the_two_signs():
     family = ZernikeFamily()
+    sign = family.symmetries[0]
     for gamma in draws(family, 8).numpy():
-        both = [family.canonical(twin) for twin in family.equivalents(gamma)]
-        np.testing.assert_array_equal(both[0], both[1])
-        assert both[0][0] >= 0
+        one, other = family.canonical(gamma), family.canonical(sign.apply(gamma))
+        np.testing.assert_array_equal(one, other)
+        assert one[0] >= 0
+
+
+def test_the_prior_is_the_box_of_the_ranges():
+    family = ZernikeFamily(noll=(4, 5), ranges=(0.3, 0.15))
+    prior = family.prior
+    np.testing.assert_allclose(prior.scale, [0.3, 0.15])
+    np.testing.assert_allclose(np.diag(prior.covariance), [0.18**2, 0.09**2])
+    np.testing.assert_allclose(prior.admissible.gauge(np.array([0.15, -0.3])), 2)
+    outside = np.array([[0.5, 0.1], [-0.1, -0.2]])
+    expected = [[0.3, 0.1], [-0.1, -0.15]]
+    np.testing.assert_allclose(prior.admissible.project(outside), expected)
+
+
+def test_the_metric_is_the_wavefront_rms():
+    family = ZernikeFamily()
+    gamma = draws(family, 1)[0].numpy()
+    size = family.metric.size(gamma)
+    assert size == pytest.approx(family.wavefront_rms(gamma))
+    assert family.metric.show(0.1, 0.01) == "54 ± 5 nm"
+    quality = family.quality(gamma)
+    assert [(q.name, q.unit, q.column) for q in quality] == [
+        ("wavefront rms", "waves", "wavefront_rms_waves"),
+        ("Strehl", "", "strehl"),
+    ]
+    assert quality[0].value == pytest.approx(size)
 
 
 def test_jacobian_is_the_derivative():

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from deepblur_live.optics.operators import Convolution
+from deepblur_live.blur.convolution import Convolution
+from deepblur_live.blur.family import ChangeMetric, Quality
+from deepblur_live.blur.prior import Box, Prior
+from deepblur_live.blur.symmetry import ResolvedBy, Symmetry
+from deepblur_live.blur.zernike_causes import zernike_cause
 from deepblur_live.optics.pupil import (
     PUPIL_SAMPLES,
     Pupil,
@@ -21,41 +26,23 @@ from deepblur_live.optics.pupil import (
 from deepblur_live.optics.zernike import MODE_NAMES, noll_to_nm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
-__all__ = ["PAPER_MODES", "SPHERICAL_MODES", "OpticsLike", "ZernikeFamily"]
+    from deepblur_live.blur.diagnosis import Cause, ChangeShape
+    from deepblur_live.profile import Optics
+
+__all__ = ["PAPER_MODES", "SPHERICAL_MODES", "ZernikeFamily"]
 
 PAPER_MODES = (4, 5, 6, 7, 8, 9, 10)
 SPHERICAL_MODES = (*PAPER_MODES, 11)
 
 # Half the PSF window in units of λ/NA: 31 pixels at the paper's optics.
 _HALF_WINDOW = 3.9
-
-
-class OpticsLike(Protocol):
-    """What a family needs of a microscope's description."""
-
-    @property
-    def numerical_aperture(self) -> float:
-        """Numerical aperture of the objective."""
-
-    @property
-    def wavelength_nm(self) -> float:
-        """Emission wavelength in nm."""
-
-    @property
-    def refractive_index(self) -> float:
-        """Refractive index of the immersion medium."""
-
-    @property
-    def pixel_size_nm(self) -> float:
-        """Size of a camera pixel in the specimen, in nm."""
-
-    @property
-    def noll(self) -> Sequence[int]:
-        """Noll indices followed."""
+# Half the usual pupil samples agree to 55 dB, far better than any frame identifies a
+# PSF, at a quarter of the cost.
+_COARSE_SAMPLES = 63
+# Prior standard deviation of a coefficient, over the half-width of its range.
+_PRIOR_SIGMA = 0.6
 
 
 @dataclass(frozen=True)
@@ -124,8 +111,8 @@ class ZernikeFamily:
             raise ValueError(f"pupil_samples {self.pupil_samples}: odd, from 31 on")
 
     @classmethod
-    def from_optics(cls, optics: OpticsLike) -> ZernikeFamily:
-        """Return the family of a profile's optics."""
+    def from_optics(cls, optics: Optics) -> ZernikeFamily:
+        """Return the family for a profile's optics."""
         return cls(
             optics.numerical_aperture,
             optics.wavelength_nm,
@@ -151,19 +138,56 @@ class ZernikeFamily:
         return tuple(MODE_NAMES.get(j, f"Noll {j}") for j in self.noll)
 
     @property
-    def units(self) -> str:
+    def unit(self) -> str:
         """Unit of the coefficients."""
         return "waves rms"
 
     @property
     def cutoff(self) -> float:
-        """Pupil radius f_c = NA·px/λ, cycles a pixel; the OTF ends at twice that."""
+        """Coherent cut-off NA·px/λ, cycles per pixel; the OTF is 0 beyond twice it."""
         return self.numerical_aperture * self.pixel_size_nm / self.wavelength_nm
 
     @property
     def even(self) -> NDArray[np.bool_]:
-        """(P,) True where Z(-ρ) = Z(ρ): the modes whose common sign is invisible."""
+        """(P,) True where Z(-ρ) = Z(ρ): the modes whose common sign is ambiguous."""
         return np.array([noll_to_nm(j)[0] % 2 == 0 for j in self.noll])
+
+    @cached_property
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """The sign ambiguity of the even modes, the 180° ambiguity of the odd ones."""
+        found = []
+        if self.even.any():
+            names = ", ".join(
+                n for n, e in zip(self.names, self.even, strict=True) if e
+            )
+            found.append(
+                Symmetry.sign_change(
+                    "sign ambiguity",
+                    self.even,
+                    ResolvedBy.NEVER,
+                    f"The common sign of all even modes ({names}) is ambiguous: both "
+                    "signs give the same PSF.",
+                )
+            )
+        if not self.even.all():
+            found.append(
+                Symmetry.sign_change("180° ambiguity", ~self.even, ResolvedBy.IMAGE)
+            )
+        return tuple(found)
+
+    @cached_property
+    def prior(self) -> Prior:
+        """Zero mean, with the ranges as a box."""
+        half = np.array(self.half_ranges)
+        zero = np.zeros(self.n_coefficients)
+        covariance = np.diag((_PRIOR_SIGMA * half) ** 2)
+        return Prior(zero, covariance, half, Box(zero, half))
+
+    @cached_property
+    def metric(self) -> ChangeMetric:
+        """The rms change of the wavefront: the modes are orthonormal."""
+        identity = np.eye(self.n_coefficients)
+        return ChangeMetric(identity, "waves rms", "nm", self.wavelength_nm, 0)
 
     @property
     def window(self) -> int:
@@ -176,8 +200,10 @@ class ZernikeFamily:
             self.noll, self.cutoff, self.window, self.pupil_samples, dtype, device
         )
 
-    def psf(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """Return the PSF (..., K, K) of γ (..., P), sum 1, differentiable."""
+    def psf(
+        self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
+    ) -> torch.Tensor:
+        """Return the PSF (..., K, K) of γ (..., P), sum 1; the same everywhere."""
         if coefficients.shape[-1] != self.n_coefficients:
             raise ValueError(
                 f"got {coefficients.shape[-1]} coefficients for the "
@@ -188,7 +214,7 @@ class ZernikeFamily:
         return intensity / intensity.sum((-2, -1), keepdim=True)
 
     def psf_and_jacobian(
-        self, coefficients: torch.Tensor
+        self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the PSF (..., K, K) and its derivatives (..., P, K, K) in γ.
 
@@ -207,10 +233,28 @@ class ZernikeFamily:
         return psf, jacobian
 
     def energy_cut(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """Return the share (...) of the PSF's energy that lies outside its window."""
+        """Return the fraction (...) of the PSF's energy outside its window."""
         grid = self.pupil(coefficients.dtype, coefficients.device)
         intensity = pupil_intensity(grid, coefficients)
         return 1 - intensity.sum((-2, -1)) / grid.energy
+
+    def coarse(self) -> ZernikeFamily:
+        """Return the family with fewer samples across the pupil."""
+        return replace(self, pupil_samples=min(self.pupil_samples, _COARSE_SAMPLES))
+
+    def kernels(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the PSF (..., K, K) of γ (..., P)."""
+        return (self.psf(coefficients),)
+
+    def operator_from(
+        self,
+        kernels: tuple[torch.Tensor, ...],
+        shape: tuple[int, int],
+        frame: tuple[int, int] | None = None,
+    ) -> Convolution:
+        """Return the convolution with the PSF that `kernels` holds."""
+        (psf,) = kernels
+        return Convolution(psf, shape, frame)
 
     def operator(
         self,
@@ -219,7 +263,7 @@ class ZernikeFamily:
         frame: tuple[int, int] | None = None,
     ) -> Convolution:
         """Return A(γ), the convolution with the PSF of γ; see `Convolution`."""
-        return Convolution(self.psf(coefficients), shape, frame)
+        return self.operator_from(self.kernels(coefficients), shape, frame)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw (n, P) coefficients, uniform in the box of the ranges (the paper's)."""
@@ -229,38 +273,34 @@ class ZernikeFamily:
     def sample_rms(
         self, n: int, generator: torch.Generator | None = None
     ) -> torch.Tensor:
-        """Draw (n, P) coefficients of random direction, of uniform amount in the box.
+        """Draw (n, P) coefficients of random direction and uniform size in the box.
 
-        A good microscope lives near zero, in a corner that the box hardly visits.
+        A good microscope is near zero, where uniform draws from the box are rare.
         """
         half = torch.tensor(self.half_ranges)
         direction = torch.randn(n, self.n_coefficients, generator=generator) * half
         direction = direction / direction.norm(dim=1, keepdim=True)
-        # The largest amount along this direction that stays inside the box.
+        # The largest size along this direction that stays inside the box.
         reach = (half / direction.abs().clamp(min=1e-9)).min(dim=1, keepdim=True).values
         drawn: torch.Tensor = direction * reach * torch.rand(n, 1, generator=generator)
         return drawn
 
+    def search_points(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Draw (n, P) coefficients, half of them by `sample`, half by `sample_rms`."""
+        half = n // 2
+        drawn = [self.sample(half, generator), self.sample_rms(n - half, generator)]
+        return torch.cat(drawn)
+
     def canonical(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return γ or its twin: the one whose first even mode is not negative."""
+        """Return γ, or γ with the even modes' signs changed: first even mode ≥ 0."""
         coefficients = np.asarray(coefficients, dtype=np.float64)
         if not self.even.any():
             return coefficients.copy()
         leading = coefficients[..., int(np.argmax(self.even))]
         flip = np.where(leading < 0, -1.0, 1.0)[..., None]
         return np.where(self.even, coefficients * flip, coefficients)
-
-    def equivalents(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (2, P): γ and its twin, all even modes' signs flipped."""
-        coefficients = np.asarray(coefficients, dtype=np.float64)
-        return np.stack(
-            [coefficients, np.where(self.even, -coefficients, coefficients)]
-        )
-
-    def rotated(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return γ of the PSF turned by 180°: the odd modes' signs flipped."""
-        coefficients = np.asarray(coefficients, dtype=np.float64)
-        return np.where(self.even, coefficients, -coefficients)
 
     def wavefront_rms(
         self, coefficients: NDArray[np.float64]
@@ -278,3 +318,25 @@ class ZernikeFamily:
         axis = pupil_field(grid, gamma).sum(-1).abs() / grid.weight.sum()
         result: NDArray[np.float64] = (axis**2).numpy()
         return result
+
+    def quality(self, coefficients: NDArray[np.float64]) -> tuple[Quality, ...]:
+        """Return the wavefront error and the Strehl ratio of γ (P,)."""
+        rms = float(self.wavefront_rms(coefficients))
+        return (
+            Quality("wavefront rms", rms, "waves", "nm", self.wavelength_nm),
+            Quality("Strehl", float(self.strehl(coefficients))),
+        )
+
+    def describe(self) -> str:
+        """Return the sampling, and how much of the PSF's energy its window cuts off."""
+        draws = self.sample(64, torch.Generator().manual_seed(0))
+        focus = float(self.energy_cut(torch.zeros(self.n_coefficients)))
+        return (
+            f"λ/(NA·px) {1 / self.cutoff:.2f} pixels; the PSF window of "
+            f"{self.window} × {self.window} pixels cuts {focus:.1%} of the energy in focus, up to "
+            f"{float(self.energy_cut(draws).max()):.1%} within the family's range"
+        )
+
+    def diagnose(self, change: NDArray[np.float64], shape: ChangeShape) -> Cause:
+        """Return the likely cause of a change (P,) of the modes."""
+        return zernike_cause(self.noll, change, shape)

@@ -1,0 +1,38 @@
+"""What a blur is: families A(γ), operators, symmetries, estimates and their errors."""
+
+from deepblur_live.blur.convolution import Convolution
+from deepblur_live.blur.diagnosis import Cause, ChangeShape
+from deepblur_live.blur.estimate import ErrorModel, Estimate, VerdictModel
+from deepblur_live.blur.family import BlurFamily, ChangeMetric, Quality
+from deepblur_live.blur.operator import LinearBlur, prox_by_conjugate_gradient
+from deepblur_live.blur.prior import AdmissibleSet, Box, Prior
+from deepblur_live.blur.registry import (
+    FAMILIES,
+    family_from_manifest,
+    family_from_profile,
+)
+from deepblur_live.blur.symmetry import ResolvedBy, Symmetry, nearest, orbit
+
+__all__ = [
+    "FAMILIES",
+    "AdmissibleSet",
+    "BlurFamily",
+    "Box",
+    "Cause",
+    "ChangeMetric",
+    "ChangeShape",
+    "Convolution",
+    "ErrorModel",
+    "Estimate",
+    "LinearBlur",
+    "Prior",
+    "Quality",
+    "ResolvedBy",
+    "Symmetry",
+    "VerdictModel",
+    "family_from_manifest",
+    "family_from_profile",
+    "nearest",
+    "orbit",
+    "prox_by_conjugate_gradient",
+]

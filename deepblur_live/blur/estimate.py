@@ -1,0 +1,159 @@
+"""What an identification reports of a blur, and the model of its errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.special import stdtrit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["ErrorModel", "Estimate", "VerdictModel"]
+
+# A stated standard deviation contains the share of errors that a normal's would.
+_ONE_DEVIATION = 0.6827
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One identification of the blur of a frame (or of an average of frames).
+
+    Parameters
+    ----------
+    coefficients
+        (P,) blur coefficients γ, in the family's unit. Meaningless where ``trusted`` is
+        False.
+    covariance
+        (P, P) covariance of `coefficients`, same units squared; intervals follow from
+        it by `ErrorModel.coverage_factor`.
+    quality
+        Residual of the fit over its expected size: 0.4 to 0.8 for a good fit, more when
+        the frame is outside the family.
+    trusted
+        False when the blur cannot be identified from the frame; ``reason`` says why.
+    reason
+        Empty, or why the estimate is not trusted, for a person to read.
+    """
+
+    coefficients: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    quality: float
+    trusted: bool = True
+    reason: str = ""
+
+
+class _Constants(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
+
+
+class VerdictModel(_Constants):
+    """When a fit is trusted: a logistic regression, and what counts as usual.
+
+    The log-odds that an estimate is right are ``intercept - misfit·quality -
+    error·log(relative error) - beyond·(gauge - range_tolerance)₊``; errors are relative
+    to the family's prior scale.
+
+    Parameters
+    ----------
+    intercept, misfit, error, beyond
+        Coefficients of the regression.
+    range_tolerance
+        Gauge of the admissible set up to which coefficients count as in range.
+    least_error, largest_error
+        Relative errors: none counts as smaller than the one, and an estimate with more
+        than the other is not trusted.
+    usual_error, usual_misfit
+        The excess over these decides which reason is reported.
+    poor_misfit
+        95 % of well identified frames have less.
+    """
+
+    intercept: float
+    misfit: float
+    error: float
+    beyond: float
+    range_tolerance: float
+    least_error: float
+    largest_error: float
+    usual_error: float
+    usual_misfit: float
+    poor_misfit: float
+
+
+class ErrorModel(_Constants):
+    """How large the errors of a model's estimates are beside what their fit implies.
+
+    Fitted on validation pictures by ``tools/fit_error_model.py``; its numbers stand in
+    the model's manifest, under ``error_model``, and nowhere else.
+
+    Parameters
+    ----------
+    curvature
+        Factor of the covariance that the curvature of the fit implies.
+    competing
+        Factor of the covariance that competing local minima add.
+    floor
+        Least standard deviation of a coefficient, relative to the family's prior scale.
+    competing_temperature
+        Factor by which competing minima are weighed less surely than by likelihood.
+    network
+        Factor of the standard deviations that the network predicts.
+    usual_scatter, least_scatter, usual_misfit
+        Residuals as large as the model predicts have this scatter; the least scatter
+        relative to it that counts; and the misfit above which errors grow with it.
+    orientation
+        Number of standard deviations by which the evidence must exceed chance before
+        the 180° ambiguity counts as resolved.
+    tail_dof
+        Degrees of freedom of the errors' Student's t distribution.
+    systematic, fluctuating
+        Variance of the part of the error that all estimates of one specimen share, and
+        of the rest, over the stated variance.
+    track_floor
+        Standard deviation added to each estimate in the tracker, in the family's unit.
+    light_creep
+        Share of the stated error by which the systematic part changes when the
+        logarithm of the light changes by one.
+    verdict
+        When an estimate is trusted.
+    """
+
+    curvature: float
+    competing: float
+    floor: float
+    competing_temperature: float
+    network: float
+    usual_scatter: float
+    least_scatter: float
+    usual_misfit: float
+    orientation: float
+    tail_dof: float = Field(gt=0)
+    systematic: float = Field(ge=0)
+    fluctuating: float = Field(ge=0)
+    track_floor: float = Field(gt=0)
+    light_creep: float = Field(ge=0)
+    verdict: VerdictModel
+
+    def coverage_factor(self, share: float) -> float:
+        """Return how many stated standard deviations contain a share of the errors.
+
+        Errors have longer tails than a normal's: most estimates are right to within
+        what their fit implies, and a few are of another blur. A stated deviation
+        contains 68 % of the errors, as a normal's does; 95 % are within 2.43 of them
+        with four degrees of freedom, not 1.96.
+
+        Parameters
+        ----------
+        share
+            Between 0 and 1.
+        """
+        tail, unit = (
+            stdtrit(self.tail_dof, (1 + p) / 2) for p in (share, _ONE_DEVIATION)
+        )
+        return float(tail / unit)
