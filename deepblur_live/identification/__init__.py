@@ -8,40 +8,40 @@ from deepblur_live.identification.network import (
     network_input,
     outer_products,
 )
+from deepblur_live.identification.orientation import Orientation
 from deepblur_live.identification.phase import Phase
-from deepblur_live.identification.question import Answer, Question
+from deepblur_live.identification.problem import Problem, Solution
 from deepblur_live.identification.refine import SpectralRefiner
-from deepblur_live.identification.reliability import Reliable, reliable
-from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.running import PowerSpectrum
+from deepblur_live.identification.signal_bins import SignalBins, signal_bins
 from deepblur_live.identification.specimen import SpecimenSpectrum
 from deepblur_live.identification.spectrum import (
     WINDOW,
     FrameSpectrum,
-    weighed,
+    weighted,
     welch,
 )
 
 __all__ = [
     "INPUT_SHAPE",
     "WINDOW",
-    "Answer",
     "Fit",
     "FrameSpectrum",
     "IdentificationNet",
     "Identifier",
     "Network",
     "Noise",
+    "Orientation",
     "Phase",
     "PowerSpectrum",
-    "Question",
-    "Reliable",
-    "Rotation",
+    "Problem",
+    "SignalBins",
+    "Solution",
     "SpecimenSpectrum",
     "SpectralRefiner",
     "network_input",
     "outer_products",
-    "reliable",
-    "weighed",
+    "signal_bins",
+    "weighted",
     "welch",
 ]

@@ -1,4 +1,4 @@
-"""The specimen's own spectrum: smooth in log|f| and angle, projected out."""
+"""Removing the specimen's own spectrum: smooth in log|f| and angle."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["detrend", "smooth_basis"]
 def smooth_basis(device: torch.device) -> torch.Tensor:
     """Return (N, Q) smooth functions over the N bins of a spectrum.
 
-    A cubic in log|f|, with second and fourth angular harmonics: what the spectra of
-    most specimens look like. The blur's notches are not in its span.
+    A cubic in log|f| with second and fourth angular harmonics, which describes the
+    spectra of most specimens. The minima of an OTF are not in its span.
     """
     radius, angle = frequencies(device)
     log_radius = torch.log(radius) + 1.5
@@ -31,7 +31,7 @@ def smooth_basis(device: torch.device) -> torch.Tensor:
 def detrend(
     values: torch.Tensor, weight: torch.Tensor, keep: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return weight·(values - their weighted smooth fit).
+    """Return weight·(values - weighted smooth fit).
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ def detrend(
     weight
         (..., N).
     keep
-        Which bins the N are, as a mask over all of them; all when None.
+        Mask of the N bins among all; all when None.
     """
     basis = smooth_basis(values.device).to(values.dtype)
     if keep is not None:
         basis = basis[keep]
     basis = basis * weight[..., None]
-    # A small ridge keeps the fit defined when few bins are reliable.
+    # A small ridge keeps the fit defined with few bins.
     gram = basis.mT @ basis
     gram = gram + 1e-6 * torch.eye(
         gram.shape[-1], dtype=gram.dtype, device=gram.device

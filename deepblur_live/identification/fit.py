@@ -1,4 +1,4 @@
-"""What a fit of a spectrum has found: minima, and how sure the first of them is."""
+"""The result of a fit: local minima, and the uncertainty of the first of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["Fit"]
+    from deepblur_live.blur import ErrorModel
 
-# What curvature and rivals are of the squared errors, and the error in waves that no
-# frame is without: chosen on 398 answers to single frames of training and validation
-# pictures, for intervals that hold what they say. At σ = 0.001, 0.01, 0.03 and 0.05 67,
-# 70, 67 and 68 % of their coefficients are inside the 68 % intervals; what the others
-# hold is in their tails (`deepblur_live.optics.reach`).
-_CURVATURE, _RIVALS, _LEAST = 0.40, 1.0, 0.0012
+__all__ = ["Fit"]
 
 
 @dataclass(frozen=True)
@@ -28,31 +23,40 @@ class Fit:
     Parameters
     ----------
     coefficients
-        (S, P), waves rms.
+        (S, P), in the family's unit.
     objective
         (S,) penalised robust misfit.
     curvature
-        (P, P), the covariance of the chosen one were it alone.
-    rivals
-        (P, P), the spread of the others about it, as far as they are believed.
+        (P, P), covariance of the chosen one from its curvature alone.
+    competing
+        (P, P), scatter of the other minima about it, weighted by likelihood.
     quality
-        Root mean square of the chosen one's weighted residuals, where the specimen and
-        not the noise makes the power: 0.4 to 0.8 for most specimens, more when none of
-        the family's blurs explains the spectrum.
-    rest
-        (1, Q+1), the chosen one's specimen b and noise log σ²: the next frame's fit
-        begins there.
+        Root mean square of the chosen one's weighted residuals where the specimen, not
+        the noise, dominates: 0.4 to 0.8 for most specimens, more when no blur of the
+        family explains the spectrum.
+    error_model
+        How large errors are beside `curvature` and `competing`.
+    scale
+        (P,) the family's prior scale.
+    nuisance
+        (1, Q+1), the chosen one's specimen parameters b and noise log σ²; the next
+        frame's fit starts from them.
     """
 
     coefficients: NDArray[np.float64]
     objective: NDArray[np.float64]
     curvature: NDArray[np.float64]
-    rivals: NDArray[np.float64]
+    competing: NDArray[np.float64]
     quality: float
-    rest: torch.Tensor | None = None
+    error_model: ErrorModel
+    scale: NDArray[np.float64]
+    nuisance: torch.Tensor | None = None
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """(P, P), of the chosen one among its rivals, as large as errors have been."""
-        least: NDArray[np.float64] = _LEAST**2 * np.eye(len(self.curvature))
-        return _CURVATURE * self.curvature + _RIVALS * self.rivals + least
+        """(P, P), of the chosen minimum, calibrated to the size of actual errors."""
+        model = self.error_model
+        floor: NDArray[np.float64] = np.diag((model.floor * self.scale) ** 2)
+        return (
+            model.curvature * self.curvature + model.competing * self.competing + floor
+        )

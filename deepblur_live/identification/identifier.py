@@ -1,4 +1,4 @@
-"""Frame after frame → γ: running spectrum, start, fit, phases, rotation, verdict."""
+"""Frame after frame → γ: running spectrum, start, fit, phases, orientation, verdict."""
 
 from __future__ import annotations
 
@@ -9,30 +9,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.identification.minima import aligned, rival_spread
+from deepblur_live.blur import Estimate
+from deepblur_live.identification.minima import aligned, competing_scatter
 from deepblur_live.identification.network import network_input
 from deepblur_live.identification.observed import with_leakage
-from deepblur_live.identification.question import Answer, Question
+from deepblur_live.identification.orientation import Orientation
+from deepblur_live.identification.problem import Problem, Solution
 from deepblur_live.identification.refine import SpectralRefiner
-from deepblur_live.identification.reliability import Reliable
-from deepblur_live.identification.rotation import Rotation
 from deepblur_live.identification.running import PowerSpectrum
-from deepblur_live.identification.search import FEW, KEPT, MANY, Search
+from deepblur_live.identification.search import HYSTERESIS, LOCAL, WIDE, Search
+from deepblur_live.identification.signal_bins import SignalBins
 from deepblur_live.identification.spectrum import noise_floor
-from deepblur_live.identification.verdict import (
-    MIN_BINS,
-    POOR_FIT,
-    judge,
-    silent,
-)
-from deepblur_live.optics import Estimate, ZernikeFamily
+from deepblur_live.identification.verdict import MIN_BINS, judge, no_signal
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepblur_live.blur import BlurFamily, ErrorModel
     from deepblur_live.identification.fit import Fit
-    from deepblur_live.identification.phase import NearbyPhase
+    from deepblur_live.identification.phase import LocalPhase
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
 __all__ = ["Identifier", "Network", "Noise"]
@@ -43,19 +39,16 @@ Noise = Callable[[float], float]
 # (1, 2, 64, 32) input → coefficients (P,) and their standard deviations (P,).
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-# A tracked minimum may have become the wrong one: when the average has been renewed so
-# many times (at least after so many seconds), after a step, and when the average has so
-# many times the frames, which tell apart what was one, the network is asked and a few
-# of the library are tried beside it; many after each refusal.
-_LIBRARY_RENEWED, _LIBRARY_LEAST_S, _LIBRARY_GROWTH = 2.0, 2.0, 2.0
-# Steps from the minimum that is told, by its phases too, each as long as five without.
-# A frame after another begins near its end, and looks at its phases once, which takes
-# as long as all else: the next goes by that look, if it begins near and soon.
+# A tracked minimum may no longer be the right one. The network and a local search are
+# used again when the average has been renewed so many times (but at most once in so
+# many seconds), and when it has grown to so many times the frames, which may
+# distinguish minima that were equal; a wide search after each refusal.
+_SEARCH_RENEWED, _SEARCH_LEAST_S, _SEARCH_GROWTH = 2.0, 2.0, 2.0
+# Steps of a fit with phases after a search. A frame that follows another starts near
+# its minimum: it takes one quadratic model of the phase term, which costs as much as
+# all else, and the next frame uses that model again if it starts near and soon.
 _PHASE_STEPS = 6
-_NO_TURN = "it cannot be told which way round the blur is"
-# The network has read the spectrum that it is a prior of: its errors are counted for so
-# much. Taken at its word it costs 2 dB at σ = 0.03 on validation photographs.
-_DOUBT = 2.0
+_NOT_ORIENTED = "the 180° orientation of the PSF is ambiguous"
 
 
 class Identifier:
@@ -65,57 +58,60 @@ class Identifier:
     ----------
     family
         The blurs to choose among.
+    errors
+        Calibration of stated uncertainties, from the model's manifest.
     network
-        The identification network, or None: the spectrum then works alone.
+        The identification network, or None to use the spectrum alone.
     average_s
         Time constant of the running average spectrum, seconds.
     specimen
-        What is known of specimens' own spectra; when None, that they are smooth.
+        Prior of specimens' own spectra; when None, a smooth surface.
     phases
-        Whether the newest frame's phases are asked beside the average spectrum.
+        Whether the newest frame's phases are used in addition to the spectrum.
     """
 
     def __init__(
         self,
-        family: ZernikeFamily,
+        family: BlurFamily,
+        errors: ErrorModel,
         network: Network | None = None,
         average_s: float = 5.0,
         specimen: SpecimenSpectrum | None = None,
         phases: bool = True,
     ) -> None:
-        self.family = family
+        self.family, self.errors = family, errors
         self.network = network
         self.phases = phases
         self.spectrum = PowerSpectrum(average_s, family.cutoff)
-        self.refiner = SpectralRefiner(family, specimen)
+        self.refiner = SpectralRefiner(family, errors, specimen)
         self.search = Search(self.refiner)
         self.noise_sigma = 0.01
         self._now = 0.0
         self._refused = False
-        self._begin_anew()
+        self._restart()
 
     def reset(self) -> None:
         """Forget all frames (another specimen, another frame size)."""
         self.spectrum.reset()
         self._refused = False
-        self._begin_anew()
+        self._restart()
 
-    def _begin_anew(self) -> None:
-        """Forget what spoke for the last blur: it says nothing of the next."""
-        # A new one: a question that is being answered may still have the old.
-        self.rotation = Rotation(self.family)
+    def _restart(self) -> None:
+        """Forget the evidence for the last blur: it does not apply to the next."""
+        # A new object: a problem that is being solved may still hold the old one.
+        self.orientation = Orientation(self.family, self.errors)
         self._prior: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._asked_at, self._asked_frames = -math.inf, 0.0
-        self._rivals: Fit | None = None
-        self._rest: torch.Tensor | None = None
-        self._nearby: NearbyPhase | None = None
-        self._looked_at = -math.inf
+        self._searched_at, self._searched_frames = -math.inf, 0.0
+        self._competing: Fit | None = None
+        self._nuisance: torch.Tensor | None = None
+        self._local_phase: LocalPhase | None = None
+        self._local_phase_time = -math.inf
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectrum."""
         self._now = time
         if self.spectrum.add(image, time):
-            self._begin_anew()
+            self._restart()
 
     def estimate(
         self,
@@ -123,188 +119,196 @@ class Identifier:
         prediction: NDArray[np.float64] | None = None,
         noise: Noise | None = None,
     ) -> Estimate:
-        """Identify the blur from the frames observed so far: ask, answer, accept.
+        """Identify the blur from the frames observed so far: prepare, solve, accept.
 
-        The parameters are those of `ask`.
+        The parameters are those of `prepare`.
 
         Raises
         ------
         RuntimeError
             Before the first `observe`.
         """
-        answer = self.answer(self.ask(image, prediction, noise))
-        accepted = self.accept(answer)
+        solution = self.solve(self.prepare(image, prediction, noise))
+        accepted = self.accept(solution)
         assert accepted is not None
         return accepted
 
-    def ask(
+    def prepare(
         self,
         image: torch.Tensor,
         prediction: NDArray[np.float64] | None = None,
         noise: Noise | None = None,
-    ) -> Question:
-        """Return what the frames observed so far are to be asked; quick.
+    ) -> Problem:
+        """Return the estimation problem that the frames so far pose; quick.
 
         Parameters
         ----------
         image
-            The newest frame, scaled: it decides the rotation.
+            The newest frame, scaled: its phases resolve the 180° ambiguity.
         prediction
-            (P,) the tracker's; the fit starts there too, and mostly leaves the
-            library out.
+            (P,) the tracker's; the fit starts there, mostly without a search.
         noise
-            A calibrated camera's noise; read off the spectrum if None.
+            A calibrated camera's noise; measured from the spectrum if None.
 
         Raises
         ------
         RuntimeError
             Before the first `observe`.
         """
-        seen, frames = self.spectrum.average, self.spectrum.frames
-        of_seen = None if noise is None else noise(seen.level)
-        data = self.refiner.prepare(seen.power, seen.looks, frames, of_seen)
-        # The windows that count for more may be the brightest.
+        average, frames = self.spectrum.average, self.spectrum.frames
+        variance = None if noise is None else noise(average.level)
+        data = self.refiner.prepare(average.power, average.averages, frames, variance)
+        # Of all windows alike: those with larger weights may be the brightest.
         floor = noise_floor(
-            with_leakage(seen.plain),
-            seen.plain_looks * frames,
+            with_leakage(average.plain),
+            average.plain_averages * frames,
             self.family.cutoff,
             None if noise is None else noise(float(image.mean())),
         )
         self.noise_sigma = float(floor) ** 0.5
-        question = Question(data, self.noise_sigma, self.rotation, self._rivals)
-        if int(data.reliable.bins) < MIN_BINS:
-            return question
+        problem = Problem(data, self.noise_sigma, self.orientation, self._competing)
+        if int(data.signal.bins) < MIN_BINS:
+            return problem
         starts = []
         if prediction is not None:
             starts.append(torch.as_tensor(prediction, dtype=torch.float32)[None])
         lost = prediction is None or self._refused
-        # After a pause the average is young again.
-        self._asked_frames = min(self._asked_frames, frames)
-        grown = frames >= _LIBRARY_GROWTH * self._asked_frames
-        often = max(_LIBRARY_LEAST_S, _LIBRARY_RENEWED * self.spectrum.average_s)
-        # A clock that has been set back must not put it off.
-        widely = lost or grown or not 0 <= self._now - self._asked_at < often
-        # Without an average one frame's answer says nothing of the next.
-        alone = self.spectrum.average_s <= 0
-        soon = 0 <= self._now - self._looked_at < self.spectrum.average_s
-        if widely or alone:
-            self._prior = self._asked_network(data.reliable)
+        # After a pause the average starts with few frames again.
+        self._searched_frames = min(self._searched_frames, frames)
+        grown = frames >= _SEARCH_GROWTH * self._searched_frames
+        interval = max(_SEARCH_LEAST_S, _SEARCH_RENEWED * self.spectrum.average_s)
+        # A clock that has been set back must not postpone a search.
+        due = lost or grown or not 0 <= self._now - self._searched_at < interval
+        # Without an average the estimate of one frame does not carry over to the next.
+        single = self.spectrum.average_s <= 0
+        recent = 0 <= self._now - self._local_phase_time < self.spectrum.average_s
+        if due or single:
+            self._prior = self._network_prior(data.signal)
             if self._prior is not None:
                 starts.append(self._prior[0][None])
-        if widely:
-            self._asked_at = self._now
+        if due:
+            self._searched_at = self._now
             if lost or grown:
-                self._asked_frames = frames
+                self._searched_frames = frames
         return replace(
-            question,
-            crop=self.rotation.crop(image),
+            problem,
+            crop=self.orientation.crop(image),
             starts=tuple(starts),
             prior=self._prior,
-            breadth=MANY if lost else FEW if widely else None,
-            credit=0.0 if lost or grown or alone else KEPT,
-            rest=self._rest,
-            nearby=self._nearby if soon else None,
+            search=WIDE if lost else LOCAL if due else None,
+            hysteresis=0.0 if lost or grown or single else HYSTERESIS,
+            nuisance=self._nuisance,
+            local_phase=self._local_phase if recent else None,
             phases=self.phases,
             time=self._now,
         )
 
-    def answer(self, question: Question) -> Answer:
-        """Find the blur that a question's spectrum has; on any thread, one at a time.
+    def solve(self, problem: Problem) -> Solution:
+        """Find the blur that fits a problem best; on any thread, one at a time.
 
-        It takes up to two seconds, longer the first time, when the library is made; and
-        changes nothing but the question's rotation and how far the random hops are.
+        It takes up to two seconds, longer the first time, when the library is computed.
+        Changes nothing but the problem's orientation and the random state of the basin
+        hopping.
         """
-        rivals = question.rivals
-        if question.crop is None:
-            return Answer(question, silent(self.family), rivals)
-        if question.breadth is not None or len(question.starts) > 1:
-            rivals = self.search.minima(question)
-            begin = torch.as_tensor(rivals.coefficients[:1], dtype=torch.float32)
+        competing = problem.competing
+        if problem.crop is None:
+            return Solution(problem, no_signal(self.family), competing)
+        if problem.search is not None or len(problem.starts) > 1:
+            competing = self.search.minima(problem)
+            begin = torch.as_tensor(competing.coefficients[:1], dtype=torch.float32)
         else:
-            begin = question.starts[0]
-        fit, nearby = self._refined(question, begin)
-        fit = self._beside_rivals(fit, rivals)
+            begin = problem.starts[0]
+        fit, local_phase = self._refined(problem, begin)
+        fit = self._with_competing(fit, competing)
         found = judge(self.family, fit)
         if found.trusted:
-            turned = question.rotation.decide(
-                question.crop, found.coefficients, question.noise_sigma
+            oriented = problem.orientation.decide(
+                problem.crop, found.coefficients, problem.noise_sigma
             )
-            if (turned != found.coefficients).any():
-                # This frame's phases have led it to where they fit the other turn.
-                begin = torch.as_tensor(turned, dtype=torch.float32)[None]
-                fit, nearby = self._refined(question, begin)
-                fit = self._beside_rivals(fit, rivals)
-                turned = fit.coefficients[0]
-            found = Estimate(turned, fit.covariance, found.quality)
-            if not question.rotation.told(turned):
-                found = replace(found, trusted=False, reason=_NO_TURN)
-        return Answer(question, found, rivals, fit.rest, nearby)
+            if (oriented != found.coefficients).any():
+                # The phases of this frame were fitted with the other orientation.
+                begin = torch.as_tensor(oriented, dtype=torch.float32)[None]
+                fit, local_phase = self._refined(problem, begin)
+                fit = self._with_competing(fit, competing)
+                oriented = fit.coefficients[0]
+            found = Estimate(oriented, fit.covariance, found.quality)
+            if not problem.orientation.resolved(oriented):
+                found = replace(found, trusted=False, reason=_NOT_ORIENTED)
+        return Solution(problem, found, competing, fit, local_phase)
 
     def _refined(
-        self, question: Question, start: torch.Tensor
-    ) -> tuple[Fit, NearbyPhase | None]:
-        """Return the fit that spectrum and phases lead to from a start (1, P).
+        self, problem: Problem, start: torch.Tensor
+    ) -> tuple[Fit, LocalPhase | None]:
+        """Return the fit of spectrum and phases from a start (1, P).
 
-        And this frame's look at the phases, if the next may go by it too.
+        And this frame's model of the phase term, if the next frame may use it.
         """
-        fit, data, prior = self.refiner.fit, question.data, question.prior
-        warm, last = question.breadth is None, question.nearby
-        if warm and last is not None and last.reaches(start):
-            return fit(data, start, prior, phase=last, rest=question.rest), None
-        phase = question.phase(self.family, start[0])
+        fit, data, prior = self.refiner.fit, problem.data, problem.prior
+        warm, last = problem.search is None, problem.local_phase
+        if warm and last is not None and last.covers(start):
+            return fit(data, start, prior, phase=last, nuisance=problem.nuisance), None
+        phase = problem.phase(self.family, start[0])
         if phase is None:
             return fit(data, start, prior), None
         if warm:
-            look = phase.nearby(start)
-            return fit(data, start, prior, phase=look, rest=question.rest), look
+            model = phase.local(start)
+            return (
+                fit(data, start, prior, phase=model, nuisance=problem.nuisance),
+                model,
+            )
         return fit(data, start, prior, _PHASE_STEPS, phase=phase), None
 
-    def accept(self, answer: Answer) -> Estimate | None:
-        """Go on from an answer, and return it; None if it is of another specimen."""
-        if answer.question.rotation is not self.rotation:
+    def accept(self, solution: Solution) -> Estimate | None:
+        """Continue from a solution and return it; None if of another specimen."""
+        problem, found = solution.problem, solution.estimate
+        if problem.orientation is not self.orientation:
             return None
-        found = answer.estimate
-        self._rivals, self._rest = answer.rivals, answer.rest
-        self._nearby, self._looked_at = answer.nearby, answer.question.time
-        if answer.question.crop is not None:
+        self._competing = solution.competing
+        self._nuisance = None if solution.fit is None else solution.fit.nuisance
+        self._local_phase = solution.local_phase
+        self._local_phase_time = problem.time
+        if problem.crop is not None:
             self._refused = not found.trusted
-            poor = found.quality > POOR_FIT and found.reason != _NO_TURN
-            if self._refused and poor:
-                # The average may hold two blurs, from before and after a step.
+            misfit = found.quality > self.errors.verdict.poor_misfit
+            if self._refused and misfit and found.reason != _NOT_ORIENTED:
+                # The average may contain two blurs, from before and after a step.
                 self.spectrum.reset()
-                self._begin_anew()
+                self._restart()
         return found
 
-    def _beside_rivals(self, fit: Fit, rivals: Fit | None) -> Fit:
-        """Return a fit with the last search's rivals: a warm one looks for none."""
-        if rivals is None:
+    def _with_competing(self, fit: Fit, competing: Fit | None) -> Fit:
+        """Return a warm fit with the minima of the last search as competing ones."""
+        if competing is None:
             return fit
         now = torch.from_numpy(fit.coefficients[0])
-        then = aligned(self.family, torch.from_numpy(rivals.coefficients), now)
-        # The fit has gone on from one of them, not always from the best.
+        then = aligned(self.family, torch.from_numpy(competing.coefficients), now)
+        # The fit has started from one of them, not always from the best.
         order = torch.argsort((then - now).square().sum(1))
-        objective = torch.from_numpy(rivals.objective)[order]
-        return replace(fit, rivals=rival_spread(self.family, then[order], objective))
+        objective = torch.from_numpy(competing.objective)[order]
+        temperature = self.errors.competing_temperature
+        scatter = competing_scatter(self.family, then[order], objective, temperature)
+        return replace(fit, competing=scatter)
 
-    def _asked_network(
-        self, spectrum: Reliable
+    def _network_prior(
+        self, signal: SignalBins
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return the network's answer as a prior of the fit.
+        """Return the network's estimate as a prior of the fit.
 
-        None without a network, and where it answers with numbers that are none.
+        None without a network, and where its output is not finite.
         """
         if self.network is None:
             return None
-        coefficients, deviations = self.ask_network(spectrum)
+        coefficients, deviations = self.network_estimate(signal)
         if not (coefficients.isfinite().all() and deviations.isfinite().all()):
             return None
-        return coefficients, _DOUBT * deviations
+        # The network has read the same spectrum that the fit combines it with.
+        return coefficients, self.errors.network * deviations
 
-    def ask_network(self, spectrum: Reliable) -> tuple[torch.Tensor, torch.Tensor]:
+    def network_estimate(self, signal: SignalBins) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the network's coefficients (P,) and standard deviations (P,)."""
         assert self.network is not None
-        batched = Reliable(
-            spectrum.log_signal[None], spectrum.weight[None], spectrum.floor[None]
+        batched = SignalBins(
+            signal.log_signal[None], signal.weight[None], signal.floor[None]
         )
         mean = self.refiner.specimen.mean
         return self.network(network_input(batched, self.family.cutoff, mean))

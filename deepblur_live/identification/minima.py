@@ -1,4 +1,4 @@
-"""The minima of a fit: which of them is told, and how far they lie apart."""
+"""Local minima of a fit: which one is chosen, and how far the others scatter."""
 
 from __future__ import annotations
 
@@ -7,147 +7,165 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.blur.symmetry import (
+    ResolvedBy,
+    nearest_rows,
+    orbit,
+)
 from deepblur_live.identification.otf import coarse
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepblur_live.blur import BlurFamily, Symmetry
     from deepblur_live.identification.fit import Fit
     from deepblur_live.identification.phase import Phase
-    from deepblur_live.optics import ZernikeFamily
 
 __all__ = [
     "aligned",
     "best_first",
+    "competing_scatter",
     "distinct",
     "most_central_first",
-    "rival_spread",
-    "told_apart",
+    "rank_by_phase",
+    "relative",
+    "rotations",
 ]
 
-# A minimum that fits better than the one told is believed so many times e more at most,
-# and one that is believed less than this is never told.
-_MUCH_BETTER, _BELIEVED = 3.0, 0.05
-# The spread's beliefs are so many times less sure than the likelihood's: the errors of
-# 495 answers to single validation frames are then likelier, by 1 nat each.
-_DOUBT = 4.0
-# A frame's phases are not asked of minima that fit its spectrum so much worse.
-_LOOKED_AT = 8.0
-# Minima that are so near in γ, waves, are the same.
-_SAME = 0.003
+# Log-likelihood by which a better minimum than the chosen one counts at most, and the
+# relative likelihood below which none is chosen.
+_MUCH_BETTER, _LEAST_LIKELIHOOD = 3.0, 0.05
+# Minima whose spectrum fits worse than the best by this are not ranked by phase.
+_RANKED_WITHIN = 8.0
+# Minima closer than this, relative to the prior scale, are the same.
+_SAME = 0.02
+
+
+def relative(family: BlurFamily, coefficients: torch.Tensor) -> torch.Tensor:
+    """Return coefficients (..., P) over the family's prior scale."""
+    return coefficients / torch.as_tensor(family.prior.scale).to(coefficients)
 
 
 def aligned(
-    family: ZernikeFamily, gamma: torch.Tensor, reference: torch.Tensor
+    family: BlurFamily, gamma: torch.Tensor, reference: torch.Tensor
 ) -> torch.Tensor:
-    """Return (S, P) coefficients with the signs, block by block, of a reference.
+    """Return the equivalents (S, P) of γ, for a power spectrum, nearest a reference.
 
-    A spectrum is blind to the common sign of the even and of the odd modes. Either may
-    be (P,), one for all.
+    Either may be (P,), one for all.
     """
-    result = gamma + torch.zeros_like(reference)
-    even = torch.from_numpy(family.even)
-    for block in (even, ~even):
-        agree = (result[:, block] * reference[..., block]).sum(1, keepdim=True)
-        result[:, block] *= torch.where(agree < 0, -1.0, 1.0)
-    return result
+    elements = orbit(family, ResolvedBy.NEVER, ResolvedBy.IMAGE)
+    return nearest_rows(gamma, reference, elements)
+
+
+def rotations(family: BlurFamily) -> tuple[Symmetry, ...]:
+    """Return the identity, and the symmetry that rotates the PSF by 180° if any."""
+    return orbit(family, ResolvedBy.IMAGE)[:2]
 
 
 def most_central_first(
-    family: ZernikeFamily,
+    family: BlurFamily,
     gamma: torch.Tensor,
     objective: torch.Tensor,
     order: torch.Tensor,
 ) -> torch.Tensor:
-    """Return an order of minima (S,), the least expected error of the PSF first.
+    """Return an order of minima (S,), the one of least expected PSF error first.
 
-    At high noise several minima fit alike. The best of them by a hair is a gamble;
-    the one that is nearest to the others, each as far as it is believed, loses
-    least. One that several starts have led to counts as often: its valley is wide. A
-    PSF turned by 180° has the same spectrum and is no error here.
+    At high noise several minima fit equally well. The best of them by a hair is a
+    gamble; the one nearest to the others, weighted by likelihood, has the least
+    expected error. A minimum that several starts have reached counts as often: its
+    basin is wide. A rotation by 180° has the same spectrum and is no error here.
     """
-    belief = torch.exp(-(objective - objective.min()))
-    turned = torch.where(torch.from_numpy(family.even), gamma, -gamma)
-    psf = coarse(family).psf(torch.cat([gamma, turned])).flatten(1)
-    upright, over = psf.chunk(2)
-    error = torch.minimum(torch.cdist(upright, upright), torch.cdist(upright, over))
-    expected = (error.square() * belief).sum(1)
-    # Only what is believed at all can be chosen.
-    expected[belief < _BELIEVED] = torch.inf
+    likelihood = torch.exp(-(objective - objective.min()))
+    elements = rotations(family)
+    candidates = torch.cat([gamma, *(e.apply_rows(gamma) for e in elements[1:])])
+    psfs = coarse(family).psf(candidates).flatten(1).chunk(len(elements))
+    errors = torch.stack([torch.cdist(psfs[0], psf) for psf in psfs])
+    expected = (errors.amin(0).square() * likelihood).sum(1)
+    # Only a minimum of some likelihood can be chosen.
+    expected[likelihood < _LEAST_LIKELIHOOD] = torch.inf
     central = expected.argmin()
     return torch.cat([central[None], order[order != central]])
 
 
-def told_apart(
-    family: ZernikeFamily,
+def rank_by_phase(
+    family: BlurFamily,
     fit: Fit,
     phase: Phase,
-    credit: float = 0.0,
-    looked_at: float = _LOOKED_AT,
+    hysteresis: float = 0.0,
+    within: float = _RANKED_WITHIN,
 ) -> Fit:
-    """Return a fit of a spectrum with its minima as a frame's phases have them.
+    """Return a fit with its minima ranked by spectrum and phases together.
 
-    Each is turned as they like it better, and fits less well by what they have against
-    it; the first, before that, better by `credit`. They are not asked of minima that
-    fit the spectrum worse than the best by more than `looked_at`: those go.
+    Each minimum is rotated by 180° if that lowers its phase term. The first is favoured
+    by `hysteresis`. Minima that fit the spectrum worse than the best by more than
+    `within` are dropped.
     """
     gamma = torch.as_tensor(fit.coefficients, dtype=torch.float32)
     objective = torch.as_tensor(fit.objective, dtype=torch.float32)
-    near = objective < objective.nan_to_num(torch.inf).min() + looked_at
+    near = objective < objective.nan_to_num(torch.inf).min() + within
     if not near.any():
-        # Numbers that are none: it is for the verdict to say so.
+        # Not finite: the verdict will say so.
         return fit
     gamma, objective = gamma[near], objective[near]
-    # Several starts lead to one minimum: the first of them is looked at.
-    same = (torch.cdist(gamma, gamma) < _SAME).int().argmax(1)
+    # Several starts lead to one minimum: it is evaluated once.
+    scaled = relative(family, gamma)
+    same = (torch.cdist(scaled, scaled) < _SAME).int().argmax(1)
     first, which = torch.unique(same, return_inverse=True)
-    turned = torch.where(torch.from_numpy(family.even), gamma, -gamma)
-    costs = phase.costs(gamma[first])[:, which]
-    gamma = torch.where((costs[0] <= costs[1])[:, None], gamma, turned)
-    return best_first(family, fit, gamma, objective + costs.amin(0), credit)
+    upright, rotated = phase.costs(gamma[first])[:, which]
+    *_, rotation = rotations(family)
+    if rotation.resolved_by is ResolvedBy.IMAGE:
+        better = (upright <= rotated)[:, None]
+        gamma = torch.where(better, gamma, rotation.apply_rows(gamma))
+        upright = torch.minimum(upright, rotated)
+    return best_first(family, fit, gamma, objective + upright, hysteresis)
 
 
 def best_first(
-    family: ZernikeFamily,
+    family: BlurFamily,
     fit: Fit,
     gamma: torch.Tensor,
     objective: torch.Tensor,
-    credit: float,
+    hysteresis: float,
 ) -> Fit:
-    """Return a fit with these minima (S, P), the first of them better by `credit`."""
-    credited = objective.clone()
-    credited[0] -= credit
-    order = most_central_first(family, gamma, credited, torch.argsort(credited))
+    """Return a fit with these minima (S, P), the first favoured by `hysteresis`."""
+    favoured = objective.clone()
+    favoured[0] -= hysteresis
+    order = most_central_first(family, gamma, favoured, torch.argsort(favoured))
     gamma, objective = gamma[order], objective[order]
+    temperature = fit.error_model.competing_temperature
     return replace(
         fit,
         coefficients=gamma.double().numpy(),
         objective=objective.double().numpy(),
-        rivals=rival_spread(family, gamma, objective),
+        competing=competing_scatter(family, gamma, objective, temperature),
     )
 
 
-def distinct(gamma: torch.Tensor, apart: float) -> list[int]:
-    """Return which of (S, P) no kept one before is nearer to than `apart`."""
-    near = torch.cdist(gamma, gamma) < apart
+def distinct(points: torch.Tensor, distance: float) -> list[int]:
+    """Return the rows of (S, P) that are not closer than `distance` to one before."""
+    near = torch.cdist(points, points) < distance
     kept: list[int] = []
-    for row in range(len(gamma)):
+    for row in range(len(points)):
         if not near[row, kept].any():
             kept.append(row)
     return kept
 
 
-def rival_spread(
-    family: ZernikeFamily, gamma: torch.Tensor, objective: torch.Tensor
+def competing_scatter(
+    family: BlurFamily,
+    gamma: torch.Tensor,
+    objective: torch.Tensor,
+    temperature: float,
 ) -> NDArray[np.float64]:
-    """Return (P, P): the spread of other minima about the first, as believed.
+    """Return (P, P): scatter of other minima about the first, weighted by likelihood.
 
-    The curvature of one knows nothing of another that fits nearly as well, or better.
+    The curvature of one minimum ignores another that fits nearly as well, or better.
+    Likelihoods are softened by `temperature`.
     """
-    behind = (objective - objective[0]) / _DOUBT
-    belief = torch.exp((-behind).clamp(max=_MUCH_BETTER))
+    behind = (objective - objective[0]) / temperature
+    likelihood = torch.exp((-behind).clamp(max=_MUCH_BETTER))
     distance = (aligned(family, gamma, gamma[0]) - gamma[0]).double()
-    spread = torch.einsum("s,sp,sq->pq", belief.double(), distance, distance)
-    result: NDArray[np.float64] = (spread / belief.sum()).numpy()
+    scatter = torch.einsum("s,sp,sq->pq", likelihood.double(), distance, distance)
+    result: NDArray[np.float64] = (scatter / likelihood.sum()).numpy()
     return result

@@ -1,11 +1,11 @@
-"""The identification network: a ResNet18 that reads the blur from a frame's spectrum.
+"""The identification network: a ResNet18 from a frame's spectrum to the blur.
 
-Its answer starts the fit of the spectrum and is its prior. Its input is the detrended,
-reliability-weighted log-spectrum on frequencies relative to the optical cut-off, so
-that one set of weights serves frames of any size, averages over frames, and other
-samplings. A spectrum is blind to the common sign of the even modes (the twin) and of
-the odd modes (a PSF turned by 180°), so the network regresses what it can see: the
-outer products of the even and of the odd coefficients.
+Its estimate starts the fit of the spectrum and is its prior. Its input is the detrended
+log-spectrum, weighted by reliability, on frequencies relative to the optical cut-off:
+one set of weights serves frames of any size, averages over frames, and other samplings.
+A spectrum does not determine the common sign of some coefficients (for Zernike modes
+that of the even and that of the odd ones), so the network regresses the outer products
+of the coefficients of each such block.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -23,18 +24,26 @@ from deepblur_live.identification.spectrum import WINDOW
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepblur_live.identification.reliability import Reliable
+    from deepblur_live.blur import BlurFamily
+    from deepblur_live.identification.signal_bins import SignalBins
 
-__all__ = ["INPUT_SHAPE", "IdentificationNet", "network_input", "outer_products"]
+__all__ = [
+    "INPUT_SHAPE",
+    "IdentificationNet",
+    "network_input",
+    "outer_products",
+    "sign_blocks",
+]
 
 INPUT_SHAPE = (64, 32)
-# The largest residual the input keeps: one odd bin (an interlaced camera) says no more.
+# Residuals are clipped: a single deviating bin (an interlaced camera) must not count
+# for more.
 _CLIP = 6.0
 
 
 @lru_cache(maxsize=8)
 def _grid(cutoff: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return where the relative frequencies lie in a shifted spectrum, and a mask."""
+    """Return positions of relative frequencies in a shifted spectrum, and a mask."""
     rows, columns = INPUT_SHAPE
     fy = (torch.arange(rows, device=device) - rows // 2) / (rows // 2) * 2 * cutoff
     fx = torch.arange(columns, device=device) / columns * 2 * cutoff
@@ -50,26 +59,26 @@ def _grid(cutoff: float, device: torch.device) -> tuple[torch.Tensor, torch.Tens
 
 
 def network_input(
-    spectrum: Reliable, cutoff: float, mean: torch.Tensor | None = None
+    signal: SignalBins, cutoff: float, mean: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return (B, 2, 64, 32): detrended log-spectrum × reliability, and reliability.
 
     Parameters
     ----------
-    spectrum
+    signal
         With (B, W, W//2+1) tensors.
     cutoff
-        Pupil radius NA·px/λ, cycles a pixel.
+        Coherent cut-off, cycles per pixel.
     mean
-        (N,) of specimens' own log-spectra, see `SpecimenSpectrum`; none when None.
+        (N,) of specimens' own log-spectra, see `SpecimenSpectrum`; 0 when None.
     """
-    weight = spectrum.weight.flatten(1)
-    log_signal = spectrum.log_signal.flatten(1)
+    weight = signal.weight.flatten(1)
+    log_signal = signal.log_signal.flatten(1)
     if mean is not None:
         log_signal = log_signal - mean
     residual = detrend(log_signal[:, None], weight)[:, 0]
     stack = torch.stack([residual.clamp(-_CLIP, _CLIP), weight / 3.0], dim=1)
-    stack = stack.view(len(stack), 2, *spectrum.weight.shape[-2:])
+    stack = stack.view(len(stack), 2, *signal.weight.shape[-2:])
     grid, inside = _grid(cutoff, stack.device)
     shifted = torch.fft.fftshift(stack, dim=2)
     sampled = F.grid_sample(
@@ -78,22 +87,36 @@ def network_input(
     return sampled * inside
 
 
-def outer_products(coefficients: torch.Tensor, even: Sequence[bool]) -> torch.Tensor:
-    """Return (B, M): upper triangles of e eᵀ and o oᵀ of the even and odd modes."""
+def sign_blocks(family: BlurFamily) -> list[list[int]]:
+    """Return the blocks of coefficients whose common sign a spectrum leaves open.
+
+    Raises
+    ------
+    ValueError
+        When the family's symmetries are not sign changes of separate blocks that
+        together hold all coefficients: the network cannot represent it.
+    """
+    masks = [symmetry.flipped for symmetry in family.symmetries]
+    if any(mask is None for mask in masks) or not np.all(
+        np.sum([mask for mask in masks if mask is not None], axis=0) == 1
+    ):
+        raise ValueError(
+            "the identification network needs a family in which each coefficient is in "
+            "one block whose common sign is ambiguous"
+        )
+    return [np.flatnonzero(mask).tolist() for mask in masks if mask is not None]
+
+
+def outer_products(
+    coefficients: torch.Tensor, blocks: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """Return (B, M): upper triangles of b bᵀ for each block b of (B, P)."""
     parts = []
-    for block in _blocks(even):
-        values = coefficients[:, block]
+    for block in blocks:
+        values = coefficients[:, list(block)]
         rows, columns = torch.triu_indices(len(block), len(block))
         parts.append(values[:, rows] * values[:, columns])
     return torch.cat(parts, dim=1)
-
-
-def _blocks(even: Sequence[bool]) -> list[list[int]]:
-    blocks = [
-        [i for i, e in enumerate(even) if e],
-        [i for i, e in enumerate(even) if not e],
-    ]
-    return [block for block in blocks if block]
 
 
 class _Block(nn.Module):
@@ -122,17 +145,23 @@ class IdentificationNet(nn.Module):
 
     Parameters
     ----------
-    even
-        (P,) which modes are even, as `ZernikeFamily.even`.
+    family
+        The blurs to identify.
     scale
-        Size of a coefficient in waves; outputs are in units of it.
+        Size of a coefficient; outputs are in units of it.
+
+    Raises
+    ------
+    ValueError
+        When the network cannot represent the family, see `sign_blocks`.
     """
 
-    def __init__(self, even: Sequence[bool], scale: float = 0.15) -> None:
+    def __init__(self, family: BlurFamily, scale: float = 0.15) -> None:
         super().__init__()
-        self.even = [bool(e) for e in even]
+        self.blocks = sign_blocks(family)
         self.scale = scale
-        self.n_products = sum(len(b) * (len(b) + 1) // 2 for b in _blocks(self.even))
+        self._coefficients = family.n_coefficients
+        self.n_products = sum(len(b) * (len(b) + 1) // 2 for b in self.blocks)
         # The input is small: the first max-pooling of the original is left out.
         self.stem = nn.Sequential(
             nn.Conv2d(2, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()
@@ -146,7 +175,7 @@ class IdentificationNet(nn.Module):
             ]
             channels_in = channels
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(512, self.n_products + len(self.even))
+        self.head = nn.Linear(512, self.n_products + self._coefficients)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (B, M + P): outer products / scale² and log deviations / scale."""
@@ -155,16 +184,16 @@ class IdentificationNet(nn.Module):
         return output
 
     def decode(self, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return coefficients (B, P) in waves and their standard deviations (B, P).
+        """Return coefficients (B, P) and their standard deviations (B, P).
 
-        The sign of the even and of the odd block is arbitrary (the spectrum is blind
-        to both); each block is √λ·v of the leading eigenpair of its outer product.
+        The sign of each block is arbitrary; a block is √λ·v of the leading eigenpair of
+        its outer product.
         """
         products = output[:, : self.n_products].float()
         log_sigma = output[:, self.n_products :].float()
-        coefficients = products.new_zeros(len(products), len(self.even))
+        coefficients = products.new_zeros(len(products), self._coefficients)
         first = 0
-        for block in _blocks(self.even):
+        for block in self.blocks:
             size = len(block)
             rows, columns = torch.triu_indices(size, size)
             matrix = products.new_zeros(len(products), size, size)
@@ -178,19 +207,19 @@ class IdentificationNet(nn.Module):
         return coefficients * self.scale, log_sigma.clamp(-6, 2).exp() * self.scale
 
     def loss(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """Return the training loss against true coefficients (B, P) in waves.
+        """Return the training loss against true coefficients (B, P).
 
         Mean squared error of the outer products, plus the Gaussian negative
         log-likelihood of the decoded coefficients under the predicted deviations
         (which alone it trains).
         """
-        target = outer_products(truth / self.scale, self.even)
+        target = outer_products(truth / self.scale, self.blocks)
         products = output[:, : self.n_products]
         error = F.mse_loss(products, target)
         with torch.no_grad():
             decoded, _ = self.decode(output)
             residual = torch.empty_like(decoded)
-            for block in _blocks(self.even):
+            for block in self.blocks:
                 a, b = decoded[:, block], truth[:, block]
                 sign = torch.where((a * b).sum(1, keepdim=True) < 0, -1.0, 1.0)
                 residual[:, block] = sign * a - b

@@ -1,4 +1,4 @@
-"""What a fit sees of an average spectrum: its logarithm, weights, prior and floor."""
+"""An average spectrum as data of a fit: its logarithm, weights, prior and floor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.identification.reliability import Reliable, reliable
+from deepblur_live.identification.signal_bins import SignalBins, signal_bins
 from deepblur_live.identification.spectrum import (
     WINDOW,
     frequencies,
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 __all__ = ["LEAKAGE", "ObservedSpectrum", "observe", "with_leakage"]
 
 LEAKAGE = 1e-7
-"""Of the window, relative to the strongest frequency."""
+"""Leakage of the window, relative to the strongest frequency."""
 
-# A dark frame has no power at all, and no logarithm of it.
+# A dark frame has no power, whose logarithm must be finite.
 _LEAST_POWER = 1e-30
-# How well the noise floor is known beforehand, relative: from a calibrated camera, from
+# Relative prior uncertainty of the noise floor: from a calibrated camera, measured in
 # the corner of the spectrum, or bounded by its weakest frequencies.
-_FLOOR_CALIBRATED, _FLOOR_READ, _FLOOR_BOUNDED = 0.05, 0.1, 1.0
+_FLOOR_CALIBRATED, _FLOOR_MEASURED, _FLOOR_BOUNDED = 0.05, 0.1, 1.0
 
 
 @dataclass(frozen=True)
 class ObservedSpectrum:
-    """A spectrum as the fit sees it, over the N bins that are kept.
+    """A spectrum as data of a fit, over the N bins that are used.
 
     Parameters
     ----------
     log_power, weight
-        (N,) the logarithm, and one over its standard deviation.
+        (N,) the logarithm, and the inverse of its standard deviation.
     mean, basis
         (N,) and (N, Q) of the specimen's own log-spectrum, as in `SpecimenSpectrum`.
     keep
-        Which of all bins the N are.
+        Mask of the N bins among all.
     log_floor, floor_sigma
         Prior mean and standard deviation of the noise's log σ².
-    reliable
-        The part that rises above the noise, over all bins.
-    looks
-        Independent windows in the average, over all frames and in the mean of the bins.
+    signal
+        The part above the noise, over all bins.
+    averages
+        Effective number of averages over windows and frames, mean over the bins.
     """
 
     log_power: torch.Tensor
@@ -59,61 +59,61 @@ class ObservedSpectrum:
     keep: torch.Tensor
     log_floor: float
     floor_sigma: float
-    reliable: Reliable
-    looks: float
+    signal: SignalBins
+    averages: float
 
 
 def observe(
     spectrum: torch.Tensor,
-    looks: float | torch.Tensor,
+    averages: float | torch.Tensor,
     frames: float,
     cutoff: float,
     specimen: SpecimenSpectrum,
     noise_variance: float | None = None,
 ) -> ObservedSpectrum:
-    """Take the logarithm of an average spectrum (W, W//2+1) and weigh its bins.
+    """Take the logarithm of an average spectrum (W, W//2+1) and weight its bins.
 
-    The parameters are those of `reliability.reliable`, and the specimen's prior.
+    The parameters are those of `signal_bins`, and the specimen's prior.
     """
     spectrum = with_leakage(spectrum)
-    found = reliable(spectrum, looks, frames, cutoff, noise_variance)
+    found = signal_bins(spectrum, averages, frames, cutoff, noise_variance)
     keep = _different(spectrum.device)
-    # The signal's share decides how much the model's error counts. Of the raw spectrum
-    # it would be biased bin by bin: smoothed, it hardly is.
+    # The model's error counts in proportion to the signal's share, which would be
+    # biased if it were taken from single bins.
     share = (1 - found.floor / smoothed(spectrum)).clamp(0, 1)
-    strays = specimen.deviation.view_as(share) * share
-    weight = 1 / torch.sqrt(1 / (looks * frames) + strays**2)
+    model_error = specimen.deviation.view_as(share) * share
+    weight = 1 / torch.sqrt(1 / (averages * frames) + model_error**2)
     if noise_variance is not None:
         floor_sigma = _FLOOR_CALIBRATED
     else:
-        floor_sigma = _FLOOR_READ if has_corner(cutoff) else _FLOOR_BOUNDED
+        floor_sigma = _FLOOR_MEASURED if has_corner(cutoff) else _FLOOR_BOUNDED
     return ObservedSpectrum(
         torch.log(spectrum.clamp(min=_LEAST_POWER)).flatten()[keep],
         weight.flatten()[keep],
         specimen.mean[keep],
-        # Pattern after pattern in memory: the fit takes them so.
+        # Contiguous per pattern, as the fit reads them.
         specimen.basis.T[:, keep].T,
         keep,
         math.log(max(float(found.floor), _LEAST_POWER)),
         floor_sigma,
         found,
-        float(torch.as_tensor(looks).mean()) * frames,
+        float(torch.as_tensor(averages).mean()) * frames,
     )
 
 
 def with_leakage(spectrum: torch.Tensor) -> torch.Tensor:
-    """Return a spectrum (W, W//2+1) that is nowhere below what leaks from its peak.
+    """Return a spectrum (W, W//2+1) with the window's leakage as a lower limit.
 
-    Below any camera's noise leakage and rounding rule, and they are not white.
+    Below any camera's noise, leakage and rounding dominate, and they are not white.
     """
     return spectrum + LEAKAGE * spectrum.amax()
 
 
 @lru_cache(maxsize=8)
 def _different(device: torch.device) -> torch.Tensor:
-    """Return which of all bins a fit uses: each frequency once, none near zero."""
+    """Return the mask of the bins that a fit uses: each frequency once, none near 0."""
     radius, _ = frequencies(device)
     keep = radius > 1.2 / WINDOW
-    # f and -f are both in the half spectrum's first and last columns.
+    # The first and last columns of the half spectrum contain both f and -f.
     keep[WINDOW // 2 + 1 :, [0, -1]] = False
     return keep.flatten()

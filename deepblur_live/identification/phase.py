@@ -1,9 +1,10 @@
-"""What a frame's phases tell of its blur, and its power spectrum cannot.
+"""The phase term of the fit: what a frame's phases add to its power spectrum.
 
-Many blurs fit a power spectrum alike: the same PSF turned by 180° and, in noise, others
-with nearly the same |ĥ|. The phase of ĥ tells them apart, as wrong phases smear what is
-sharp. Give a frame's frequencies the amplitudes of one Wiener filter, the same whatever
-the blur, and undo each blur's phases: with the true ones gradients are sparsest.
+Many blurs fit a power spectrum equally well: the same PSF rotated by 180° and, in
+noise, others with nearly the same |ĥ|. They differ in the phase of ĥ, and wrong phases
+smear sharp edges. The frame is filtered with the amplitudes of one Wiener filter, the
+same for all blurs, and with the negative phases of each blur: the true ones give the
+sparsest gradients.
 """
 
 from __future__ import annotations
@@ -16,40 +17,38 @@ import torch
 
 from deepblur_live.identification.otf import coarse
 from deepblur_live.identification.spectrum import WINDOW, frequencies
-from deepblur_live.optics import Convolution, extend
+from deepblur_live.optics import extend, otf
 
 if TYPE_CHECKING:
-    from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.blur import BlurFamily
 
-__all__ = ["DEVIATION", "NearbyPhase", "Phase", "noise_share", "sparsity"]
+__all__ = ["DEVIATION", "LocalPhase", "Phase", "noise_share", "sparsity"]
 
 DEVIATION = 0.23
-"""Noise alone changes the logarithm of the sparsity by so much, over √pixels: measured
-on 43 pictures of the training split, at σ of 0.01, 0.03 and 0.05 alike."""
+"""Standard deviation of the logarithm of the sparsity due to noise, times √pixels.
 
-# Specimens' power falls with the square of the frequency (Field, JOSA A 4(12) 1987);
-# its height is read off these cycles a pixel. Beside a filter that takes it for flat,
-# 75 of 75 validation frames are turned right, not 69.
+Measured on training pictures, the same at all noise levels; this and the constants
+below are in docs/decisions/0093-phase-term.md."""
+
+# The specimen's power is taken to fall with the square of the frequency (Field, JOSA A
+# 4(12) 1987); its level is measured between these frequencies, cycles per pixel.
 _BAND = (0.02, 0.1)
 _LOWEST = 1 / 64
-# A frame without noise is still not known to the last digit.
+# Least ratio of noise to signal: even without noise a frame is rounded.
 _LEAST_SHARE = 1e-4
-# The filter keeps back more noise than Wiener's (1): beside it, on 198 validation
-# frames of σ = 0.01 to 0.05, the PSF that phases lead to is 0.5 dB better with 3 and
-# 0.2 dB with 10; and on 66 of σ = 0.001 and 0.01 so little as 0.3 costs 1 dB.
-_CAUTION = 4.0
-# Misfit that one such deviation is worth: beside 2, on 264 validation frames 4
-# costs 0.1 dB and 8 0.9 dB.
-_WORTH = 2.0
-# Which share of the gradients' energy is in edges, and so bends the cost, depends on
-# the specimen: 0.03 to 1. It is measured down the slope, so far away that with all of
-# the energy in edges the cost would rise by so much. Looks of 5 and 80 do as well.
-_LOOK = 20.0
+# Factor of the noise in the filter, 1 for Wiener's.
+_NOISE_FACTOR = 4.0
+# Misfit that one standard deviation of the sparsity corresponds to.
+_WEIGHT = 2.0
+# The share of the gradients' energy in edges determines the curvature and depends on
+# the specimen. It is measured by a step down the slope for which the cost would rise by
+# this misfit if all energy were in edges.
+_PROBE = 20.0
 _LEAST_EDGES, _MOST_EDGES = 0.03, 1.5
-# A look at the phases says nothing of blurs that are farther off, in waves.
-_NEARBY = 0.03
+# Radius of validity of the local model, relative to the prior scale.
+_LOCAL = 0.2
 _TINY = 1e-12
-# |ĥ|² below which its phase is not looked at.
+# |ĥ|² below which its phase is not used.
 _DARK = 1e-6
 
 
@@ -65,24 +64,24 @@ def sparsity(image: torch.Tensor) -> torch.Tensor:
 def noise_share(
     spectrum: torch.Tensor, shape: tuple[int, int], power: torch.Tensor, sigma: float
 ) -> tuple[torch.Tensor, float]:
-    """Return σ² over the specimen's power (H, W//2+1), and that times f⁻² alone.
+    """Return σ² over the specimen's power (H, W//2+1), and that ratio over f².
 
     Parameters
     ----------
     spectrum
-        (H, W//2+1) of an image without its mean.
+        (H, W//2+1) of an image minus its mean.
     shape
         (H, W).
     power
         |ĥ|² of the image's shape.
     sigma
-        Of the noise.
+        Standard deviation of the noise.
     """
     rows, columns = shape
     square, band = _square_and_band(rows, columns, spectrum.device)
     inside = spectrum[band]
-    seen = (inside.real**2 + inside.imag**2) / (rows * columns) - sigma**2
-    height = (seen.clamp(min=0) * square[band]).mean() / power[band].mean()
+    signal = (inside.real**2 + inside.imag**2) / (rows * columns) - sigma**2
+    height = (signal.clamp(min=0) * square[band]).mean() / power[band].mean()
     rise = sigma**2 / height.clamp(min=1e-12)
     return (rise * square).clamp(min=_LEAST_SHARE), float(rise)
 
@@ -91,7 +90,7 @@ def noise_share(
 def _square_and_band(
     rows: int, columns: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return f² (H, W//2+1), and which frequencies are in the band."""
+    """Return f² (H, W//2+1), and the mask of the band."""
     y = torch.fft.fftfreq(rows, device=device)[:, None]
     x = torch.fft.rfftfreq(columns, device=device)
     square = (x**2 + y**2).clamp(min=_LOWEST**2)
@@ -99,49 +98,55 @@ def _square_and_band(
 
 
 @dataclass(frozen=True)
-class NearbyPhase:
-    """The cost of the phases near one γ, as a quadratic: a look at them takes long.
+class LocalPhase:
+    """A quadratic model of the phase term near one γ: evaluating the term is costly.
 
     Parameters
     ----------
     at, at_slope
-        (1, P) γ, and the cost's slope there, in misfit a wave.
+        (1, P) γ, and the slope of the term there.
     curvature
         (1, P, P).
+    scale
+        (P,) the family's prior scale.
     """
 
     at: torch.Tensor
     at_slope: torch.Tensor
     curvature: torch.Tensor
+    scale: torch.Tensor
 
-    def reaches(self, gamma: torch.Tensor) -> bool:
-        """Return whether γ (1, P) is so near that the quadratic still holds."""
-        return float((gamma - self.at).norm()) < _NEARBY
+    def covers(self, gamma: torch.Tensor) -> bool:
+        """Return whether the model is valid at γ (1, P)."""
+        return float(((gamma - self.at) / self.scale).norm()) < _LOCAL
 
     def cost(self, gamma: torch.Tensor) -> torch.Tensor:
-        """Return (1,) what the phases have against γ (1, P) more than there."""
+        """Return (1,) the term at γ (1, P), minus its value at `at`."""
         slope, _ = self.slope(gamma)
         return 0.5 * ((gamma - self.at) * (slope + self.at_slope)).sum(1)
 
     def slope(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cost's slope (1, P) and curvature (1, P, P)."""
+        """Return the term's slope (1, P) and curvature (1, P, P)."""
         bent = (self.curvature @ (gamma - self.at)[..., None])[..., 0]
         return self.at_slope + bent, self.curvature
 
 
-class _Look(NamedTuple):
-    """One look at the phases of a blur, at γ (P,): its turn takes hardly longer."""
+class _Evaluation(NamedTuple):
+    """The frame with the phases of one blur, at γ (P,), removed."""
 
     gamma: torch.Tensor
-    blur: Convolution
+    otf: torch.Tensor
+    """(H, W//2+1), of the blur."""
+    power: torch.Tensor
+    """|ĥ|²."""
     spectrum: torch.Tensor
-    """(H, W//2+1), the frame's without the blur's phases."""
+    """(H, W//2+1), of the frame without the blur's phases."""
     image: torch.Tensor
     """(H, W), of that spectrum."""
 
 
 class Phase:
-    """A frame's frequencies, to be looked at with the phases of any blur undone.
+    """The phase term of one frame, as a function of γ.
 
     Parameters
     ----------
@@ -150,14 +155,14 @@ class Phase:
     image
         (H, W) scaled to about [0, 1].
     sigma
-        Of the noise in it.
+        Standard deviation of its noise.
     reference
         (P,) coefficients whose |ĥ| the filter takes.
     """
 
     def __init__(
         self,
-        family: ZernikeFamily,
+        family: BlurFamily,
         image: torch.Tensor,
         sigma: float,
         reference: torch.Tensor,
@@ -168,68 +173,64 @@ class Phase:
         whole = extend(image, psf.shape[-1] - 1)
         whole = whole - whole.mean()
         self._shape = (whole.shape[0], whole.shape[1])
-        blur = Convolution(psf, self._shape)
-        power = blur.power
+        transfer, power = self._transfer(psf)
         spectrum = torch.fft.rfft2(whole)
         share, rise = noise_share(spectrum, self._shape, power, sigma)
-        self._filtered = power.sqrt() / (power + _CAUTION * share) * spectrum
-        self._last = self._undone(reference, blur)
-        self._worth = _WORTH * image.numel() ** 0.5 / DEVIATION
-        # Which part of the gradients' energy each frequency has, the specimen's alone.
-        otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
-        power = otf.real**2 + otf.imag**2
+        self._filtered = power.sqrt() / (power + _NOISE_FACTOR * share) * spectrum
+        self._last = self._evaluate_at(reference, transfer, power)
+        self._weight = _WEIGHT * image.numel() ** 0.5 / DEVIATION
+        # Share of each frequency in the energy of the specimen's gradients.
+        coarse_otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
+        power = coarse_otf.real**2 + coarse_otf.imag**2
         radius, _ = frequencies(image.device)
         share = (rise * radius**2).clamp(min=_LEAST_SHARE)
-        gain = power / (power + _CAUTION * share) ** 2
+        gain = power / (power + _NOISE_FACTOR * share) ** 2
         self._energy = (gain * power / (gain * (power + share)).sum()).flatten()
 
     def cost(self, gamma: torch.Tensor) -> torch.Tensor:
-        """Return (S,) what the phases have against each of (S, P), in misfit.
-
-        Only the differences mean anything.
-        """
-        looks = map(self._look, gamma, self._family.psf(gamma))
-        return self._cost(torch.stack([sparsity(look.image) for look in looks]))
+        """Return (S,) the phase term at each of (S, P), as misfit up to a constant."""
+        found = map(self._evaluation, gamma, self._family.psf(gamma))
+        return self._cost(torch.stack([sparsity(one.image) for one in found]))
 
     def costs(self, gamma: torch.Tensor) -> torch.Tensor:
-        """Return (2, S), `cost` of (S, P) and of the same blurs turned by 180°."""
+        """Return (2, S), `cost` of (S, P) and of the same PSFs rotated by 180°."""
         both = []
         for row, psf in zip(gamma, self._family.psf(gamma), strict=True):
-            look = self._look(row, psf)
-            # A PSF that is turned has the conjugate OTF.
-            again = look.blur.otf.square().mul_(look.spectrum)
-            turned = self._image(again.div_(look.blur.power + _TINY))
-            both.append(torch.stack([sparsity(look.image), sparsity(turned)]))
+            one = self._evaluation(row, psf)
+            # A rotated PSF has the conjugate OTF.
+            again = one.otf.square().mul_(one.spectrum)
+            rotated = self._image(again.div_(one.power + _TINY))
+            both.append(torch.stack([sparsity(one.image), sparsity(rotated)]))
         return self._cost(torch.stack(both, 1))
 
     def _cost(self, sparsities: torch.Tensor) -> torch.Tensor:
-        cost: torch.Tensor = self._worth * sparsities.log()
+        cost: torch.Tensor = self._weight * sparsities.log()
         return cost
 
     def slope(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cost's slope (S, P), in misfit a wave, and curvature (S, P, P).
+        """Return the term's slope (S, P) in γ and its curvature (S, P, P).
 
-        The curvature is Gauss-Newton's: phases that are wrong by φ take a share
-        ½ Σ w φ² out of the edges' energy, w being the share of each frequency. Phases
-        that rise with the frequency only shift the image.
+        The curvature is Gauss-Newton's: phase errors φ remove a share ½ Σ w φ² of the
+        edges' energy, w being the share of each frequency. Phases that are linear in
+        the frequency only shift the image.
         """
         psf, by_mode = self._family.psf_and_jacobian(gamma)
-        looks = [
-            self._by_pixel(self._look(row, one), len(one))
+        found = [
+            self._by_pixel(self._evaluation(row, one), len(one))
             for row, one in zip(gamma, psf, strict=True)
         ]
-        cost = torch.stack([one for one, _ in looks])
-        by_pixel = torch.stack([one for _, one in looks])
+        cost = torch.stack([one for one, _ in found])
+        by_pixel = torch.stack([one for _, one in found])
         slope = (by_mode * by_pixel[:, None]).sum((-2, -1))
-        otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
+        coarse_otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
         otf_slopes = torch.fft.rfft2(by_mode, s=(WINDOW, WINDOW))
-        power = (otf.real**2 + otf.imag**2 + _DARK)[:, None]
-        phases = ((otf.conj()[:, None] * otf_slopes).imag / power).flatten(2)
+        power = (coarse_otf.real**2 + coarse_otf.imag**2 + _DARK)[:, None]
+        phases = ((coarse_otf.conj()[:, None] * otf_slopes).imag / power).flatten(2)
         ramps = _ramps(gamma.device)
         weighted = ramps * self._energy
         shift = torch.linalg.solve(weighted @ ramps.T, weighted @ phases.mT)
         phases = phases - shift.mT @ ramps
-        curvature = self._worth * (phases * self._energy) @ phases.mT
+        curvature = self._weight * (phases * self._energy) @ phases.mT
         return slope, self._edges(gamma, cost, slope, curvature) * curvature
 
     def _edges(
@@ -239,30 +240,38 @@ class Phase:
         slope: torch.Tensor,
         curvature: torch.Tensor,
     ) -> torch.Tensor:
-        """Return (S, 1, 1) what share of the gradients' energy is in edges."""
+        """Return (S, 1, 1) the share of the gradients' energy that is in edges."""
         bend = (slope * (curvature @ slope[..., None])[..., 0]).sum(1, keepdim=True)
-        down = -slope * (2 * _LOOK / bend.clamp(min=_TINY)).sqrt()
+        down = -slope * (2 * _PROBE / bend.clamp(min=_TINY)).sqrt()
         rise = self.cost(gamma + down) - cost - (slope * down).sum(1)
-        edges = (rise / _LOOK).clamp(_LEAST_EDGES, _MOST_EDGES)
+        edges = (rise / _PROBE).clamp(_LEAST_EDGES, _MOST_EDGES)
         return edges[:, None, None]
 
-    def nearby(self, gamma: torch.Tensor) -> NearbyPhase:
-        """Return the cost near γ (1, P), looked at once."""
+    def local(self, gamma: torch.Tensor) -> LocalPhase:
+        """Return a quadratic model near γ (1, P)."""
         slope, curvature = self.slope(gamma)
-        return NearbyPhase(gamma, slope, curvature)
+        scale = torch.as_tensor(self._family.prior.scale).to(gamma)
+        return LocalPhase(gamma, slope, curvature, scale)
 
-    def _look(self, gamma: torch.Tensor, psf: torch.Tensor) -> _Look:
-        """Return a look at γ (P,), whose PSF is given: the last one is at hand."""
+    def _transfer(self, psf: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ĥ and |ĥ|² (H, W//2+1) of a PSF (K, K)."""
+        transfer = otf(psf, self._shape)
+        return transfer, transfer.real.square().addcmul_(transfer.imag, transfer.imag)
+
+    def _evaluation(self, gamma: torch.Tensor, psf: torch.Tensor) -> _Evaluation:
+        """Return the evaluation at γ (P,), whose PSF is given; the last one is kept."""
         if not torch.equal(gamma, self._last.gamma):
-            self._last = self._undone(gamma, Convolution(psf, self._shape))
+            self._last = self._evaluate_at(gamma, *self._transfer(psf))
         return self._last
 
-    def _undone(self, gamma: torch.Tensor, blur: Convolution) -> _Look:
-        """Return the frame without the phases of γ's blur."""
-        undone = self._filtered * blur.otf.conj()
-        undone.mul_((blur.power + _TINY).rsqrt_())
-        # A fit goes on in the memory of its γ.
-        return _Look(gamma.clone(), blur, undone, self._image(undone))
+    def _evaluate_at(
+        self, gamma: torch.Tensor, transfer: torch.Tensor, power: torch.Tensor
+    ) -> _Evaluation:
+        spectrum = self._filtered * transfer.conj()
+        spectrum.mul_((power + _TINY).rsqrt_())
+        # Cloned: a fit changes its γ in place.
+        image = self._image(spectrum)
+        return _Evaluation(gamma.clone(), transfer, power, spectrum, image)
 
     def _image(self, spectrum: torch.Tensor) -> torch.Tensor:
         """Return the frame (H, W) that has these frequencies."""
@@ -270,19 +279,21 @@ class Phase:
         image: torch.Tensor = torch.fft.irfft2(spectrum, s=self._shape)
         return image[:rows, :columns]
 
-    def _by_pixel(self, look: _Look, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cost, and its derivatives (K, K) in the pixels of a PSF of a side.
+    def _by_pixel(
+        self, evaluation: _Evaluation, side: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the cost, and its derivatives (K, K) in a PSF's pixels, K = `side`.
 
         With ∂cost/∂x = g, the phase of ĥ has the derivative Im(conj(Fg)·Fx), and the
         change of that phase is Im(conj(ĥ)·F∂h)/|ĥ|².
         """
-        _, blur, spectrum, frame = look
+        _, transfer, power, spectrum, frame = evaluation
         rows, columns = self._frame
         down, right = frame.diff(dim=0)[:, :-1], frame.diff(dim=1)[:-1]
         square = down**2 + right**2 + _TINY
         length = square.sqrt()
         total, energy = length.sum(), square.sum()
-        cost = self._worth * (total / (energy * length.numel()).sqrt()).log()
+        cost = self._weight * (total / (energy * length.numel()).sqrt()).log()
         pull = length.mul_(total).reciprocal_().sub_(1 / energy)
         down.mul_(pull)
         right.mul_(pull)
@@ -291,17 +302,17 @@ class Phase:
         by_image[: rows - 1, 1:columns] += right
         by_image[: rows - 1, : columns - 1] -= down.add_(right)
         by_phase = torch.fft.rfft2(by_image).conj().mul(spectrum).imag
-        by_phase.div_(blur.power + _TINY)
-        # As `irfft2`, of which only the pixels under the PSF are wanted.
+        by_phase.div_(power + _TINY)
+        # Like `irfft2`, but only for the pixels of the PSF.
         half = side // 2
-        lines = torch.fft.ifft(by_phase * blur.otf, dim=0).roll(half, 0)[:side]
+        lines = torch.fft.ifft(by_phase * transfer, dim=0).roll(half, 0)[:side]
         across = torch.fft.irfft(1j * lines, n=self._shape[1]).roll(half, 1)
-        return cost, self._worth * across[:, :side]
+        return cost, self._weight * across[:, :side]
 
 
 @lru_cache(maxsize=8)
 def _ramps(device: torch.device) -> torch.Tensor:
-    """Return (2, N): the frequencies along either axis, cycles a pixel."""
+    """Return (2, N): the frequencies along either axis, cycles per pixel."""
     y = torch.fft.fftfreq(WINDOW, device=device)
     x = torch.fft.rfftfreq(WINDOW, device=device)
     return torch.stack(torch.meshgrid(y, x, indexing="ij")).flatten(1)

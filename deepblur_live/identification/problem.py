@@ -1,4 +1,4 @@
-"""What an identifier asks of the frames so far, and the answer."""
+"""One estimation problem, posed by the frames so far, and its solution."""
 
 from __future__ import annotations
 
@@ -6,98 +6,100 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from deepblur_live.identification.phase import NearbyPhase, Phase
+from deepblur_live.identification.phase import LocalPhase, Phase
 
 if TYPE_CHECKING:
     import torch
 
+    from deepblur_live.blur import BlurFamily, Estimate
     from deepblur_live.identification.fit import Fit
     from deepblur_live.identification.observed import ObservedSpectrum
-    from deepblur_live.identification.rotation import Rotation
-    from deepblur_live.optics import Estimate, ZernikeFamily
+    from deepblur_live.identification.orientation import Orientation
 
-__all__ = ["Answer", "Breadth", "Question"]
+__all__ = ["Problem", "SearchConfig", "Solution"]
 
 
-class Breadth(NamedTuple):
-    """How widely a search looks around for other blurs that fit.
+class SearchConfig(NamedTuple):
+    """How widely a search looks for other local minima.
 
     Parameters
     ----------
-    every
-        Every so manieth of the library is looked at.
+    stride
+        Every so many points of the library are evaluated.
     tried
-        So many of those are refined a little.
+        Number of library points that are refined by a few steps.
     kept
-        So many of those are refined to the end.
+        Number of those that are refined to convergence.
     hops
-        So many hops are made from the minima found.
+        Number of basin-hopping steps from the minima found.
     hops_kept
-        So many of those are refined to the end.
-    led
-        From so many more blurs than the best do phases lead.
+        Number of those that are refined to convergence.
+    phase_starts
+        Number of starts, beside the best, that are refined with the phases.
     """
 
-    every: int
+    stride: int
     tried: int
     kept: int
     hops: int
     hops_kept: int
-    led: int
+    phase_starts: int
 
 
 @dataclass(frozen=True)
-class Question:
-    """What the frames so far are asked, whole: more frames may come meanwhile.
+class Problem:
+    """The estimation problem that the frames so far pose, complete in itself.
+
+    Further frames may be observed while it is solved.
 
     Parameters
     ----------
     data
-        Their average spectrum.
+        Average spectrum of the frames.
     noise_sigma
-        Standard deviation of the noise in the mean of a whole frame.
-    rotation
-        Decides the turn, and stands for the specimen that is asked.
-    rivals
-        The last search's.
+        Standard deviation of the noise, averaged over a whole frame.
+    orientation
+        Resolves the 180° ambiguity; its identity also stands for the specimen.
+    competing
+        Local minima that the last search found.
     crop
-        Of the newest frame, on the processor; None when nothing rises above the noise.
+        Part of the newest frame, on the CPU; None when no signal exceeds the noise.
     starts
-        (1, P) each: blurs to begin at.
+        (1, P) each: coefficients to start from.
     prior
-        The network's mean and standard deviation (P,) of γ, if one was heard.
-    breadth
-        How widely other blurs are looked for; None to go on from the starts alone.
-    credit
-        Of the first start, see `SpectralRefiner.fit`.
-    rest
-        `Fit.rest` of the answer before.
-    nearby
-        What the frame before looked at of its phases, to be used once more.
+        The network's mean and standard deviation (P,) of γ, if it was used.
+    search
+        How widely other minima are searched for; None to start from `starts` alone.
+    hysteresis
+        Misfit by which the first start is favoured, see `SpectralRefiner.fit`.
+    nuisance
+        `Fit.nuisance` of the last solution.
+    local_phase
+        Quadratic model of the phase term from the last frame, to be used once more.
     phases
-        Whether the crop's phases are asked beside the spectrum.
+        Whether the phases of the crop are used in addition to the spectrum.
     time
         When the newest frame was observed, seconds.
     """
 
     data: ObservedSpectrum
     noise_sigma: float
-    rotation: Rotation
-    rivals: Fit | None
+    orientation: Orientation
+    competing: Fit | None
     crop: torch.Tensor | None = None
     starts: tuple[torch.Tensor, ...] = ()
     prior: tuple[torch.Tensor, torch.Tensor] | None = None
-    breadth: Breadth | None = None
-    credit: float = 0.0
-    rest: torch.Tensor | None = None
-    nearby: NearbyPhase | None = None
+    search: SearchConfig | None = None
+    hysteresis: float = 0.0
+    nuisance: torch.Tensor | None = None
+    local_phase: LocalPhase | None = None
     phases: bool = True
     time: float = -math.inf
 
-    def phase(self, family: ZernikeFamily, reference: torch.Tensor) -> Phase | None:
-        """Return the crop as its phases see it, None if it cannot be asked.
+    def phase(self, family: BlurFamily, reference: torch.Tensor) -> Phase | None:
+        """Return the phase term of the crop, None if it cannot be used.
 
-        The filter takes the |ĥ| of the coefficients `reference` (P,).
+        Its filter takes the |ĥ| of the coefficients `reference` (P,).
         """
         if not self.phases or self.crop is None or not self.crop.isfinite().all():
             return None
@@ -105,14 +107,23 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An estimate, its question, and what the next question begins with.
+class Solution:
+    """The solution of a problem, and what the next problem starts from.
 
-    That are the rivals of the last search, the fit's rest, and a look at phases.
+    Parameters
+    ----------
+    problem
+        The problem.
+    estimate
+        Its solution.
+    competing, local_phase
+        As in `Problem`, of this solution.
+    fit
+        The fit that the estimate was judged from; None without any signal.
     """
 
-    question: Question
+    problem: Problem
     estimate: Estimate
-    rivals: Fit | None
-    rest: torch.Tensor | None = None
-    nearby: NearbyPhase | None = None
+    competing: Fit | None
+    fit: Fit | None = None
+    local_phase: LocalPhase | None = None

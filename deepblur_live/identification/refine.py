@@ -1,9 +1,9 @@
 """From an average spectrum to γ: library start, robust joint fit, covariance.
 
 The model of a spectrum is ``S(f) = exp(μ(f) + Σ b_q B_q(f))·|ĥ_γ(f)|² + σ²``: the
-specimen's own spectrum looks like other specimens' (`SpecimenSpectrum`), and the noise
-is white. Its logarithm is fitted by robust least squares in (γ, b, log σ²) together,
-over all frequencies: what drowns in noise then counts for as much as it says.
+specimen's own spectrum follows a prior (`SpecimenSpectrum`), and the noise is white.
+Its logarithm is fitted by robust least squares in (γ, b, log σ²) jointly, over all
+frequencies: those dominated by noise count for as much as they contain.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
+from deepblur_live.blur.symmetry import ResolvedBy
 from deepblur_live.identification.fit import Fit
 from deepblur_live.identification.minima import (
     aligned,
+    competing_scatter,
     most_central_first,
-    rival_spread,
 )
 from deepblur_live.identification.observed import ObservedSpectrum, observe
 from deepblur_live.identification.otf import (
@@ -30,48 +32,46 @@ from deepblur_live.identification.spectrum import WINDOW
 from deepblur_live.identification.starts import best_of_library, fitted_specimen
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from deepblur_live.identification.phase import NearbyPhase, Phase
-    from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.blur import BlurFamily, ErrorModel
+    from deepblur_live.identification.phase import LocalPhase, Phase
 
 __all__ = ["Slopes", "SpectralRefiner"]
 
 _HUBER = 1.5
-# Neighbouring bins stray together: so many of them count as one.
+# Residuals of neighbouring bins are correlated: this many of them count as one.
 _CORRELATED = 4.0
-# A step that promises to lower the misfit by less is the last: 0.5 is one deviation. In
-# a long valley all are small: beside this, one of 33 drifting validation pictures loses
-# 10 dB with 0.01 and 15 dB with 0.03.
-_WORTH = 0.003
-# So far behind the best, nobody believes a minimum; a step promises so many like it.
-_HOPELESS, _SLOW = 12.0, 20.0
-# What small frames' squared misfit is more than that of 512², times their windows, and
-# the most of it: simulated frames of 64² to 256² then read 0.6 to 0.7 as those do.
-_FEW_LOOKS, _MANY_LOOKS, _MOST_EXCESS = 1.4, 200.0, 0.6
-# Specimen and noise of a known blur are found in so many steps.
-_HELD_STEPS = 10
-# Below this, in waves, a block of modes is told by the spectrum's curvature, not slope.
-_NEAR_ZERO = 0.03
-# Root mean square of the residuals, clipped as they are, of a fit whose errors are as
-# large as its model says, and the least that they are scaled by. Where the misfit is
-# above 0.75 errors have been larger by as much again.
-_USUAL_SCATTER, _LEAST_SCALE, _USUAL_MISFIT = 0.88, 0.5, 0.75
+# A start has converged when a step is expected to lower the misfit by less than this
+# (docs/decisions/0091-convergence.md); a misfit of 0.5 is one standard deviation.
+_IMPROVEMENT = 0.003
+# A start this far behind the best is given up, unless this many steps like its last
+# would catch up.
+_HOPELESS, _CATCH_UP = 12.0, 20.0
+# Excess of the squared misfit of small frames over that of 512², times their number of
+# averages, and its largest value.
+_FEW_AVERAGES, _MANY_AVERAGES, _MOST_EXCESS = 1.4, 200.0, 0.6
+# Steps in which specimen and noise of a known blur are fitted.
+_FIXED_STEPS = 10
+# Nearer than this to a fixed point of a symmetry, relative to the prior scale, the
+# spectrum determines coefficients by its curvature, not its slope.
+_NEAR_FIXED = 0.2
+# Longest step, relative to the prior scale: further away the model is not linear.
+_LONGEST_STEP = 1.0
 
 
 class Slopes(NamedTuple):
-    """Weighted slopes of S log-spectra in γ, the specimen's b and the noise's log σ².
+    """Weighted derivatives of S log-spectra in γ, the specimen's b and log σ².
 
     Parameters
     ----------
     by_gamma
-        (S, P, N), those of log|ĥ|²: the spectrum's are these times `signal`.
+        (S, P, N), of log|ĥ|²; times `signal` they are those of the spectrum.
     signal
-        (S, N): the specimen's share of the power, times the weight of each bin. Those
-        in b are the basis times this.
+        (S, N): the specimen's share of the power, times the weight of each bin. The
+        derivatives in b are the basis times this.
     noise
-        (S, N): the noise's share, times the weight: those in log σ².
+        (S, N): the noise's share, times the weight: the derivatives in log σ².
     """
 
     by_gamma: torch.Tensor
@@ -86,12 +86,12 @@ class SpectralRefiner:
     ----------
     family
         The blurs to choose among.
+    errors
+        Calibration of the stated uncertainty.
     specimen
-        What is known of specimens' own spectra; when None, that they are smooth.
+        Prior of specimens' own spectra; when None, a smooth surface.
     library
-        Number of random PSFs that a start without knowledge is chosen from.
-    prior_sigma
-        Prior standard deviation of a coefficient over its half-range.
+        Number of random PSFs that a start without prior knowledge is chosen from.
 
     Raises
     ------
@@ -101,53 +101,70 @@ class SpectralRefiner:
 
     def __init__(
         self,
-        family: ZernikeFamily,
+        family: BlurFamily,
+        errors: ErrorModel,
         specimen: SpecimenSpectrum | None = None,
         *,
         library: int = 12_000,
-        prior_sigma: float = 0.6,
     ) -> None:
         if family.window > WINDOW:
             raise ValueError(
                 f"the PSF window of {family.window} pixels exceeds the spectrum's "
                 f"{WINDOW}: λ/(NA·px) of {1 / family.cutoff:.1f} pixels is too fine"
             )
-        self.family = family
+        self.family, self.errors = family, errors
         self.specimen = specimen or SpecimenSpectrum.smooth()
         self._library_size = library
-        self._prior = 1 / (prior_sigma * torch.tensor(family.half_ranges))
+        prior = family.prior
+        self._scale = torch.as_tensor(prior.scale, dtype=torch.float32)
+        self._mean = torch.as_tensor(prior.mean, dtype=torch.float32)
+        # The precision is rootᵀ·root.
+        root = torch.linalg.cholesky(
+            torch.linalg.inv(torch.as_tensor(prior.covariance))
+        )
+        self._root = root.T.float().contiguous()
+        # Symmetries that a spectrum does not resolve.
+        self._blind = [
+            symmetry
+            for symmetry in family.symmetries
+            if symmetry.resolved_by is not ResolvedBy.SPECTRUM
+        ]
 
     def prepare(
         self,
         spectrum: torch.Tensor,
-        looks: float | torch.Tensor,
+        averages: float | torch.Tensor,
         frames: float,
         noise_variance: float | None = None,
     ) -> ObservedSpectrum:
-        """Take the logarithm and weigh the bins of an average spectrum."""
+        """Take the logarithm of an average spectrum and weight its bins."""
         cutoff = self.family.cutoff
-        return observe(spectrum, looks, frames, cutoff, self.specimen, noise_variance)
+        return observe(
+            spectrum, averages, frames, cutoff, self.specimen, noise_variance
+        )
 
     def starts(
-        self, data: ObservedSpectrum, count: int, every: int = 1
+        self, data: ObservedSpectrum, count: int, stride: int = 1
     ) -> torch.Tensor:
         """Return the (count, P) of a library that fit a spectrum best.
 
-        With `every`, of every second, third … of it, in as much less time.
+        Of every `stride`-th point of it, in as much less time.
         """
         gamma, logs = library(self.family, self._library_size)
-        return best_of_library(gamma[::every], logs[::every], data, count, _CORRELATED)
+        return best_of_library(
+            gamma[::stride], logs[::stride], data, count, _CORRELATED
+        )
 
     def _predict(
-        self, data: ObservedSpectrum, gamma: torch.Tensor, rest: torch.Tensor
+        self, data: ObservedSpectrum, gamma: torch.Tensor, nuisance: torch.Tensor
     ) -> tuple[torch.Tensor, Slopes]:
-        """Return the model's log-spectrum (S, N) and its slopes.
+        """Return the model's log-spectrum (S, N) and its derivatives.
 
-        `rest` is (S, Q+1): the specimen's b and the noise's log σ².
+        `nuisance` is (S, Q+1): the specimen's b and the noise's log σ².
         """
         logs, slopes = log_otf_and_slopes(self.family, gamma)
-        log_signal = logs[:, data.keep] + data.mean + rest[:, :-1] @ data.basis.T
-        log_noise = rest[:, -1:].expand_as(log_signal)
+        log_signal = logs[:, data.keep] + data.mean + nuisance[:, :-1] @ data.basis.T
+        log_noise = nuisance[:, -1:].expand_as(log_signal)
         mean = torch.logaddexp(log_signal, log_noise)
         signal = torch.exp(log_signal - mean).mul_(data.weight)
         noise = torch.exp(log_noise - mean).mul_(data.weight)
@@ -157,29 +174,29 @@ class SpectralRefiner:
         self,
         data: ObservedSpectrum,
         gamma: torch.Tensor,
-        rest: torch.Tensor,
+        nuisance: torch.Tensor,
         anchor: torch.Tensor,
-        penalty: torch.Tensor,
+        root: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Slopes]:
-        """Return objective (S,), residual (S, N), weights (S, N) and slopes.
+        """Return objective (S,), residual (S, N), weights (S, N) and derivatives.
 
-        `anchor` (S, P+Q+1) and `penalty`, one over its standard deviation, are the
-        prior of γ, b and log σ².
+        `anchor` (S, P+Q+1) is the prior mean of γ, b and log σ², `root` (P+Q+1, P+Q+1)
+        a root of its precision.
         """
-        mean, slopes = self._predict(data, gamma, rest)
+        mean, slopes = self._predict(data, gamma, nuisance)
         residual = (data.log_power - mean) * data.weight
         size = residual.abs()
         cost = torch.where(size < _HUBER, 0.5 * size**2, _HUBER * (size - 0.5 * _HUBER))
         robust = (_HUBER / size.clamp(min=_HUBER)) / _CORRELATED
-        offset = torch.cat([gamma, rest], 1) - anchor
-        prior = 0.5 * (offset * penalty).square().sum(1)
+        offset = torch.cat([gamma, nuisance], 1) - anchor
+        prior = 0.5 * (offset @ root.T).square().sum(1)
         return cost.sum(1) / _CORRELATED + prior, residual, robust, slopes
 
     def _begin(self, data: ObservedSpectrum, gamma: torch.Tensor) -> torch.Tensor:
-        """Return (S, Q+1): the specimen and noise that fit given γ best, roughly."""
-        weight = data.reliable.weight.flatten()[data.keep]
+        """Return (S, Q+1): specimen and noise that roughly fit given γ best."""
+        weight = data.signal.weight.flatten()[data.keep]
         logs = log_otf(self.family, gamma)[:, data.keep]
-        rows = data.reliable.log_signal.flatten()[data.keep] - data.mean - logs
+        rows = data.signal.log_signal.flatten()[data.keep] - data.mean - logs
         b = fitted_specimen(rows * weight, data.basis * weight[:, None], _CORRELATED)
         return torch.cat([b, torch.full((len(gamma), 1), data.log_floor)], 1)
 
@@ -189,57 +206,69 @@ class SpectralRefiner:
         starts: torch.Tensor,
         prior: tuple[torch.Tensor, torch.Tensor] | None = None,
         iterations: int = 15,
-        credit: float = 0.0,
-        phase: Phase | NearbyPhase | None = None,
-        rest: torch.Tensor | None = None,
-        worth: float = _WORTH,
+        hysteresis: float = 0.0,
+        phase: Phase | LocalPhase | None = None,
+        nuisance: torch.Tensor | None = None,
+        improvement: float = _IMPROVEMENT,
     ) -> Fit:
         """Refine (S, P) starts by damped Gauss–Newton with Huber weights.
 
-        `prior` is a mean and standard deviation (P,) of γ, up to the signs of the even
-        and of the odd block; the family's range around zero when None. What the first
-        start has led to is taken to fit better by `credit`, in misfit, than it does.
-        With a frame's `phase` one start (1, P) is fitted to that as well. `rest` is the
-        `Fit.rest` of a frame before, to begin one start at. A step that promises to
-        lower the misfit by less than `worth` is a start's last.
+        Parameters
+        ----------
+        data
+            The spectrum.
+        starts
+            (S, P).
+        prior
+            Mean and standard deviation (P,) of γ, up to symmetries that a spectrum does
+            not resolve; the family's prior when None.
+        iterations
+            Largest number of steps.
+        hysteresis
+            Misfit by which the minimum of the first start is favoured.
+        phase
+            Phase term of a frame, for a single start (1, P).
+        nuisance
+            `Fit.nuisance` of the last frame, to start from.
+        improvement
+            A start has converged when a step is expected to improve it by less.
         """
         p = starts.shape[1]
         gamma = starts.clone()
-        rest = self._begin(data, starts) if rest is None else rest.clone()
-        centre, tight = torch.zeros_like(starts), self._prior
-        if prior is not None:
-            centre, tight = aligned(self.family, prior[0], starts), 1 / prior[1]
-        usual = torch.zeros_like(rest)
-        usual[:, -1] = data.log_floor
-        anchor = torch.cat([centre, usual], 1)
-        ones = torch.ones(data.basis.shape[1])
-        penalty = torch.cat([tight, ones, torch.tensor([1 / data.floor_sigma])])
-        curvature = penalty**2
+        nuisance = self._begin(data, starts) if nuisance is None else nuisance.clone()
+        if prior is None:
+            centre, root = self._mean.expand_as(starts), self._root
+        else:
+            centre = aligned(self.family, prior[0], starts)
+            root = torch.diag(1 / prior[1])
+        anchor = torch.cat([centre, self._usual(data, nuisance)], 1)
+        root = self._full_root(data, root)
+        precision = root.T @ root
         damping = torch.full((len(gamma),), 1e-2)
 
-        def look(
-            gamma: torch.Tensor, rest: torch.Tensor, anchor: torch.Tensor
+        def evaluate(
+            gamma: torch.Tensor, nuisance: torch.Tensor, anchor: torch.Tensor
         ) -> tuple[torch.Tensor, ...]:
             cost, residual, robust, slopes = self._misfit(
-                data, gamma, rest, anchor, penalty
+                data, gamma, nuisance, anchor, root
             )
             if phase is not None:
                 cost = cost + phase.cost(gamma)
             return cost, residual, robust, *slopes
 
-        state = look(gamma, rest, anchor)
+        state = evaluate(gamma, nuisance, anchor)
         bend, better = gamma.new_zeros(1, p, p), torch.ones(1, dtype=torch.bool)
-        # Those that have not arrived.
+        # Starts that have not converged.
         rows = torch.arange(len(gamma))
         for _ in range(iterations):
-            everyone = len(rows) == len(gamma)
+            all_rows = len(rows) == len(gamma)
             objective, residual, robust, *slopes = (
-                part if everyone else part[rows] for part in state
+                part if all_rows else part[rows] for part in state
             )
             hessian, gradient = _equations(data, Slopes(*slopes), robust, residual)
-            hessian += torch.diag(curvature)
-            offset = torch.cat([gamma[rows], rest[rows]], 1) - anchor[rows]
-            gradient -= offset * curvature
+            hessian += precision
+            offset = torch.cat([gamma[rows], nuisance[rows]], 1) - anchor[rows]
+            gradient -= offset @ precision
             if phase is not None:
                 if better.any():
                     pull, bend = phase.slope(gamma[rows])
@@ -248,78 +277,104 @@ class SpectralRefiner:
             diagonal = torch.diag_embed(hessian.diagonal(dim1=-2, dim2=-1))
             damped = hessian + damping[rows, None, None] * diagonal
             step = torch.linalg.solve(damped, gradient)
-            # A step longer than the family's scale leaves the linear range.
-            length = step[:, :p].norm(dim=1, keepdim=True)
-            step = step * (0.15 / length.clamp(min=0.15))
+            length = (step[:, :p] / self._scale).norm(dim=1, keepdim=True)
+            step = step * (_LONGEST_STEP / length.clamp(min=_LONGEST_STEP))
             expected = 0.5 * (step * gradient).sum(1)
-            new_gamma, new_rest = gamma[rows] + step[:, :p], rest[rows] + step[:, p:]
-            trial = look(new_gamma, new_rest, anchor[rows])
+            new_gamma = gamma[rows] + step[:, :p]
+            new_nuisance = nuisance[rows] + step[:, p:]
+            trial = evaluate(new_gamma, new_nuisance, anchor[rows])
             better = trial[0] < objective
             improved = rows[better]
-            gamma[improved], rest[improved] = new_gamma[better], new_rest[better]
+            gamma[improved] = new_gamma[better]
+            nuisance[improved] = new_nuisance[better]
             for old, new in zip(state, trial, strict=True):
                 old[improved] = new[better]
             damping[rows] *= torch.where(better, 1 / 5, 6.0)
-            # A step refused is tried shorter, until it is not worth it either. Who
-            # could no longer come near the best does not matter.
+            # A rejected step is tried shorter, until that would not improve the fit.
             finite = state[0].nan_to_num(torch.inf)
             behind = state[0][rows] - finite.min()
-            rows = rows[(expected > worth) & (behind < _HOPELESS + _SLOW * expected)]
+            rows = rows[
+                (expected > improvement) & (behind < _HOPELESS + _CATCH_UP * expected)
+            ]
             if not len(rows):
                 break
         objective, residual, robust, *slopes = state
-        credited = objective.clone()
-        credited[0] -= credit
-        order = torch.argsort(credited)
-        order = most_central_first(self.family, gamma, credited, order)
+        favoured = objective.clone()
+        favoured[0] -= hysteresis
+        order = torch.argsort(favoured)
+        order = most_central_first(self.family, gamma, favoured, order)
         best = int(order[0])
         square = residual[best] ** 2 * robust[best] * _CORRELATED
         # The specimen's share of the power, bin by bin.
         predicted = data.log_power - residual[best] / data.weight
-        signal = (1 - torch.exp(rest[best, -1] - predicted)).clamp(min=0)
+        signal = (1 - torch.exp(nuisance[best, -1] - predicted)).clamp(min=0)
         misfit = float((square * signal).sum() / signal.sum().clamp(min=1e-6))
-        # Noise of few windows is all of its expected size, the specimen's is not.
-        few = _FEW_LOOKS * max(0.0, 1 / data.looks - 1 / _MANY_LOOKS)
+        # With few averages the scatter of the spectrum adds to the specimen's misfit.
+        few = _FEW_AVERAGES * max(0.0, 1 / data.averages - 1 / _MANY_AVERAGES)
         quality = math.sqrt(max(0.0, misfit - min(few, _MOST_EXCESS)))
-        # A poor fit knows less than its curvature says, a good one more.
-        scatter = float(square.mean().sqrt())
-        scale = max(_LEAST_SCALE, scatter / _USUAL_SCATTER)
-        trust = robust[best] / (scale * max(1.0, quality / _USUAL_MISFIT)) ** 2
+        # A poor fit is less certain than its curvature implies, a good one more.
+        scatter, errors = float(square.mean().sqrt()), self.errors
+        factor = max(errors.least_scatter, scatter / errors.usual_scatter)
+        factor *= max(1.0, quality / errors.usual_misfit)
+        weights = robust[best] / factor**2
         there = Slopes(*(part[best, None] for part in slopes))
-        information = self._information(data, gamma[best], rest[best], there, trust)
-        information = information + torch.diag(curvature.double())
+        information = self._information(
+            data, gamma[best], nuisance[best], there, weights
+        )
+        information = information + precision.double()
         information[:p, :p] += bend[0].double()
         return Fit(
             gamma[order].double().numpy(),
             objective[order].double().numpy(),
             torch.linalg.inv(information)[:p, :p].numpy(),
-            rival_spread(self.family, gamma[order], objective[order]),
+            competing_scatter(
+                self.family,
+                gamma[order],
+                objective[order],
+                errors.competing_temperature,
+            ),
             quality,
-            rest[best, None],
+            errors,
+            self.family.prior.scale,
+            nuisance[best, None],
         )
 
-    def bound(self, data: ObservedSpectrum, gamma: torch.Tensor) -> NDArray[np.float64]:
-        """Return the Cramér–Rao bound (P, P) at a known γ (P,), its range as prior.
-
-        Specimen and noise are fitted with γ held, then all are unknown together.
-        """
-        p, rest = len(gamma), self._begin(data, gamma[None])
-        usual = torch.zeros_like(rest)
+    def _usual(self, data: ObservedSpectrum, nuisance: torch.Tensor) -> torch.Tensor:
+        """Return the prior mean (S, Q+1) of the nuisance parameters."""
+        usual = torch.zeros_like(nuisance)
         usual[:, -1] = data.log_floor
-        anchor = torch.cat([gamma[None], usual], 1)
+        return usual
+
+    def _full_root(self, data: ObservedSpectrum, root: torch.Tensor) -> torch.Tensor:
+        """Return (P+Q+1, P+Q+1): `root` (P, P) with that of the nuisance parameters."""
         ones = torch.ones(data.basis.shape[1])
-        penalty = torch.cat([self._prior, ones, torch.tensor([1 / data.floor_sigma])])
-        for _ in range(_HELD_STEPS):
+        floor = torch.tensor([1 / data.floor_sigma])
+        p, rest = len(root), torch.cat([ones, floor])
+        full = torch.zeros(p + len(rest), p + len(rest))
+        full[:p, :p], full[p:, p:] = root, torch.diag(rest)
+        return full
+
+    def bound(self, data: ObservedSpectrum, gamma: torch.Tensor) -> NDArray[np.float64]:
+        """Return the Cramér–Rao bound (P, P) at a known γ (P,), including the prior.
+
+        Specimen and noise are fitted with γ fixed, then all count as unknown.
+        """
+        p, nuisance = len(gamma), self._begin(data, gamma[None])
+        usual = self._usual(data, nuisance)
+        anchor = torch.cat([gamma[None], usual], 1)
+        root = self._full_root(data, self._root)
+        precision = root.T @ root
+        for _ in range(_FIXED_STEPS):
             _, residual, robust, slopes = self._misfit(
-                data, gamma[None], rest, anchor, penalty
+                data, gamma[None], nuisance, anchor, root
             )
             hessian, gradient = _equations(data, slopes, robust, residual)
-            curved = hessian[0, p:, p:] + torch.diag(penalty[p:] ** 2)
-            pull = gradient[0, p:] - (rest - usual)[0] * penalty[p:] ** 2
-            rest = rest + torch.linalg.solve(curved, pull)
-        _, slopes = self._predict(data, gamma[None], rest)
-        information = self._information(data, gamma, rest[0], slopes, robust[0])
-        information = information + torch.diag(penalty.double() ** 2)
+            curved = hessian[0, p:, p:] + precision[p:, p:]
+            pull = gradient[0, p:] - precision[p:, p:] @ (nuisance - usual)[0]
+            nuisance = nuisance + torch.linalg.solve(curved, pull)
+        _, slopes = self._predict(data, gamma[None], nuisance)
+        information = self._information(data, gamma, nuisance[0], slopes, robust[0])
+        information = information + precision.double()
         bound: NDArray[np.float64] = torch.linalg.inv(information)[:p, :p].numpy()
         return bound
 
@@ -327,29 +382,30 @@ class SpectralRefiner:
         self,
         data: ObservedSpectrum,
         gamma: torch.Tensor,
-        rest: torch.Tensor,
+        nuisance: torch.Tensor,
         slopes: Slopes,
-        trust: torch.Tensor,
+        weights: torch.Tensor,
     ) -> torch.Tensor:
         """Return the information (P+Q+1, P+Q+1) at one γ (P,), averaged over nearby γ.
 
-        `slopes` are those of the one γ, `trust` (N,) what each bin counts. The spectrum
-        is even in the even modes, and in the odd ones: where all of a block are zero it
-        has no slope in them, and yet tells that they are small. There the slopes are
-        taken a little off zero, along each mode in turn.
+        `slopes` are the derivatives at γ, `weights` (N,) those of the bins. A spectrum
+        that does not resolve a symmetry has no slope at its fixed points (Zernike:
+        where all even, or all odd, coefficients are zero), and yet determines that γ is
+        near them. There the derivatives are taken a little off, along each coefficient
+        that the symmetry changes.
         """
         points = []
-        even = torch.from_numpy(self.family.even)
-        for block in (even, ~even):
-            if float(gamma[block].norm()) < _NEAR_ZERO:
-                points += [
-                    gamma + _NEAR_ZERO * row for row in torch.eye(len(gamma))[block]
-                ]
+        for symmetry in self._blind:
+            moved = gamma - symmetry.apply_rows(gamma[None])[0]
+            if float((moved / self._scale).norm()) < 2 * _NEAR_FIXED:
+                changed = symmetry.matrix != np.eye(len(gamma))
+                steps = torch.diag(_NEAR_FIXED * self._scale)
+                points += list(gamma + steps[torch.from_numpy(changed.any(0))])
         if points:
             nearby = torch.stack(points)
-            _, slopes = self._predict(data, nearby, rest.expand(len(nearby), -1))
+            _, slopes = self._predict(data, nearby, nuisance.expand(len(nearby), -1))
         double = Slopes(*(part.double() for part in slopes))
-        weights = trust.double().expand_as(double.signal)
+        weights = weights.double().expand_as(double.signal)
         return _equations(data, double, weights, torch.zeros_like(weights))[0].mean(0)
 
 
@@ -361,10 +417,9 @@ def _equations(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the normal equations of weighted least squares, of each of S starts.
 
-    With J (P+Q+1, N) the slopes of one, w its weights and r its residual (S, N), that
-    are J w Jᵀ (S, P+Q+1, P+Q+1) and J w r (S, P+Q+1). One start after another: the
-    slopes of one stay in the processor's cache, those of forty do not, and take twice
-    as long.
+    With J (P+Q+1, N) the derivatives of one start, w its weights and r its residual
+    (S, N), these are J w Jᵀ (S, P+Q+1, P+Q+1) and J w r (S, P+Q+1). One start at a
+    time: its derivatives fit into the processor's cache, which halves the time.
     """
     by_gamma, signal, noise = slopes
     starts, p, bins = by_gamma.shape

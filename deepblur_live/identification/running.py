@@ -1,6 +1,6 @@
-"""The running average spectrum: a power spectrum does not see a moving specimen.
+"""The running average of power spectra over the frames of the last seconds.
 
-Averaging over the frames of some seconds needs no registration.
+A power spectrum does not depend on the specimen's position: no registration is needed.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ import math
 
 import torch
 
-from deepblur_live.identification.spectrum import FrameSpectrum, weighed
+from deepblur_live.identification.spectrum import FrameSpectrum, weighted
 
 __all__ = ["PowerSpectrum"]
 
-# A departure from the average that noise does not make: still frames of a simulated
-# microscope keep within 0.9 to 1.1, a step of 0.08 waves makes it 6.
+# A deviation from the average that noise does not explain: frames of a simulated
+# microscope at rest stay within 0.9 to 1.1, a step of 0.08 waves gives 6.
 _CHANGED = 2.0
 
 
 class PowerSpectrum:
     """Running average spectrum of the frames of the last seconds.
 
-    When two frames in a row differ from the average by more than their noise, the blur
-    or the specimen has changed and the average begins anew with them: it must not mix
-    two blurs. One odd frame alone (a closed shutter, a passing bubble) is left out.
+    When two consecutive frames differ from the average by more than their noise, the
+    blur or the specimen has changed, and the average starts again with them: it must
+    not mix two blurs. A single outlier (closed shutter, passing bubble) is left out.
 
     Parameters
     ----------
     average_s
-        Time constant of the exponential forgetting in seconds; 0 keeps the newest
-        frame alone.
+        Time constant of the exponential average in seconds; 0 keeps only the newest
+        frame.
     cutoff
-        Pupil radius NA·px/λ in cycles a pixel.
+        Coherent cut-off in cycles per pixel.
     """
 
     def __init__(self, average_s: float, cutoff: float) -> None:
@@ -41,7 +41,7 @@ class PowerSpectrum:
     def reset(self) -> None:
         """Forget all frames."""
         self._sum: FrameSpectrum | None = None
-        self._odd: FrameSpectrum | None = None
+        self._outlier: FrameSpectrum | None = None
         self._weight = self._weight_squared = 0.0
         self._time = 0.0
 
@@ -54,7 +54,7 @@ class PowerSpectrum:
 
     @property
     def average(self) -> FrameSpectrum:
-        """What the frames show in the mean.
+        """The average spectrum.
 
         Raises
         ------
@@ -71,50 +71,50 @@ class PowerSpectrum:
         Returns
         -------
         bool
-            True when the average began anew with it.
+            True when the average was started again with it.
         """
-        seen = self.look(image.float())
-        if not seen.is_finite:
-            # Finite pixels may overflow when squared; NaN would stay for good.
+        spectrum = self.spectrum_of(image.float())
+        if not spectrum.is_finite:
+            # Finite pixels may overflow when squared, and NaN would never leave.
             return False
         if self._sum is None or self.average_s <= 0:
-            self._begin(seen, time)
+            self._begin(spectrum, time)
             return self.average_s > 0
-        elif self._departure(seen) > _CHANGED:
-            if self._odd is None:
-                self._odd = seen
+        elif self._deviation(spectrum) > _CHANGED:
+            if self._outlier is None:
+                self._outlier = spectrum
             else:
-                self._begin(self._odd, time)
-                self._accumulate(seen, time)
+                self._begin(self._outlier, time)
+                self._accumulate(spectrum, time)
                 return True
         else:
-            self._accumulate(seen, time)
+            self._accumulate(spectrum, time)
         return False
 
-    def look(self, image: torch.Tensor) -> FrameSpectrum:
-        """Return a frame's (H, W) spectrum as this average takes it in."""
-        return weighed(image, self.cutoff, max(1.0, self.frames))
+    def spectrum_of(self, image: torch.Tensor) -> FrameSpectrum:
+        """Return the spectrum of a frame (H, W) with this average's weights."""
+        return weighted(image, self.cutoff, max(1.0, self.frames))
 
-    def _begin(self, seen: FrameSpectrum, time: float) -> None:
-        self._sum, self._odd = seen, None
+    def _begin(self, spectrum: FrameSpectrum, time: float) -> None:
+        self._sum, self._outlier = spectrum, None
         self._weight, self._weight_squared, self._time = 1.0, 1.0, time
 
-    def _accumulate(self, seen: FrameSpectrum, time: float) -> None:
+    def _accumulate(self, spectrum: FrameSpectrum, time: float) -> None:
         assert self._sum is not None
         keep = math.exp(-max(0.0, time - self._time) / self.average_s)
-        self._sum = self._sum.times(keep).plus(seen)
+        self._sum = self._sum.times(keep).plus(spectrum)
         self._weight = keep * self._weight + 1
         self._weight_squared = keep**2 * self._weight_squared + 1
-        self._time, self._odd = time, None
+        self._time, self._outlier = time, None
 
-    def _departure(self, seen: FrameSpectrum) -> float:
-        """Return how far a spectrum is from the average, 1 when noise is all.
+    def _deviation(self, spectrum: FrameSpectrum) -> float:
+        """Return how far a spectrum is from the average; 1 when only noise differs.
 
-        The scatter of the logarithm of their ratio, brightness aside, over what the
-        number of windows lets one expect. With every window alike: weights change as
-        frames gather.
+        The scatter of the logarithm of their ratio, apart from brightness, over its
+        expected value. With equal weights, as the others change with the number of
+        frames.
         """
-        ratio = seen.plain.clamp(min=1e-30) / self.average.plain.clamp(min=1e-30)
+        ratio = spectrum.plain.clamp(min=1e-30) / self.average.plain.clamp(min=1e-30)
         logs = torch.log(ratio)
         scatter = float((logs - logs.median()).square().mean().sqrt())
-        return scatter / math.sqrt((1 + 1 / self.frames) / seen.plain_looks)
+        return scatter / math.sqrt((1 + 1 / self.frames) / spectrum.plain_averages)

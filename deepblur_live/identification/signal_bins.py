@@ -1,4 +1,4 @@
-"""The part of a spectrum that rises above the noise: what network and library read."""
+"""The part of a spectrum above the noise: input of the network and the library."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import torch
 
 from deepblur_live.identification.spectrum import WINDOW, frequencies, noise_floor
 
-__all__ = ["Reliable", "reliable"]
+__all__ = ["SignalBins", "signal_bins"]
 
-# How far the logarithm of a real specimen's spectrum strays from smooth. This rough
-# figure weighs the network's input and the library's start; the fit has its own.
+# Deviation of the logarithm of a real specimen's spectrum from a smooth surface. This
+# rough value weights the network's input and the library; the fit has its own.
 _MODEL_ERROR = 0.3
 
 
 @dataclass(frozen=True)
-class Reliable:
-    """The part of a spectrum that rises above the noise.
+class SignalBins:
+    """The part of a spectrum that exceeds the noise.
 
     Parameters
     ----------
     log_signal
-        (..., W, W//2+1) log(S_y - σ²), 0 where unreliable.
+        (..., W, W//2+1) log(S_y - σ²), 0 where not usable.
     weight
-        One over its standard deviation, 0 where unreliable.
+        Inverse of its standard deviation, 0 where not usable.
     floor
         (...) the noise's σ², in the image's units squared.
     """
@@ -36,35 +36,34 @@ class Reliable:
 
     @property
     def bins(self) -> torch.Tensor:
-        """(...) how many bins are reliable."""
+        """(...) number of usable bins."""
         return (self.weight > 0).sum((-2, -1))
 
 
-def reliable(
+def signal_bins(
     spectrum: torch.Tensor,
-    looks: float | torch.Tensor,
+    averages: float | torch.Tensor,
     frames: float,
     cutoff: float,
     noise_variance: float | None = None,
-) -> Reliable:
-    """Find the noise floor and what rises above it.
+) -> SignalBins:
+    """Determine the noise floor and the bins above it.
 
     Parameters
     ----------
     spectrum
         (..., W, W//2+1), an average over windows and frames.
-    looks, frames
-        Independent windows a frame (one number, or one for each bin), and frames, in
-        the average.
+    averages, frames
+        Effective number of averages over a frame's windows (one number, or one per
+        bin), and number of frames.
     cutoff
-        Pupil radius NA·px/λ in cycles a pixel: the OTF ends at twice that, and what
-        lies beyond is noise.
+        Coherent cut-off in cycles per pixel: beyond twice that there is only noise.
     noise_variance
-        The camera's, where it is calibrated. Where the OTF leaves no corner free
-        (`has_corner`) the noise is but bounded without it.
+        The camera's, where it is calibrated. Without it, and without frequencies beyond
+        the OTF (`has_corner`), the noise is only bounded from above.
     """
     radius, _ = frequencies(spectrum.device)
-    floor = noise_floor(spectrum, looks * frames, cutoff, noise_variance)
+    floor = noise_floor(spectrum, averages * frames, cutoff, noise_variance)
     floor = floor[..., None, None]
     signal = spectrum - floor
     usable = (
@@ -73,6 +72,6 @@ def reliable(
         & (radius < 2 * cutoff)
     )
     signal = torch.where(usable, signal, torch.ones_like(signal))
-    spread = spectrum / signal / torch.as_tensor(looks * frames).sqrt()
+    spread = spectrum / signal / torch.as_tensor(averages * frames).sqrt()
     weight = usable / torch.sqrt(spread**2 + _MODEL_ERROR**2)
-    return Reliable(torch.log(signal) * usable, weight, floor[..., 0, 0])
+    return SignalBins(torch.log(signal) * usable, weight, floor[..., 0, 0])

@@ -1,10 +1,10 @@
-"""The specimen's own spectrum as a prior: what sharp pictures have in common.
+"""The prior of specimens' own spectra.
 
-A blurred frame's spectrum is the specimen's times the OTF's. To tell the one from the
-other one must know how specimens' spectra look: their logarithm is a mean, plus
-patterns that many pictures share, plus what is left, bin by bin. A model's are learned
-from sharp pictures (`learned`); without one a smooth surface must do (`smooth`), and of
-a slide of equal beads the form factor is known (`beads`).
+A blurred frame's spectrum is the specimen's times |OTF|². To separate them a prior is
+needed: the logarithm of a specimen's spectrum is a mean, plus common patterns, plus a
+residual per bin. A model's prior is learned from sharp pictures (`learned`); without
+one a smooth surface is assumed (`smooth`); for a slide of equal beads the form factor
+is known (`beads`).
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ __all__ = ["SpecimenSpectrum", "symmetric"]
 
 _CPU = torch.device("cpu")
 _BINS = WINDOW * (WINDOW // 2 + 1)
-# Brightness and contrast are anything: e³ either way, and the same again at two sigma.
+# Standard deviation of the logarithm of a spectrum's level: brightness and contrast are
+# free.
 _LEVEL = 3.0
-# Learned spectra are compared at one level: their mean over these cycles a pixel.
+# Spectra are normalised by their mean between these frequencies, cycles per pixel.
 _BAND = (0.05, 0.4)
 _LEAST_DEVIATION = 0.05
-# Without learning: how far real specimens stray from a smooth surface, and the size of
-# its terms.
+# Deviation of real specimens from a smooth surface, and the size of its terms.
 _SMOOTH_DEVIATION, _SMOOTH_TERM = 0.2, 5.0
-# A bead slide's spectrum strays less: beads are equal, and only their places random.
+# Deviation for a bead slide: beads are equal, and only their positions are random.
 _BEAD_DEVIATION = 0.15
-# |form factor|² is never trusted below this: sizes and shapes scatter.
+# |form factor|² is not trusted below this: sizes and shapes vary.
 _FORM_FLOOR = 1e-4
 
 
@@ -50,9 +50,9 @@ class SpecimenSpectrum:
     mean
         (N,) over the N bins of a spectrum.
     basis
-        (N, Q) patterns, each of the size that it has in one specimen of its kind.
+        (N, Q) patterns, each scaled by its standard deviation.
     deviation
-        (N,) what the patterns leave.
+        (N,) standard deviation of the residual.
     """
 
     mean: torch.Tensor
@@ -70,14 +70,14 @@ class SpecimenSpectrum:
 
     @classmethod
     def smooth(cls) -> SpecimenSpectrum:
-        """Return the prior without learning: a surface smooth in log|f| and angle."""
+        """Return a prior without training: a surface smooth in log|f| and angle."""
         basis = smooth_basis(_CPU) * _SMOOTH_TERM
         n = len(basis)
         return cls(torch.zeros(n), basis, torch.full((n,), _SMOOTH_DEVIATION))
 
     @classmethod
     def beads(cls, diameter: float) -> SpecimenSpectrum:
-        """Return the prior of a slide of equal beads, fluorescent throughout.
+        """Return the prior of a slide of equal, uniformly fluorescent beads.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class SpecimenSpectrum:
 
         Notes
         -----
-        A ball of radius r, seen from above, is √(r² - ρ²); its transform is
+        The projection of a ball of radius r is √(r² - ρ²); its transform is
         3 (sin u - u cos u) / u³ with u = 2πr|f|.
         """
         if not diameter > 0:
@@ -95,21 +95,21 @@ class SpecimenSpectrum:
         u = (math.pi * diameter * radius.double()).clamp(min=1e-2)
         form = 3 * (torch.sin(u) - u * torch.cos(u)) / u**3
         mean = torch.log(windowed(form**2) + _FORM_FLOOR).float().flatten()
-        # Places at random give a flat spectrum; clusters and a haze tilt it gently.
+        # Random positions give a flat spectrum; clusters and haze tilt it slightly.
         surface = smooth_basis(_CPU)[:, :2] * torch.tensor([_LEVEL, 0.3])
         return cls(mean, surface, torch.full_like(mean, _BEAD_DEVIATION))
 
     @classmethod
     def learned(cls, spectra: torch.Tensor, patterns: int) -> SpecimenSpectrum:
-        """Return the prior that a set of specimens has: principal components.
+        """Return the prior of a set of specimens by principal components.
 
         Parameters
         ----------
         spectra
-            (M, W, W//2+1) power spectra of sharp pictures. Each counts four times:
-            mirrored and with its axes exchanged it is as likely.
+            (M, W, W//2+1) power spectra of sharp pictures. Each counts four times, as
+            mirrored and with its axes exchanged it is equally likely.
         patterns
-            How many components to keep.
+            Number of components.
         """
         logs = symmetric(torch.log(spectra.clamp(min=1e-30)).float())
         radius, _ = frequencies(_CPU)
@@ -119,7 +119,7 @@ class SpecimenSpectrum:
         mean = logs.mean(0)
         logs -= mean
         covariance = logs.T @ logs / len(logs)
-        # A fixed start makes the iteration, and so the file, repeat.
+        # A fixed start makes the result reproducible.
         values, vectors = eigsh(
             covariance.double().numpy(), patterns, v0=np.ones(len(mean))
         )
@@ -131,7 +131,7 @@ class SpecimenSpectrum:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> SpecimenSpectrum:
-        """Return the prior that `tensors` holds.
+        """Return the prior from the `tensors` of a file.
 
         Raises
         ------
@@ -144,20 +144,20 @@ class SpecimenSpectrum:
         return cls(*(tensors[name].float() for name in names))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return what a file of it holds."""
+        """Return the tensors for a file."""
         return {"mean": self.mean, "basis": self.basis, "deviation": self.deviation}
 
 
 def symmetric(logs: torch.Tensor) -> torch.Tensor:
-    """Return (4 M, N): half spectra (M, W, W//2+1) mirrored and with axes exchanged.
+    """Return (4 M, N): half spectra (M, W, W//2+1), mirrored and with axes exchanged.
 
-    The M as they are come first, then each of the three others of all.
+    First the M unchanged, then all M in each of the three other forms.
     """
     half = WINDOW // 2 + 1
     mirrored = (-torch.arange(WINDOW)) % WINDOW
-    # A real image's spectrum is the same at f and -f.
+    # The spectrum of a real image is the same at f and -f.
     other = logs[:, mirrored][:, :, torch.arange(WINDOW // 2 - 1, 0, -1)]
     whole = torch.cat([logs, other], 2)
-    turned = whole.transpose(1, 2)
-    four = (whole, whole[:, mirrored], turned, turned[:, mirrored])
+    exchanged = whole.transpose(1, 2)
+    four = (whole, whole[:, mirrored], exchanged, exchanged[:, mirrored])
     return torch.cat([part[:, :, :half] for part in four]).flatten(1)

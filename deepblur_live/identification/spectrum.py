@@ -1,9 +1,9 @@
-"""A frame's power spectrum: an average over its windows (Welch), all alike or weighed.
+"""A frame's power spectrum: Welch's average over windows, equal or weighted.
 
-The windowed spectrum of a blurred frame is nearly S_x(f)·|ĥ(f)|² + σ². Where it rises
-above the noise, its logarithm is the specimen's smooth spectrum plus log|ĥ|², whose
-notches tell the blur. Windows without detail add noise alone, and count for less where
-that is the trouble.
+The windowed spectrum of a blurred frame is nearly S_x(f)·|ĥ(f)|² + σ². Where it
+exceeds the noise, its logarithm is the specimen's smooth spectrum plus log|ĥ|², whose
+minima identify the blur. Windows without detail contribute only noise, and get less
+weight where noise dominates.
 """
 
 from __future__ import annotations
@@ -22,28 +22,27 @@ __all__ = [
     "has_corner",
     "noise_floor",
     "smoothed",
-    "weighed",
+    "weighted",
     "welch",
     "windowed",
 ]
 
 WINDOW = 64
-# Half-overlapping Hann windows share little: measured on white noise, a window of a
-# large frame counts 0.9.
-_LOOKS_PER_WINDOW = 0.9
-# A window's detail is its power over the noise's at these cycles a pixel, where every
-# blur leaves most of it, less what noise alone seldom exceeds (`_NOISE_ALONE`). Well
-# below `_NOISY` windows count by the square root of their detail, and all alike above:
-# to count by the detail itself would leave too few of them, and few parts of a specimen
-# stray more from what specimens have in common. No window has less detail than
-# `_LEAST_DETAIL`, nor than `_LEAST_SHARE` of the mean.
+# Effective averages per half-overlapping Hann window, measured on white noise in large
+# frames.
+_AVERAGES_PER_WINDOW = 0.9
+# A window's detail is its power over the noise's between these frequencies (cycles per
+# pixel), where every blur leaves most of it, minus what noise alone seldom exceeds
+# (`_NOISE_ALONE`). Windows are weighted by the square root of their detail where it is
+# well below `_NOISY`, and equally above. (Weights proportional to the detail leave too
+# few windows.) Detail is at least `_LEAST_DETAIL`, and `_LEAST_SHARE` of the mean.
 _DETAIL_BAND = (0.05, 0.12)
 _NOISY, _NOISE_ALONE, _LEAST_DETAIL, _LEAST_SHARE = 100.0, 1.5, 0.5, 0.05
 
 
 @lru_cache(maxsize=8)
 def frequencies(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return |f| (cycles a pixel) and the angle (radians) of the bins, (W, W//2+1)."""
+    """Return |f| (cycles per pixel) and the angle (radians) of the bins (W, W//2+1)."""
     fy = torch.fft.fftfreq(WINDOW, device=device)[:, None]
     fx = torch.fft.rfftfreq(WINDOW, device=device)[None]
     return torch.hypot(fy, fx).clamp(min=0.5 / WINDOW), torch.atan2(fy, fx)
@@ -57,13 +56,13 @@ def _hann(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
 
 
 def windowed(power: torch.Tensor) -> torch.Tensor:
-    """Return a power spectrum (..., W, W//2+1) as a Hann window shows it.
+    """Return a power spectrum (..., W, W//2+1) convolved with that of a Hann window.
 
-    A Hann window's own spectrum has amplitudes of -1/4, 1/2, -1/4 along each axis, so
-    it mixes a frequency's power and its neighbours' as 1 : 4 : 1.
+    Its amplitudes are -1/4, 1/2, -1/4 along each axis, so the power of a frequency and
+    its neighbours mixes as 1 : 4 : 1.
     """
     rows = (power.roll(1, -2) + power.roll(-1, -2)) / 6 + power * (2 / 3)
-    # A real image has the same power at f and -f: beyond the first and the last column.
+    # Beyond the first and last column: a real image has the same power at f and -f.
     beyond = rows.flip(-2).roll(1, -2)
     wide = torch.cat([beyond[..., 1:2], rows, beyond[..., -2:-1]], -1)
     return (wide[..., :-2] + wide[..., 2:]) / 6 + rows * (2 / 3)
@@ -90,10 +89,10 @@ def _powers(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def welch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return the power spectrum (..., W, W//2+1) of images (..., H, W) and its looks.
+    """Return the power spectrum (..., W, W//2+1) of images (..., H, W).
 
-    White noise of variance σ² has the spectrum σ². Looks is the number of independent
-    windows in the average.
+    And its effective number of averages. White noise of variance σ² has the spectrum
+    σ².
 
     Raises
     ------
@@ -101,20 +100,20 @@ def welch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
         When the image is smaller than one window.
     """
     power, _ = _powers(image)
-    return power.mean(-3), max(1.0, power.shape[-3] * _LOOKS_PER_WINDOW)
+    return power.mean(-3), max(1.0, power.shape[-3] * _AVERAGES_PER_WINDOW)
 
 
 def smoothed(spectrum: torch.Tensor) -> torch.Tensor:
-    """Return the mean over 3 × 3 bins of (W, W//2+1); the rows wrap round."""
+    """Return the mean over 3 × 3 bins of (W, W//2+1); rows are periodic."""
     wrapped = torch.cat([spectrum[-1:], spectrum, spectrum[:1]])[None, None]
     padded = torch.nn.functional.pad(wrapped, (1, 1, 0, 0), mode="reflect")
     return torch.nn.functional.avg_pool2d(padded, 3, 1)[0, 0]
 
 
 def has_corner(cutoff: float) -> bool:
-    """Return whether a spectrum has frequencies beyond the OTF, which hold noise only.
+    """Return whether a spectrum has frequencies beyond the OTF, with noise only.
 
-    Below about 3 pixels for λ/(NA·px) it has none.
+    Not below about 3 pixels for λ/(NA·px).
     """
     radius, _ = frequencies(torch.device("cpu"))
     return int((radius > 2 * cutoff * 1.04).sum()) >= 12
@@ -122,23 +121,23 @@ def has_corner(cutoff: float) -> bool:
 
 def noise_floor(
     spectrum: torch.Tensor,
-    looks: float | torch.Tensor,
+    averages: float | torch.Tensor,
     cutoff: float,
     known: float | None = None,
 ) -> torch.Tensor:
-    """Return the noise's σ² (...) as a spectrum (..., W, W//2+1) shows it.
+    """Return the noise variance σ² (...) from a spectrum (..., W, W//2+1).
 
-    Read from the frequencies beyond the OTF; where there are none (`has_corner`) the
-    noise is but bounded.
+    Measured beyond the OTF; where there are no such frequencies (`has_corner`) the
+    noise is only bounded from above.
 
     Parameters
     ----------
     spectrum
         The average.
-    looks
-        Independent windows in it, over all frames: one number, or one for each bin.
+    averages
+        Effective number of averages over all frames: one number, or one per bin.
     cutoff
-        Pupil radius NA·px/λ in cycles a pixel.
+        Coherent cut-off in cycles per pixel.
     known
         A calibrated camera's σ².
     """
@@ -147,74 +146,82 @@ def noise_floor(
     if known is not None:
         floor = spectrum.new_full(spectrum.shape[:-2], known)
     elif has_corner(cutoff):
-        if isinstance(looks, torch.Tensor):
-            looks = float(looks[corner].mean())
+        if isinstance(averages, torch.Tensor):
+            averages = float(averages[corner].mean())
         # The median of an average of n exponentials is (1 - 1/(9n))³ of its mean
         # (Wilson & Hilferty 1931).
-        below = (1 - 1 / (9 * looks)) ** 3
+        below = (1 - 1 / (9 * averages)) ** 3
         floor = spectrum[..., corner].median(-1).values / below
     else:
-        # Signal everywhere: the weakest frequencies bound the noise from above.
+        # Signal at all frequencies: the weakest bound the noise from above.
         floor = spectrum.flatten(-2).quantile(0.02, -1)
-    # A noiseless spectrum still ends at the precision of its numbers.
+    # Without noise the floor is the numerical precision.
     return torch.maximum(floor, 1e-9 * spectrum.amax((-2, -1)))
 
 
 @dataclass(frozen=True)
 class FrameSpectrum:
-    """What one frame's windows show.
+    """The average spectrum of one frame's windows.
 
     Parameters
     ----------
-    power, looks, level
-        (W, W//2+1) their spectra's average, weighed; (W, W//2+1) how many independent
-        windows that is worth, which are fewer where the specimen makes the power, as a
-        few windows have most of it; and the frame's brightness, weighed alike: a
-        camera's shot noise in `power` is that of so much light.
-    plain, plain_looks
-        The average, and the number, with every window alike.
+    power
+        (W, W//2+1) weighted average.
+    averages
+        (W, W//2+1) its effective number of averages; fewer where the specimen
+        dominates, as few windows contribute most of the power.
+    level
+        The frame's brightness with the same weights, which determines the shot noise in
+        `power`.
+    plain, plain_averages
+        The average, and the number, with equal weights.
     """
 
     power: torch.Tensor
-    looks: torch.Tensor
+    averages: torch.Tensor
     level: float
     plain: torch.Tensor
-    plain_looks: float
+    plain_averages: float
 
     @property
     def is_finite(self) -> bool:
-        """Whether no number in it has overflowed."""
-        arrays = torch.stack([self.power, self.looks, self.plain])
+        """Whether no value in it has overflowed."""
+        arrays = torch.stack([self.power, self.averages, self.plain])
         return bool(torch.isfinite(arrays).all())
 
     def times(self, factor: float) -> FrameSpectrum:
-        """Return all of it times a factor."""
+        """Return the spectrum times a factor."""
         return FrameSpectrum(*(factor * part for part in self._parts))
 
     def plus(self, other: FrameSpectrum) -> FrameSpectrum:
-        """Return the sum with another's."""
+        """Return the sum with another spectrum."""
         parts = zip(self._parts, other._parts, strict=True)
         return FrameSpectrum(*(mine + theirs for mine, theirs in parts))
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        return self.power, self.looks, self.level, self.plain, self.plain_looks
+        return (
+            self.power,
+            self.averages,
+            self.level,
+            self.plain,
+            self.plain_averages,
+        )
 
 
-def weighed(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSpectrum:
-    """Return the spectrum of an image (H, W), its windows weighed by their detail.
+def weighted(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSpectrum:
+    """Return the spectrum of an image (H, W), with windows weighted by their detail.
 
-    The weighted spectrum of a blurred frame is S_x(f)·|ĥ(f)|² + σ² as well, with the
-    S_x of the windows that count.
+    It is S_x(f)·|ĥ(f)|² + σ² as well, S_x being the weighted spectrum of the specimen.
 
     Parameters
     ----------
     image
         The frame, scaled.
     cutoff
-        Pupil radius NA·px/λ in cycles a pixel.
+        Coherent cut-off in cycles per pixel.
     frames
-        How many frames it will be averaged with: they leave less of the noise.
+        Number of frames it will be averaged with, which reduces the noise.
 
     Raises
     ------
@@ -223,8 +230,8 @@ def weighed(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSpe
     """
     power, means = _powers(image)
     plain = power.mean(0)
-    plain_looks = max(1.0, len(power) * _LOOKS_PER_WINDOW)
-    floor = noise_floor(plain, plain_looks, cutoff)
+    plain_averages = max(1.0, len(power) * _AVERAGES_PER_WINDOW)
+    floor = noise_floor(plain, plain_averages, cutoff)
     floor = floor.clamp(min=torch.finfo(floor.dtype).tiny)
     radius, _ = frequencies(image.device)
     band = ((radius > _DETAIL_BAND[0]) & (radius < _DETAIL_BAND[1])).to(power.dtype)
@@ -233,14 +240,15 @@ def weighed(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSpe
     detail = detail + _LEAST_SHARE * detail.mean() + _LEAST_DETAIL
     weight = torch.sqrt(detail / (detail + _NOISY / math.sqrt(frames)))
     weight = weight / weight.sum()
-    # A window strays by as much as it is expected to show, here over the noise.
+    # The standard deviation of a window's power is its mean, here over the noise.
     signal = (smoothed(plain) / floor - 1).clamp(min=0)
     share, square = detail / detail.mean(), weight**2
-    seen = signal * (weight @ share) + 1
-    strays = (
+    mean = signal * (weight @ share) + 1
+    variance = (
         signal**2 * (square @ share**2) + 2 * signal * (square @ share) + square.sum()
     )
-    looks = (_LOOKS_PER_WINDOW * seen**2 / strays).clamp(min=1)
-    # One transfer from a card.
-    made = torch.stack([torch.tensordot(weight, power, 1), looks, plain]).cpu()
-    return FrameSpectrum(made[0], made[1], float(weight @ means), made[2], plain_looks)
+    averages = (_AVERAGES_PER_WINDOW * mean**2 / variance).clamp(min=1)
+    # A single transfer from a card.
+    arrays = torch.stack([torch.tensordot(weight, power, 1), averages, plain]).cpu()
+    level = float(weight @ means)
+    return FrameSpectrum(arrays[0], arrays[1], level, arrays[2], plain_averages)

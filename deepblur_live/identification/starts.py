@@ -1,8 +1,8 @@
-"""Where a fit without knowledge begins: the PSFs of a library that fit a spectrum best.
+"""Starts without prior knowledge: the PSFs of a library that fit a spectrum best.
 
-Two measures, as each misses blurs that the other finds: a robust misfit of the
-frequencies that rise above the noise, and the likelihood of a model that is much less
-sure of its bins, which forgives that the library's nearest PSF is not near.
+Two criteria, as each misses blurs that the other finds: a robust misfit of the
+frequencies above the noise, and the likelihood of a model with much larger errors,
+which tolerates that the library's nearest PSF is not very near.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["best_of_library", "fitted_specimen"]
 
-# On validation pictures of σ = 0.001 the right minimum was missed in 3 of 33 by the
-# robust misfit alone, in 1 of 33 by both.
-_UNSURE = 1.0
+# Additional standard deviation of each bin in the second criterion
+# (docs/decisions/0092-search.md).
+_MODEL_ERROR = 1.0
 _CLIP = 3.0
-# So many of a library at a time: all of it are a hundred megabytes, gone through again
-# and again.
-_AT_ONCE = 500
+# Library points that are evaluated at a time: the whole library is a hundred megabytes.
+_BATCH = 500
 
 
 def fitted_specimen(
@@ -33,9 +32,9 @@ def fitted_specimen(
     Parameters
     ----------
     rows, basis
-        Log-spectrum less mean and OTF, and (N, Q) patterns, both times the weights.
+        Log-spectrum minus mean and OTF, and (N, Q) patterns, both times the weights.
     correlated
-        Neighbouring bins that count as one.
+        Number of neighbouring bins that count as one.
     """
     gram = basis.T @ basis / correlated
     gram = gram + torch.eye(basis.shape[1], dtype=basis.dtype)
@@ -54,12 +53,12 @@ def best_of_library(
 
     The library is coefficients (L, P) and their log|ĥ|² over all bins, (L, N).
     """
-    sure = data.reliable.weight.flatten()[data.keep]
-    use = sure > 0
-    sure = sure[use]
+    precise = data.signal.weight.flatten()[data.keep]
+    use = precise > 0
+    precise = precise[use]
     bins = torch.zeros_like(data.keep)
     bins[data.keep] = use
-    seen = data.reliable.log_signal.flatten()[bins] - data.mean[use]
+    observed = data.signal.log_signal.flatten()[bins] - data.mean[use]
     basis = data.basis[use]
 
     def fitted(
@@ -70,15 +69,15 @@ def best_of_library(
         b = fitted_specimen(rows, weighted, correlated)
         return torch.addmm(rows, b, weighted.T, alpha=-1), b
 
-    measures = []
-    for part in torch.split(logs, _AT_ONCE):
-        rows = seen - part[:, bins]
-        residual, _ = fitted(rows, sure)
+    criteria = []
+    for part in torch.split(logs, _BATCH):
+        rows = observed - part[:, bins]
+        residual, _ = fitted(rows, precise)
         robust = residual.abs_().clamp_(max=_CLIP).mean(1)
-        residual, b = fitted(rows, 1 / torch.sqrt(sure**-2 + _UNSURE**2))
+        residual, b = fitted(rows, 1 / torch.sqrt(precise**-2 + _MODEL_ERROR**2))
         likelihood = residual.square_().sum(1) / correlated + b.square().sum(1)
-        measures.append(torch.stack([robust, likelihood]))
-    robust, likelihood = torch.cat(measures, 1)
+        criteria.append(torch.stack([robust, likelihood]))
+    robust, likelihood = torch.cat(criteria, 1)
     half = count // 2
     first = torch.topk(robust, half, largest=False).indices
     second = torch.topk(likelihood, count - half, largest=False).indices

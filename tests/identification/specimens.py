@@ -1,12 +1,16 @@
 """Specimens for the tests of identification: random but repeatable."""
 
+import numpy as np
 import torch
 
-from deepblur_live.optics import ZernikeFamily
+from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.identification.fit import Fit
+from deepblur_live.runtime.pack import load_manifest
 
-__all__ = ["FAMILY", "blurred", "cells"]
+__all__ = ["ERRORS", "FAMILY", "blurred", "cells", "fit_of", "other_sign", "rotated"]
 
 FAMILY = ZernikeFamily()
+ERRORS = load_manifest("zernike7")[1].error_model
 _MARGIN = FAMILY.window - 1
 
 
@@ -34,3 +38,19 @@ def blurred(specimen, gamma, sigma, seed=0):
     y = y[cut:-cut, cut:-cut]
     generator = torch.Generator().manual_seed(seed)
     return y + sigma * torch.randn(y.shape, generator=generator)
+
+
+def rotated(gamma):
+    """The coefficients of the PSF rotated by 180°: odd modes change sign."""
+    return np.where(FAMILY.even, gamma, -np.asarray(gamma))
+
+
+def other_sign(gamma):
+    """The coefficients of the same PSF with the other sign of the even modes."""
+    return np.where(FAMILY.even, -np.asarray(gamma), gamma)
+
+
+def fit_of(coefficients, objective, curvature, competing, quality):
+    """A fit of the family with the shipped model's errors."""
+    scale = FAMILY.prior.scale
+    return Fit(coefficients, objective, curvature, competing, quality, ERRORS, scale)

@@ -1,4 +1,4 @@
-"""What a frame's phases tell of its blur, beside its power spectrum."""
+"""The phase term: its value, derivatives, local model, and effect on estimates."""
 
 import math
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from specimens import FAMILY, blurred, cells
+from specimens import ERRORS, FAMILY, blurred, cells, rotated
 
 from deepblur_live.identification import Identifier, Phase, SpectralRefiner, welch
 from deepblur_live.identification.identifier import _PHASE_STEPS
@@ -22,30 +22,30 @@ def snr(gamma, truth):
     return float(psf_snr(*psf))
 
 
-def test_the_true_blur_costs_least():
+def test_the_true_blur_has_the_lowest_cost():
     # Of the same amplitudes, those with the true phases have the sparsest gradients.
     others = truths(6, seed=8)
     for i, truth in enumerate(truths(4, seed=1)):
-        turned = torch.as_tensor(FAMILY.rotated(truth.numpy()))
+        other = torch.as_tensor(rotated(truth.numpy()))
         frame = blurred(cells(seed=i), truth.numpy(), 0.01, i)
         phase = Phase(FAMILY, frame, 0.01, truth)
-        costs = phase.cost(torch.stack([truth, turned, *others]))
+        costs = phase.cost(torch.stack([truth, other, *others]))
         assert int(costs.argmin()) == 0
 
 
-def test_the_costs_of_both_turns_are_those_of_each():
+def test_costs_of_both_orientations_equal_those_of_each():
     gamma = truths(3, seed=7)
-    turned = torch.from_numpy(FAMILY.rotated(gamma.numpy())).float()
+    other = torch.from_numpy(rotated(gamma.numpy())).float()
     frame = blurred(cells(seed=3), gamma[0].numpy(), 0.01)
-    upright, over = Phase(FAMILY, frame, 0.01, gamma[0]).costs(gamma)
+    upright, rotated_cost = Phase(FAMILY, frame, 0.01, gamma[0]).costs(gamma)
     phase = Phase(FAMILY, frame, 0.01, gamma[0])
     torch.testing.assert_close(upright, phase.cost(gamma), rtol=1e-3, atol=0.05)
-    torch.testing.assert_close(over, phase.cost(turned), rtol=1e-3, atol=0.05)
-    assert float((upright - over).abs().min()) > 1
+    torch.testing.assert_close(rotated_cost, phase.cost(other), rtol=1e-3, atol=0.05)
+    assert float((upright - rotated_cost).abs().min()) > 1
 
 
-def test_a_look_at_hand_is_the_one_asked_for():
-    # Cost, slope and cost elsewhere in turn, as a fit asks: none is taken for another.
+def test_the_kept_evaluation_is_that_of_the_right_blur():
+    # Cost, slope and cost elsewhere in turn, as in a fit.
     gamma, other = truths(2, seed=8)
     frame = blurred(cells(seed=1), gamma.numpy(), 0.01)
     phase = Phase(FAMILY, frame, 0.01, gamma)
@@ -55,11 +55,11 @@ def test_a_look_at_hand_is_the_one_asked_for():
         torch.testing.assert_close(phase.cost(one[None]), fresh.cost(one[None]))
         slope, _ = phase.slope(one[None])
         torch.testing.assert_close(slope, fresh.slope(one[None])[0])
-        # A fit goes on in the same memory.
+        # A fit changes its γ in place.
         moving += 0.01
 
 
-def test_the_slope_is_the_costs():
+def test_the_slope_is_the_derivative_of_the_cost():
     truth, gamma = truths(2, seed=2)
     phase = Phase(FAMILY, blurred(cells(seed=1), truth.numpy(), 0.01), 0.01, gamma)
     (slope,), _ = phase.slope(gamma[None])
@@ -68,7 +68,7 @@ def test_the_slope_is_the_costs():
     np.testing.assert_allclose(slope, measured, atol=0.05 * float(measured.norm()))
 
 
-def test_the_curvature_is_the_costs():
+def test_the_curvature_is_that_of_the_cost():
     # These cells are discs and points: all their gradients are in edges.
     ratios = []
     for i, truth in enumerate(truths(4, seed=3)):
@@ -85,8 +85,8 @@ def test_the_curvature_is_the_costs():
     assert np.mean(ratios) == pytest.approx(1, abs=0.3)
 
 
-def test_a_specimen_without_edges_bends_the_cost_little():
-    # A Gaussian field has the power of a picture, and its phases say nothing.
+def test_a_specimen_without_edges_has_little_curvature():
+    # A Gaussian random field has the power of a picture, and random phases.
     truth = truths(1, seed=3)[0]
     specimen = cells()
     generator = torch.Generator().manual_seed(0)
@@ -101,7 +101,7 @@ def test_a_specimen_without_edges_bends_the_cost_little():
     assert bends[1] < 0.2 * bends[0]
 
 
-def test_several_are_looked_at_as_each_alone():
+def test_a_batch_equals_each_alone():
     gamma = truths(3, seed=4)
     phase = Phase(FAMILY, blurred(cells(), gamma[0].numpy(), 0.01), 0.01, gamma[0])
     together = phase.cost(gamma), *phase.slope(gamma)
@@ -120,12 +120,12 @@ def test_the_scale_of_a_frame_does_not_matter(brightness):
     torch.testing.assert_close(scaled.diff(), usual.diff(), rtol=2e-2, atol=0.1)
 
 
-def test_phases_find_what_a_noisy_spectrum_does_not():
-    refiner, gains = SpectralRefiner(FAMILY), []
+def test_phases_improve_a_fit_in_noise():
+    refiner, gains = SpectralRefiner(FAMILY, ERRORS), []
     for i, truth in enumerate(truths(6, seed=6)):
         frame = blurred(cells(seed=i), truth.numpy(), 0.03, i)
-        spectrum, looks = welch(frame)
-        data = refiner.prepare(spectrum, looks, 1)
+        spectrum, averages = welch(frame)
+        data = refiner.prepare(spectrum, averages, 1)
         alone = refiner.fit(data, truth[None])
         found = torch.as_tensor(alone.coefficients[0]).float()
         phase = Phase(FAMILY, frame, 0.03, found)
@@ -136,90 +136,90 @@ def test_phases_find_what_a_noisy_spectrum_does_not():
     assert np.mean(gains) > 1
 
 
-def test_nearby_the_cost_is_its_quadratic():
+def test_the_local_model_is_quadratic():
     gamma, other = truths(2, seed=9)
     phase = Phase(FAMILY, blurred(cells(), gamma.numpy(), 0.01), 0.01, gamma)
-    nearby = phase.nearby(gamma[None])
+    local = phase.local(gamma[None])
     slope, curvature = phase.slope(gamma[None])
     off = (0.1 * other)[None]
     rise = (off * slope).sum() + 0.5 * (off @ curvature[0] @ off.T).sum()
-    torch.testing.assert_close(nearby.cost(gamma[None] + off)[0], rise)
-    bent, _ = nearby.slope(gamma[None] + off)
+    torch.testing.assert_close(local.cost(gamma[None] + off)[0], rise)
+    bent, _ = local.slope(gamma[None] + off)
     torch.testing.assert_close(bent, slope + off @ curvature[0])
 
 
 def test_a_warm_estimate_is_as_good_as_a_search():
-    # One look at the phases: too little curvature would send it far beyond.
+    # One local model: with too little curvature it would overshoot.
     for seed in (9, 12):
         truth = truths(1, seed=seed)[0]
         frame = blurred(cells(seed=2), truth.numpy(), 0.003)
-        identifier = Identifier(FAMILY)
+        identifier = Identifier(FAMILY, ERRORS)
         identifier.observe(frame, 0.0)
         prediction = truth.double().numpy() + 0.01
         searched, warm = (identifier.estimate(frame, prediction) for _ in range(2))
         assert snr(warm.coefficients, truth) > snr(searched.coefficients, truth) - 6
 
 
-def test_phases_do_not_hold_a_warm_estimate_where_it_has_been():
+def test_phases_do_not_hold_back_a_drifting_estimate():
     ends = {}
     for phases in (True, False):
         truth = truths(1, seed=3)[0]
-        identifier = Identifier(FAMILY, average_s=0.5, phases=phases)
+        identifier = Identifier(FAMILY, ERRORS, average_s=0.5, phases=phases)
         found = None
         for k in range(16):
             truth[0] += 0.006
             frame = blurred(cells(seed=1), truth.numpy(), 0.01, k)
             identifier.observe(frame, 0.25 * k)
-            # After the first no frame is searched.
-            identifier._asked_at, identifier._asked_frames = 0.25 * k, 99.0
+            # Only the first frame is searched.
+            identifier._searched_at, identifier._searched_frames = 0.25 * k, 99.0
             found = identifier.estimate(frame, found and found.coefficients)
         assert found is not None
         ends[phases] = snr(found.coefficients, truth)
     assert ends[True] > ends[False] + 1
 
 
-def test_every_second_warm_frame_goes_by_the_last_look(monkeypatch):
+def test_every_second_warm_frame_uses_the_last_local_model(monkeypatch):
     truth = truths(1, seed=9)[0]
-    looks, nearby = [], Phase.nearby
+    models, local = [], Phase.local
     monkeypatch.setattr(
-        Phase, "nearby", lambda self, at: looks.append(at) or nearby(self, at)
+        Phase, "local", lambda self, at: models.append(at) or local(self, at)
     )
-    identifier = Identifier(FAMILY)
+    identifier = Identifier(FAMILY, ERRORS)
     counted, found = [], None
     for k in range(7):
         frame = blurred(cells(seed=2), truth.numpy(), 0.003, k)
         identifier.observe(frame, 0.1 * k)
-        # After the first no frame is searched.
-        identifier._asked_at, identifier._asked_frames = 0.1 * k, 99.0
+        # Only the first frame is searched.
+        identifier._searched_at, identifier._searched_frames = 0.1 * k, 99.0
         if k == 6:
-            # A prediction that is elsewhere: what was seen there says nothing here.
+            # A prediction outside the range of the local model.
             found = replace(found, coefficients=found.coefficients + 0.02)
         found = identifier.estimate(frame, found and found.coefficients)
-        counted.append(len(looks))
+        counted.append(len(models))
         assert k == 0 or snr(found.coefficients, truth) > 15
     assert counted == [0, 1, 1, 2, 2, 3, 4]
-    # What was seen longer ago than frames are averaged is not gone by.
-    assert identifier.ask(frame).nearby is not None
+    # A local model older than the averaging time is not used.
+    assert identifier.prepare(frame).local_phase is not None
     identifier._now += identifier.spectrum.average_s
-    assert identifier.ask(frame).nearby is None
+    assert identifier.prepare(frame).local_phase is None
     identifier.reset()
-    assert identifier._nearby is None
+    assert identifier._local_phase is None
 
 
-def test_without_an_average_every_frame_is_looked_at():
+def test_without_an_average_no_local_model_is_kept():
     truth = truths(1, seed=9)[0]
-    identifier = Identifier(FAMILY, average_s=0.0)
+    identifier = Identifier(FAMILY, ERRORS, average_s=0.0)
     frame = blurred(cells(seed=2), truth.numpy(), 0.003)
     for k in range(2):
         identifier.observe(frame, 0.1 * k)
-        identifier._asked_at, identifier._asked_frames = 0.1 * k, 99.0
+        identifier._searched_at, identifier._searched_frames = 0.1 * k, 99.0
         identifier.estimate(frame, truth.double().numpy())
-    assert identifier._nearby is not None
+    assert identifier._local_phase is not None
     identifier.observe(frame, 0.2)
-    assert identifier.ask(frame, truth.double().numpy()).nearby is None
+    assert identifier.prepare(frame, truth.double().numpy()).local_phase is None
 
 
-def test_a_crop_that_shows_nothing_says_nothing():
+def test_a_crop_without_detail_has_no_preference():
     gamma = truths(2, seed=7)
     phase = Phase(FAMILY, torch.full((256, 256), 0.5), 0.01, gamma[0])
     cost, (slope, _) = phase.cost(gamma), phase.slope(gamma)
@@ -227,9 +227,9 @@ def test_a_crop_that_shows_nothing_says_nothing():
     assert bool(slope.isfinite().all())
 
 
-def test_a_frame_that_is_not_finite_leaves_the_spectrum_its_say():
+def test_for_a_frame_that_is_not_finite_the_spectrum_is_used():
     truth = truths(1, seed=1)[0]
-    identifier = Identifier(FAMILY)
+    identifier = Identifier(FAMILY, ERRORS)
     for k in range(3):
         good = blurred(cells(), truth.numpy(), 0.003, k)
         identifier.observe(good, 0.1 * k)

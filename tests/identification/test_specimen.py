@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from specimens import FAMILY, blurred
+from specimens import ERRORS, FAMILY, blurred, other_sign, rotated
 
 from deepblur_live.identification import Identifier, SpecimenSpectrum
 from deepblur_live.identification.spectrum import frequencies, windowed
@@ -80,7 +80,7 @@ def test_a_slide_of_equal_beads_calibrates_when_their_size_is_known():
         truth = FAMILY.sample(1, torch.Generator().manual_seed(40 + seed))[0]
         frame = blurred(beads(7.0, seed), truth, 0.002, seed)
         for name, prior in (("known", SpecimenSpectrum.beads(7.0)), ("unknown", None)):
-            identifier = Identifier(FAMILY, specimen=prior)
+            identifier = Identifier(FAMILY, ERRORS, specimen=prior)
             identifier.observe(frame, 0.0)
             found = identifier.estimate(frame)
             gamma = torch.tensor(np.stack([found.coefficients, truth.numpy()])).float()
@@ -109,13 +109,13 @@ def test_a_model_knows_specimens_better_than_a_smooth_surface():
     for seed in range(3):
         truth = FAMILY.sample(1, torch.Generator().manual_seed(seed))[0]
         frame = blurred(picture, truth, 0.005, seed)
-        twins = FAMILY.equivalents(truth.double().numpy())
-        same = np.concatenate([twins, FAMILY.rotated(twins)])
+        same = [truth.double().numpy(), other_sign(truth.double().numpy())]
+        same = np.concatenate([same, rotated(same)])
         for name, prior in (
             ("model", load_pack("zernike7").specimen),
             ("smooth", None),
         ):
-            identifier = Identifier(FAMILY, specimen=prior)
+            identifier = Identifier(FAMILY, ERRORS, specimen=prior)
             identifier.observe(frame, 0.0)
             found = identifier.estimate(frame).coefficients
             errors[name].append(min(math.dist(found, each) for each in same))

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from deepblur_live.identification import PowerSpectrum, reliable, weighed, welch
+from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.identification import PowerSpectrum, signal_bins, weighted, welch
 from deepblur_live.identification.spectrum import (
     _powers,
     frequencies,
@@ -13,7 +14,6 @@ from deepblur_live.identification.spectrum import (
     noise_floor,
     windowed,
 )
-from deepblur_live.optics import ZernikeFamily
 
 CUTOFF = ZernikeFamily().cutoff
 
@@ -23,14 +23,14 @@ def noise(sigma, shape=(256, 256), seed=0):
 
 
 def test_white_noise_has_its_variance_as_spectrum():
-    spectrum, looks = welch(noise(0.3))
+    spectrum, averages = welch(noise(0.3))
     assert spectrum.shape == (64, 33)
-    assert looks == pytest.approx(0.9 * 49)
+    assert averages == pytest.approx(0.9 * 49)
     inner = spectrum[3:-3, 3:-3]
     assert inner.mean() == pytest.approx(0.09, rel=0.02)
     # Looks is what the scatter of a bin says it is.
     scatter = float(inner.std() / inner.mean())
-    assert scatter == pytest.approx(1 / math.sqrt(looks), rel=0.1)
+    assert scatter == pytest.approx(1 / math.sqrt(averages), rel=0.1)
 
 
 def test_a_window_mixes_frequencies_as_its_own_spectrum_says():
@@ -48,24 +48,26 @@ def test_a_window_mixes_frequencies_as_its_own_spectrum_says():
 
 
 def test_the_floor_is_read_from_the_corner_and_noise_alone_is_unreliable():
-    spectrum, looks = welch(noise(0.02))
-    found = reliable(spectrum, looks, 1, CUTOFF)
+    spectrum, averages = welch(noise(0.02))
+    found = signal_bins(spectrum, averages, 1, CUTOFF)
     assert found.floor == pytest.approx(0.02**2, rel=0.1)
     assert found.bins < 20
 
 
 def test_a_calibrated_camera_gives_the_floor():
-    spectrum, looks = welch(noise(0.02))
-    assert reliable(spectrum, looks, 1, CUTOFF, 1e-3).floor == pytest.approx(1e-3)
+    spectrum, averages = welch(noise(0.02))
+    assert signal_bins(spectrum, averages, 1, CUTOFF, 1e-3).floor == pytest.approx(1e-3)
 
 
 def test_coarse_sampling_leaves_no_corner_and_the_noise_is_bounded():
     assert has_corner(1 / 3.83)
     assert not has_corner(1 / 2.6)
-    spectrum, looks = welch(noise(0.02))
-    bound = reliable(spectrum, looks, 1, 1 / 2.6).floor
+    spectrum, averages = welch(noise(0.02))
+    bound = signal_bins(spectrum, averages, 1, 1 / 2.6).floor
     assert 0.5 * 0.02**2 < bound < 0.02**2
-    assert reliable(spectrum, looks, 1, 1 / 2.6, 4e-4).floor == pytest.approx(4e-4)
+    assert signal_bins(spectrum, averages, 1, 1 / 2.6, 4e-4).floor == pytest.approx(
+        4e-4
+    )
 
 
 def half_textured(sigma, texture=0.3, seed=0):
@@ -79,39 +81,39 @@ def half_textured(sigma, texture=0.3, seed=0):
 
 def test_windows_with_detail_count_for_more_where_noise_is_the_trouble():
     noisy, clear = half_textured(0.1), half_textured(0.001)
-    seen = weighed(noisy, CUTOFF)
-    plain, looks = welch(noisy)
+    seen = weighted(noisy, CUTOFF)
+    plain, averages = welch(noisy)
     torch.testing.assert_close(seen.plain, plain)
-    assert seen.plain_looks == looks
+    assert seen.plain_averages == averages
     # Of the seven columns of windows four have texture, one of them half as much. The
     # signal's share rises, and noise stays what it is.
-    found, alike = (reliable(x, looks, 1, CUTOFF) for x in (seen.power, plain))
+    found, alike = (signal_bins(x, averages, 1, CUTOFF) for x in (seen.power, plain))
     assert found.floor == pytest.approx(float(alike.floor), rel=0.05)
     inner = (found.weight > 0) & (alike.weight > 0)
     gain = (found.log_signal - alike.log_signal)[inner].mean()
     assert 0.25 < gain < math.log(7 / 3.5)
     # Where the OTF has ended it is noise that the windows show.
-    assert 0.6 * looks < seen.looks[32, 32] < 0.95 * looks
+    assert 0.6 * averages < seen.averages[32, 32] < 0.95 * averages
     # Half of the windows have the detail.
-    assert seen.looks[4, 4] < 0.7 * looks
+    assert seen.averages[4, 4] < 0.7 * averages
     # Where noise is no trouble, nor when frames average it away, all count alike.
-    assert weighed(clear, CUTOFF).looks[32, 32] > 0.97 * looks
-    assert weighed(noisy, CUTOFF, frames=1e8).looks[32, 32] > 0.97 * looks
+    assert weighted(clear, CUTOFF).averages[32, 32] > 0.97 * averages
+    assert weighted(noisy, CUTOFF, frames=1e8).averages[32, 32] > 0.97 * averages
 
 
 def test_looks_are_what_the_scatter_of_frames_says():
     # The texture is new in each frame too, so that all scatters as a stationary field.
     frames = [half_textured(0.1, seed=i) for i in range(300)]
-    seen = [weighed(frame, CUTOFF) for frame in frames]
+    seen = [weighted(frame, CUTOFF) for frame in frames]
     power = torch.stack([one.power for one in seen])
-    looks = torch.stack([one.looks for one in seen]).mean(0)
+    averages = torch.stack([one.averages for one in seen]).mean(0)
     found = (power.mean(0) / power.std(0)) ** 2
     radius = frequencies(found.device)[0]
     inner = torch.zeros_like(found, dtype=torch.bool)
     inner[:, 3:-3] = True
     for low, high in ((0.1, 0.18), (0.3, 0.45)):
         part = inner & (radius > low) & (radius < high)
-        ratio = float(found[part].mean() / looks[part].mean())
+        ratio = float(found[part].mean() / averages[part].mean())
         assert ratio == pytest.approx(1, abs=0.15)
 
 
@@ -125,7 +127,7 @@ def test_many_frames_weigh_as_noise_less_by_their_root_does():
     detail = detail + 0.05 * detail.mean() + 0.5
     weight = (detail / (detail + 100 / 5)) ** 0.5
     expected = (weight[:, None, None] * power).sum(0) / weight.sum()
-    torch.testing.assert_close(weighed(noisy, CUTOFF, 25).power, expected)
+    torch.testing.assert_close(weighted(noisy, CUTOFF, 25).power, expected)
 
 
 def test_a_still_half_empty_specimen_is_no_change():
@@ -138,20 +140,20 @@ def test_a_still_half_empty_specimen_is_no_change():
 
 
 def test_noise_alone_is_not_taken_for_detail():
-    values = [weighed(noise(0.1, seed=i), CUTOFF) for i in range(40)]
+    values = [weighted(noise(0.1, seed=i), CUTOFF) for i in range(40)]
     # Windows chosen for what noise shows in them would show more of it: by 2 % where
     # each counts by all that exceeds the noise's mean.
     mean = torch.stack([seen.power for seen in values]).mean(0)
     radius = frequencies(mean.device)[0]
     band = (radius > 0.05) & (radius < 0.12)
     assert mean[band].mean() == pytest.approx(0.01, rel=0.007)
-    assert values[0].looks.min() > 0.9 * values[0].plain_looks
+    assert values[0].averages.min() > 0.9 * values[0].plain_averages
 
 
 def test_brightness_is_that_of_the_windows_that_count():
     frame = half_textured(0.1)
     frame[:, :128] += 1.0
-    level = weighed(frame, CUTOFF).level
+    level = weighted(frame, CUTOFF).level
     assert float(frame.mean()) + 0.05 < level < 1.0
 
 
@@ -193,7 +195,7 @@ def test_a_changed_blur_begins_the_average_anew_but_one_odd_frame_does_not():
 
 
 def test_a_frame_of_zeros_is_a_spectrum_of_zeros():
-    seen = weighed(torch.zeros(96, 128), CUTOFF)
+    seen = weighted(torch.zeros(96, 128), CUTOFF)
     assert seen.is_finite
     assert not seen.power.any()
 
@@ -223,7 +225,7 @@ def test_no_memory_keeps_the_newest_frame():
     running.add(noise(1.0), 0.0)
     running.add(noise(0.1, seed=1), 0.0)
     assert running.frames == 1
-    newest = weighed(noise(0.1, seed=1), CUTOFF)
+    newest = weighted(noise(0.1, seed=1), CUTOFF)
     torch.testing.assert_close(running.average.power, newest.power)
 
 
