@@ -1,4 +1,4 @@
-"""Coefficients over time: the tracker, the baseline, the alerts."""
+"""Coefficients over time: tracker, baseline, control charts and alerts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from deepblur_live.drift.monitor import DriftMonitor
 from deepblur_live.drift.status import DriftState, DriftStatus
 from deepblur_live.drift.track import TrackState
 from deepblur_live.drift.tracker import Tracker
-from deepblur_live.drift.twins import nearest_twin, twin_signs
 
 __all__ = [
     "Alert",
@@ -19,6 +18,4 @@ __all__ = [
     "TrackState",
     "Tracker",
     "clock_text",
-    "nearest_twin",
-    "twin_signs",
 ]

@@ -1,4 +1,4 @@
-"""What an alert says: what has moved, by how much, in which modes, since when."""
+"""An alert: what has changed, by how much, since when, the likely cause."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepblur_live.drift.cause import likely_cause
-from deepblur_live.drift.shape import Shape, ShapeFit
+from deepblur_live.blur.diagnosis import ChangeShape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
+    from deepblur_live.blur.family import BlurFamily, ChangeMetric
+    from deepblur_live.drift.shape import ShapeFit
     from deepblur_live.drift.status import DriftState
 
 __all__ = ["Alert", "clock_text", "make_alert"]
 
-# The modes named are the fewest that explain this share of the squared change.
+# The coefficients named are the fewest that explain this share of the squared change.
 _SHARE = 0.8
-_MAX_MODES = 3
-# A ramp slower than this in ten minutes is told by the hour.
-_SLOW_NM = 2.0
+_MAX_NAMED = 3
+# A ramp that changes by less than this in ten minutes, in display units, is reported
+# per hour.
+_SLOW = 2.0
 
 
 @dataclass(frozen=True)
 class Alert:
-    """The optics have moved: one rise to a warning or an alarm.
+    """The optics have changed: a rise to a warning or an alarm.
 
     Parameters
     ----------
@@ -36,32 +36,34 @@ class Alert:
         Seconds since the session began.
     level
         ``WARN`` or ``ALARM``.
-    change_waves, change_nm
-        rms of the wavefront's change from the baseline.
-    uncertainty
-        Standard deviation of `change_waves`, waves: its scatter, and what the estimates
-        state of the error that they have in common.
-    modes
-        Names of the modes that moved most, the largest first.
-    mode_changes
-        Their changes, waves rms, signed (even modes: up to the twin's common sign).
+    change, change_sigma
+        Size of the change from the baseline and its standard deviation, which includes
+        the systematic error that the estimates state.
+    unit
+        Unit of both, the metric's (``"waves rms"``).
+    coefficients
+        Names of the coefficients that changed most, the largest change first.
+    changes
+        Their signed changes, in the family's unit; a sign ambiguity of the family
+        remains.
     since
-        When the change began to show, seconds since the session began.
+        When the change began, seconds since the session began.
     text
-        All of it, for a person to read.
+        All of it, for the user.
     shape
-        How it has come about: a :class:`~deepblur_live.drift.shape.Shape`.
+        How the change developed: a `ChangeShape`.
     cause, remedy
-        The likely cause, which begins with ``unclear`` where it is; and what to do.
+        The likely cause, which starts with ``unclear`` when it cannot be identified;
+        and what to do.
     """
 
     time: float
     level: DriftState
-    change_waves: float
-    change_nm: float
-    uncertainty: float
-    modes: tuple[str, ...]
-    mode_changes: tuple[float, ...]
+    change: float
+    change_sigma: float
+    unit: str
+    coefficients: tuple[str, ...]
+    changes: tuple[float, ...]
     since: float
     text: str
     shape: str = ""
@@ -71,63 +73,62 @@ class Alert:
 
 def clock_text(seconds: float) -> str:
     """Return seconds as ``h:mm:ss``."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 def make_alert(
+    family: BlurFamily,
     *,
     time: float,
     level: DriftState,
     change: float,
     sigma: float,
     difference: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    names: Sequence[str],
-    wavelength_nm: float,
     since: float,
     fit: ShapeFit,
 ) -> Alert:
-    """Put an alert into words.
+    """Return an alert with its text.
 
     Parameters
     ----------
     change, sigma
-        Wavefront change and its standard deviation, waves rms.
+        Size of the change and its standard deviation, in the metric's unit.
     difference
-        (P,) coefficients less baseline, waves rms.
-    weights
-        (P,) weight of each squared coefficient in the squared wavefront rms.
+        (P,) coefficients less baseline.
     fit
-        The change's shape in time.
+        The shape of the change over time.
     """
-    share = weights * difference**2
+    metric = family.metric
+    share = difference * (metric.matrix @ difference)
     order = np.argsort(-share)
     enough = np.cumsum(share[order]) >= _SHARE * share.sum()
-    count = min(int(np.argmax(enough)) + 1, _MAX_MODES)
-    modes = tuple(names[i] for i in order[:count])
+    count = min(int(np.argmax(enough)) + 1, _MAX_NAMED)
+    names = tuple(family.names[i] for i in order[:count])
     changes = tuple(float(difference[i]) for i in order[:count])
     listed = [
-        f"{mode} ({moved * wavelength_nm:+.0f} nm)"
-        for mode, moved in zip(modes, changes, strict=True)
+        f"{name} ({_signed(changed, family)})"
+        for name, changed in zip(names, changes, strict=True)
     ]
     joined = listed[0] if count == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
-    cause = likely_cause(names, share.tolist(), fit)
+    size = metric.show(change, sigma)
+    if metric.display_unit != metric.unit:
+        size += f" ({change:.3f} ± {sigma:.3f} {metric.unit})"
+    cause = family.diagnose(difference, fit.shape)
     text = (
-        f"{level.upper()} at {clock_text(time)}: the wavefront has changed by "
-        f"{change * wavelength_nm:.0f} ± {sigma * wavelength_nm:.0f} nm rms "
-        f"({change:.3f} ± {sigma:.3f} waves) from the baseline, mostly {joined}, "
-        f"since about {clock_text(since)}{_pace(fit, wavelength_nm)}. "
+        f"{level.upper()} at {clock_text(time)}: the blur has changed by {size} from "
+        f"the baseline, mostly {joined}, since about {clock_text(since)}"
+        f"{_pace(fit, metric)}. "
         f"Likely cause: {cause.cause}. What to do: {cause.remedy}"
     )
     return Alert(
         time,
         level,
         change,
-        change * wavelength_nm,
         sigma,
-        modes,
+        metric.unit,
+        names,
         changes,
         since,
         text,
@@ -137,15 +138,23 @@ def make_alert(
     )
 
 
-def _pace(fit: ShapeFit, wavelength_nm: float) -> str:
-    """Return how the change goes on, for the middle of a sentence."""
-    if fit.shape is Shape.STEP:
-        return ", all at once"
-    if fit.shape is Shape.RAMP:
-        amount, time = fit.rate * wavelength_nm * 600, "in ten minutes"
-        if amount < _SLOW_NM:
-            amount, time = 6 * amount, "an hour"
-        return f", steadily by {amount:.0f} nm {time}"
-    if fit.shape is Shape.SETTLING:
-        return f", settling within some {3 * fit.time_constant / 60:.0f} minutes"
+def _signed(change: float, family: BlurFamily) -> str:
+    """Return the change of one coefficient with its sign and unit."""
+    metric = family.metric
+    if family.unit != metric.unit:
+        return f"{change:+.3g} {family.unit}"
+    return f"{'-' if change < 0 else '+'}{metric.show(abs(change))}"
+
+
+def _pace(fit: ShapeFit, metric: ChangeMetric) -> str:
+    """Return how the change proceeds, as the end of a clause."""
+    if fit.shape is ChangeShape.STEP:
+        return ", in a single step"
+    if fit.shape is ChangeShape.RAMP:
+        amount, period = fit.rate * 600, "in ten minutes"
+        if amount * metric.display_scale < _SLOW:
+            amount, period = 6 * amount, "per hour"
+        return f", steadily by {metric.show(amount)} {period}"
+    if fit.shape is ChangeShape.SETTLING:
+        return f", settling within about {3 * fit.time_constant / 60:.0f} minutes"
     return ""

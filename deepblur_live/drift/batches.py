@@ -1,7 +1,8 @@
-"""Estimates in, means over fixed times out: points far enough apart to be independent.
+"""Batch means: averages of estimates over a fixed time, nearly independent.
 
-Estimates of a running average share most of their frames, and a control chart fed with
-them would signal all day. Means over several times the average's memory hardly do.
+Estimates from a running average share most of their frames, and a control chart of them
+would signal constantly. Means over several times the memory of the average hardly share
+any.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Batcher", "merge_pairs"]
 
-# A batch with less than this share of the usual estimates waits for more, so long.
-_LEAST_SHARE = 0.5
-_WAIT = 4.0
+# A batch with less than this share of the usual number of estimates is extended, to at
+# most this multiple of its length.
+_MIN_SHARE = 0.5
+_MAX_EXTENSION = 4.0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The mean of the estimates of some seconds.
+    """The mean of the estimates within a few seconds.
 
     Parameters
     ----------
     begin, end
-        Times of its first and last estimate, seconds since the session began.
+        Times of the first and last estimate, seconds since the session began.
     count
-        How many estimates.
+        Number of estimates.
     mean
-        (P,) waves rms.
+        (P,) coefficients.
     """
 
     begin: float
@@ -42,45 +44,33 @@ class Batch:
 
 
 class Batcher:
-    """Gathers estimates into batches.
+    """Averages estimates in batches.
 
     Parameters
     ----------
     seconds
-        Length of a batch. May be changed between batches.
+        Length of a batch.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        # Estimates in a batch, a slow average: the camera's interval may change.
         self._usual = 0.0
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the batch begun."""
         self._times: list[float] = []
         self._sum: NDArray[np.float64] | float = 0.0
 
-    @property
-    def begun(self) -> Batch | None:
-        """The batch being gathered, as it is."""
-        if not self._times:
-            return None
-        count = len(self._times)
-        mean = np.asarray(self._sum) / count
-        return Batch(self._times[0], self._times[-1], count, mean)
-
     def add(self, time: float, point: NDArray[np.float64]) -> Batch | None:
-        """Take an estimate (P,) in; return the batch that it ends, if any.
+        """Add an estimate (P,); return the batch that is complete with it, if any.
 
-        The estimate itself then begins the next one.
+        The estimate itself is then the first of the next batch.
         """
         done = None
         if self._times and self._full(time - self._times[0]):
-            done = self.begun
-            assert done is not None
-            # A slow average of the counts: what is usual may change with the camera.
-            self._usual += (done.count - self._usual) * (0.2 if self._usual else 1.0)
-            self.clear()
+            count = len(self._times)
+            mean = np.asarray(self._sum) / count
+            done = Batch(self._times[0], self._times[-1], count, mean)
+            self._usual += (count - self._usual) * (0.2 if self._usual else 1.0)
+            self._times, self._sum = [], 0.0
         self._times.append(time)
         self._sum = self._sum + point
         return done
@@ -88,17 +78,17 @@ class Batcher:
     def _full(self, lasted: float) -> bool:
         if lasted < self.seconds:
             return False
-        enough = len(self._times) >= _LEAST_SHARE * self._usual
-        return enough or lasted >= _WAIT * self.seconds
+        enough = len(self._times) >= _MIN_SHARE * self._usual
+        return enough or lasted >= _MAX_EXTENSION * self.seconds
 
     def lengthen(self) -> None:
-        """Make the batches twice as long."""
+        """Double the length of the batches."""
         self.seconds *= 2
         self._usual *= 2
 
 
 def merge_pairs(batches: list[Batch]) -> list[Batch]:
-    """Return batches twice as long, of neighbours; an odd first one is left out."""
+    """Return batches merged in pairs; of an odd number the first is left out."""
     even = batches[len(batches) % 2 :]
     pairs = zip(even[::2], even[1::2], strict=True)
     return [

@@ -1,8 +1,8 @@
-"""Frames so much dimmer or brighter that their estimates cannot be compared.
+"""Detect frames so much dimmer or brighter that their estimates are not comparable.
 
-What an estimate gets wrong depends on the frame's noise. While a specimen bleaches the
-estimates creep, as they would with the optics; but light tells the two apart: an
-aberration moves it about and takes none away.
+The systematic error of an estimate depends on the noise of the frame. While a specimen
+bleaches the estimates change slowly, as they would with the optics. The total light
+distinguishes the two: an aberration redistributes light and removes none.
 """
 
 from __future__ import annotations
@@ -11,59 +11,52 @@ import math
 
 __all__ = ["Brightness"]
 
-# Half as much again is 1.22 times the shot noise over the signal.
+# Changes the relative shot noise by a factor of 1.22.
 _FACTOR = 1.5
-# A lamp that flickers, a cell that blinks: what counts lasts longer.
+# Longer than a flickering lamp or a blinking cell.
 _AVERAGE_S = 30.0
 
 
 class Brightness:
-    """Compares the light in the frames with that at the baseline.
+    """Compares the light in the frames with that at the baseline."""
 
-    Parameters
-    ----------
-    factor
-        Between the two, either way, beyond which it is another.
-    """
-
-    def __init__(self, factor: float = _FACTOR) -> None:
-        self._limit = math.log(factor)
+    def __init__(self) -> None:
         self.reset()
 
     @property
     def change(self) -> float:
-        """Logarithm of the light now over that at the baseline."""
+        """Logarithm of the present light over that at the baseline."""
         return 0.0 if self._now is None else self._now - self._reference
 
     def reset(self) -> None:
-        """Forget it: another specimen, another exposure."""
+        """Start again: another specimen, another exposure."""
         self._time = 0.0
         self._now: float | None = None
         self._reference = 0.0
 
     def notice(self, time: float, light: float, armed: bool) -> str:
-        """Return why estimates cannot be compared with the baseline's, or nothing.
+        """Return why estimates are not comparable with the baseline; empty if they are.
 
         Parameters
         ----------
         time
             Seconds since the session began.
         light
-            Mean of the frame above its dark, in any unit; without any, nothing is
-            noticed.
+            Mean of the frame above the dark level, in any unit; ignored unless positive
+            and finite.
         armed
-            Whether there is a baseline; until then its light is what it is now.
+            Whether there is a baseline; until then the reference follows the light.
         """
         if not light > 0 or not math.isfinite(light):
             return ""
         logarithm = math.log(light)
         if self._now is None:
             self._now = self._reference = logarithm
-        gone = max(0.0, time - self._time)
-        self._now += (logarithm - self._now) * -math.expm1(-gone / _AVERAGE_S)
+        elapsed = max(0.0, time - self._time)
+        self._now += (logarithm - self._now) * -math.expm1(-elapsed / _AVERAGE_S)
         self._time = time
         change = self.change
-        if armed and abs(change) < self._limit:
+        if armed and abs(change) < math.log(_FACTOR):
             return ""
         self._reference = self._now
         if not armed:

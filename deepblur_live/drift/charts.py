@@ -1,4 +1,4 @@
-"""Control charts: has any coefficient changed, beyond its scatter."""
+"""Control charts that detect a change beyond the scatter of the points."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Charts", "Evidence"]
 
-# Tuned to shifts of one standard deviation of a point, and of less.
+# Tuned to shifts of up to about one standard deviation of a point.
 _REFERENCE = 0.5
 _WEIGHT = 0.1
-# A sum may exceed its limit by so much, times the limit: after a long change it would
-# otherwise take as long to come down.
+# Sums are capped at this multiple of their limit: after a long change they would
+# otherwise take just as long to return.
 _CAP = 1.5
-# A point is learned once so many more have come: the first of a change would widen the
-# scatter that the next ones are judged by.
+# A point is learned only when this many more have followed: the first points of a
+# change would widen the scatter that the next ones are compared with.
 _LEARN_AFTER = 2
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the charts say after a point.
+    """State of the charts after a point.
 
     Parameters
     ----------
     cusum
-        Largest of the modes' sums over the limit: 1 and more is a signal.
+        Largest CUSUM of a coefficient relative to its limit: a signal from 1 on.
     mewma
-        T² of the modes together over its limit: likewise.
+        T² of all coefficients relative to its limit: likewise.
     since
-        When the largest sum left zero: the estimate of when the change began.
+        When the largest CUSUM last left zero: an estimate of when the change began.
     """
 
     cusum: float
@@ -48,33 +48,35 @@ class Evidence:
 
     @property
     def signal(self) -> bool:
-        """True when a chart is beyond its limit."""
+        """True when a statistic exceeds its limit."""
         return max(self.cusum, self.mewma) >= 1.0
 
 
 class Charts:
-    """A two-sided CUSUM for each mode and a MEWMA for all, self-starting.
+    """Self-starting charts: a two-sided CUSUM per coefficient and a joint MEWMA.
 
-    Half of the false signals allowed go to the MEWMA, the other half to the P CUSUMs
-    together. Points at a signal and just before it are not learned from. Learning late
-    makes neighbouring scores a little alike at the very beginning: an ARL of 60 points
-    is 46 in truth, one of 500 is 480 (simulated), the usual thousands are kept.
+    Half of the allowed false signals go to the MEWMA, the other half to the P CUSUMs
+    together. Points at a signal and just before it are not learned. Delayed learning
+    correlates the very first scores a little: simulated, a nominal ARL of 60 points is
+    46, one of 500 is 480, and the usual thousands are met.
 
     Parameters
     ----------
-    p
-        Number of coefficients P.
+    resolution
+        (P,) standard deviation below which the scatter of a coefficient is rounding.
     arl
-        Mean number of points between two false signals, all charts together.
+        Average run length: mean number of points between two false signals, all charts
+        together.
 
     Raises
     ------
     ValueError
-        `arl` is out of the range that limits can be solved for.
+        `arl` is out of the range for which limits can be computed.
     """
 
-    def __init__(self, p: int, arl: float) -> None:
-        self.scatter = LearnedScatter(p)
+    def __init__(self, resolution: NDArray[np.float64], arl: float) -> None:
+        p = len(resolution)
+        self.scatter = LearnedScatter(resolution)
         self.cusum_limit = cusum_limit(_REFERENCE, 2.0 * p * arl)
         self.mewma_limit = mewma_limit(p, _WEIGHT, 2.0 * arl)
         self._sums = np.zeros((2, p))
@@ -84,10 +86,10 @@ class Charts:
         self._share = 1.0
 
     def allow_for(self, lag_one: float) -> None:
-        """Widen the limits for points of some lag-1 autocorrelation φ.
+        """Widen the limits for points with a lag-1 autocorrelation φ.
 
-        Sums of such points scatter by (1 + φ) / (1 - φ) more than those of independent
-        ones; the scores are made smaller by its root, which is the same.
+        The variance of their sums is (1 + φ) / (1 - φ) times that of independent
+        points; equivalently, the scores are divided by its square root.
         """
         share = math.sqrt((1 - lag_one) / (1 + lag_one))
         self._sums *= share / self._share
@@ -95,7 +97,7 @@ class Charts:
         self._share = share
 
     def add(self, time: float, point: NDArray[np.float64]) -> Evidence:
-        """Judge a point (P,) that began at `time`, and learn it later."""
+        """Chart a point (P,) that began at `time`; it is learned later."""
         alone, joint = self.scatter.scores(point)
         evidence = self._chart(time, alone, joint)
         if evidence.signal:

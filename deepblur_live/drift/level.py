@@ -1,4 +1,4 @@
-"""From amounts and evidence to a level, and from a level to when it is told."""
+"""The alert level, with hysteresis, and when the user is notified of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AlertLevel", "rank"]
 
-# A level is left when the change stays below this share of its limit for some points.
+# Hysteresis: a level ends when the change is below this share of its limit for this
+# many points.
 _RELEASE = 0.8
 _HOLD = 2
 
@@ -24,16 +25,17 @@ def rank(state: DriftState) -> int:
 
 
 class AlertLevel:
-    """OK, WARN or ALARM, with hysteresis; and whether it is to be told now.
+    """OK, WARN or ALARM, with hysteresis; and whether a notification is due.
 
-    A level is entered when the change matters *and* the charts have evidence of it; it
-    is told once, unless it is left and entered again later than the cool-down, and not
-    while snoozed: what still stands after a snooze or cool-down is told then.
+    A level is entered when the change exceeds its limit *and* there is evidence for it.
+    The user is notified once each time it is entered, but not during the cool-down
+    after the last notification of that level nor while alerts are snoozed: a level that
+    persists is notified afterwards.
 
     Parameters
     ----------
     settings
-        The limits in waves, and the cool-down in seconds.
+        The limits, in the metric's unit, and the cool-down in seconds.
     """
 
     def __init__(self, settings: Drift) -> None:
@@ -42,29 +44,28 @@ class AlertLevel:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the level and what was told; a snooze goes on."""
+        """Reset the level and its notifications; a snooze continues."""
         self.state = DriftState.OK
         self.acknowledged = False
-        self._told = DriftState.OK
-        self._told_at = {
+        self._notified = DriftState.OK
+        self._notified_at = {
             DriftState.WARN: float("-inf"),
             DriftState.ALARM: float("-inf"),
         }
         self._below = 0
 
     def snooze(self, until: float) -> None:
-        """Tell nothing before `until`, seconds since the session began."""
+        """Notify nothing before `until`, seconds since the session began."""
         self._snoozed_until = until
 
     def acknowledge(self) -> None:
-        """Take the standing level as seen, until it rises or has cleared."""
+        """Mark the present level as seen, until it rises or has cleared."""
         self.acknowledged = rank(self.state) > 0
 
     def step(self, time: float, change: float, evidence: bool) -> bool:
-        """Take a point in; return whether the level is to be told now."""
-        before = self.state
+        """Update with the size of a change; return whether a notification is due."""
         reached = self._level(change, 1.0)
-        if rank(reached) > rank(before):
+        if rank(reached) > rank(self.state):
             self._below = 0
             if evidence:
                 self.state = reached
@@ -73,7 +74,7 @@ class AlertLevel:
             self._fall(self._level(change, _RELEASE))
         if self.state is DriftState.OK:
             self.acknowledged = False
-        self._told = min(self._told, self.state, key=rank)
+        self._notified = min(self._notified, self.state, key=rank)
         return self._due(time)
 
     def _fall(self, kept: DriftState) -> None:
@@ -86,18 +87,18 @@ class AlertLevel:
             self.state = kept
 
     def _due(self, time: float) -> bool:
-        if rank(self.state) <= rank(self._told) or self.acknowledged:
+        if rank(self.state) <= rank(self._notified) or self.acknowledged:
             return False
-        cooled = self._told_at[self.state] + self._settings.cooldown_s
+        cooled = self._notified_at[self.state] + self._settings.cooldown_s
         if time < max(cooled, self._snoozed_until):
             return False
-        self._told = self.state
-        self._told_at[self.state] = time
+        self._notified = self.state
+        self._notified_at[self.state] = time
         return True
 
     def _level(self, change: float, share: float) -> DriftState:
-        if change >= share * self._settings.alarm_waves:
+        if change >= share * self._settings.alarm:
             return DriftState.ALARM
-        if change >= share * self._settings.warn_waves:
+        if change >= share * self._settings.warn:
             return DriftState.WARN
         return DriftState.OK

@@ -1,4 +1,4 @@
-"""The mean of the points of the last seconds, kept up to date point by point."""
+"""Running mean over the last seconds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RecentMean"]
 
-# The running sum is made anew so often: rounding would add up.
-_RENEW_EVERY = 1000
+# The running sum is recomputed this often: rounding errors would accumulate.
+_RECOMPUTE_EVERY = 1000
 
 
 class RecentMean:
@@ -27,20 +27,20 @@ class RecentMean:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """(P,) mean of the points that are recent; at least the last one's."""
+        """(P,) mean of the recent points; of the last one if no other is recent."""
         return np.asarray(self._sum) / len(self._points)
 
     @property
     def count(self) -> int:
-        """How many points are recent."""
+        """Number of recent points."""
         return len(self._points)
 
     def add(self, time: float, point: NDArray[np.float64]) -> None:
-        """Take a point (P,) in and let go of the old ones."""
+        """Add a point (P,) and drop those that are no longer recent."""
         self._points.append((time, point))
         self._sum = self._sum + point
         while self._points[0][0] <= time - self.seconds and len(self._points) > 1:
             self._sum = self._sum - self._points.popleft()[1]
         self._added += 1
-        if self._added % _RENEW_EVERY == 0:
+        if self._added % _RECOMPUTE_EVERY == 0:
             self._sum = np.sum([point for _, point in self._points], axis=0)

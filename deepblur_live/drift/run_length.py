@@ -1,17 +1,16 @@
-"""How long a control chart runs before it signals, and the limit for a stated length.
+"""Average run lengths of control charts, and the limits for a given run length.
 
-The points are independent and standard normal when nothing has changed; the average
-run length (ARL) is the mean number of points up to a signal, from a chart at rest. Each
-chart's ARL solves a Fredholm equation of the second kind, here by Nyström's method on
-Gauss–Legendre nodes.
+Without a change the points are independent and standard normal. The average run length
+(ARL) is the mean number of points until a chart that starts at zero signals. It solves
+a Fredholm equation of the second kind, here by Nyström's method on Gauss–Legendre
+nodes.
 
 References
 ----------
 D. Brook & D. A. Evans, *An approach to the probability distribution of CUSUM run
-length*, Biometrika 59 (1972). J. M. Lucas & M. S. Saccucci, *Exponentially weighted
-moving average control schemes*, Technometrics 32 (1990). S. E. Rigdon, *An integral
-equation for the in-control average run length of a multivariate EWMA control chart*,
-J. Stat. Comput. Simul. 52 (1995).
+length*, Biometrika 59 (1972). S. E. Rigdon, *An integral equation for the in-control
+average run length of a multivariate EWMA control chart*, J. Stat. Comput. Simul. 52
+(1995).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["cusum_arl", "cusum_limit", "ewma_arl", "mewma_arl", "mewma_limit"]
+__all__ = ["cusum_arl", "cusum_limit", "mewma_arl", "mewma_limit"]
 
 _NODES = 120
 _LONGEST = 1e10
@@ -50,66 +49,45 @@ def _nodes(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 def _one_sided(k: float, h: float, shift: float) -> float:
     x, weight = _nodes(0.0, h)
-    # The first unknown is the chart at rest, whose own probability is no density.
+    # The first unknown is the chart at zero, which has a probability of its own.
     start = np.concatenate([[0.0], x])
     kernel = norm.pdf(x + k - shift - start[:, None]) * weight
-    rest = norm.cdf(k - shift - start)
-    system = np.eye(len(start)) - np.column_stack([rest, kernel])
+    to_zero = norm.cdf(k - shift - start)
+    system = np.eye(len(start)) - np.column_stack([to_zero, kernel])
     return float(np.linalg.solve(system, np.ones(len(start)))[0])
 
 
 def cusum_arl(k: float, h: float, shift: float = 0.0) -> float:
-    """Return the ARL of a two-sided CUSUM of reference value `k` and limit `h`.
+    """Return the ARL of a two-sided CUSUM with reference value `k` and limit `h`.
 
     Parameters
     ----------
     shift
-        Of the points' mean, in their standard deviations.
+        Mean of the points, in standard deviations.
     """
     up, down = _one_sided(k, h, shift), _one_sided(k, h, -shift)
     return 1 / (1 / up + 1 / down)
 
 
-def ewma_arl(weight: float, limit: float, shift: float = 0.0) -> float:
-    """Return the ARL of a two-sided EWMA.
-
-    Parameters
-    ----------
-    weight
-        Of the newest point, λ.
-    limit
-        L, in asymptotic standard deviations of the average.
-    shift
-        Of the points' mean, in their standard deviations.
-    """
-    edge = limit * math.sqrt(weight / (2 - weight))
-    z, width = _nodes(-edge, edge)
-    start = np.concatenate([[0.0], z])
-    kernel = norm.pdf((z - (1 - weight) * start[:, None]) / weight - shift)
-    kernel *= width / weight
-    lengths = np.linalg.solve(np.eye(len(z)) - kernel[1:], np.ones(len(z)))
-    return float(1 + kernel[0] @ lengths)
-
-
 def mewma_arl(p: int, weight: float, limit: float) -> float:
-    """Return the ARL of a multivariate EWMA chart when nothing has changed.
+    """Return the in-control ARL of a multivariate EWMA chart.
 
     Parameters
     ----------
     p
         Number of variables.
     weight
-        Of the newest point, λ.
+        Weight of the newest point, λ.
     limit
-        Of T² = z'z (2 - λ) / λ.
+        Limit of T² = zᵀz (2 - λ) / λ.
     """
     edge = math.sqrt(limit * weight / (2 - weight))
-    # In the average's length, not its square: the density is smooth there.
+    # In the length of the average, not its square: there the density is smooth.
     r, width = _nodes(0.0, edge)
     start = np.concatenate([[0.0], r])
     # A non-central χ² of vanishing non-centrality is ill-posed for SciPy.
-    away = np.maximum(((1 - weight) / weight * start[:, None]) ** 2, 1e-9)
-    kernel = ncx2.pdf((r / weight) ** 2, p, away) * 2 * r / weight**2 * width
+    centre = np.maximum(((1 - weight) / weight * start[:, None]) ** 2, 1e-9)
+    kernel = ncx2.pdf((r / weight) ** 2, p, centre) * 2 * r / weight**2 * width
     lengths = np.linalg.solve(np.eye(len(r)) - kernel[1:], np.ones(len(r)))
     return float(1 + kernel[0] @ lengths)
 
@@ -123,10 +101,10 @@ def _solve(arl: Callable[[float], float], wanted: float, high: float) -> float:
 
     def excess(limit: float) -> float:
         length = arl(limit)
-        # So long that the equation is singular to the last digit.
+        # The equation becomes singular for extremely long run lengths.
         return math.log(length / wanted) if 0 < length < math.inf else math.inf
 
-    # Raised from below: far beyond the limit the equation cannot be solved.
+    # Approached from below: far above the solution the equation is singular.
     while excess(high) < 0:
         high *= 1.5
     root: float = brentq(excess, 0.05, high, xtol=1e-4)
@@ -135,7 +113,7 @@ def _solve(arl: Callable[[float], float], wanted: float, high: float) -> float:
 
 @lru_cache(maxsize=64)
 def cusum_limit(k: float, arl: float) -> float:
-    """Return the limit h of a two-sided CUSUM whose ARL is `arl` points.
+    """Return the limit h of a two-sided CUSUM with an ARL of `arl` points.
 
     Raises
     ------
@@ -147,7 +125,7 @@ def cusum_limit(k: float, arl: float) -> float:
 
 @lru_cache(maxsize=64)
 def mewma_limit(p: int, weight: float, arl: float) -> float:
-    """Return the limit of T² of a multivariate EWMA whose ARL is `arl` points.
+    """Return the limit of T² of a multivariate EWMA with an ARL of `arl` points.
 
     Raises
     ------

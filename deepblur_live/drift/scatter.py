@@ -1,10 +1,11 @@
-"""From points of unknown mean and scatter to scores that are standard normal.
+"""Standard normal scores of points whose mean and covariance are unknown.
 
-A baseline of a few dozen points knows its own mean and scatter poorly, and a chart that
-takes them for known signals far too often. Each point is therefore judged by the points
-before it alone, as recursive residuals with Student's distribution: turned into normal
-scores they are independent and standard normal, exactly, from the first few points on.
-The limits need no further widening, for the widening is in the scores.
+A baseline of a few dozen points determines its mean and covariance poorly, and a chart
+that takes them as known signals far too often. Each point is therefore compared with
+the points before it alone, as a recursive residual with Student's distribution:
+transformed to normal scores, these are independent and standard normal, exactly, from
+the first few points on. The uncertainty of the baseline is in the scores, so that the
+limits need not be widened for it.
 
 References
 ----------
@@ -26,52 +27,52 @@ if TYPE_CHECKING:
 
 __all__ = ["LearnedScatter", "lag_one"]
 
-# Scores beyond this count as this: no single point, however far, is a signal.
+# Larger scores are clipped: no single point, however far out, is a signal.
 _MAX_SCORE = 7.0
-# A point further out than all but this share (a score of 4) is learned from as if it
-# lay there (Hawkins & Olwell, *Cumulative Sum Charts and Charting*, 1998, section 7.2).
+# Points beyond this quantile, a score of 4, are winsorised to it before they are
+# learned (Hawkins & Olwell, *Cumulative Sum Charts and Charting*, 1998, section 7.2).
 _LEARN_WITHIN = float(ndtr(4.0))
-# Differences below this many waves are no drift of any interest, and rounding.
-_RESOLUTION = 2e-4
-_LEAST_POINTS = 8
+_MIN_POINTS = 8
 
 
 class LearnedScatter:
-    """Mean and scatter of the points so far, and what they make of the next one.
+    """Mean and covariance of the points so far, and the scores of the next one.
 
     Parameters
     ----------
-    p
-        Number of coefficients P.
+    resolution
+        (P,) standard deviation below which the scatter of a coefficient is rounding.
     """
 
-    def __init__(self, p: int) -> None:
+    def __init__(self, resolution: NDArray[np.float64]) -> None:
         self.count = 0
-        self.mean = np.zeros(p)
-        self._squares = np.zeros((p, p))
+        self.mean = np.zeros(len(resolution))
+        self._least_variance = np.diag(resolution**2)
+        self._squares = np.zeros_like(self._least_variance)
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """(P, P) scatter of single points; NaN before the second."""
+        """(P, P) of single points; NaN before the second."""
         if self.count < 2:
             return np.full_like(self._squares, np.nan)
         return self._regular() / (self.count - 1)
 
     def _regular(self) -> NDArray[np.float64]:
-        return self._squares + self.count * _RESOLUTION**2 * np.eye(len(self.mean))
+        return self._squares + self.count * self._least_variance
 
     def scores(
         self, point: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the scores of a point (P,), before it is learned.
+        """Return the scores of a point (P,) that has not been learned yet.
 
         Returns
         -------
         alone
-            (P,) each mode by itself: standard normal, correlated with one another.
+            (P,) of each coefficient alone: standard normal, correlated with one
+            another.
         joint
-            (P,) each mode given those before it: standard normal and independent. 0
-            where there are too few points yet.
+            (P,) of each coefficient conditional on those before it: standard normal
+            and independent. 0 where there are too few points yet.
         """
         p, n = len(self.mean), self.count
         if n < 2:
@@ -89,7 +90,7 @@ class LearnedScatter:
         return alone, joint
 
     def learn(self, point: NDArray[np.float64]) -> None:
-        """Take a point (P,) in; one far out counts as nearer."""
+        """Add a point (P,); one far out is winsorised."""
         offset = point - self.mean
         if self.count >= 2:
             deviation = np.sqrt(np.diag(self.covariance) * (1 + 1 / self.count))
@@ -106,27 +107,28 @@ class LearnedScatter:
 def _normal(
     student: NDArray[np.float64], freedom: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the normal scores of Student's t of some degrees of freedom."""
-    # In the lower tail, where probabilities do not round to one.
+    """Return the normal scores of Student's t with these degrees of freedom."""
+    # In the lower tail, where probabilities do not round to 1.
     tail = stdtr(freedom, -np.abs(student))
     size = np.minimum(-ndtri(np.maximum(tail, 1e-300)), _MAX_SCORE)
     score: NDArray[np.float64] = np.sign(student) * size
     return score
 
 
-def lag_one(points: NDArray[np.float64]) -> float:
-    """Return the lag-1 autocorrelation of (n, P) points, modes pooled, drift aside.
+def lag_one(points: NDArray[np.float64], resolution: NDArray[np.float64]) -> float:
+    """Return the lag-1 autocorrelation of points (n, P), insensitive to a slow drift.
 
-    From the differences of neighbours, less their mean, which a steady drift does not
-    move: with φ the autocorrelation, the lag-1 autocorrelation of the differences is
-    -(1 - φ)/2. Modes count by their own scatter. 0 for fewer than eight points, whose
-    answer would stray by more than ± 0.2.
+    From the differences of neighbours less their mean, which a steady drift does not
+    affect: with φ the autocorrelation, the lag-1 autocorrelation of the differences is
+    -(1 - φ)/2. Coefficients are pooled, each relative to its own scatter, which counts
+    as no less than its `resolution` (P,). 0 for fewer than eight points, whose result
+    would have a standard error above 0.2.
     """
-    if len(points) < _LEAST_POINTS:
+    if len(points) < _MIN_POINTS:
         return 0.0
     steps = np.diff(points, axis=0)
     steps = steps - steps.mean(axis=0)
-    scale = np.mean(steps**2, axis=0) + _RESOLUTION**2
-    together = np.mean(steps[1:] * steps[:-1], axis=0)
-    # What few points make of it may lie where no autocorrelation does.
-    return float(np.clip(1 + 2 * np.mean(together / scale), -1, 1))
+    variance = np.mean(steps**2, axis=0) + resolution**2
+    product = np.mean(steps[1:] * steps[:-1], axis=0)
+    # With few points the estimate may lie outside the range of a correlation.
+    return float(np.clip(1 + 2 * np.mean(product / variance), -1, 1))

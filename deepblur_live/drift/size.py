@@ -1,15 +1,16 @@
-"""How large a change of the wavefront is, less what its own scatter adds."""
+"""The size of a change in a family's metric, corrected for its own scatter."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["change_size", "direction"]
+__all__ = ["change_size", "direction", "scatter_size"]
 
 _TINY = 1e-12
 
@@ -17,12 +18,12 @@ _TINY = 1e-12
 def change_size(
     difference: NDArray[np.float64],
     covariance: NDArray[np.float64],
-    weights: NDArray[np.float64],
+    metric: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """Return the size of a change and its standard deviation, waves rms.
+    """Return the size of a change and its standard deviation, in the metric's unit.
 
-    With d the difference and Σ its covariance, in a family whose squared rms is
-    ``Σ wᵢ dᵢ²``: change² = |d|² - trace(Σ), for scatter alone makes |d|² that large.
+    With d the difference, Σ its covariance and M the metric, the expectation of dᵀMd
+    exceeds the true value by tr(MΣ); the squared size is therefore dᵀMd - tr(MΣ).
 
     Parameters
     ----------
@@ -30,20 +31,25 @@ def change_size(
         (P,) coefficients less baseline.
     covariance
         (P, P) of the difference.
-    weights
-        (P,) weight of each squared coefficient in the squared wavefront rms.
+    metric
+        (P, P), symmetric.
     """
-    weighted = weights * difference
+    weighted = metric @ difference
     square = float(weighted @ difference)
-    debiased = square - float(weights @ covariance.diagonal())
+    debiased = square - float(np.sum(metric * covariance))
     variance = float(weighted @ covariance @ weighted) / max(square, _TINY)
     return math.sqrt(max(0.0, debiased)), math.sqrt(variance)
 
 
+def scatter_size(covariance: NDArray[np.float64], metric: NDArray[np.float64]) -> float:
+    """Return the rms size √tr(MΣ) of deviations of a covariance Σ (P, P)."""
+    return math.sqrt(float(np.sum(metric * covariance)))
+
+
 def direction(
-    difference: NDArray[np.float64], weights: NDArray[np.float64]
+    difference: NDArray[np.float64], metric: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return (P,) v such that v·γ is γ's share along a difference, waves rms."""
-    along = weights * difference
+    """Return (P,) v such that v·γ is the component of γ along a difference (P,)."""
+    along = metric @ difference
     unit: NDArray[np.float64] = along / math.sqrt(float(along @ difference))
     return unit

@@ -1,4 +1,4 @@
-"""How the optics stand: the states a session can be in, and the numbers behind them."""
+"""The state of the drift monitor, with the numbers behind it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DriftState", "DriftStatus"]
 
 
 class DriftState(StrEnum):
-    """Where the watch over the optics stands."""
+    """State of a session as far as drift is concerned."""
 
     BASELINING = "baselining"
     OK = "ok"
@@ -27,46 +27,47 @@ class DriftState(StrEnum):
 
 @dataclass(frozen=True)
 class DriftStatus:
-    """The watch over the optics at one moment.
+    """State of the drift monitor at one moment.
 
     Parameters
     ----------
     state
-        ``STALE`` and ``RAW_ONLY`` come from the session, which sees the frames; the
-        others from the coefficients.
+        ``STALE`` and ``RAW_ONLY`` are set by the session, from the frames; the others
+        by the monitor, from the coefficients.
     n_baseline, n_needed
-        Points (means over some seconds) in the baseline, and how many make one.
+        Number of control-chart points in the baseline, and how many it needs.
+    unit
+        Unit of `change` and `change_sigma`, the metric's (``"waves rms"``).
     baseline
-        (P,) coefficients that changes are measured from, waves rms; None while
+        (P,) reference coefficients; None while baselining.
+    change, change_sigma
+        Size of the change from the baseline and its standard deviation; NaN while
         baselining.
-    change_waves, change_nm, change_sigma_waves
-        rms of the wavefront's change from the baseline, and its standard deviation;
-        NaN while baselining.
-    wavefront_rms
-        rms of the wavefront itself, waves; NaN before the first point.
+    change_text
+        `change` in the display unit (``"39 nm"``); empty while baselining.
     acknowledged
-        True once somebody has seen the warning or alarm that still stands.
+        True once the user has acknowledged the current warning or alarm.
     reason
-        Why, for ``STALE`` and ``RAW_ONLY``, and for ``BASELINING`` where it takes
-        longer than usual; else empty.
+        Why the state is ``STALE`` or ``RAW_ONLY``, or why ``BASELINING`` takes longer
+        than usual; empty otherwise.
     evidence
-        The charts' largest statistic over its limit: 1 and more says that something
-        has changed, however little; NaN before the charts are armed.
+        Largest control-chart statistic relative to its limit: from 1 on something has
+        changed, however little. NaN before the charts are armed.
     lag_one
-        Lag-1 autocorrelation of the charts' points; NaN before it is known.
+        Lag-1 autocorrelation of the control-chart points; NaN before it is known.
     snoozed_until
-        Until when no alert is told, seconds since the session began; None if none is
-        snoozed.
+        No alert is raised before this time, seconds since the session began; None when
+        alerts are not snoozed.
     """
 
     state: DriftState
     n_baseline: int
     n_needed: int
+    unit: str = ""
     baseline: NDArray[np.float64] | None = None
-    change_waves: float = np.nan
-    change_nm: float = np.nan
-    change_sigma_waves: float = np.nan
-    wavefront_rms: float = np.nan
+    change: float = np.nan
+    change_sigma: float = np.nan
+    change_text: str = ""
     acknowledged: bool = False
     reason: str = ""
     evidence: float = np.nan

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepblur_live.blur.symmetry import Symmetry
+
 __all__ = ["Gaussian", "TrackState"]
 
 
@@ -21,20 +23,20 @@ class TrackState:
     time
         Seconds since the session began.
     coefficients, covariance
-        (P,) and (P, P), the filter's mean, and its covariance with what is systematic
-        in the estimates; waves rms.
+        (P,) and (P, P) of the filter, the systematic error of the estimates included;
+        in the family's unit.
     nis
-        Normalised innovation squared of the last update (χ² with P degrees of freedom
-        when the covariances are right). NaN where there was no innovation: at the
-        first estimate, and for an estimate that cannot be trusted.
+        Normalised innovation squared of the last update: χ² with P degrees of freedom
+        when the covariances are right. NaN without an innovation: at the first
+        estimate, and for an estimate that is not trusted.
     accepted
-        False when the innovation gate refused the last estimate.
+        False when there was no trusted estimate, or the gate rejected it.
     reacquired
-        True when several estimates in a row said the same new thing and the track
-        moved there: a real step (a bump, a bubble), not noise.
+        True when several consecutive estimates agreed on new coefficients and the track
+        moved there: a real step (a knock, a bubble), not noise.
     measured
-        (P,) the estimate itself, in the track's twin: what charts are made of, for
-        the track has a memory. None where there was none, or it was not accepted.
+        (P,) the accepted estimate itself, aligned with the track; None when none was
+        accepted. Control charts use it (docs/decisions/0040).
     """
 
     time: float
@@ -48,21 +50,24 @@ class TrackState:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """γ at a time: an estimate, or the filter's state.
+    """Normally distributed coefficients at a time: an estimate, or the filter's state.
 
     Parameters
     ----------
     time
         Seconds since the session began.
     coefficients, covariance
-        (P,) and (P, P), of the fluctuation alone; waves rms.
+        (P,) and (P, P), of the fluctuating part alone; in the family's unit.
     """
 
     time: float
     coefficients: NDArray[np.float64]
     covariance: NDArray[np.float64]
 
-    def turned(self, signs: NDArray[np.float64]) -> Gaussian:
-        """Return the twin by `signs` (P,)."""
-        covariance = signs[:, None] * self.covariance * signs
-        return Gaussian(self.time, signs * self.coefficients, covariance)
+    def transformed(self, symmetry: Symmetry) -> Gaussian:
+        """Return the distribution of the equivalent coefficients."""
+        return Gaussian(
+            self.time,
+            symmetry.apply(self.coefficients),
+            symmetry.covariance(self.covariance),
+        )

@@ -1,4 +1,4 @@
-"""The coefficients over time: a Kalman random walk that knows the twin."""
+"""Kalman filter of the coefficients over time."""
 
 from __future__ import annotations
 
@@ -9,189 +9,172 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import chdtri
 
+from deepblur_live.blur.symmetry import ResolvedBy, orbit
 from deepblur_live.drift.track import Gaussian, TrackState
-from deepblur_live.drift.twins import twin_signs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.optics.estimate import Estimate
-    from deepblur_live.optics.family import BlurFamily
+    from deepblur_live.blur.estimate import ErrorModel, Estimate
+    from deepblur_live.blur.family import BlurFamily
+    from deepblur_live.blur.symmetry import Symmetry
 
-__all__ = ["TrackState", "Tracker"]
+__all__ = ["Tracker"]
 
 _log = logging.getLogger(__name__)
 
-# An estimate that repeats the last one's instant brings nothing new; a finite bound
-# keeps the algebra finite.
+# Random walk per √s, as a share of the prior scale: 0.003 waves for Zernike modes,
+# which is 0.07 waves in ten minutes.
+_DIFFUSION = 0.02
+# Probability of the χ² quantile beyond which an innovation is rejected.
+_GATE = 0.999
+# After this many consecutive rejected estimates that agree with one another, over at
+# least the averaging time, the track moves to them.
+_REACQUIRE_AFTER = 3
+# An estimate at the time of the last one adds nothing; a finite bound keeps the algebra
+# finite.
 _MAX_INFLATION = 1e6
-# Share of the newest estimate's systematic covariance in its running mean.
-_SLOWLY = 0.1
+# Weight of the newest estimate in the running mean of the systematic covariance.
+_SYSTEMATIC_WEIGHT = 0.1
 
 
 class Tracker:
-    """A Kalman filter of P random walks, on estimates that come with a covariance.
+    """A Kalman filter of P random walks, for estimates that state a covariance.
 
-    Of the blurs with the same PSF (:func:`~deepblur_live.drift.twins.twin_signs`) the
-    one nearest the prediction, in Mahalanobis distance, is taken: a defocus that
-    crosses zero goes on, whichever twin the identification named. The first estimate
-    has no past, and starts at ``family.canonical``.
+    Of the equivalent coefficients with the same PSF, those nearest the prediction in
+    Mahalanobis distance are used: a defocus that crosses zero continues, whichever sign
+    the identification returned. The first estimate starts at ``family.canonical``.
 
     Successive estimates are **correlated**: each comes from a running average of
-    spectra and shares most of its frames with the one before. Taken as independent
-    they would make the bands too narrow, by about ``sqrt(averaging_s / interval)``.
-    With `averaging_s` given, an estimate that comes `dt` after the last one used
-    weighs ``dt / averaging_s`` of a fresh one: the bands then shrink with the time
-    observed, not with the number of estimates.
+    spectra and shares most of its frames with the previous one. Treating them as
+    independent would make the error bands too narrow, by about
+    ``sqrt(averaging_s / interval)``. With `averaging_s` given, an estimate that comes
+    `dt` after the last accepted one has the weight ``dt / averaging_s`` of an
+    independent one: the bands then shrink with the time observed, not with the number
+    of estimates.
 
     Part of an estimate's error is **systematic**: it belongs to the specimen and is the
-    same in frame after frame, so no averaging over time makes it smaller, and a change
-    of γ shows in spite of it. The filter runs on the rest, the fluctuation, and follows
-    it closely; the bands are those of the filter and of the systematic part together.
-    Gate and NIS are the fluctuation's; correlation makes the NIS smaller than P.
+    same in all frames, so averaging over time does not reduce it, and a change of γ is
+    visible in spite of it. The filter runs on the fluctuating part and follows it
+    closely; the bands include both parts. Gate and NIS are those of the fluctuating
+    part; correlation makes the NIS smaller than P.
 
     Parameters
     ----------
     family
-        Gives P, the canonical twin and the equivalents.
+        The blurs.
+    errors
+        Error model of the estimates: which shares of the stated variance are systematic
+        and fluctuating.
     diffusion
-        Random walk of every coefficient, waves rms per √s: 0.003 is 0.07 waves in
-        ten minutes. Larger follows faster and smooths less.
-    floor
-        Model error of the identification, waves rms per coefficient, added in
-        quadrature to every estimate's own uncertainty: what the fit's curvature does
-        not know.
-    systematic, fluctuating
-        Variance of the systematic part and of the fluctuation, each over the variance
-        that an estimate states; together more than 1 where estimates claim too much.
-        The default is for the shipped identification: on validation pictures 0.85 of
-        what should hold 68, 90 or 95 % of the errors (`reach`) holds them.
-        (``tools/simulate_drift.py --measure DATA --validation`` measures it.) A
-        variance 1.3 times as large makes that 0.74; other pictures are less obliging.
-    gate
-        Probability of the χ² quantile beyond which an innovation is refused.
-    reacquire_after
-        So many refused estimates in a row that agree with one another, over at least
-        `averaging_s`, are a real step.
+        Random walk of every coefficient per √s, in the family's unit. Larger values
+        follow faster and smooth less. None for 2 % of the prior scale.
     averaging_s
         Seconds over which the identification averages; 0 for independent estimates.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range; the text names it.
     """
 
     def __init__(
         self,
         family: BlurFamily,
+        errors: ErrorModel,
         *,
-        diffusion: float = 0.003,
-        floor: float = 0.004,
-        systematic: float = 1.3,
-        fluctuating: float = 0.25,
-        gate: float = 0.999,
-        reacquire_after: int = 3,
+        diffusion: float | None = None,
         averaging_s: float = 0.0,
     ) -> None:
-        if not diffusion > 0 or not floor > 0:
-            raise ValueError(
-                "diffusion and floor must be positive, in waves; "
-                f"got {diffusion} and {floor}"
-            )
-        if not systematic >= 0 or not fluctuating >= 0:
-            raise ValueError(
-                "systematic and fluctuating are shares of a variance, 0 or more; "
-                f"got {systematic} and {fluctuating}"
-            )
-        if not 0 < gate < 1:
-            raise ValueError(f"gate is a probability between 0 and 1; got {gate}")
-        if reacquire_after < 2 or averaging_s < 0:
-            raise ValueError(
-                "reacquire_after must be 2 or more and averaging_s not negative; "
-                f"got {reacquire_after} and {averaging_s}"
-            )
+        if diffusion is not None and not diffusion > 0:
+            raise ValueError(f"diffusion must be positive; got {diffusion}")
+        if averaging_s < 0:
+            raise ValueError(f"averaging_s must not be negative; got {averaging_s}")
         self._family = family
-        self._signs = twin_signs(family)
-        self._diffusion = diffusion
-        self._floor = floor
-        self._alike, self._fluctuating = systematic, fluctuating
-        self._threshold = float(chdtri(family.n_coefficients, 1 - gate))
-        self._reacquire_after = reacquire_after
+        self._errors = errors
+        self._equivalents = orbit(family, ResolvedBy.NEVER)
+        walk = _DIFFUSION * family.prior.scale if diffusion is None else diffusion
+        n = family.n_coefficients
+        self._walk = np.diag(np.broadcast_to(walk, n) ** 2)
+        self._threshold = float(chdtri(n, 1 - _GATE))
         self._averaging_s = averaging_s
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: the next trusted estimate starts a new track."""
         self._filter: Gaussian | None = None
-        n = self._family.n_coefficients
-        self._systematic = np.zeros((n, n))
+        self._systematic = np.zeros_like(self._walk)
         self._last: TrackState | None = None
         self._last_used = 0.0
-        self._refused: list[Gaussian] = []
+        self._rejected: list[Gaussian] = []
 
     def predict(self, time: float) -> TrackState | None:
-        """Return the track carried on to `time`, or None before the first estimate.
+        """Return the track extrapolated to `time`; None before the first estimate.
 
-        Nothing is kept. A time before the last one counts as no time passed.
+        The tracker itself does not change. A time before the last one counts as no time
+        passed.
         """
-        ahead = self._ahead(time)
-        if ahead is None or self._last is None:
+        predicted = self._predicted(time)
+        if predicted is None or self._last is None:
             return None
         return replace(
             self._last,
-            time=ahead.time,
-            coefficients=ahead.coefficients,
-            covariance=ahead.covariance + self._systematic,
+            time=predicted.time,
+            coefficients=predicted.coefficients,
+            covariance=predicted.covariance + self._systematic,
         )
 
     def update(self, time: float, estimate: Estimate) -> TrackState | None:
-        """Take one estimate in.
+        """Update the track with one estimate.
 
         Parameters
         ----------
         time
-            Seconds since the session began. Any spacing; a time before the last one
+            Seconds since the session began, at any spacing; a time before the last one
             counts as no time passed.
         estimate
-            Not used unless ``estimate.trusted`` and its numbers are finite.
+            Ignored unless ``estimate.trusted`` and its values are finite.
 
         Returns
         -------
         TrackState or None
-            ``accepted`` says whether the estimate moved the track. None as long as no
-            estimate could be trusted.
+            ``accepted`` says whether the estimate was used. None until the first
+            trusted estimate.
 
         Raises
         ------
         ValueError
-            The estimate has another number of coefficients than the family.
+            The number of coefficients is not the family's.
         """
-        covariance = self._covariance(estimate)
-        predicted = self._ahead(time)
-        if covariance is None:
+        stated = self._stated_covariance(estimate)
+        predicted = self._predicted(time)
+        if stated is None:
             return None if predicted is None else self._keep(predicted, np.nan)
         coefficients = np.asarray(estimate.coefficients, dtype=np.float64)
-        model_error = self._floor**2 * np.eye(len(coefficients))
-        fluctuation = self._fluctuating * covariance + model_error
-        measured = Gaussian(time, coefficients, fluctuation)
+        floor = self._errors.track_floor**2 * np.eye(len(coefficients))
+        measured = Gaussian(
+            time, coefficients, self._errors.fluctuating * stated + floor
+        )
         if predicted is None:
-            return self._start(measured, covariance)
-        measured, signs, nis = self._align(measured, predicted)
+            return self._start(measured, stated)
+        measured, symmetry, nis = self._align(measured, predicted)
+        stated = symmetry.covariance(stated)
         if nis <= self._threshold:
-            self._refused.clear()
-            # What is systematic changes with the specimen: slowly, but for a step.
-            new = self._alike * (signs[:, None] * covariance * signs)
-            self._systematic = self._systematic + _SLOWLY * (new - self._systematic)
+            self._rejected.clear()
+            # The systematic part changes with the specimen: slowly, except at a step.
+            new = self._errors.systematic * stated
+            self._systematic = self._systematic + _SYSTEMATIC_WEIGHT * (
+                new - self._systematic
+            )
             return self._filtered(predicted, measured, nis)
-        return self._refuse(predicted, measured, covariance, nis)
+        return self._reject(predicted, measured, stated, nis)
 
-    def _ahead(self, time: float) -> Gaussian | None:
+    def _predicted(self, time: float) -> Gaussian | None:
         state = self._filter
         if state is None:
             return None
         now = max(time, state.time)
-        walk = np.eye(len(state.coefficients)) * self._diffusion**2
-        grown = state.covariance + walk * (now - state.time)
-        return Gaussian(now, state.coefficients, grown)
+        covariance = state.covariance + self._walk * (now - state.time)
+        return Gaussian(now, state.coefficients, covariance)
 
-    def _covariance(self, estimate: Estimate) -> NDArray[np.float64] | None:
-        """Return the estimate's covariance (P, P), made whole; None if untrusted."""
+    def _stated_covariance(self, estimate: Estimate) -> NDArray[np.float64] | None:
+        """Return the covariance (P, P), positive semidefinite; None if not trusted."""
         if not estimate.trusted:
             return None
         n = self._family.n_coefficients
@@ -204,18 +187,17 @@ class Tracker:
             )
         if not (np.isfinite(coefficients).all() and np.isfinite(covariance).all()):
             return None
-        # A curvature is positive only near its minimum: clip what is not.
+        # A curvature is positive only near its minimum: clip negative eigenvalues.
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         whole: NDArray[np.float64] = (vectors * np.maximum(values, 0.0)) @ vectors.T
         return whole
 
     def _start(self, measured: Gaussian, stated: NDArray[np.float64]) -> TrackState:
         canonical = self._family.canonical(measured.coefficients)
-        twins = self._signs * measured.coefficients
-        signs = self._signs[np.argmin(np.sum((twins - canonical) ** 2, axis=1))]
-        self._systematic = self._alike * (signs[:, None] * stated * signs)
-        self._last_used = measured.time
-        start = measured.turned(signs)
+        exact = Gaussian(measured.time, canonical, np.zeros_like(stated))
+        start, symmetry, _ = self._align(measured, exact)
+        self._systematic = self._errors.systematic * symmetry.covariance(stated)
+        self._last_used = start.time
         return self._keep(start, np.nan, start.coefficients)
 
     def _keep(
@@ -225,7 +207,7 @@ class Tracker:
         measured: NDArray[np.float64] | None = None,
         reacquired: bool = False,
     ) -> TrackState:
-        """Take a state for the filter's; return it as the track's."""
+        """Set the state of the filter; return the state of the track."""
         self._filter = state
         self._last = TrackState(
             state.time,
@@ -240,26 +222,28 @@ class Tracker:
 
     def _align(
         self, measured: Gaussian, reference: Gaussian
-    ) -> tuple[Gaussian, NDArray[np.float64], float]:
-        """Return the twin nearest `reference`, its signs, and its squared distance."""
-        best, chosen, least = measured, self._signs[0], np.inf
-        for signs in self._signs:
-            twin = measured.turned(signs)
-            innovation = twin.coefficients - reference.coefficients
-            spread = reference.covariance + twin.covariance
+    ) -> tuple[Gaussian, Symmetry, float]:
+        """Return the equivalent nearest `reference`, its symmetry and squared distance.
+
+        The distance is Mahalanobis', with the covariances of both.
+        """
+        found: list[tuple[Gaussian, Symmetry, float]] = []
+        for symmetry in self._equivalents:
+            equivalent = measured.transformed(symmetry)
+            innovation = equivalent.coefficients - reference.coefficients
+            spread = reference.covariance + equivalent.covariance
             distance = float(innovation @ np.linalg.solve(spread, innovation))
-            if distance < least:
-                best, chosen, least = twin, signs, distance
-        return best, chosen, least
+            found.append((equivalent, symmetry, distance))
+        return min(found, key=lambda item: item[2])
 
     def _filtered(
         self, predicted: Gaussian, measured: Gaussian, nis: float
     ) -> TrackState:
         noise = measured.covariance * self._inflation(predicted.time)
         gain = np.linalg.solve(predicted.covariance + noise, predicted.covariance).T
-        rest = np.eye(len(gain)) - gain
+        kept = np.eye(len(gain)) - gain
         # Joseph's form stays symmetric and positive whatever the rounding.
-        covariance = rest @ predicted.covariance @ rest.T + gain @ noise @ gain.T
+        covariance = kept @ predicted.covariance @ kept.T + gain @ noise @ gain.T
         innovation = measured.coefficients - predicted.coefficients
         self._last_used = predicted.time
         filtered = Gaussian(
@@ -269,35 +253,35 @@ class Tracker:
         )
         return self._keep(filtered, nis, measured.coefficients)
 
-    def _refuse(
+    def _reject(
         self,
         predicted: Gaussian,
         measured: Gaussian,
         stated: NDArray[np.float64],
         nis: float,
     ) -> TrackState:
-        if self._refused:
-            before = self._refused[-1]
-            # Agreement is asked less strictly than the gate: a fluctuation that was
-            # understated must not keep the track where it is for ever.
-            wide = replace(before, covariance=before.covariance + stated)
-            measured, signs, distance = self._align(measured, wide)
-            stated = signs[:, None] * stated * signs
+        if self._rejected:
+            last = self._rejected[-1]
+            # Agreement is judged less strictly than the gate: otherwise an understated
+            # fluctuation could keep the track where it is forever.
+            wide = replace(last, covariance=last.covariance + stated)
+            measured, symmetry, distance = self._align(measured, wide)
+            stated = symmetry.covariance(stated)
             if distance > self._threshold:
-                self._refused.clear()
-        self._refused.append(measured)
-        lasted = measured.time - self._refused[0].time
-        if len(self._refused) < self._reacquire_after or lasted < self._averaging_s:
+                self._rejected.clear()
+        self._rejected.append(measured)
+        lasted = measured.time - self._rejected[0].time
+        if len(self._rejected) < _REACQUIRE_AFTER or lasted < self._averaging_s:
             return self._keep(predicted, nis)
         _log.info(
-            "the track stepped at %.1f s, after %d estimates in agreement",
+            "the coefficients stepped at %.1f s, confirmed by %d consistent estimates",
             predicted.time,
-            len(self._refused),
+            len(self._rejected),
         )
-        self._refused.clear()
+        self._rejected.clear()
         self._last_used = predicted.time
-        self._systematic = self._alike * stated
-        # The newest alone: the ones before still average over the step itself.
+        self._systematic = self._errors.systematic * stated
+        # The newest alone: earlier estimates still average over the step itself.
         newest = replace(measured, time=predicted.time)
         return self._keep(newest, nis, newest.coefficients, reacquired=True)
 

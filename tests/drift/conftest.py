@@ -1,30 +1,35 @@
-"""The paper's family, and estimates drawn with the covariance they claim."""
+"""The paper's family, the shipped error model, and simulated estimates."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepblur_live.optics import Estimate, ZernikeFamily
+from deepblur_live.blur import ErrorModel, Estimate
+from deepblur_live.blur.zernike import ZernikeFamily
+
+MANIFEST = Path(__file__).parents[2] / "engines/zernike7/manifest.json"
 
 
 @dataclass(frozen=True)
 class Identification:
-    """Draws estimates around a truth, in a random one of its twins."""
+    """Draws estimates around a truth; if `ambiguous`, of either sign at random."""
 
     family: ZernikeFamily
     covariance: NDArray[np.float64]
     rng: np.random.Generator
-    twins: bool = False
+    ambiguous: bool = False
 
     def __call__(self, truth: NDArray[np.float64]) -> Estimate:
         noisy = self.rng.multivariate_normal(truth, self.covariance)
         covariance = self.covariance
-        if self.twins and self.rng.random() < 0.5:
+        if self.ambiguous and self.rng.random() < 0.5:
             signs = np.where(self.family.even, -1.0, 1.0)
             noisy, covariance = signs * noisy, signs[:, None] * covariance * signs
         return Estimate(noisy, covariance, quality=1.0)
@@ -33,6 +38,12 @@ class Identification:
 @pytest.fixture
 def family() -> ZernikeFamily:
     return ZernikeFamily()
+
+
+@pytest.fixture(scope="session")
+def errors() -> ErrorModel:
+    """The error model of the shipped identification."""
+    return ErrorModel.model_validate(json.loads(MANIFEST.read_text())["error_model"])
 
 
 @pytest.fixture
@@ -46,11 +57,13 @@ def covariance(family: ZernikeFamily) -> NDArray[np.float64]:
 
 @pytest.fixture
 def identification(family: ZernikeFamily) -> Callable[..., Identification]:
-    """Build an identification: ``identification(covariance, seed, twins=False)``."""
+    """Build one by ``identification(covariance, seed, ambiguous=False)``."""
 
     def build(
-        covariance: NDArray[np.float64], seed: int, twins: bool = False
+        covariance: NDArray[np.float64], seed: int, ambiguous: bool = False
     ) -> Identification:
-        return Identification(family, covariance, np.random.default_rng(seed), twins)
+        return Identification(
+            family, covariance, np.random.default_rng(seed), ambiguous
+        )
 
     return build

@@ -1,4 +1,4 @@
-"""Light that goes is noticed, light that flickers or is moved about is not."""
+"""Fading light is detected; flickering light is not."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from deepblur_live.drift import Brightness
 
 
-def told(lights, armed=True, every=1.0):
-    """Return the seconds at which a baseline was put aside, and why."""
+def restarts(lights, armed=True, every=1.0):
+    """Return the times at which a new baseline was requested, and why."""
     brightness = Brightness()
     brightness.notice(0.0, lights[0], armed=False)
     found = []
@@ -19,10 +19,10 @@ def told(lights, armed=True, every=1.0):
     return found
 
 
-def test_bleaching_is_noticed_each_time_it_is_half_as_much_again():
+def test_bleaching_is_detected_at_each_factor_of_1_5():
     times = np.arange(8 * 3600)
-    found = told(100 * 0.25 ** (times / times[-1]))
-    # Half as much again goes three times into four.
+    found = restarts(100 * 0.25 ** (times / times[-1]))
+    # A factor of 4 contains three of 1.5.
     assert [reason for _, reason in found] == ["the frames have become dimmer"] * 3
     expected = np.log(1.5) / np.log(4) * times[-1]
     assert np.diff([0, *(time for time, _ in found)]) == pytest.approx(
@@ -30,27 +30,27 @@ def test_bleaching_is_noticed_each_time_it_is_half_as_much_again():
     )
 
 
-def test_a_brighter_lamp_is_noticed_once():
-    ((time, reason),) = told([100.0] * 300 + [200.0] * 300)
+def test_a_brighter_lamp_is_detected_once():
+    ((time, reason),) = restarts([100.0] * 300 + [200.0] * 300)
     assert 300 <= time < 360
     assert reason == "the frames have become brighter"
 
 
-def test_flicker_is_not():
+def test_flicker_is_ignored():
     rng = np.random.default_rng(0)
     lights = 100 * np.exp(rng.normal(0, 0.3, 3600))
     lights[1000] = lights[2000] = 10_000
-    assert told(lights.tolist()) == []
+    assert restarts(lights.tolist()) == []
 
 
-def test_slow_frames_are_compared_as_they_are():
-    assert len(told([100, 100, 50, 50], every=600.0)) == 1
+def test_slow_frames_are_not_averaged():
+    assert len(restarts([100, 100, 50, 50], every=600.0)) == 1
 
 
-def test_until_there_is_a_baseline_the_light_may_go():
-    assert told((100 * 0.5 ** (np.arange(1000) / 100)).tolist(), armed=False) == []
+def test_light_may_change_until_there_is_a_baseline():
+    assert restarts((100 * 0.5 ** (np.arange(1000) / 100)).tolist(), armed=False) == []
 
 
 @pytest.mark.parametrize("nothing", [0.0, -3.0, np.nan, np.inf])
-def test_frames_without_light_say_nothing(nothing):
-    assert told([100.0] * 10 + [nothing] * 500 + [100.0] * 10) == []
+def test_frames_without_light_are_ignored(nothing):
+    assert restarts([100.0] * 10 + [nothing] * 500 + [100.0] * 10) == []

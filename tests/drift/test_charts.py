@@ -1,4 +1,4 @@
-"""Points to scores, scores to charts: stated false signals, whatever the baseline."""
+"""Scores and charts: the specified rate of false signals, whatever the baseline."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from deepblur_live.drift.charts import Charts
 from deepblur_live.drift.scatter import LearnedScatter, lag_one
 
 SIGMA = np.linspace(0.002, 0.01, 7)
+RESOLUTION = np.full(7, 2e-4)
 
 
 def correlated(rng, phi, n):
@@ -21,13 +22,13 @@ def correlated(rng, phi, n):
     return points[50:] * SIGMA
 
 
-def test_scores_are_standard_normal_from_the_first():
-    """Independent, too: what charts of known parameters ask for."""
+def test_scores_are_standard_normal_from_the_beginning():
+    """And independent, as charts with known parameters require."""
     rng = np.random.default_rng(2)
     mixing = np.eye(4) + 0.5 * rng.normal(size=(4, 4))
     alone, joint = [], []
     for _ in range(800):
-        learned = LearnedScatter(4)
+        learned = LearnedScatter(RESOLUTION[:4])
         for k in range(12):
             point = 5 + mixing @ rng.normal(size=4)
             if k >= 6:
@@ -45,8 +46,8 @@ def test_scores_are_standard_normal_from_the_first():
     assert abs(np.mean(series[:, 1:] * series[:, :-1])) < 0.03
 
 
-def test_no_score_is_infinite():
-    learned = LearnedScatter(3)
+def test_scores_are_finite():
+    learned = LearnedScatter(RESOLUTION[:3])
     for _ in range(5):
         learned.learn(np.zeros(3))
     alone, joint = learned.scores(np.full(3, 1e6))
@@ -54,9 +55,9 @@ def test_no_score_is_infinite():
     assert alone.max() <= 7.0
 
 
-def test_one_far_point_spoils_little():
+def test_outlier_is_winsorised():
     rng = np.random.default_rng(3)
-    learned = LearnedScatter(7)
+    learned = LearnedScatter(RESOLUTION)
     for _ in range(30):
         learned.learn(rng.normal(size=7) * SIGMA)
     before = np.sqrt(np.diag(learned.covariance))
@@ -65,20 +66,20 @@ def test_one_far_point_spoils_little():
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.3, 0.6, 0.9])
-def test_lag_one_is_found_in_spite_of_a_drift(phi):
+def test_lag_one_is_insensitive_to_drift(phi):
     rng = np.random.default_rng(4)
     drift = np.linspace(0, 0.05, 20)[:, None]
-    found = [lag_one(correlated(rng, phi, 20) + drift) for _ in range(200)]
-    # From so few points it is overstated a little: the safe side.
+    found = [lag_one(correlated(rng, phi, 20) + drift, RESOLUTION) for _ in range(200)]
+    # With so few points it is slightly overestimated: the safe side.
     assert np.mean(found) == pytest.approx(phi, abs=0.06 if phi < 0.9 else 0.1)
 
 
-def test_charts_signal_as_rarely_as_stated():
-    """Self-starting from nothing, so the stated length needs no known baseline."""
+def test_charts_signal_at_the_specified_rate():
+    """Self-starting: the run length needs no known baseline."""
     rng = np.random.default_rng(5)
     arl, runs, lengths = 200.0, 100, []
     for _ in range(runs):
-        charts = Charts(7, arl)
+        charts = Charts(RESOLUTION, arl)
         for k in range(1, 3000):
             point = rng.normal(size=7) * SIGMA
             if charts.add(float(k), point).signal:
@@ -88,13 +89,13 @@ def test_charts_signal_as_rarely_as_stated():
 
 
 def test_limits_are_widened_for_autocorrelation():
-    """A chart for independent points would signal several times as often."""
+    """Without widening, the charts would signal several times as often."""
 
     def length(allowed):
         rng = np.random.default_rng(9)
         lengths = []
         for _ in range(60):
-            charts = Charts(7, 300.0)
+            charts = Charts(RESOLUTION, 300.0)
             charts.allow_for(allowed)
             points = correlated(rng, 0.3, 2000)
             signals = (charts.add(0.0, point).signal for point in points)
@@ -107,7 +108,7 @@ def test_limits_are_widened_for_autocorrelation():
 
 def test_step_is_found_and_dated():
     rng = np.random.default_rng(6)
-    charts = Charts(7, 20_000.0)
+    charts = Charts(RESOLUTION, 20_000.0)
     for k in range(25):
         assert not charts.add(float(k), rng.normal(size=7) * SIGMA).signal
     step = 8 * SIGMA * (np.arange(7) == 3)
@@ -120,9 +121,9 @@ def test_step_is_found_and_dated():
 
 
 def test_slow_ramp_from_the_first_point_is_found():
-    """There is no quiet baseline to learn from, and yet."""
+    """Although there is no stable baseline to learn from."""
     rng = np.random.default_rng(7)
-    charts = Charts(7, 20_000.0)
+    charts = Charts(RESOLUTION, 20_000.0)
     for k in range(100):
         point = rng.normal(size=7) * SIGMA
         point[2] += 0.5 * SIGMA[2] * k
@@ -133,7 +134,7 @@ def test_slow_ramp_from_the_first_point_is_found():
 
 def test_charts_recover_after_a_change_is_undone():
     rng = np.random.default_rng(8)
-    charts = Charts(7, 5_000.0)
+    charts = Charts(RESOLUTION, 5_000.0)
 
     def feed(n, shift):
         return [charts.add(0.0, rng.normal(size=7) * SIGMA + shift) for _ in range(n)]
@@ -155,7 +156,7 @@ def test_batches_are_means_over_their_time():
     np.testing.assert_allclose([b.mean[0] for b in batches], [4.5, 14.5, 24.5])
 
 
-def test_batch_with_few_estimates_waits_for_more_but_not_for_ever():
+def test_batch_with_few_estimates_is_extended_but_not_forever():
     batcher = Batcher(10.0)
     for t in range(40):
         batcher.add(float(t), np.zeros(2))

@@ -1,4 +1,4 @@
-"""The Kalman tracker against closed forms, right covariances, twins and steps."""
+"""The Kalman tracker: closed forms, calibrated bands, sign ambiguity and steps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import logging
 import numpy as np
 import pytest
 
+from deepblur_live.blur import Estimate, ResolvedBy, Symmetry
+from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.drift import Tracker
-from deepblur_live.optics import Estimate, ZernikeFamily
 
 TINY = 1e-9
-# Estimates whose errors are new each time, and as large as they say.
-INDEPENDENT = {"systematic": 0.0, "fluctuating": 1.0}
+# Estimates with independent errors, as large as stated.
+INDEPENDENT = {"systematic": 0.0, "fluctuating": 1.0, "track_floor": TINY}
 
 
 def estimate(coefficients, sigma=0.01, trusted=True) -> Estimate:
@@ -26,9 +27,10 @@ def random_walk(rng, start, diffusion, dt, n):
     return start + np.cumsum(steps, axis=0)
 
 
-def test_steady_state_is_the_closed_form(family):
+def test_steady_state_is_the_closed_form(family, errors):
     diffusion, sigma, dt = 0.004, 0.012, 0.5
-    tracker = Tracker(family, diffusion=diffusion, floor=TINY, **INDEPENDENT)
+    independent = errors.model_copy(update=INDEPENDENT)
+    tracker = Tracker(family, independent, diffusion=diffusion)
     truth = np.full(7, 0.05)
     for k in range(400):
         track = tracker.update(k * dt, estimate(truth, sigma))
@@ -45,12 +47,11 @@ def test_steady_state_is_the_closed_form(family):
     )
 
 
-def test_nis_and_bands_are_as_stated(family, covariance, identification):
+def test_nis_and_bands_are_as_stated(family, errors, covariance, identification):
     rng = np.random.default_rng(3)
     diffusion, dt, n = 0.003, 0.5, 4000
-    tracker = Tracker(
-        family, diffusion=diffusion, floor=TINY, gate=0.99999, **INDEPENDENT
-    )
+    independent = errors.model_copy(update=INDEPENDENT)
+    tracker = Tracker(family, independent, diffusion=diffusion)
     identify = identification(covariance, seed=8)
     truth = random_walk(rng, np.full(7, 0.1), diffusion, dt, n)
     nis, scores = [], []
@@ -66,7 +67,7 @@ def test_nis_and_bands_are_as_stated(family, covariance, identification):
     assert np.mean(np.abs(scores) < 1.96) == pytest.approx(0.95, abs=0.01)
 
 
-def test_averaged_estimates_keep_honest_bands(family, covariance):
+def test_correlated_estimates_keep_calibrated_bands(family, errors, covariance):
     """Estimates that share 10 frames of noise, as a running average makes them."""
     rng = np.random.default_rng(4)
     dt, n, window = 0.5, 6000, 10
@@ -78,11 +79,9 @@ def test_averaged_estimates_keep_honest_bands(family, covariance):
     def inside(averaging_s: float) -> float:
         tracker = Tracker(
             family,
+            errors.model_copy(update=INDEPENDENT),
             diffusion=0.001,
-            floor=TINY,
             averaging_s=averaging_s,
-            gate=0.99999,
-            **INDEPENDENT,
         )
         hits = []
         for k in range(n):
@@ -97,15 +96,16 @@ def test_averaged_estimates_keep_honest_bands(family, covariance):
     assert inside(averaging_s=window * dt) == pytest.approx(0.68, abs=0.08)
 
 
-def test_systematic_error_stays_in_the_bands(family, covariance):
-    """Every estimate wrong by the same draw: the bands hold it, however long."""
+def test_systematic_error_stays_in_the_bands(family, errors, covariance):
+    """A bias common to all estimates stays within the bands, however long."""
     rng = np.random.default_rng(5)
     share = 3.0
+    biased = errors.model_copy(update={"systematic": share, "track_floor": TINY})
     hits, still = [], []
     for _ in range(100):
-        # The systematic part a specimen has once, the fluctuation every estimate.
+        # One systematic error per specimen, a new fluctuation for each estimate.
         bias = rng.multivariate_normal(np.zeros(7), share * covariance)
-        tracker = Tracker(family, diffusion=1e-4, floor=TINY, systematic=share)
+        tracker = Tracker(family, biased, diffusion=1e-4)
         truth = np.full(7, 0.1)
         for k in range(40):
             noise = rng.multivariate_normal(np.zeros(7), 0.25 * covariance)
@@ -119,11 +119,15 @@ def test_systematic_error_stays_in_the_bands(family, covariance):
     assert np.mean(still) < 0.2
 
 
-def test_systematic_share_does_not_slow_the_track(family):
-    """A ramp of 3 milliwaves a second is followed, though each estimate claims 0.03."""
+def test_systematic_share_does_not_slow_the_track(family, errors):
+    """Follow a ramp of 3 milliwaves/s although each estimate states ± 0.03."""
 
     def lag(fluctuating: float) -> float:
-        tracker = Tracker(family, fluctuating=fluctuating, averaging_s=5.0)
+        tracker = Tracker(
+            family,
+            errors.model_copy(update={"fluctuating": fluctuating}),
+            averaging_s=5.0,
+        )
         for k in range(61):
             truth = np.full(7, 0.05)
             truth[3] += 0.003 * 0.5 * max(0, k - 40)
@@ -133,26 +137,27 @@ def test_systematic_share_does_not_slow_the_track(family):
     assert lag(0.1) < 0.8 * lag(1.0)
 
 
-def test_measured_is_the_estimate_in_the_tracks_twin(family):
-    tracker = Tracker(family)
+def test_measured_is_the_estimate_aligned_with_the_track(family, errors):
+    tracker = Tracker(family, errors)
     truth = np.array([0.05, 0.03, -0.04, 0.02, 0.0, 0.01, -0.02])
     tracker.update(0.0, estimate(truth))
-    twin = np.where(family.even, -truth - 0.002, truth + 0.002)
-    track = tracker.update(1.0, estimate(twin))
-    np.testing.assert_allclose(track.measured, np.where(family.even, -twin, twin))
+    flipped = np.where(family.even, -truth - 0.002, truth + 0.002)
+    track = tracker.update(1.0, estimate(flipped))
+    np.testing.assert_allclose(track.measured, np.where(family.even, -flipped, flipped))
     assert tracker.update(2.0, estimate(truth, trusted=False)).measured is None
     assert tracker.update(3.0, estimate(truth + 0.2)).measured is None
 
 
-def test_floor_adds_the_model_error(family):
-    tracker = Tracker(family, floor=0.02)
+def test_floor_adds_the_model_error(family, errors):
+    tracker = Tracker(family, errors.model_copy(update={"track_floor": 0.02}))
     track = tracker.update(0.0, estimate(np.full(7, 0.05), sigma=0.0))
     np.testing.assert_allclose(track.covariance, np.eye(7) * 4e-4, atol=1e-12)
 
 
-def test_first_state_is_canonical_with_its_covariance(family, covariance):
+def test_first_state_is_canonical_with_its_covariance(family, errors, covariance):
     gamma = np.array([-0.1, 0.05, 0.02, 0.03, -0.04, 0.01, 0.0])
-    tracker = Tracker(family, floor=TINY, systematic=2.0, fluctuating=0.5)
+    shares = {"systematic": 2.0, "fluctuating": 0.5, "track_floor": TINY}
+    tracker = Tracker(family, errors.model_copy(update=shares))
     track = tracker.update(0.0, Estimate(gamma, covariance, 1.0))
     signs = np.where(family.even, -1.0, 1.0)
     np.testing.assert_allclose(track.coefficients, signs * gamma)
@@ -165,13 +170,13 @@ def test_first_state_is_canonical_with_its_covariance(family, covariance):
 
 @pytest.mark.parametrize("canonicalised", [True, False])
 def test_defocus_through_zero_has_no_jump(
-    family, covariance, identification, canonicalised
+    family, errors, covariance, identification, canonicalised
 ):
     n, dt = 241, 0.5
     truth = np.tile([0.0, 0.08, -0.05, 0.03, 0.0, 0.04, -0.02], (n, 1))
     truth[:, 0] = np.linspace(0.12, -0.12, n)
-    identify = identification(covariance, seed=5, twins=not canonicalised)
-    tracker = Tracker(family, averaging_s=0.0)
+    identify = identification(covariance, seed=5, ambiguous=not canonicalised)
+    tracker = Tracker(family, errors, averaging_s=0.0)
     tracked = []
     for k in range(n):
         found = identify(truth[k])
@@ -191,8 +196,8 @@ def test_defocus_through_zero_has_no_jump(
     assert np.abs(tracked - truth).mean() < 0.006
 
 
-def test_lone_outlier_is_refused(family):
-    tracker = Tracker(family)
+def test_lone_outlier_is_refused(family, errors):
+    tracker = Tracker(family, errors)
     truth = np.full(7, 0.05)
     for k in range(20):
         before = tracker.update(float(k), estimate(truth))
@@ -204,8 +209,8 @@ def test_lone_outlier_is_refused(family):
     assert tracker.update(21.0, estimate(truth)).accepted
 
 
-def test_step_is_reacquired_and_said(family, caplog):
-    tracker = Tracker(family, reacquire_after=3)
+def test_step_is_reacquired_and_logged(family, errors, caplog):
+    tracker = Tracker(family, errors)
     truth = np.full(7, 0.05)
     for k in range(20):
         tracker.update(float(k), estimate(truth))
@@ -223,8 +228,8 @@ def test_step_is_reacquired_and_said(family, caplog):
     assert not tracker.update(23.0, estimate(stepped)).reacquired
 
 
-def test_step_waits_for_the_average_to_be_past_it(family):
-    tracker = Tracker(family, averaging_s=5.0)
+def test_step_waits_for_the_average_to_be_past_it(family, errors):
+    tracker = Tracker(family, errors, averaging_s=5.0)
     for k in range(20):
         tracker.update(0.5 * k, estimate(np.full(7, 0.05)))
     times = 10.0 + 0.5 * np.arange(12)
@@ -232,8 +237,8 @@ def test_step_waits_for_the_average_to_be_past_it(family):
     assert times[taken.index(True)] == pytest.approx(15.0)
 
 
-def test_scattered_outliers_never_take_over(family):
-    tracker = Tracker(family)
+def test_scattered_outliers_never_take_over(family, errors):
+    tracker = Tracker(family, errors)
     truth = np.full(7, 0.05)
     tracker.update(0.0, estimate(truth))
     rng = np.random.default_rng(7)
@@ -243,9 +248,9 @@ def test_scattered_outliers_never_take_over(family):
     assert np.abs(track.coefficients - truth).max() < 0.05
 
 
-def test_step_to_the_other_twin_keeps_the_sign(family):
-    """A step whose estimates name now one twin, now the other, is one step."""
-    tracker = Tracker(family)
+def test_step_with_ambiguous_sign_is_one_step(family, errors):
+    """Estimates after a step that alternate in sign are still one step."""
+    tracker = Tracker(family, errors)
     truth = np.array([0.06, 0.05, -0.05, 0.0, 0.0, 0.0, 0.0])
     for k in range(10):
         tracker.update(float(k), estimate(truth))
@@ -256,8 +261,8 @@ def test_step_to_the_other_twin_keeps_the_sign(family):
     np.testing.assert_allclose(track.coefficients, stepped, atol=1e-9)
 
 
-def test_untrusted_and_unfinite_estimates_never_update(family):
-    tracker = Tracker(family)
+def test_untrusted_and_infinite_estimates_never_update(family, errors):
+    tracker = Tracker(family, errors)
     assert tracker.update(0.0, estimate(np.zeros(7), trusted=False)) is None
     assert tracker.predict(1.0) is None
     before = tracker.update(1.0, estimate(np.full(7, 0.05)))
@@ -271,10 +276,10 @@ def test_untrusted_and_unfinite_estimates_never_update(family):
     assert after.time == 2.0
 
 
-def test_uneven_clock(family):
+def test_uneven_clock(family, errors):
     """A gap grows the covariance by its length, and time never runs backwards."""
     diffusion = 0.003
-    tracker = Tracker(family, diffusion=diffusion)
+    tracker = Tracker(family, errors, diffusion=diffusion)
     start = tracker.update(10.0, estimate(np.full(7, 0.05)))
     ahead = tracker.predict(110.0)
     np.testing.assert_allclose(
@@ -286,7 +291,7 @@ def test_uneven_clock(family):
     assert back.accepted
     assert np.linalg.eigvalsh(back.covariance).min() > 0
     # Two halves of a gap are one gap.
-    whole, halves = Tracker(family), Tracker(family)
+    whole, halves = Tracker(family, errors), Tracker(family, errors)
     for one in (whole, halves):
         one.update(0.0, estimate(np.full(7, 0.05)))
     halves.update(3.0, estimate(np.full(7, 0.05), trusted=False))
@@ -295,48 +300,64 @@ def test_uneven_clock(family):
     )
 
 
-def test_indefinite_covariance_is_made_whole(family):
-    """A curvature taken beside its minimum may be negative; the filter goes on."""
-    tracker = Tracker(family)
+def test_indefinite_covariance_is_made_whole(family, errors):
+    """A curvature away from its minimum may be negative; the filter continues."""
+    tracker = Tracker(family, errors)
     covariance = np.diag([1e-4, -1e-3, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4])
     for k in range(5):
         track = tracker.update(float(k), Estimate(np.full(7, 0.05), covariance, 1.0))
     assert np.linalg.eigvalsh(track.covariance).min() > 0
 
 
-def test_reset_starts_anew(family):
-    tracker = Tracker(family)
-    tracker.update(0.0, estimate(np.full(7, 0.05)))
-    tracker.reset()
-    assert tracker.predict(1.0) is None
-    track = tracker.update(1.0, estimate(np.full(7, 0.3)))
-    np.testing.assert_allclose(track.coefficients, 0.3)
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
         {"diffusion": 0.0},
-        {"floor": -1.0},
-        {"gate": 1.0},
-        {"reacquire_after": 1},
         {"averaging_s": -1.0},
-        {"systematic": -0.1},
-        {"fluctuating": np.nan},
     ],
 )
-def test_impossible_settings_are_refused_by_name(family, wrong):
+def test_impossible_settings_are_refused_by_name(family, errors, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Tracker(family, **wrong)
+        Tracker(family, errors, **wrong)
 
 
-def test_estimate_of_another_family_is_refused(family):
+def test_estimate_of_another_family_is_refused(family, errors):
     with pytest.raises(ValueError, match="7 coefficients"):
-        Tracker(family).update(0.0, estimate(np.zeros(8)))
+        Tracker(family, errors).update(0.0, estimate(np.zeros(8)))
 
 
-def test_odd_modes_alone_have_one_twin():
+def test_odd_modes_alone_have_no_sign_ambiguity(errors):
     family = ZernikeFamily(noll=(7, 8, 9, 10))
-    tracker = Tracker(family)
+    tracker = Tracker(family, errors)
     gamma = np.array([-0.1, 0.05, 0.02, 0.03])
     np.testing.assert_allclose(tracker.update(0.0, estimate(gamma)).coefficients, gamma)
+
+
+class Mirrored(ZernikeFamily):
+    """γ and 0.2 - γ have the same PSF in the first coefficient: not a sign change."""
+
+    @property
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        matrix = np.eye(7)
+        matrix[0, 0] = -1.0
+        offset = 0.2 * np.eye(7)[0]
+        return (Symmetry("mirror", matrix, offset, ResolvedBy.NEVER),)
+
+    def canonical(self, coefficients):
+        mirrored = self.symmetries[0].apply(coefficients)
+        return mirrored if coefficients[0] < 0.1 else coefficients
+
+
+def test_affine_symmetries_are_aligned_with_their_covariance(errors, covariance):
+    family = Mirrored()
+    (mirror,) = family.symmetries
+    tracker = Tracker(family, errors)
+    gamma = np.array([0.04, 0.05, 0.02, 0.03, -0.04, 0.01, 0.0])
+    for k in range(6):
+        found = Estimate(gamma, covariance, 1.0)
+        if k % 2:
+            found = Estimate(mirror.apply(gamma), mirror.covariance(covariance), 1.0)
+        track = tracker.update(float(k), found)
+        assert track.accepted
+        np.testing.assert_allclose(track.coefficients, mirror.apply(gamma))
+    assert track.covariance[0, 1] < 0 < covariance[0, 1]
