@@ -1,4 +1,4 @@
-"""The best executor there is: engines where they can be had and agree, else torch."""
+"""The best executor available: engines that agree with torch, else torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from deepblur_live.runtime.device import choose_device
@@ -18,24 +17,23 @@ from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import torch
 
-    from deepblur_live.optics import ZernikeFamily
-    from deepblur_live.runtime.executor import Server
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.runtime.pack import ModelPack
 
 __all__ = ["BestExecutor", "build_executor"]
 
 _log = logging.getLogger(__name__)
 _CLOSE_S = 15.0
-# A build may take minutes: it is told when it begins, and then so often.
-_TELL_EVERY_S = 15.0
+# A build may take minutes: it is reported when it begins, and then this often.
+_REPORT_EVERY_S = 15.0
 
 
 def build_executor(
-    pack: ModelPack, family: ZernikeFamily, wanted: str = "auto"
+    pack: ModelPack, family: BlurFamily, wanted: str = "auto"
 ) -> BestExecutor:
     """Return the best executor for a model here.
 
@@ -44,269 +42,210 @@ def build_executor(
     ValueError
         When ``"cuda"`` is wanted and is not there.
     """
-    order = executor_order(wanted)
     device = choose_device(wanted).device
     kind = GraphExecutor if device.type == "cuda" else TorchExecutor
-    best = BestExecutor(kind(pack, family, device), pack, family)
-    for attempt in order:
-        if attempt.backend is not None and attempt.card is not None:
-            try:
-                sources = engine_sources(
-                    pack, attempt.backend, attempt.card, EngineCache()
-                )
-            except EngineError as error:
-                best.tell(str(error))
-                continue
-            for source in sources:
-                best.add(EngineExecutor(pack, family, source))
-    return best
+    engines = [
+        EngineExecutor(pack, family, source)
+        for attempt in executor_order(wanted)
+        if attempt.library is not None and attempt.card is not None
+        for source in engine_sources(pack, attempt.library, attempt.card, EngineCache())
+    ]
+    return BestExecutor(kind(pack, family, device), engines)
 
 
 class BestExecutor:
-    """Serves by the first engines that are ready and agree with torch; else by torch.
+    """Uses the first engines that are ready and agree with torch; else torch.
 
-    A frame size that is new is prepared in the background, while torch serves. What
-    fails, differs from torch, or is distrusted later is left for good; but engines that
-    serve one size and cannot be had for another are left for that one only.
-    `take_notes` tells of that, and how far a build is.
+    Engines for a new frame size are prepared in the background, meanwhile torch is
+    used. Engines that fail, differ from torch, or are distrusted later are dropped;
+    those that work for one size and are not available for another are dropped for that
+    size only. `take_notes` reports this, and the progress of builds.
 
     Parameters
     ----------
-    fallback
+    reference
         Torch, which is always ready.
-    pack, family
-        As `TorchExecutor`.
+    engines
+        Best first.
     clock
-        Seconds, monotonic: a build is told of now and then.
+        Seconds, monotonic.
     """
 
     def __init__(
         self,
-        fallback: TorchExecutor,
-        pack: ModelPack,
-        family: ZernikeFamily,
+        reference: TorchExecutor,
+        engines: Iterable[EngineExecutor] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._fallback, self._pack, self._family = fallback, pack, family
-        self._clock = clock
-        # Frame sizes whose build was told of, and when last.
-        self._told_at: dict[tuple[int, int], float] = {}
-        self._engines: list[EngineExecutor] = []
-        self._added: list[EngineExecutor] = []
-        self._admitted: set[tuple[int, int]] = set()
-        self._lacking: set[tuple[EngineExecutor, tuple[int, int]]] = set()
+        self.reference, self._clock = reference, clock
+        self._all = tuple(engines)
+        self._engines = list(self._all)
+        self._unavailable: set[tuple[EngineExecutor, tuple[int, int]]] = set()
         self._preparation: _Preparation | None = None
+        # Frame sizes whose build was reported, and when last.
+        self._reported: dict[tuple[int, int], float] = {}
+        self._current: EngineExecutor | None = None
         self._notes: list[str] = []
-        self._serving: EngineExecutor | None = None
-
-    def add(self, engines: EngineExecutor) -> None:
-        """Add engines, to be used where those added before cannot be."""
-        self._engines.append(engines)
-        self._added.append(engines)
-
-    def tell(self, note: str) -> None:
-        """Add a note for the user."""
-        # Two TensorRTs may have the same to say.
-        if note not in self._notes:
-            self._notes.append(note)
 
     @property
     def device(self) -> torch.device:
         """Where tensors go."""
-        return self._fallback.device
+        return self.reference.device
 
     @property
-    def description(self) -> str:
-        """What served the last frame, in words."""
-        return self.server.description
-
-    @property
-    def server(self) -> Server:
-        """What served the last frame."""
-        return self._serving or self._fallback
-
-    @property
-    def reference(self) -> Server:
-        """Torch."""
-        return self._fallback
+    def backend(self) -> TorchExecutor:
+        """What deblurred the last frame."""
+        return self._current or self.reference
 
     def take_notes(self) -> list[str]:
         """Return what the user should know since the last call."""
-        # A build adds to them meanwhile, from its own thread.
-        notes = [self._notes.pop(0) for _ in range(len(self._notes))]
-        for executor in (*self._engines, self._fallback):
-            notes += executor.take_notes()
-        return notes
+        for executor in (*self._engines, self.reference):
+            self._notes += executor.notes
+            executor.notes.clear()
+        # The preparation adds notes from its own thread.
+        return [self._notes.pop(0) for _ in range(len(self._notes))]
 
     def identify(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return coefficients (P,) and deviations (P,), on the CPU."""
-        # Looked at once: on another thread a frame's size could change it meanwhile.
-        serving = self._serving
-        if serving is not None:
+        # Read once: a frame of another size may change it on another thread.
+        current = self._current
+        if current is not None:
             try:
-                return serving.identify(inputs)
+                return current.identify(inputs)
             except RuntimeError as error:
-                self.distrust(serving, str(error))
-        return self._fallback.identify(inputs)
+                self.distrust(current, str(error))
+        return self.reference.identify(inputs)
 
     def deblur(
         self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
     ) -> torch.Tensor:
         """Return the sharp (H, W), on the executor's device."""
-        self._serving = self._ready((image.shape[-2], image.shape[-1]))
-        if self._serving is not None:
+        current = self._current = self._ready((image.shape[-2], image.shape[-1]))
+        if current is not None:
             try:
-                return self._serving.deblur(image, coefficients, sigma)
+                return current.deblur(image, coefficients, sigma)
             except RuntimeError as error:
-                self.distrust(self._serving, str(error))
-        return self._fallback.deblur(image, coefficients, sigma)
+                self.distrust(current, str(error))
+        return self.reference.deblur(image, coefficients, sigma)
 
-    def second_opinion(
-        self,
-        image: torch.Tensor,
-        coefficients: torch.Tensor,
-        sigma: float,
-        server: Server,
-    ) -> torch.Tensor | None:
-        """Return what torch makes of a server's frame; None where torch made it."""
-        if server is self._fallback:
-            return None
-        return self._fallback.deblur(image, coefficients, sigma)
-
-    def distrust(self, server: Server, why: str) -> None:
-        """Leave engines that have served; the next best are used from then on.
-
-        Of those that were left meanwhile nothing more is told.
-        """
+    def distrust(self, backend: TorchExecutor, why: str) -> None:
+        """Drop engines whose result was wrong; the next best are used from then on."""
         for engines in self._engines:
-            if engines is server:
-                self._leave(engines, why)
+            if engines is backend:
+                self._drop(engines, why)
                 return
 
     def card_failed(self) -> None:
         """Count a failure of the card against all engines that were opened here.
 
-        Which of them it was cannot be told any more.
+        Which of them caused it is not known.
         """
-        for engines in self._added:
+        for engines in self._all:
             engines.card_failed()
 
     def close(self) -> None:
-        """End a preparation that is under way."""
+        """End a preparation in progress."""
         if self._preparation is not None:
-            self._preparation.stop()
+            self._preparation.stop.set()
             self._preparation.join(_CLOSE_S)
             self._preparation = None
 
-    def _leave(self, engines: EngineExecutor, why: str) -> None:
+    def _drop(
+        self, engines: EngineExecutor, why: str, shape: tuple[int, int] | None = None
+    ) -> None:
+        """Do not use engines any more, or only not for frames of (H, W)."""
+        if shape is not None:
+            self._unavailable.add((engines, shape))
+            size = f"{shape[0]} × {shape[1]}"
+            self._notes.append(
+                f"{engines.name} is not used for frames of {size}: {why}"
+            )
+            return
         self._engines.remove(engines)
-        self._admitted.clear()
-        if self._serving is engines:
-            self._serving = None
-        after = self._engines[0].name if self._engines else self._fallback.description
-        self.tell(f"{engines.name} is not used: {why}; instead {after}")
+        if self._current is engines:
+            self._current = None
+        backend = self._engines[0].name if self._engines else self.reference.description
+        self._notes.append(f"{engines.name} is not used: {why}; instead {backend}")
 
     def _ready(self, shape: tuple[int, int]) -> EngineExecutor | None:
         """Return the engines for frames of (H, W), or None while there are none."""
-        while usable := [e for e in self._engines if (e, shape) not in self._lacking]:
-            best = usable[0]
-            if best.is_prepared(shape) and shape in self._admitted:
-                return best
-            if best.is_prepared(shape):
-                self._admit(best, shape)
-            elif fault := self._prepare(best, shape):
-                self._lack(best, shape, fault)
+        for engines in list(self._engines):
+            if (engines, shape) in self._unavailable:
+                continue
+            if engines.is_checked(shape):
+                return engines
+            if engines.is_prepared(shape):
+                if self._passes(engines, shape):
+                    return engines
+            elif fault := self._prepare(engines, shape):
+                self._drop(engines, fault, shape if engines.any_prepared else None)
             else:
                 return None
         return None
 
-    def _lack(self, engines: EngineExecutor, shape: tuple[int, int], why: str) -> None:
-        if not engines.serves_some:
-            self._leave(engines, why)
-            return
-        self._lacking.add((engines, shape))
-        sides = f"{shape[0]} × {shape[1]}"
-        self.tell(f"{engines.name} is not used for frames of {sides}: {why}")
-
     def _prepare(self, engines: EngineExecutor, shape: tuple[int, int]) -> str:
-        """See that a preparation is under way; return why it failed, or nothing."""
+        """Make sure that a preparation is running; return why it failed, or nothing."""
         current = self._preparation
-        if current is not None and current.running:
-            # Another size's goes on to its end too: the camera may come back to it.
+        if current is not None and current.is_alive():
+            # Another size's is not ended: the camera may come back to it.
             return ""
-        if current is not None and current.fault:
-            self._preparation = None
-            if (current.engines, current.shape) == (engines, shape):
-                return current.fault
-        # What is loaded again is compared again.
-        self._admitted.discard(shape)
-        self._preparation = _Preparation(engines, shape, self._progress)
+        self._preparation = None
+        if current is not None and (current.engines, current.shape) == (engines, shape):
+            return current.fault
+        self._preparation = _Preparation(engines, shape, self._report)
+        self._preparation.start()
         return ""
 
-    def _admit(self, engines: EngineExecutor, shape: tuple[int, int]) -> None:
-        reference = TorchExecutor(self._pack, self._family, self.device, half=False)
+    def _passes(self, engines: EngineExecutor, shape: tuple[int, int]) -> bool:
         try:
-            verdicts = engines.check(shape, reference)
+            verdicts = engines.check(shape)
         except RuntimeError as error:
-            self._leave(engines, str(error))
-            return
-        failed = [verdict.text for verdict in verdicts if not verdict.passed]
-        if failed:
-            self._leave(engines, "; ".join(failed))
-            return
-        self._admitted.add(shape)
-        if shape in self._told_at:
-            # Who was told of a build wants to hear of its end; a cached one is silent.
-            del self._told_at[shape]
-            self.tell(f"{engines.name} serves frames of {shape[0]} × {shape[1]} now")
-        told = "; ".join(verdict.text for verdict in verdicts)
-        _log.info("%s serves: %s", engines.name, told)
+            self._drop(engines, str(error))
+            return False
+        if self._reported.pop(shape, None) is not None:
+            size = f"{shape[0]} × {shape[1]}"
+            self._notes.append(f"{engines.name} is now used for frames of {size}")
+        text = "; ".join(verdict.text for verdict in verdicts)
+        _log.info("%s is used: %s", engines.name, text)
+        return True
 
-    def _progress(
+    def _report(
         self, engines: EngineExecutor, shape: tuple[int, int], text: str
     ) -> None:
-        """Tell now and then how far a build is; called on its own thread."""
-        _log.info("%s", text)
+        """Report the progress of a build now and then; called on its own thread."""
         now = self._clock()
-        if now - self._told_at.get(shape, -math.inf) >= _TELL_EVERY_S:
-            self._told_at[shape] = now
-            self.tell(
-                f"{engines.name}: engines for frames of {shape[0]} × {shape[1]} are "
-                f"being built ({text}); frames go on meanwhile"
-            )
+        if now - self._reported.get(shape, -math.inf) < _REPORT_EVERY_S:
+            return
+        self._reported[shape] = now
+        self._notes.append(
+            f"{engines.name}: engines for frames of {shape[0]} × {shape[1]} are being "
+            f"built ({text}); frames are processed by torch meanwhile"
+        )
 
 
-class _Preparation:
-    """Gets the engines for one frame size, on a thread of its own."""
+class _Preparation(threading.Thread):
+    """Obtains the engines for one frame size."""
 
     def __init__(
         self,
         engines: EngineExecutor,
         shape: tuple[int, int],
-        progress: Callable[[EngineExecutor, tuple[int, int], str], None],
+        report: Callable[[EngineExecutor, tuple[int, int], str], None],
     ) -> None:
-        self.engines, self.shape = engines, shape
+        # Not joined when the program ends: a build ends with its parent process.
+        super().__init__(name="engine preparation", daemon=True)
+        self.engines, self.shape, self._report = engines, shape, report
+        self.stop = threading.Event()
         self.fault = ""
-        self._progress = partial(progress, engines, shape)
-        self._stop = threading.Event()
-        # Not to be waited for when the program ends: a build ends with its parent.
-        self._thread = threading.Thread(
-            target=self._run, name="engine preparation", daemon=True
-        )
-        self._thread.start()
 
-    @property
-    def running(self) -> bool:
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def join(self, timeout: float) -> None:
-        self._thread.join(timeout)
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Prepare the engines; keep what failed."""
         try:
-            self.engines.prepare(self.shape, self._progress, self._stop.is_set)
-        except Exception as error:  # told where the engine is asked for
+            self.engines.prepare(self.shape, self._progress)
+        except Exception as error:  # reported when the engines are asked for
             self.fault = str(error) or repr(error)
+
+    def _progress(self, text: str) -> None:
+        if self.stop.is_set():
+            raise EngineError("stopped before the engine was ready")
+        self._report(self.engines, self.shape, text)

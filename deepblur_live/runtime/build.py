@@ -1,12 +1,12 @@
-"""A profile's pipeline: its model loaded, the best executor found, all put together."""
+"""A profile's pipeline: model loaded, best executor chosen, all put together."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deepblur_live.blur import family_from_profile
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import Identifier, SpecimenSpectrum
-from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.device import tune_process
 from deepblur_live.runtime.pack import load_pack
@@ -18,40 +18,46 @@ if TYPE_CHECKING:
 __all__ = ["build_pipeline"]
 
 
-def build_pipeline(profile: Profile, beside: bool | None = None) -> DeblurPipeline:
+def build_pipeline(
+    profile: Profile, asynchronous: bool | None = None
+) -> DeblurPipeline:
     """Load a profile's model and build its pipeline, in the process that will run it.
 
-    `beside` is as in `DeblurPipeline`.
+    `asynchronous` is as in `DeblurPipeline`.
 
     Raises
     ------
     PackError
-        When the model is missing or altered, or does not serve the profile's optics.
+        When the model is missing or altered, or does not support the profile's optics.
+    ValueError
+        When there is no such family of blurs.
     """
     tune_process(profile.model.threads)
-    family = ZernikeFamily.from_optics(profile.optics)
+    family = family_from_profile(profile)
     pack = load_pack(profile.model.name)
-    pack.check(family)
+    pack.check(profile.optics)
+    errors = pack.manifest.error_model
     executor = build_executor(pack, family, profile.model.device)
-    # The spectrum identifies any list of modes in any specimen whose own spectrum is
-    # known; the network only the modes and the kinds of specimen that it learned.
-    known = tuple(pack.manifest.noll) == family.noll
+    # The fit of the spectrum works for any family and any specimen whose own spectrum
+    # is known; the network only for the family and specimens that it was trained on.
+    trained = pack.family.names == family.names
     specimen = pack.specimen
     if (diameter := profile.model.bead_diameter_nm) is not None:
-        known = False
-        specimen = SpecimenSpectrum.beads(diameter / family.pixel_size_nm)
+        trained = False
+        specimen = SpecimenSpectrum.beads(diameter / profile.optics.pixel_size_nm)
     identifier = Identifier(
         family,
-        executor.identify if known else None,
+        errors,
+        executor.identify if trained else None,
         profile.model.average_s,
         specimen,
     )
     return DeblurPipeline(
         family,
         identifier,
-        Tracker(family, averaging_s=profile.model.average_s),
+        Tracker(family, errors, averaging_s=profile.model.average_s),
         executor,
         profile.camera,
         profile.model.identify_every_s,
-        beside,
+        asynchronous,
     )

@@ -1,4 +1,4 @@
-"""What the networks run on: which device, in what precision; this process tuned."""
+"""Choose the device and the precision of the networks, and tune the process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def choose_device(wanted: str = "auto") -> Choice:
     Raises
     ------
     ValueError
-        When a device is named that is not there.
+        When ``"cuda"`` is wanted and there is none.
     """
     if wanted == "cpu":
         return Choice(torch.device("cpu"), "asked for")
@@ -50,14 +50,14 @@ def why_no_card() -> str:
     """Return why torch finds no CUDA card here, in a few words."""
     if torch.version.cuda is None:
         return "this torch is built without CUDA"
-    return "no driver or no card answers"
+    return "no driver or no card was found"
 
 
 def has_lost_card(error: BaseException) -> bool:
-    """Return whether after this error CUDA serves the process no more.
+    """Return whether CUDA is unusable in this process after an error.
 
-    An illegal access or a launch that hangs is told late, by whatever call comes next,
-    and by every call after it. Memory that is full is no such error.
+    An illegal access or a launch that hangs is reported late, by the next call and by
+    every call after it. Running out of memory is not such an error.
     """
     kind = getattr(torch, "AcceleratorError", None)
     is_one = kind is not None and isinstance(error, kind)
@@ -67,9 +67,8 @@ def has_lost_card(error: BaseException) -> bool:
 def tune_process(threads: int | None = None) -> int:
     """Tune this process for inference on the CPU; return its number of threads.
 
-    One core is left to the camera and the window. Large buffers are kept rather than
-    returned to the system after each layer, which makes convolutions three times
-    quicker with glibc.
+    One core is left to the camera and the window. Large buffers are not returned to
+    the system after each layer, which makes convolutions three times faster with glibc.
     """
     count = threads or max(1, (os.cpu_count() or 2) - 1)
     torch.set_num_threads(count)
@@ -83,10 +82,10 @@ def tune_process(threads: int | None = None) -> int:
 
 
 def choose_precision(device: torch.device) -> tuple[torch.dtype, str]:
-    """Choose what convolutions are computed in; return it, and why.
+    """Choose the data type of convolutions; return it, and why.
 
-    bfloat16 where the device computes in it. Others emulate it: a processor with
-    AVX-512 and no more then takes five times as long as in float32.
+    bfloat16 where the hardware supports it. Others emulate it: a processor with only
+    AVX-512 then takes five times as long as in float32.
     """
     if device.type == "cuda":
         native, which = torch.cuda.is_bf16_supported(including_emulation=False), "card"
@@ -101,7 +100,7 @@ def _processor_has_bfloat16() -> bool:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):
-        # Torch's own answer, below, is yes from AVX-512 on.
+        # The function below returns true from AVX-512 on.
         return (
             torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )

@@ -9,30 +9,33 @@ import torch
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
-    from deepblur_live.runtime.tensorrt import Backend, Card
+    from deepblur_live.runtime.tensorrt import Card, Library
 
 __all__ = ["Engine"]
 
-# By hand: TensorRT's own table has no bfloat16.
+# TensorRT's own table lacks bfloat16.
 _DTYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
 
 
 class Engine:
-    """A plan opened on a card, with its scratch memory; not for several threads.
+    """A plan opened on a card, with its scratch memory; not thread-safe.
 
     Parameters
     ----------
-    backend
+    library
         That built the plan.
     plan
         Its bytes.
     card
-        From `find_card`, which has asked torch whether there is one.
+        From `find_card`, which has made sure that torch finds it.
 
     Attributes
     ----------
     tensors
         Name → shape and dtype of its inputs and outputs.
+    bound
+        Name → the tensor that an input or output was bound to. It must outlive the
+        engine's use of its address.
 
     Raises
     ------
@@ -40,39 +43,35 @@ class Engine:
         When the plan does not open here.
     """
 
-    def __init__(self, backend: Backend, plan: bytes, card: Card) -> None:
-        trt = backend.module
-        self._backend, self.device = backend, card.device
-        self._runtime = backend.make("Runtime", backend.log)
+    def __init__(self, library: Library, plan: bytes, card: Card) -> None:
+        trt = library.module
+        self._library, self.device = library, card.device
+        self._runtime = library.make("Runtime", library.log)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise backend.failed(f"the engine does not open on {card.name}")
+            raise library.failed(f"the engine does not open on {card.name}")
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         self._context = self._engine.create_execution_context(strategy)
         if self._context is None:
-            raise backend.failed(f"the engine cannot be made ready on {card.name}")
+            raise library.failed(f"the engine cannot be made ready on {card.name}")
         size = int(self._engine.device_memory_size_v2)
-        # Torch's blocks are aligned to more than the 256 bytes that are asked for.
+        # TensorRT wants an alignment of 256 bytes; torch's allocations have more.
         self._scratch = torch.empty(
             max(size, 256), dtype=torch.uint8, device=self.device
         )
         self._context.set_device_memory(self._scratch.data_ptr(), size)
         self.tensors: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
-        self.inputs: list[str] = []
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             kind = self._engine.get_tensor_dtype(name).name
             if kind not in _DTYPES:
-                raise EngineError(f"{backend.name}: tensor {name!r} is of type {kind}")
+                raise EngineError(f"{library.name}: tensor {name!r} is of type {kind}")
             shape = tuple(int(n) for n in self._engine.get_tensor_shape(name))
             self.tensors[name] = (shape, _DTYPES[kind])
-            if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
-                self.inputs.append(name)
-        # What is bound must outlive the engine's use of its address.
-        self._bound: dict[str, torch.Tensor] = {}
+        self.bound: dict[str, torch.Tensor] = {}
 
     def bind(self, name: str, tensor: torch.Tensor) -> None:
-        """Let an input or output lie in `tensor` from now on.
+        """Use `tensor` as an input or output from now on.
 
         Raises
         ------
@@ -93,12 +92,8 @@ class Engine:
                 f"{tensor.device}"
             )
         if not self._context.set_tensor_address(name, tensor.data_ptr()):
-            raise self._backend.failed(f"tensor {name!r}: its address was refused")
-        self._bound[name] = tensor
-
-    def bound(self, name: str) -> torch.Tensor:
-        """Return the tensor that was bound to `name`."""
-        return self._bound[name]
+            raise self._library.failed(f"tensor {name!r}: its address was refused")
+        self.bound[name] = tensor
 
     def run_once(self) -> None:
         """Run on zeros, which stay bound, and wait for it.
@@ -115,16 +110,16 @@ class Engine:
             torch.cuda.synchronize(self.device)
 
     def enqueue(self) -> None:
-        """Run on what is bound, in torch's current stream; returns before it is done.
+        """Run on the bound tensors, in torch's current stream; returns before it ends.
 
         Raises
         ------
         EngineError
-            When something is not bound, or the engine refuses to run.
+            When a tensor is not bound, or the engine refuses to run.
         """
-        if missing := [name for name in self.tensors if name not in self._bound]:
+        if missing := [name for name in self.tensors if name not in self.bound]:
             raise EngineError(f"not bound: {', '.join(missing)}")
         cuda = self.device.type == "cuda"
         stream = torch.cuda.current_stream(self.device).cuda_stream if cuda else 0
         if not self._context.execute_async_v3(stream):
-            raise self._backend.failed("the engine did not run")
+            raise self._library.failed("the engine did not run")

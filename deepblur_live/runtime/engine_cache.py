@@ -1,38 +1,34 @@
-"""Built engines on disk: found again by all that made them, and by nothing less."""
+"""Built engines on disk, each valid only for exactly what it was built from."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
+import os
 import time
-from dataclasses import dataclass
+import uuid
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import platformdirs
 from filelock import FileLock, Timeout
 
-from deepblur_live.runtime.engine_files import (
-    EngineSpec,
-    delete_plan,
-    read_plan,
-    read_sidecar,
-    write_plan,
-)
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["CachedEngine", "EngineCache", "default_folder"]
+__all__ = ["CachedEngine", "EngineCache", "EngineSpec", "default_folder"]
 
 _log = logging.getLogger(__name__)
+# Increment when plans made by an earlier version of this program must not be used.
+_SCHEMA = 1
 _LOCK_TIMEOUT_S = 1800.0
-# A plan whose opening has ended so many programs is left until it is cleared; one that
-# ran on a card that has failed so often within a day, too. A computer that was put to
-# sleep fails its card once.
-_MOST_CRASHES = _MOST_FAILURES = 2
-_FAILURES_COUNT_S = 86400.0
+# See docs/decisions/0030-engine-failures.md.
+_MAX_FAILURES, _FAILURES_COUNT_S = 2, 86400.0
 
 
 def default_folder() -> Path:
@@ -41,17 +37,60 @@ def default_folder() -> Path:
 
 
 @dataclass(frozen=True)
+class EngineSpec:
+    """Everything that an engine depends on: any difference makes another engine.
+
+    Parameters
+    ----------
+    network, shape, precision
+        ``"proximal"`` or ``"identification"``, the static shape of its input, and the
+        data type of its convolutions.
+    onnx_sha256
+        Of the ONNX model, weights included.
+    backend, version
+        The TensorRT library.
+    gpu, capability, driver
+        The card, and its driver's version.
+    options
+        The builder's.
+    schema
+        This program's own version of all of it.
+    """
+
+    network: str
+    shape: tuple[int, ...]
+    precision: str
+    onnx_sha256: str
+    backend: str
+    version: str
+    gpu: str
+    capability: tuple[int, int]
+    driver: str
+    options: str
+    schema: int = _SCHEMA
+
+    @property
+    def name(self) -> str:
+        """A readable file name, different for different engines."""
+        content = json.dumps(asdict(self), sort_keys=True)
+        key = hashlib.sha256(content.encode()).hexdigest()[:16]
+        sides = "x".join(str(n) for n in self.shape)
+        parts = (self.network, sides, self.precision, self.backend, self.version, key)
+        return "-".join(parts)
+
+
+@dataclass(frozen=True)
 class CachedEngine:
-    """An engine on disk, as `EngineCache.contents` finds it.
+    """An engine on disk, as listed by `EngineCache.contents`.
 
     Parameters
     ----------
     path
         The plan.
     spec
-        What it was built from, or None where its sidecar cannot be read.
-    megabytes
-        Of the plan.
+        What it was built from, or None where its header cannot be read.
+    megabytes, sha256
+        Size and hash of the plan.
     fault
         Why it will not be used; empty for a sound one.
     """
@@ -59,15 +98,16 @@ class CachedEngine:
     path: Path
     spec: EngineSpec | None
     megabytes: float
-    fault: str = ""
+    sha256: str
+    fault: str
 
 
 class EngineCache:
-    """A folder of plans, each with a JSON sidecar that says what it was built from.
+    """A folder of plans, each after a line of JSON that says what it was built from.
 
-    A plan is used only when its sidecar names the same `EngineSpec` and its bytes have
-    the sidecar's sha256; anything else is deleted and built again. Files appear
-    whole, by a rename, the sidecar last; several processes may share the folder.
+    A plan is used only when this header holds the same `EngineSpec` and the sha256 of
+    its bytes; any other is deleted and built again. Files are written to a temporary
+    name and renamed; several processes may share the folder.
 
     Parameters
     ----------
@@ -79,154 +119,112 @@ class EngineCache:
         self.folder = default_folder() if folder is None else folder
 
     def find(self, spec: EngineSpec) -> bytes | None:
-        """Return the plan of an engine, or None; what is wrong is deleted."""
+        """Return the plan of an engine, or None; an unsound one is deleted."""
         path = self._path(spec)
-        plan, fault = read_plan(path, spec)
-        if fault:
-            self.evict(spec)
-        return plan
+        try:
+            found, plan, fault = _read(path)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            found, plan, fault = None, b"", "cannot be read"
+        if found == spec and not fault:
+            return plan
+        with contextlib.suppress(OSError):  # held by a virus scanner, on Windows
+            path.unlink(missing_ok=True)
+        return None
 
     def get(
         self,
         spec: EngineSpec,
         build: Callable[[], bytes],
-        stopped: Callable[[], bool],
-        tell: Callable[[str], None] = lambda _: None,
+        progress: Callable[[str], None],
         *,
-        anew: bool = False,
-    ) -> bytes:
-        """Return the plan of an engine, built by `build` if there is none.
+        rebuild: bool = False,
+    ) -> tuple[bytes, bool]:
+        """Return the plan of an engine, and whether it was built by this call.
 
-        Whoever else needs the same engine meanwhile waits, and gets this one; `tell`
-        hears of that. With `anew` it is built in any case; what there was stays where
-        it cannot be.
+        Another process that needs the same engine waits for this one to build it.
+
+        Parameters
+        ----------
+        spec
+            The engine.
+        build
+            Builds its plan.
+        progress
+            Called while another process holds the lock; an exception raised there ends
+            the wait. Also called when the plan could not be written.
+        rebuild
+            Build it in any case.
 
         Raises
         ------
         EngineError
-            What `build` raises; when the folder cannot be written; when another
-            process holds the lock for too long, or `stopped` says so meanwhile; or
-            when the engine has ended programs before.
+            When `build` raises it; when the folder cannot be written; when another
+            process holds the lock for too long; or when the engine has failed twice.
         """
-        with self._locked(spec, stopped, tell):
-            if left := self._why_left(spec):
+        with self._locked(spec, progress):
+            if fault := self._failed_twice(spec):
                 raise EngineError(
-                    f"{self._path(spec)}: {left}; it is left until `deepblur-live "
-                    "engines clear`: try that after a change of driver or version"
+                    f"{self._path(spec)}: {fault}; it is not used for a day, or until "
+                    "`deepblur-live engines clear`: try that after a change of driver "
+                    "or version"
                 )
-            if self._crashes(spec):
-                # Nobody else is opening it now: the mark is of one that has ended.
-                delete_plan(self._path(spec))
-            plan = None if anew else self.find(spec)
-            if plan is None:
-                plan = build()
-                try:
-                    write_plan(self._path(spec), spec, plan)
-                except OSError as error:
-                    why = error.strerror or error
-                    _log.warning("%s: an engine is not kept: %s", self.folder, why)
-                    tell(f"not kept for the next time, {self.folder}: {why}")
-            return plan
+            plan = None if rebuild else self.find(spec)
+            if plan is not None:
+                return plan, False
+            plan = build()
+            try:
+                _write(self._path(spec), spec, plan)
+            except OSError as error:
+                text = (
+                    f"{self.folder}: an engine is not kept: {error.strerror or error}"
+                )
+                _log.warning("%s", text)
+                progress(text)
+            return plan, True
 
     @contextlib.contextmanager
-    def opening(self, spec: EngineSpec, stopped: Callable[[], bool]) -> Iterator[None]:
-        """Hold what opens an engine and runs it for the first time.
+    def opening(
+        self, spec: EngineSpec, progress: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Enclose the opening and first run of an engine, which may crash the process.
 
-        If that ends the process, `get` builds the engine anew, and at the second time
-        leaves it.
-
-        Raises
-        ------
-        EngineError
-            As `get`.
+        It is counted as a failure in advance; after the second one `get` refuses the
+        engine.
         """
-        mark = self._mark(spec)
-        with self._locked(spec, stopped):
-            with contextlib.suppress(OSError):
-                mark.write_text(str(self._crashes(spec) + 1), "ascii")
+        with self._locked(spec, progress):
+            before = self._failures(spec)
+            self._write_failures(spec, [*before, time.time()])
             try:
                 yield
             finally:
-                with contextlib.suppress(OSError):
-                    mark.unlink(missing_ok=True)
+                self._write_failures(spec, before)
 
     def card_failed(self, spec: EngineSpec) -> None:
         """Count a failure of the card while an engine was in use."""
-        count = self._failures(spec) + 1
-        with contextlib.suppress(OSError):
-            self._path(spec).with_suffix(".failed").write_text(str(count), "ascii")
-
-    def _failures(self, spec: EngineSpec) -> int:
-        """Return how often the card has failed with an engine lately."""
-        file = self._path(spec).with_suffix(".failed")
-        try:
-            lately = time.time() - file.stat().st_mtime < _FAILURES_COUNT_S
-            return int(file.read_text("ascii")) if lately else 0
-        except (OSError, ValueError):
-            return 0
-
-    def _why_left(self, spec: EngineSpec) -> str:
-        """Return why `get` will not give an engine, or nothing."""
-        if self._crashes(spec) >= _MOST_CRASHES:
-            return "opening this engine has ended the program twice"
-        if self._failures(spec) >= _MOST_FAILURES:
-            return "the card has failed twice while this engine was in use"
-        return ""
-
-    def _crashes(self, spec: EngineSpec) -> int:
-        """Return how many programs have ended while they opened an engine."""
-        try:
-            return int(self._mark(spec).read_text("ascii") or 1)
-        except FileNotFoundError:
-            return 0
-        except (OSError, ValueError):
-            return 1
-
-    @contextlib.contextmanager
-    def _locked(
-        self,
-        spec: EngineSpec,
-        stopped: Callable[[], bool],
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> Iterator[None]:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._path(spec).with_suffix(".lock"))
-            _take(lock, stopped, tell)
-        except OSError as error:
-            raise EngineError(
-                f"{self.folder}: engines cannot be kept here "
-                f"({error.strerror or error}): make it a folder that can be written"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def evict(self, spec: EngineSpec) -> None:
-        """Delete an engine, if it is there."""
-        delete_plan(self._path(spec))
-        with contextlib.suppress(OSError):
-            self._mark(spec).unlink(missing_ok=True)
+        self._write_failures(spec, [*self._failures(spec), time.time()])
 
     def contents(self) -> list[CachedEngine]:
-        """Return what is kept, sound or not, by name."""
-        found = []
+        """Return the engines in the folder, sound or not, by name."""
+        engines = []
         for path in sorted(self.folder.glob("*.plan")):
-            spec = read_sidecar(path)[0]
-            if spec is None:
-                fault = "no readable sidecar"
-            elif path != self._path(spec):
-                fault = "its name is another engine's"
-            else:
-                fault = self._why_left(spec) or read_plan(path, spec)[1]
-            with contextlib.suppress(OSError):  # deleted meanwhile
-                size = path.stat().st_size / 1e6
-                found.append(CachedEngine(path, spec, size, fault))
-        return found
+            try:
+                spec, plan, fault = _read(path)
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+            except OSError as error:
+                spec, plan, fault = None, b"", f"cannot be read: {error.strerror}"
+            sha256 = hashlib.sha256(plan).hexdigest()
+            if spec is not None and not fault:
+                misnamed = path != self._path(spec)
+                fault = "its name is another engine's" if misnamed else ""
+                fault = fault or self._failed_twice(spec)
+            engines.append(CachedEngine(path, spec, len(plan) / 1e6, sha256, fault))
+        return engines
 
     def clear(self) -> int:
-        """Delete all engines, and what was left of broken-off builds; return how many.
+        """Delete all engines and leftovers of interrupted builds; return how many.
 
         Raises
         ------
@@ -234,7 +232,7 @@ class EngineCache:
             When a file cannot be deleted; the text names it.
         """
         count = 0
-        for pattern in ("*.json", "*.plan", "*.part", "*.opening", "*.failed"):
+        for pattern in ("*.plan", "*.part", "*.failures"):
             for path in self.folder.glob(pattern):
                 try:
                     path.unlink(missing_ok=True)
@@ -246,23 +244,87 @@ class EngineCache:
     def _path(self, spec: EngineSpec) -> Path:
         return self.folder / f"{spec.name}.plan"
 
-    def _mark(self, spec: EngineSpec) -> Path:
-        return self._path(spec).with_suffix(".opening")
+    def _failures(self, spec: EngineSpec) -> list[float]:
+        """Return the times of an engine's failures within the last day."""
+        file = self._path(spec).with_suffix(".failures")
+        try:
+            times = [float(word) for word in file.read_text("ascii").split()]
+        except (OSError, ValueError):
+            return []
+        now = time.time()
+        return [then for then in times if now - then < _FAILURES_COUNT_S]
+
+    def _write_failures(self, spec: EngineSpec, times: list[float]) -> None:
+        file = self._path(spec).with_suffix(".failures")
+        with contextlib.suppress(OSError):
+            if times:
+                file.write_text("\n".join(map(str, times)), "ascii")
+            else:
+                file.unlink(missing_ok=True)
+
+    def _failed_twice(self, spec: EngineSpec) -> str:
+        if len(self._failures(spec)) < _MAX_FAILURES:
+            return ""
+        return "this engine has crashed the program or failed the card twice in a day"
+
+    @contextlib.contextmanager
+    def _locked(
+        self, spec: EngineSpec, progress: Callable[[str], None]
+    ) -> Iterator[None]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._path(spec).with_suffix(".lock"))
+            _acquire(lock, progress)
+        except OSError as error:
+            raise EngineError(
+                f"{self.folder}: engines cannot be kept here "
+                f"({error.strerror or error}): make it a writable folder"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
-def _take(
-    lock: FileLock, stopped: Callable[[], bool], tell: Callable[[str], None]
-) -> None:
+def _acquire(lock: FileLock, progress: Callable[[str], None]) -> None:
     for _ in range(int(_LOCK_TIMEOUT_S)):
         try:
             lock.acquire(timeout=1.0)
         except Timeout:
-            tell("another process builds it")
-            if stopped():
-                raise EngineError("stopped while another process built it") from None
+            progress("another process is building it")
         else:
             return
     raise EngineError(
         f"{lock.lock_file}: another process has been building this engine for "
         f"{_LOCK_TIMEOUT_S / 60:.0f} minutes, and holds this file: end that process"
     )
+
+
+def _read(path: Path) -> tuple[EngineSpec | None, bytes, str]:
+    """Return what a plan was built from, its bytes, and what is wrong with it."""
+    header, _, plan = path.read_bytes().partition(b"\n")
+    try:
+        content = json.loads(header)
+        sha256 = content.pop("sha256")
+        for key, value in content.items():
+            content[key] = tuple(value) if isinstance(value, list) else value
+        spec = EngineSpec(**content)
+        str(spec.name)  # raises where a field is of a wrong type
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None, plan, "its header cannot be read"
+    sound = hashlib.sha256(plan).hexdigest() == sha256
+    return spec, plan, "" if sound else "altered or truncated"
+
+
+def _write(path: Path, spec: EngineSpec, plan: bytes) -> None:
+    about = asdict(spec) | {"sha256": hashlib.sha256(plan).hexdigest()}
+    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(json.dumps(about).encode() + b"\n" + plan)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from dataclasses import astuple
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.deblurring import FoldedFista, UnrolledFista
+from deepblur_live.deblurring import FoldedFista
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.optics import margin, seven_smooth
 from deepblur_live.runtime.engine import Engine
-from deepblur_live.runtime.engine_child import Job, run_job
-from deepblur_live.runtime.engine_files import EngineSpec
+from deepblur_live.runtime.engine_build import build_in_child
+from deepblur_live.runtime.engine_cache import EngineSpec
 from deepblur_live.runtime.export import (
     export_identification,
     export_proximal,
     modulation,
 )
-from deepblur_live.runtime.graph import apart_from_recordings
-from deepblur_live.runtime.tensorrt import BuilderOptions, EngineError, Precision
+from deepblur_live.runtime.graph import no_recording
+from deepblur_live.runtime.tensorrt import BUILDER_OPTIONS, EngineError, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from deepblur_live.deblurring import UnrolledFista
     from deepblur_live.runtime.engine_cache import EngineCache
     from deepblur_live.runtime.pack import ModelPack
-    from deepblur_live.runtime.tensorrt import Backend, Card
+    from deepblur_live.runtime.tensorrt import Card, Library
 
-__all__ = ["EngineFista", "EngineSource", "engine_sources", "whole_shape"]
+__all__ = ["EngineFista", "EngineSource", "engine_sources", "extended_shape"]
 
-# Tried in this order: float16 is nearer to float32, and bfloat16 does not overflow.
+# In order of preference: float16 is closer to float32, bfloat16 does not overflow.
 _PRECISIONS: tuple[Precision, ...] = ("float16", "bfloat16")
 _BFLOAT16_FROM = (8, 0)
-# The first build for a card may take minutes; more than this is a hang.
-_BUILD_TIMEOUT_S = 1800.0
 
 
-def whole_shape(shape: tuple[int, int], window: int, fold: int) -> tuple[int, int]:
-    """Return the sides of a frame continued over its border, as `extend` makes them.
+def extended_shape(shape: tuple[int, int], window: int, fold: int) -> tuple[int, int]:
+    """Return the sides of a frame extended over its border, as `extend` makes them.
 
     Parameters
     ----------
@@ -50,112 +46,72 @@ def whole_shape(shape: tuple[int, int], window: int, fold: int) -> tuple[int, in
     window
         Side of the PSF.
     fold
-        What the proximal network folds.
+        The proximal network's `shrink`.
     """
     rows, columns = (seven_smooth(side + margin(window), fold) for side in shape)
     return rows, columns
 
 
 class EngineSource:
-    """Gives a model's engines, from the cache or built anew.
+    """Provides a model's engines, from the cache or newly built.
 
     Parameters
     ----------
     pack
         The model.
-    backend, card
-        Which TensorRT, and the card it builds for.
+    library, card
+        The TensorRT library, and the card to build for.
     cache
         Where engines are kept.
     precision
         Of the convolutions.
-    options
-        For the builder.
-
-    Raises
-    ------
-    EngineError
-        When the model's deblurring network is of a kind that has no engine.
     """
 
     def __init__(
         self,
         pack: ModelPack,
-        backend: Backend,
+        library: Library,
         card: Card,
         cache: EngineCache,
         precision: Precision = "float16",
-        options: BuilderOptions | None = None,
     ) -> None:
-        if not isinstance(pack.deblurring, UnrolledFista):
-            raise EngineError(
-                f"model {pack.manifest.name!r}: its deblurring network "
-                f"({type(pack.deblurring).__name__}) runs in torch alone"
-            )
-        self.network: UnrolledFista = pack.deblurring
+        self.network = pack.deblurring
         self._identification = pack.identification
-        self.backend, self.card, self._cache = backend, card, cache
-        self.precision, self._options = precision, options or BuilderOptions()
+        self.library, self.card, self._cache = library, card, cache
+        self.precision = precision
         self._opened: list[EngineSpec] = []
 
     @property
     def name(self) -> str:
-        """Which TensorRT, in what precision, on what."""
-        backend = f"{self.backend.name} {self.backend.version}"
-        return f"{backend} in {self.precision} on {self.card.name}"
+        """Library, precision and card."""
+        library = f"{self.library.name} {self.library.version}"
+        return f"{library} in {self.precision} on {self.card.name}"
 
     def proximal(
-        self,
-        shape: tuple[int, int],
-        progress: Callable[[str], None],
-        stopped: Callable[[], bool],
+        self, shape: tuple[int, int], progress: Callable[[str], None]
     ) -> Engine:
-        """Return the proximal network's engine for frames of `whole_shape` (H, W).
+        """Return the proximal network's engine for frames of `extended_shape` (H, W).
 
         Parameters
         ----------
         shape
             (H, W).
         progress
-            Told what the builder is at; not called when the engine is there.
-        stopped
-            Asked often; when it says so the build ends.
+            Called several times a second while the engine is built; an exception raised
+            there ends the build.
 
         Raises
         ------
         EngineError
-            When it cannot be had; the text says why.
+            When it is not available; the text says why.
         """
         onnx = export_proximal(self.network.proximal, shape, self.precision)
-        return self._obtain("proximal", (1, 1, *shape), onnx, progress, stopped)
+        return self._obtain("proximal", (1, 1, *shape), onnx, progress)
 
-    def identification(
-        self,
-        progress: Callable[[str], None],
-        stopped: Callable[[], bool],
-        batch: int = 1,
-    ) -> Engine:
-        """Return the identification network's engine for `batch` spectra; as above."""
-        onnx = export_identification(
-            self._identification, batch, INPUT_SHAPE, self.precision
-        )
-        shape = (batch, 2, *INPUT_SHAPE)
-        return self._obtain("identification", shape, onnx, progress, stopped)
-
-    def spec(self, network: str, shape: tuple[int, ...], onnx: bytes) -> EngineSpec:
-        """Return all that makes an engine what it is."""
-        return EngineSpec(
-            network,
-            shape,
-            self.precision,
-            hashlib.sha256(onnx).hexdigest(),
-            self.backend.name,
-            self.backend.version,
-            self.card.name,
-            self.card.capability,
-            self.card.driver,
-            repr(astuple(self._options)),
-        )
+    def identification(self, progress: Callable[[str], None]) -> Engine:
+        """Return the identification network's engine; as `proximal`."""
+        onnx = export_identification(self._identification, self.precision)
+        return self._obtain("identification", (1, 2, *INPUT_SHAPE), onnx, progress)
 
     def _obtain(
         self,
@@ -163,75 +119,60 @@ class EngineSource:
         shape: tuple[int, ...],
         onnx: bytes,
         progress: Callable[[str], None],
-        stopped: Callable[[], bool],
     ) -> Engine:
-        spec = self.spec(network, shape, onnx)
+        spec = EngineSpec(
+            network,
+            shape,
+            self.precision,
+            hashlib.sha256(onnx).hexdigest(),
+            self.library.name,
+            self.library.version,
+            self.card.name,
+            self.card.capability,
+            self.card.driver,
+            repr(BUILDER_OPTIONS),
+        )
+
+        def report(text: str) -> None:
+            sides = " × ".join(map(str, shape[-2:]))
+            progress(f"{network} network for {sides}: {text}")
 
         def build() -> bytes:
-            sides = " × ".join(map(str, shape[-2:]))
+            library, card = self.library.name, self.card.name
+            return build_in_child(library, onnx, self.precision, card, report)
 
-            def tell(text: str) -> None:
-                progress(f"{network} network for {sides}: {text}")
-
-            try:
-                return self._built(onnx, tell, stopped)
-            except OSError as error:
-                raise EngineError(
-                    f"{tempfile.gettempdir()}: an engine cannot be built there "
-                    f"({error.strerror or error}): make room, or set TMPDIR"
-                ) from error
-
-        def tell(text: str) -> None:
-            progress(f"{network} network: {text}")
-
-        def opened(plan: bytes) -> Engine:
-            with self._cache.opening(spec, stopped), apart_from_recordings():
-                engine = Engine(self.backend, plan, self.card)
-                # Some kernels are only compiled at the first run.
-                engine.run_once()
-            self._opened.append(spec)
-            return engine
-
-        kept = self._cache.find(spec) is not None
-        plan = self._cache.get(spec, build, stopped, tell)
+        plan, is_new = self._cache.get(spec, build, report)
         try:
-            return opened(plan)
+            return self._open(plan, spec, report)
         except EngineError:
-            if not kept:
+            if is_new:
                 raise
-            # It opened once, in the process that built it. Something has changed that
-            # the key does not know: once more from the start.
-            return opened(self._cache.get(spec, build, stopped, tell, anew=True))
+            # It has opened before: something has changed that is not part of the key.
+            plan, _ = self._cache.get(spec, build, report, rebuild=True)
+            return self._open(plan, spec, report)
+
+    def _open(
+        self, plan: bytes, spec: EngineSpec, progress: Callable[[str], None]
+    ) -> Engine:
+        with self._cache.opening(spec, progress), no_recording():
+            engine = Engine(self.library, plan, self.card)
+            # Some kernels are only compiled at the first run.
+            engine.run_once()
+        self._opened.append(spec)
+        return engine
 
     def card_failed(self) -> None:
-        """Count a failure of the card against all that was opened here."""
+        """Count a failure of the card against every engine that was opened here."""
         for spec in self._opened:
             self._cache.card_failed(spec)
 
-    def _built(
-        self, onnx: bytes, tell: Callable[[str], None], stopped: Callable[[], bool]
-    ) -> bytes:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            model, plan = Path(folder, "model.onnx"), Path(folder, "engine.plan")
-            model.write_bytes(onnx)
-            job = Job(
-                self.backend.name,
-                plan,
-                self.card,
-                model,
-                self.precision,
-                self._options,
-            )
-            run_job(job, _BUILD_TIMEOUT_S, tell, stopped)
-            return plan.read_bytes()
-
 
 def engine_sources(
-    pack: ModelPack, backend: Backend, card: Card, cache: EngineCache
+    pack: ModelPack, library: Library, card: Card, cache: EngineCache
 ) -> list[EngineSource]:
     """Return the sources worth trying on a card, best first; as `EngineSource`."""
     return [
-        EngineSource(pack, backend, card, cache, precision)
+        EngineSource(pack, library, card, cache, precision)
         for precision in _PRECISIONS
         if precision != "bfloat16" or card.capability >= _BFLOAT16_FROM
     ]
@@ -253,13 +194,13 @@ class EngineFista(FoldedFista):
         super().__init__(network)
         self._engine = engine
         shape, dtype = engine.tensors["modulation"]
-        # Written in place: what was recorded with it (a CUDA graph) stays valid.
+        # Written in place: a CUDA graph that was recorded with it stays valid.
         rows = (network.iterations, *shape[1:])
         self._modulation = torch.zeros(rows, dtype=dtype, device=engine.device)
 
     @torch.no_grad()
     def fold(self, sigma: float) -> None:
-        """Work out the modulation of one noise level, for all iterations."""
+        """Compute the modulation for one noise level, for all iterations."""
         if sigma == self._sigma:
             return
         super().fold(sigma)

@@ -1,8 +1,8 @@
 """The two networks as ONNX graphs, from which engines are built.
 
-Written node by node: the networks are small and known, and nothing is left to a
-tracer. Precision is the dtype of the graph (TensorRT builds it strongly typed);
-inputs and outputs are float32, with casts inside.
+Written node by node, not traced: the networks are small, and the graph's form decides
+what TensorRT fuses. Precision is the data type of the graph (TensorRT builds it
+strongly typed); inputs and outputs are float32, with casts inside.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import torch
 
 from deepblur_live.deblurring.proximal import SLOPE
+from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime.tensorrt import EngineError, Precision
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from deepblur_live.identification import IdentificationNet
 
 __all__ = [
-    "ExportError",
     "export_identification",
     "export_proximal",
     "modulation",
@@ -34,22 +34,18 @@ __all__ = [
 _OPSET, _IR = 22, 10
 
 
-class ExportError(EngineError):
-    """A network that cannot be written as ONNX; the text says what to do."""
-
-
 def require_onnx() -> Any:
     """Return the module onnx.
 
     Raises
     ------
-    ExportError
+    EngineError
         When it is not installed, or does not load.
     """
     try:
         import onnx
-    except Exception as error:  # a broken installation breaks in any way it likes
-        raise ExportError(
+    except Exception as error:  # a broken installation may raise anything
+        raise EngineError(
             f"engines are built from ONNX, and the package onnx does not load "
             f"({error}): pip install 'deepblur-live[trt]' or 'deepblur-live[trt-rtx]'"
         ) from error
@@ -57,29 +53,28 @@ def require_onnx() -> Any:
 
 
 class _Graph:
-    """An ONNX graph in the making: values are named, weights become initialisers.
+    """An ONNX graph under construction: values are named, weights are initializers.
 
     Parameters
     ----------
     name
         Of the graph.
     precision
-        Of everything between the inputs' and the outputs' casts.
+        Of everything between the casts of the inputs and of the outputs.
     """
 
     def __init__(self, name: str, precision: Precision) -> None:
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
-            raise ExportError(f"precision {precision!r}: must be one of {known}")
-        self._onnx = require_onnx()
-        self._name = name
+            raise EngineError(f"precision {precision!r}: must be one of {known}")
+        onnx = require_onnx()
+        self._onnx, self._name = onnx, name
         self._dtype: torch.dtype = getattr(torch, precision)
-        proto = self._onnx.TensorProto
-        self._float = proto.FLOAT
+        self._float = onnx.TensorProto.FLOAT
         self._type = {
-            "float16": proto.FLOAT16,
-            "bfloat16": proto.BFLOAT16,
-            "float32": proto.FLOAT,
+            "float16": onnx.TensorProto.FLOAT16,
+            "bfloat16": onnx.TensorProto.BFLOAT16,
+            "float32": onnx.TensorProto.FLOAT,
         }[precision]
         self._nodes: list[Any] = []
         self._weights: list[Any] = []
@@ -87,10 +82,14 @@ class _Graph:
         self._outputs: list[Any] = []
 
     def input(self, name: str, shape: Sequence[int]) -> str:
-        """Add a float32 input."""
+        """Add a float32 input; return it cast to the graph's precision."""
         info = self._onnx.helper.make_tensor_value_info(name, self._float, shape)
         self._inputs.append(info)
-        return name
+        return self.add("Cast", name, to=self._type)
+
+    def widen(self, value: str) -> str:
+        """Cast a value of the graph's precision to float32."""
+        return self.add("Cast", value, to=self._float)
 
     def output(self, value: str, name: str, shape: Sequence[int]) -> None:
         """Make a float32 value an output."""
@@ -98,53 +97,48 @@ class _Graph:
         info = self._onnx.helper.make_tensor_value_info(name, self._float, shape)
         self._outputs.append(info)
 
-    def add(self, kind: str, *values: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; return the name of its output, or a list of several."""
-        names = [f"v{len(self._nodes)}_{i}" for i in range(outputs)]
+    def add(self, kind: str, *values: str, **attributes: Any) -> str:
+        """Add a node; return the name of its output."""
+        return self.add_several(kind, *values, count=1, **attributes)[0]
+
+    def add_several(
+        self, kind: str, *values: str, count: int, **attributes: Any
+    ) -> list[str]:
+        """Add a node; return the names of its outputs."""
+        names = [f"v{len(self._nodes)}_{i}" for i in range(count)]
         node = self._onnx.helper.make_node(kind, list(values), names, **attributes)
         self._nodes.append(node)
-        return names[0] if outputs == 1 else names
-
-    def narrow(self, value: str) -> str:
-        """Cast a float32 value to the graph's precision."""
-        return cast("str", self.add("Cast", value, to=self._type))
-
-    def widen(self, value: str) -> str:
-        """Cast a value of the graph's precision to float32."""
-        return cast("str", self.add("Cast", value, to=self._float))
+        return names
 
     def weight(self, tensor: torch.Tensor) -> str:
         """Add a weight, cast from float32 to the graph's precision."""
         narrow = tensor.detach().cpu().float().to(self._dtype).contiguous()
         if not bool(torch.isfinite(narrow).all()):
-            raise ExportError(
+            raise EngineError(
                 f"{self._name}: weights beyond the range of {self._dtype}; use bfloat16"
             )
         proto = self._onnx.TensorProto()
-        proto.name = f"w{len(self._weights)}"
+        name = proto.name = f"w{len(self._weights)}"
         proto.data_type = self._type
         proto.dims.extend(narrow.shape)
-        # ONNX wants little-endian bytes, which is every machine that torch runs on.
+        # ONNX stores little-endian bytes, as does every machine that torch runs on.
         proto.raw_data = narrow.view(torch.uint8).numpy().tobytes()
         self._weights.append(proto)
-        return cast("str", proto.name)
+        return name
 
     def convolve(
         self, value: str, weight: torch.Tensor, bias: torch.Tensor, stride: int = 1
     ) -> str:
         """Add a convolution that keeps the size, or divides it by `stride`."""
         side = weight.shape[-1]
-        return cast(
-            "str",
-            self.add(
-                "Conv",
-                value,
-                self.weight(weight),
-                self.weight(bias),
-                kernel_shape=[side, side],
-                strides=[stride, stride],
-                pads=[side // 2] * 4,
-            ),
+        return self.add(
+            "Conv",
+            value,
+            self.weight(weight),
+            self.weight(bias),
+            kernel_shape=[side, side],
+            strides=[stride, stride],
+            pads=[side // 2] * 4,
         )
 
     def to_bytes(self) -> bytes:
@@ -181,38 +175,37 @@ def export_proximal(
 
     Raises
     ------
-    ExportError
+    EngineError
         When onnx is missing, or the weights do not fit the precision.
     """
     height, width = shape
     fold = network.shrink
     if height % fold or width % fold:
-        raise ExportError(
+        raise EngineError(
             f"a frame of {height} × {width}: sides must be multiples of {fold}"
         )
     graph = _Graph("proximal", precision)
     *hidden, last = (cast("nn.Conv2d", layer) for layer in network.layers)
-    features = 2 * sum(layer.out_channels for layer in hidden)
     image = graph.input("image", (1, 1, height, width))
-    row = graph.narrow(graph.input("modulation", (1, features, 1, 1)))
-    parts = graph.add(
-        "Split", row, outputs=2 * len(hidden), axis=1, num_outputs=2 * len(hidden)
-    )
-    x = graph.add("SpaceToDepth", graph.narrow(image), blocksize=fold)
+    features = 2 * sum(layer.out_channels for layer in hidden)
+    row = graph.input("modulation", (1, features, 1, 1))
+    count = 2 * len(hidden)
+    parts = graph.add_several("Split", row, count=count, axis=1, num_outputs=count)
+    x = graph.add("SpaceToDepth", image, blocksize=fold)
     for layer, scale, shift in zip(hidden, parts[::2], parts[1::2], strict=True):
-        x = graph.convolve(x, *_kernel(layer))
+        x = graph.convolve(x, *_weight_and_bias(layer))
         x = graph.add("Add", graph.add("Mul", x, scale), shift)
         x = graph.add("LeakyRelu", x, alpha=SLOPE)
-    x = graph.convolve(x, *_kernel(last))
+    x = graph.convolve(x, *_weight_and_bias(last))
     residual = graph.add("DepthToSpace", x, blocksize=fold, mode="CRD")
-    sharp = graph.add("Add", image, graph.widen(residual))
+    sharp = graph.add("Add", "image", graph.widen(residual))
     graph.output(sharp, "sharp", (1, 1, height, width))
     return graph.to_bytes()
 
 
 @torch.no_grad()
 def modulation(network: ProximalNet, conditions: torch.Tensor) -> torch.Tensor:
-    """Return what the engine's ``modulation`` takes, (N, M, 1, 1) float32.
+    """Return the engine's ``modulation``, (N, M, 1, 1) float32.
 
     Parameters
     ----------
@@ -226,33 +219,30 @@ def modulation(network: ProximalNet, conditions: torch.Tensor) -> torch.Tensor:
 
 
 def export_identification(
-    network: IdentificationNet, batch: int, shape: tuple[int, int], precision: Precision
+    network: IdentificationNet, precision: Precision, batch: int = 1
 ) -> bytes:
     """Return the identification network as an ONNX model, BatchNorms folded.
 
-    Input ``spectra`` (B, 2, H, W), as `network_input` gives them; output ``answer``
+    Input ``spectra`` (B, 2, H, W), as `network_input` makes them; output ``output``
     (B, M + P), for `IdentificationNet.decode`.
 
     Parameters
     ----------
     network
         The identification network, in evaluation mode.
-    batch
-        B, how many spectra at once.
-    shape
-        (H, W) of the network's input.
     precision
         Of the convolutions. BatchNorms are folded in float32 before.
+    batch
+        B, how many spectra at once.
 
     Raises
     ------
-    ExportError
+    EngineError
         When onnx is missing, or the weights do not fit the precision.
     """
     graph = _Graph("identification", precision)
-    spectra = graph.input("spectra", (batch, 2, *shape))
-    convolution, norm = network.stem[0], network.stem[1]
-    x = graph.add("Relu", _folded(graph, graph.narrow(spectra), convolution, norm))
+    x = graph.input("spectra", (batch, 2, *INPUT_SHAPE))
+    x = graph.add("Relu", _folded(graph, x, network.stem[0], network.stem[1]))
     blocks: Iterable[Any] = network.layers
     for block in blocks:
         shortcut = x
@@ -266,11 +256,11 @@ def export_identification(
     x = graph.add(
         "Gemm", x, graph.weight(head.weight), graph.weight(head.bias), transB=1
     )
-    graph.output(graph.widen(x), "answer", (batch, head.out_features))
+    graph.output(graph.widen(x), "output", (batch, head.out_features))
     return graph.to_bytes()
 
 
-def _kernel(layer: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
+def _weight_and_bias(layer: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
     assert layer.bias is not None
     return layer.weight, layer.bias
 
@@ -279,7 +269,7 @@ def _kernel(layer: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
 def _folded(graph: _Graph, value: str, convolution: Any, norm: Any) -> str:
     """Add a convolution with its BatchNorm folded into it, in float32.
 
-    A strongly typed parse fails on a half-precision convolution with a float32 norm.
+    A strongly typed parser fails on a half-precision convolution with a float32 norm.
     """
     gain = norm.weight.float() / torch.sqrt(norm.running_var.float() + norm.eps)
     weight = convolution.weight.float() * gain[:, None, None, None]

@@ -1,28 +1,70 @@
-"""What crosses the seams: a frame as the camera gave it, and what became of it."""
+"""The types that cross the seams: a frame, its outcome, and what processes frames."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from deepblur_live.drift.tracker import TrackState
-    from deepblur_live.optics.estimate import Estimate
+    from deepblur_live.blur.estimate import Estimate
+    from deepblur_live.drift import TrackState
 
-__all__ = ["Frame", "FrameResult", "FrameState", "UnderWay"]
+__all__ = [
+    "DeviceLost",
+    "Frame",
+    "FrameFuture",
+    "FrameInfo",
+    "FramePipeline",
+    "FrameResult",
+    "FrameState",
+    "Outcome",
+    "SynchronousPipeline",
+]
 
 
 class FrameState(StrEnum):
-    """What became of a frame."""
+    """Whether a frame was deblurred."""
 
     DEBLURRED = "deblurred"
     RAW_ONLY = "raw-only"
+
+
+class DeviceLost(RuntimeError):
+    """The device has failed: nothing can be computed in this process any more."""
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """All that is known of a frame but its pixels.
+
+    Parameters
+    ----------
+    number
+        Counts the frames captured by one listener or source, from 0.
+    time
+        Seconds from the beginning of the session to the capture.
+    source
+        ``"mda"``, ``"live"``, ``"replay"`` …
+    metadata
+        Small and picklable. ``"truth"`` holds the true coefficients where they are
+        known (a simulated camera), ``"exposure_ms"`` the exposure.
+    dtype, shape
+        ``dtype.str`` (byte order included) and shape of the pixels.
+    """
+
+    number: int
+    time: float
+    source: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,15 +75,8 @@ class Frame:
     ----------
     pixels
         The array as it came: usually (H, W), any dtype. Never modified.
-    number
-        Counts the frames captured by one listener or source, from 0.
-    time
-        Seconds since the session began, of the capture.
-    source
-        ``"mda"``, ``"live"``, ``"replay"`` …
-    metadata
-        Small and picklable. ``"truth"`` holds the true coefficients where they are
-        known (a simulated camera), ``"exposure_ms"`` the exposure.
+    number, time, source, metadata
+        As in `FrameInfo`.
     """
 
     pixels: NDArray[Any]
@@ -50,39 +85,49 @@ class Frame:
     source: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def info(self) -> FrameInfo:
+        """Everything but the pixels."""
+        return FrameInfo(
+            self.number,
+            self.time,
+            self.source,
+            self.metadata,
+            self.pixels.dtype.str,
+            self.pixels.shape,
+        )
+
 
 @dataclass(frozen=True)
-class FrameResult:
-    """What the pipeline made of a frame.
+class Outcome:
+    """What came of a frame, without any full-frame array.
 
     Parameters
     ----------
-    frame
-        The frame itself, raw pixels untouched.
+    info
+        The frame.
     state, reason
-        ``RAW_ONLY`` frames were passed on as they came; `reason` names why (``"not a
+        ``RAW_ONLY`` frames are passed on unchanged; `reason` says why (``"not a
         number"``, ``"constant"``, ``"saturated"`` …), and is empty otherwise.
-    deblurred
-        (H, W) float32 in the raw frame's units, or None when raw only.
     estimate
-        The identification that this frame came with, or None: made of the frames up to
-        ``track.time``, which is this one unless they are identified beside the frames.
+        The identification that became available with this frame, or None. It was made
+        from the frames up to ``track.time``: this one, or an earlier one where
+        identification is asynchronous.
     track
         The tracked coefficients this frame was deblurred with, or None.
     psf
         (K, K) float32 PSF of the tracked coefficients, sum 1, or None.
     timings
-        Milliseconds a stage: ``"identify"``, ``"deblur"``, ``"total"`` …
+        Milliseconds per stage: ``"identify"``, ``"deblur"``, ``"total"`` …
     notes
-        What the user should know beside the frame: an engine that was left, and why.
+        What the user should know besides: an engine that was abandoned, and why.
     executor
-        What ran the networks, in words; empty for a frame that they did not see.
+        What ran the networks; empty where they did not run.
     """
 
-    frame: Frame
+    info: FrameInfo
     state: FrameState
     reason: str = ""
-    deblurred: NDArray[np.float32] | None = None
     estimate: Estimate | None = None
     track: TrackState | None = None
     psf: NDArray[np.float32] | None = None
@@ -91,18 +136,77 @@ class FrameResult:
     executor: str = ""
 
 
-@dataclass(frozen=True)
-class UnderWay:
-    """A frame that a pipeline has begun with.
+@dataclass(frozen=True, kw_only=True)
+class FrameResult(Outcome):
+    """The outcome of a frame together with its pixels.
 
     Parameters
     ----------
-    finish
-        Waits for the frame and returns what became of it. To be called once, frames in
-        the order in which they were begun.
-    is_there
-        Whether `finish` has nothing to wait for.
+    raw
+        The frame's pixels, unchanged.
+    deblurred
+        (H, W) float32 in the raw frame's units, or None when raw only.
     """
 
-    finish: Callable[[], FrameResult]
-    is_there: Callable[[], bool] = lambda: True
+    raw: NDArray[Any]
+    deblurred: NDArray[np.float32] | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """The frame itself."""
+        info = self.info
+        return Frame(self.raw, info.number, info.time, info.source, info.metadata)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Everything but the pixels."""
+        return Outcome(**{f.name: getattr(self, f.name) for f in fields(Outcome)})
+
+
+class FrameFuture(Protocol):
+    """The result of a submitted frame; `concurrent.futures.Future` is one."""
+
+    def done(self) -> bool:
+        """Return whether `result` returns at once."""
+
+    def result(self) -> FrameResult:
+        """Wait for the frame and return its result, or raise what went wrong."""
+
+
+class FramePipeline(Protocol):
+    """What deblurs frames, in a worker or elsewhere."""
+
+    def submit(self, frame: Frame) -> FrameFuture:
+        """Start on a frame; results are to be collected in the order of submission.
+
+        The frame's pixels are valid until its result has been collected; a pipeline
+        that needs them for longer copies them. A pipeline that overlaps frames returns
+        a future that is not done, and is then given the next frame before its result is
+        collected.
+
+        Raises
+        ------
+        DeviceLost
+            Here or from the future: the process can do nothing more and has to be
+            replaced. Any other error concerns this frame alone.
+        """
+
+    def close(self) -> None:
+        """End what runs in the background."""
+
+
+class SynchronousPipeline:
+    """Base of pipelines that finish each frame before they take the next."""
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Return the result of a frame."""
+        raise NotImplementedError
+
+    def submit(self, frame: Frame) -> FrameFuture:
+        """Process a frame and return its finished future."""
+        future: Future[FrameResult] = Future()
+        future.set_result(self.process(frame))
+        return future
+
+    def close(self) -> None:
+        """Do nothing: nothing runs in the background."""

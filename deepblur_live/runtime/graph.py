@@ -13,20 +13,20 @@ from deepblur_live.runtime.executor import deblur_frame
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.deblurring import FoldedFista
-    from deepblur_live.optics import Convolution
 
-__all__ = ["FrameGraph", "apart_from_recordings"]
+__all__ = ["FrameGraph", "no_recording"]
 
 _WARM_UP = 3
 _RECORDING = threading.Lock()
 
 
 @contextlib.contextmanager
-def apart_from_recordings() -> Iterator[None]:
-    """Hold what another thread does to the card apart from any recording there.
+def no_recording() -> Iterator[None]:
+    """Keep CUDA graphs from being recorded meanwhile.
 
-    A recording breaks when meanwhile anyone waits for the whole card, which opening an
+    A recording fails when another thread synchronizes with the card, which opening an
     engine may do.
     """
     with _RECORDING:
@@ -34,28 +34,26 @@ def apart_from_recordings() -> Iterator[None]:
 
 
 class FrameGraph:
-    """Deblurs frames of one shape; all that changes lies in buffers that do not move.
+    """Deblurs frames of one shape on static buffers.
 
     Launching some three hundred kernels one by one takes longer than running them on
-    a small frame. Recorded with the first frame, they are launched together. Where
-    recording fails, while another thread opens an engine, and on a CPU, the same steps
-    are taken one by one.
+    a small frame. Recorded as a CUDA graph with the first frame, they are launched
+    together. Where recording fails, while another thread opens an engine, and on the
+    CPU, the same steps run one by one.
 
     Parameters
     ----------
     fista
         The deblurring network, its proximal network in torch or an engine. It may be
-        folded anew between frames.
+        folded for another noise level between frames.
     shape
         (H, W) of the frames.
-    window
-        Side of the PSFs.
+    family
+        The rig's blurs.
     fold
-        What the proximal network folds.
+        The proximal network's `shrink`.
     device
         Where everything lies.
-    record
-        Whether to try to record, on a card.
 
     Attributes
     ----------
@@ -69,20 +67,19 @@ class FrameGraph:
         self,
         fista: FoldedFista,
         shape: tuple[int, int],
-        window: int,
+        family: BlurFamily,
         fold: int,
         device: torch.device,
-        *,
-        record: bool = True,
     ) -> None:
-        self._fista, self._fold, self._device = fista, fold, device
+        self._fista, self._family = fista, family
+        self._fold, self._device = fold, device
         self._sigma = 0.01
         self._image = torch.zeros(shape, device=device)
-        self._psf = torch.zeros(1, window, window, device=device)
-        self._psf[:, window // 2, window // 2] = 1
+        zero = torch.zeros(1, family.n_coefficients, device=device)
+        self._kernels = tuple(kernel.clone() for kernel in family.kernels(zero))
         self._sharp = torch.zeros(shape, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._to_record = record and device.type == "cuda"
+        self._to_record = device.type == "cuda"
         self.why_not = ""
         fista.fold(self._sigma)
 
@@ -92,15 +89,17 @@ class FrameGraph:
         return self._graph is not None
 
     @torch.no_grad()
-    def run(self, image: torch.Tensor, psf: torch.Tensor, sigma: float) -> torch.Tensor:
+    def run(
+        self, image: torch.Tensor, kernels: tuple[torch.Tensor, ...], sigma: float
+    ) -> torch.Tensor:
         """Return the sharp (H, W) of a scaled image, in torch's current stream.
 
         Parameters
         ----------
         image
             (H, W) scaled to about [0, 1], on any device.
-        psf
-            (K, K), K the window.
+        kernels
+            Of γ (1, P), see `BlurFamily.kernels`.
         sigma
             Standard deviation of the noise.
 
@@ -109,12 +108,13 @@ class FrameGraph:
         torch.Tensor
             The static buffer: it holds until the next call.
         """
-        # Another size's graph may have folded the same weights for its noise meanwhile.
+        # Another size's graph may have folded the shared weights for its own noise.
         self._fista.fold(sigma)
         self._sigma = sigma
         self._image.copy_(image, non_blocking=True)
-        self._psf[0].copy_(psf, non_blocking=True)
-        # A frame does not wait for what goes on beside it: the next one records.
+        for static, kernel in zip(self._kernels, kernels, strict=True):
+            static.copy_(kernel, non_blocking=True)
+        # Do not wait for an engine being opened: the next frame records.
         if self._to_record and _RECORDING.acquire(blocking=False):
             try:
                 self._record()
@@ -128,28 +128,32 @@ class FrameGraph:
         return self._sharp
 
     def _steps(self) -> None:
-        def network(whole: torch.Tensor, operator: Convolution) -> torch.Tensor:
-            return self._fista(whole, operator, self._sigma)
-
-        sharp = deblur_frame(network, self._image, self._psf, self._fold)
+        sharp = deblur_frame(
+            self._fista,
+            self._image,
+            self._family,
+            self._kernels,
+            self._sigma,
+            self._fold,
+        )
         self._sharp.copy_(sharp)
 
     @torch.no_grad()
     def _record(self) -> None:
-        """Record the steps; on any failure they are taken one by one."""
+        """Record the steps; on any failure they run one by one."""
         stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._device))
-        quickest = torch.backends.cudnn.flags(enabled=True, benchmark=True)
-        with torch.cuda.device(self._device), quickest:
+        fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True)
+        with torch.cuda.device(self._device), fastest:
             try:
-                # cuFFT makes its plans, cuDNN chooses its kernels and an engine
-                # compiles its own at the first use, which a recording must not hold.
+                # At the first use cuFFT plans, cuDNN selects kernels and an engine
+                # compiles its own: none of it may be recorded.
                 with torch.cuda.stream(stream):
                     for _ in range(_WARM_UP):
                         self._steps()
                 torch.cuda.synchronize(self._device)
                 graph = torch.cuda.CUDAGraph()
-                # Other threads may allocate meanwhile: only this one is recorded.
+                # Other threads may allocate meanwhile.
                 with torch.cuda.graph(
                     graph, stream=stream, capture_error_mode="thread_local"
                 ):

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.deblurring import CompiledFista, UnrolledFista
+from deepblur_live.deblurring import CompiledFista
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.runtime.engines import EngineFista, whole_shape
+from deepblur_live.runtime.engines import EngineFista, extended_shape
 from deepblur_live.runtime.executor import TorchExecutor
-from deepblur_live.runtime.graph import FrameGraph, apart_from_recordings
+from deepblur_live.runtime.graph import FrameGraph, no_recording
 from deepblur_live.runtime.parity import compare, trial_frame, trial_spectra
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.deblurring import FoldedFista
-    from deepblur_live.optics import ZernikeFamily
     from deepblur_live.runtime.engine import Engine
     from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["EngineExecutor", "GraphExecutor"]
 
 # A rig switches between few frame sizes; each holds about twenty frames of memory.
-_MOST_SHAPES = 3
+_MAX_SHAPES = 3
 _TRIAL_SIGMA = 0.01
 
 
 class GraphExecutor(TorchExecutor):
     """Torch, each frame size as one CUDA graph.
 
-    Where recording fails, `take_notes` says so, and frames run as ever.
+    Where recording fails, `notes` says so, and frames run without a graph.
 
     Parameters
     ----------
@@ -49,43 +49,41 @@ class GraphExecutor(TorchExecutor):
     def __init__(
         self,
         pack: ModelPack,
-        family: ZernikeFamily,
+        family: BlurFamily,
         device: torch.device,
         *,
         half: bool | None = None,
         compiled: bool = False,
     ) -> None:
         super().__init__(pack, family, device, half=half)
-        if compiled and isinstance(self._deblurring, UnrolledFista):
+        if compiled:
             self._folded = CompiledFista(self._deblurring, self.dtype)
         self._graphs: dict[tuple[int, int], FrameGraph] = {}
-        self._psf: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._notes: list[str] = []
+        # The coefficients of the last frame, and their kernels on the device.
+        self._last: tuple[torch.Tensor, tuple[torch.Tensor, ...]] | None = None
+
+    @property
+    def name(self) -> str:
+        """What runs where."""
+        return super().description
 
     @property
     def description(self) -> str:
-        """What runs where."""
+        """What runs where, and whether as a CUDA graph."""
         recorded = any(graph.recorded for graph in self._graphs.values())
-        return super().description + (", one CUDA graph a frame" if recorded else "")
-
-    def take_notes(self) -> list[str]:
-        """Return what the user should know since the last call."""
-        notes, self._notes = self._notes, []
-        return notes
+        return self.name + (", one CUDA graph a frame" if recorded else "")
 
     @torch.no_grad()
     def deblur(
         self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
     ) -> torch.Tensor:
         """Return the sharp (H, W), on the executor's device."""
-        if self._folded is None:
-            return super().deblur(image, coefficients, sigma)
         rows, columns = image.shape
         graph = self._graph_for((rows, columns))
-        untold = not graph.why_not
-        sharp = graph.run(image, self._psf_of(coefficients), sigma).clone()
-        if graph.why_not and untold:
-            self._notes.append(
+        unreported = not graph.why_not
+        sharp = graph.run(image, self._kernels_of(coefficients), sigma).clone()
+        if graph.why_not and unreported:
+            self.notes.append(
                 f"frames of {rows} × {columns} could not be recorded as a CUDA graph "
                 f"({graph.why_not}); they run without, more slowly"
             )
@@ -94,12 +92,12 @@ class GraphExecutor(TorchExecutor):
     def _graph_for(self, shape: tuple[int, int]) -> FrameGraph:
         graph = self._graphs.get(shape)
         if graph is None:
-            while len(self._graphs) >= _MOST_SHAPES:
+            while len(self._graphs) >= _MAX_SHAPES:
                 self._forget(next(iter(self._graphs)))
             graph = FrameGraph(
                 self._fista_for(shape),
                 shape,
-                self._family.window,
+                self._family,
                 self._deblurring.proximal.shrink,
                 self.device,
             )
@@ -111,19 +109,17 @@ class GraphExecutor(TorchExecutor):
 
     def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
         del shape
-        assert self._folded is not None
         return self._folded
 
-    def _psf_of(self, coefficients: torch.Tensor) -> torch.Tensor:
+    def _kernels_of(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, ...]:
         # The tracked coefficients change only with an identification.
-        if self._psf is None or not torch.equal(self._psf[0], coefficients):
-            still = coefficients.float()
+        if self._last is None or not torch.equal(self._last[0], coefficients):
+            gamma = coefficients.float()
             if self.device.type == "cuda":
                 # From page-locked memory it does not wait for the last frame.
-                still = still.pin_memory()
-            psf = self._family.psf(still.to(self.device, non_blocking=True))
-            self._psf = coefficients.clone(), psf
-        return self._psf[1]
+                gamma = gamma.pin_memory().to(self.device, non_blocking=True)
+            self._last = coefficients.clone(), self._family.kernels(gamma[None])
+        return self._last[1]
 
 
 class EngineExecutor(GraphExecutor):
@@ -141,111 +137,112 @@ class EngineExecutor(GraphExecutor):
     """
 
     def __init__(
-        self, pack: ModelPack, family: ZernikeFamily, source: EngineSource
+        self, pack: ModelPack, family: BlurFamily, source: EngineSource
     ) -> None:
         super().__init__(pack, family, source.card.device)
-        self._source = source
+        self._pack, self._source = pack, source
         self._fistas: dict[tuple[int, int], EngineFista] = {}
-        self._answering: Engine | None = None
-        # An engine is not for several threads. The pipeline asks from one, but nothing
-        # holds whoever else uses this to it.
-        self._one_answer = threading.Lock()
+        self._checked: set[tuple[int, int]] = set()
+        self._identifier: Engine | None = None
+        # An engine is not thread-safe, and callers may use several threads.
+        self._identifying = threading.Lock()
 
     @property
     def name(self) -> str:
-        """Which TensorRT, in what precision, on what."""
+        """Library, precision and card."""
         return self._source.name
 
     @property
-    def description(self) -> str:
-        """What runs where."""
-        recorded = any(graph.recorded for graph in self._graphs.values())
-        return self.name + (", one CUDA graph a frame" if recorded else "")
-
-    @torch.no_grad()
-    def prepare(
-        self,
-        shape: tuple[int, int],
-        progress: Callable[[str], None],
-        stopped: Callable[[], bool],
-    ) -> None:
-        """Get the engines for frames of (H, W), which have then run once.
-
-        Raises
-        ------
-        EngineError
-            When they cannot be had; the text says why.
-        """
-        if self._answering is None:
-            self._answering = self._source.identification(progress, stopped)
-        if shape not in self._fistas:
-            network = self._source.network
-            whole = whole_shape(shape, self._family.window, network.proximal.shrink)
-            fista = EngineFista(
-                network, self._source.proximal(whole, progress, stopped)
-            )
-            fista.fold(_TRIAL_SIGMA)
-            if self.device.type == "cuda":
-                # Frames run in other streams than this.
-                with apart_from_recordings():
-                    torch.cuda.synchronize(self.device)
-            self._fistas[shape] = fista
-
-    def card_failed(self) -> None:
-        """Count a failure of the card against these engines."""
-        self._source.card_failed()
-
-    @property
-    def serves_some(self) -> bool:
-        """Whether it is prepared for frames of any size."""
+    def any_prepared(self) -> bool:
+        """Whether frames of any size are prepared."""
         return bool(self._fistas)
-
-    def check(self, shape: tuple[int, int], reference: TorchExecutor) -> list[Parity]:
-        """Compare both networks with torch in float32, on a trial frame of (H, W).
-
-        Parameters
-        ----------
-        shape
-            Prepared before.
-        reference
-            Torch on the same device, in float32.
-
-        Raises
-        ------
-        EngineError
-            When an engine does not run.
-        """
-        spectra = trial_spectra((1, 2, *INPUT_SHAPE))
-        image, still = trial_frame(shape), torch.zeros(self._family.n_coefficients)
-        # Torch on a card convolves float32 in TF32, unless it is told not to.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            wanted = reference.answer(spectra)
-            sharp = reference.deblur(image, still, _TRIAL_SIGMA)
-        what = f"deblurring of {shape[0]} × {shape[1]}"
-        return [
-            compare("identification", self.answer(spectra), wanted),
-            compare(what, self.deblur(image, still, _TRIAL_SIGMA), sharp),
-        ]
 
     def is_prepared(self, shape: tuple[int, int]) -> bool:
         """Whether `prepare` has been done for frames of (H, W)."""
         return shape in self._fistas
 
+    def is_checked(self, shape: tuple[int, int]) -> bool:
+        """Whether frames of (H, W) have passed `check`."""
+        return shape in self._checked
+
     @torch.no_grad()
-    def answer(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the identification engine's answer, on the CPU."""
-        assert self._answering is not None, "prepare comes first"
-        with self._one_answer:
-            self._answering.bound("spectra").copy_(inputs)
-            self._answering.enqueue()
-            answer = self._answering.bound("answer").cpu()
-        if not bool(torch.isfinite(answer).all()):
-            raise EngineError("the identification engine's answer is not finite")
-        return answer
+    def prepare(self, shape: tuple[int, int], progress: Callable[[str], None]) -> None:
+        """Obtain the engines for frames of (H, W), and run them once.
+
+        Parameters
+        ----------
+        shape
+            (H, W).
+        progress
+            As `EngineSource.proximal`.
+
+        Raises
+        ------
+        EngineError
+            When they are not available; the text says why.
+        """
+        if self._identifier is None:
+            self._identifier = self._source.identification(progress)
+        if shape in self._fistas:
+            return
+        network = self._source.network
+        extended = extended_shape(shape, self._family.window, network.proximal.shrink)
+        fista = EngineFista(network, self._source.proximal(extended, progress))
+        fista.fold(_TRIAL_SIGMA)
+        if self.device.type == "cuda":
+            # Frames run in other streams than this.
+            with no_recording():
+                torch.cuda.synchronize(self.device)
+        self._fistas[shape] = fista
+
+    def check(self, shape: tuple[int, int]) -> list[Parity]:
+        """Compare both networks with torch in float32, on a trial frame of (H, W).
+
+        Raises
+        ------
+        EngineError
+            When an engine does not run, or differs from torch.
+        """
+        reference = TorchExecutor(self._pack, self._family, self.device, half=False)
+        spectra = trial_spectra((1, 2, *INPUT_SHAPE))
+        image, zero = trial_frame(shape), torch.zeros(self._family.n_coefficients)
+        # By default torch computes float32 convolutions in TF32 on a card.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            output = reference.identification_output(spectra)
+            sharp = reference.deblur(image, zero, _TRIAL_SIGMA)
+        verdicts = [
+            compare("identification", self.identification_output(spectra), output),
+            compare(
+                f"deblurring of {shape[0]} × {shape[1]}",
+                self.deblur(image, zero, _TRIAL_SIGMA),
+                sharp,
+            ),
+        ]
+        if failed := [verdict.text for verdict in verdicts if not verdict.passed]:
+            raise EngineError("; ".join(failed))
+        self._checked.add(shape)
+        return verdicts
+
+    def card_failed(self) -> None:
+        """Count a failure of the card against these engines."""
+        self._source.card_failed()
+
+    @torch.no_grad()
+    def identification_output(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the identification engine's output, on the CPU."""
+        assert self._identifier is not None, "prepare comes first"
+        with self._identifying:
+            self._identifier.bound["spectra"].copy_(inputs)
+            self._identifier.enqueue()
+            output = self._identifier.bound["output"].cpu()
+        if not bool(torch.isfinite(output).all()):
+            raise EngineError("the identification engine's output is not finite")
+        return output
 
     def _forget(self, shape: tuple[int, int]) -> None:
         super()._forget(shape)
         self._fistas.pop(shape, None)
+        self._checked.discard(shape)
 
     def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
         if shape not in self._fistas:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from deepblur_live.runtime.device import choose_device, choose_precision
 from deepblur_live.runtime.export import require_onnx
 from deepblur_live.runtime.tensorrt import (
-    BACKENDS,
+    LIBRARIES,
     EngineError,
-    find_backend,
     find_card,
+    find_library,
 )
 
 if TYPE_CHECKING:
-    from deepblur_live.runtime.tensorrt import Backend, Card
+    from deepblur_live.runtime.tensorrt import Card, Library
 
 __all__ = ["Attempt", "executor_order"]
 
@@ -29,22 +29,22 @@ class Attempt:
     name
         For a person.
     usable
-        Whether it can be had here.
+        Whether it is available here.
     why
-        It can, or cannot.
-    backend, card
-        Of a TensorRT that can be had.
+        It is, or is not.
+    library, card
+        Of a TensorRT library that is available.
     """
 
     name: str
     usable: bool
     why: str
-    backend: Backend | None = None
+    library: Library | None = None
     card: Card | None = None
 
 
 def executor_order(wanted: str = "auto") -> list[Attempt]:
-    """Return the ways to run the networks, best first, and why each can be had or not.
+    """Return the ways to run the networks, best first, and why or why not.
 
     Whether an engine can be built and agrees with torch is only known at the first
     frame of its size.
@@ -64,21 +64,22 @@ def executor_order(wanted: str = "auto") -> list[Attempt]:
     why_not = "the CPU was asked for" if wanted == "cpu" else choice.why
     dtype, reason = choose_precision(choice.device)
     precision = f"{str(dtype).removeprefix('torch.')}, as {reason}"
-    order = [_tensorrt(name, cuda=cuda, why_not=why_not) for name in BACKENDS]
+    order = [
+        _tensorrt(name) if cuda else Attempt(name, False, why_not) for name in LIBRARIES
+    ]
     for name in ("torch in a CUDA graph", "torch on the card"):
-        why = f"{choice.why}; {precision}" if cuda else why_not
-        order.append(Attempt(name, cuda, why))
+        order.append(
+            Attempt(name, cuda, f"{choice.why}; {precision}" if cuda else why_not)
+        )
     last = "there is a card" if cuda else f"{why_not}; {precision}"
     return [*order, Attempt("torch on the CPU", not cuda, last)]
 
 
-def _tensorrt(name: str, *, cuda: bool, why_not: str) -> Attempt:
-    if not cuda:
-        return Attempt(name, False, why_not)
+def _tensorrt(name: str) -> Attempt:
     try:
-        card, backend = find_card(), find_backend(name)
+        card, library = find_card(), find_library(name)
         require_onnx()
     except EngineError as error:
         return Attempt(name, False, str(error))
-    why = f"{backend.version} on {card.name}; engines are built for each frame size"
-    return Attempt(name, True, why, backend, card)
+    why = f"{library.version} on {card.name}; engines are built for each frame size"
+    return Attempt(name, True, why, library, card)

@@ -13,14 +13,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 import deepblur_live
-from deepblur_live.deblurring import DeblurringNet, build_deblurring
+from deepblur_live.blur import ErrorModel, family_from_manifest
+from deepblur_live.deblurring import build_deblurring
 from deepblur_live.identification import IdentificationNet, SpecimenSpectrum
-from deepblur_live.optics import ZernikeFamily
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Manifest", "ModelPack", "PackError", "find_packs", "load_pack"]
+    from deepblur_live.blur import BlurFamily
+    from deepblur_live.deblurring import UnrolledFista
+    from deepblur_live.profile import Optics
+
+__all__ = [
+    "Manifest",
+    "ModelPack",
+    "PackError",
+    "find_packs",
+    "load_manifest",
+    "load_pack",
+]
 
 
 class PackError(ValueError):
@@ -41,20 +52,23 @@ class Weights(_Part):
 
 
 class Manifest(_Part):
-    """What ``manifest.json`` of a model says; every key is checked.
+    """The contents of a model's ``manifest.json``; every key is checked.
 
     Parameters
     ----------
     name, family, noll
-        The model's name, its family of blurs (``"zernike"``) and that family's modes.
+        The model's name, the family of blurs it was trained on, as in a profile's
+        ``model.family``, and that family's modes.
     sampling_min, sampling_max
-        Range of λ/(NA·px) in pixels that the model serves.
+        Range of λ/(NA·px) in pixels that the model can be used for.
     trained_sampling, trained_noise
         λ/(NA·px) and range of noise (of frames in [0, 1]) in training.
     identification, deblurring
         The two networks' weights.
     specimen
         The learned prior of specimens' own spectra.
+    error_model
+        Sizes and tails of its estimates' errors, see `ErrorModel`.
     accuracy
         As measured by ``tools/evaluate.py``.
     """
@@ -69,6 +83,7 @@ class Manifest(_Part):
     identification: Weights
     deblurring: Weights
     specimen: Weights
+    error_model: ErrorModel
     accuracy: dict[str, Any] = {}
 
 
@@ -82,42 +97,48 @@ class ModelPack:
         Where it was found.
     manifest
         Its description.
+    family
+        The family of blurs it was trained on, with the default optics.
     identification, deblurring
         The networks, in evaluation mode.
     specimen
-        What is known of specimens' own spectra.
+        Prior of specimens' own spectra.
     """
 
     folder: Path
     manifest: Manifest
+    family: BlurFamily
     identification: IdentificationNet
-    deblurring: DeblurringNet
+    deblurring: UnrolledFista
     specimen: SpecimenSpectrum
 
-    def check(self, family: ZernikeFamily) -> None:
-        """Refuse optics that the model was not made for.
+    def check(self, optics: Optics) -> None:
+        """Refuse optics outside the model's range of sampling.
 
         Raises
         ------
         PackError
             When λ/(NA·px) is outside the model's range.
         """
-        sampling = 1 / family.cutoff
+        unit = optics.wavelength_nm / optics.numerical_aperture
+        # As `ZernikeFamily.cutoff`, so that the limits are the same to the last digit.
+        sampling = 1 / (
+            optics.numerical_aperture * optics.pixel_size_nm / optics.wavelength_nm
+        )
         low, high = self.manifest.sampling_min, self.manifest.sampling_max
         if not low <= sampling <= high:
-            unit = family.wavelength_nm / family.numerical_aperture
             raise PackError(
-                f"optics.pixel_size_nm {family.pixel_size_nm:g}: λ/(NA·px) is "
-                f"{sampling:.2f} pixels, and the model {self.manifest.name!r} serves "
+                f"optics.pixel_size_nm {optics.pixel_size_nm:g}: λ/(NA·px) is "
+                f"{sampling:.2f} pixels, and the model {self.manifest.name!r} supports "
                 f"{low:g} to {high:g}; with this objective and wavelength that is a "
                 f"pixel of {unit / high:.0f} to {unit / low:.0f} nm in the specimen"
             )
 
 
 def find_packs() -> dict[str, Path]:
-    """Return the models there are: name → folder.
+    """Return the installed models: name → folder.
 
-    An installed package carries them inside; a checkout has them beside the package.
+    They are inside an installed package, and next to the package in a checkout.
     """
     package = Path(deepblur_live.__file__).parent
     found: dict[str, Path] = {}
@@ -128,14 +149,13 @@ def find_packs() -> dict[str, Path]:
     return found
 
 
-def load_pack(name: str) -> ModelPack:
-    """Load a model by its name, or from a folder.
+def load_manifest(name: str) -> tuple[Path, Manifest]:
+    """Return the folder and the manifest of a model, by its name or its folder.
 
     Raises
     ------
     PackError
-        When there is no such model, or a file of it is missing, altered, or not what
-        the manifest says.
+        When there is no such model, or its manifest is not valid.
     """
     packs = find_packs()
     folder = packs.get(name, Path(name))
@@ -153,15 +173,25 @@ def load_pack(name: str) -> ModelPack:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise PackError(f"{path}: {key}: {first['msg']}") from error
-    if manifest.family != "zernike":
-        raise PackError(
-            f"{path}: family {manifest.family!r}: this version knows 'zernike'"
-        )
+    return folder, manifest
+
+
+def load_pack(name: str) -> ModelPack:
+    """Load a model by its name, or from a folder.
+
+    Raises
+    ------
+    PackError
+        When there is no such model, or a file of it is missing, altered, or not what
+        the manifest says.
+    """
+    folder, manifest = load_manifest(name)
+    path = folder / "manifest.json"
     try:
-        even = ZernikeFamily(noll=tuple(manifest.noll)).even.tolist()
+        family = family_from_manifest(manifest)
+        identification = IdentificationNet(family)
     except ValueError as error:
         raise PackError(f"{path}: {error}") from error
-    identification = IdentificationNet(even)
     _fill(identification, folder, manifest.identification)
     try:
         deblurring = build_deblurring(manifest.deblurring.architecture)
@@ -173,7 +203,7 @@ def load_pack(name: str) -> ModelPack:
     except ValueError as error:
         where = folder / manifest.specimen.file
         raise PackError(f"{where}: does not hold this prior: {error}") from error
-    return ModelPack(folder, manifest, identification, deblurring, prior)
+    return ModelPack(folder, manifest, family, identification, deblurring, prior)
 
 
 def _fill(network: torch.nn.Module, folder: Path, weights: Weights) -> None:
@@ -188,7 +218,7 @@ def _fill(network: torch.nn.Module, folder: Path, weights: Weights) -> None:
 
 
 def _tensors(folder: Path, weights: Weights) -> dict[str, torch.Tensor]:
-    """Return what a weights file holds, once it is the one that the manifest means."""
+    """Return the contents of a weights file, after checking it against the manifest."""
     path = folder / weights.file
     if path.suffix != ".safetensors":
         raise PackError(
@@ -202,7 +232,8 @@ def _tensors(folder: Path, weights: Weights) -> dict[str, torch.Tensor]:
     if digest != weights.sha256:
         raise PackError(
             f"{path}: sha256 is {digest[:12]}…, the manifest says "
-            f"{weights.sha256[:12]}…: the file was altered or cut short; install anew"
+            f"{weights.sha256[:12]}…: the file was altered or "
+            "truncated; install it again"
         )
     try:
         return load(content)

@@ -1,7 +1,8 @@
 """The parity gate: an engine that does not agree with torch is not used.
 
-Known silent faults of half-precision engines (wrong sums, black frames, NaN on some
-pictures) come without any error; only a comparison finds them.
+Half-precision engines are known to give wrong sums, black frames or NaN without any
+error; only a comparison finds them. See
+docs/decisions/0003-tensorrt-behind-a-parity-gate.md
 """
 
 from __future__ import annotations
@@ -13,25 +14,24 @@ from torch.nn import functional as F
 
 __all__ = ["LIMIT", "Parity", "compare", "trial_frame", "trial_spectra"]
 
-# Largest relative L2 error. In half precision ours are about 2e-3 (identification)
-# and 1e-4 (a frame).
 LIMIT = 5e-3
-# Of the reference's own standard deviation; less than this is constant.
-_FLAT = 1e-3
+"""Largest relative L2 error."""
+# A result is constant below this share of the reference's standard deviation.
+_CONSTANT = 1e-3
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How an engine's answer compares with torch's in float32.
+    """How an engine's result compares with torch's in float32.
 
     Parameters
     ----------
     what
-        Was compared, for a person.
+        What was compared, for a person to read.
     error
-        ‖answer - reference‖ / ‖reference‖; NaN where the answer is not finite.
+        ‖result - reference‖ / ‖reference‖; NaN where the result is not finite.
     finite, constant
-        Of the answer.
+        Whether the result is.
     """
 
     what: str
@@ -48,9 +48,9 @@ class Parity:
     def text(self) -> str:
         """The verdict in a few words."""
         if not self.finite:
-            return f"{self.what}: the engine's answer is not finite"
+            return f"{self.what}: the engine's result is not finite"
         if self.constant:
-            return f"{self.what}: the engine's answer is constant"
+            return f"{self.what}: the engine's result is constant"
         verdict = "agrees with" if self.passed else "differs from"
         return (
             f"{self.what}: the engine {verdict} torch, relative error "
@@ -58,17 +58,17 @@ class Parity:
         )
 
 
-def compare(what: str, answer: torch.Tensor, reference: torch.Tensor) -> Parity:
+def compare(what: str, result: torch.Tensor, reference: torch.Tensor) -> Parity:
     """Compare two tensors of one shape."""
-    got, wanted = answer.double().cpu(), reference.double().cpu()
+    got, wanted = result.double().cpu(), reference.double().cpu()
     finite = bool(torch.isfinite(got).all())
     error = float((got - wanted).norm() / wanted.norm()) if finite else float("nan")
-    constant = finite and float(got.std()) <= _FLAT * float(wanted.std())
+    constant = finite and float(got.std()) <= _CONSTANT * float(wanted.std())
     return Parity(what, error, finite, constant)
 
 
 def trial_frame(shape: tuple[int, int]) -> torch.Tensor:
-    """Return the frame (H, W) that engines are tried on: blobs, edges and noise."""
+    """Return the test frame (H, W) for engines: blobs, edges and noise."""
     generator = torch.Generator().manual_seed(0)
     dots = torch.rand(1, 1, *shape, generator=generator) ** 40
     image = F.avg_pool2d(dots, 7, 1, 3, count_include_pad=False)
@@ -79,7 +79,7 @@ def trial_frame(shape: tuple[int, int]) -> torch.Tensor:
 
 
 def trial_spectra(shape: tuple[int, ...]) -> torch.Tensor:
-    """Return the spectra (B, 2, H, W) that identification engines are tried on."""
+    """Return the test spectra (B, 2, H, W) for identification engines."""
     generator = torch.Generator().manual_seed(0)
     spectra = torch.randn(shape, generator=generator).clamp(-6, 6)
     spectra[:, 1] = torch.rand(spectra[:, 1].shape, generator=generator)

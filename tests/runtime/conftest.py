@@ -1,31 +1,48 @@
-"""A card that is none, a TensorRT that needs none, and the shipped model."""
+"""A stand-in for a card, a TensorRT that needs none, and the shipped model."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from deepblur_live.runtime import load_pack
-from deepblur_live.runtime.tensorrt import Card, find_backend
+from deepblur_live.runtime import engines, load_pack
+from deepblur_live.runtime.tensorrt import Card, build_plan, find_library
 
 NO_CARD = Card(torch.device("cpu"), "test card", (9, 0), "570.1")
 
 
 @pytest.fixture
 def card():
-    """Given out as a card; it asks nobody, as `find_card` would."""
+    """Stands in for the result of `find_card`."""
     return NO_CARD
 
 
 @pytest.fixture
 def fake_tensorrt(monkeypatch):
-    """The backend "tensorrt" played by `fakes/tensorrt.py`, in child processes too."""
+    """The library "tensorrt" faked by `fakes/tensorrt.py`, in child processes too."""
     pytest.importorskip("onnx", reason="engines are built from ONNX")
     monkeypatch.syspath_prepend(str(Path(__file__).with_name("fakes")))
-    find_backend.cache_clear()
-    yield find_backend("tensorrt")
+    find_library.cache_clear()
+    yield find_library("tensorrt")
     monkeypatch.delitem(__import__("sys").modules, "tensorrt")
-    find_backend.cache_clear()
+    find_library.cache_clear()
+
+
+@pytest.fixture
+def builds(monkeypatch, fake_tensorrt):
+    """Run builds in this process, and list their precisions.
+
+    `test_engine_build` tests the child process.
+    """
+    done = []
+
+    def build_here(library, onnx, precision, card, progress):
+        done.append(precision)
+        progress("building")
+        return build_plan(fake_tensorrt, onnx, precision, card, progress)
+
+    monkeypatch.setattr(engines, "build_in_child", build_here)
+    return done
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +52,7 @@ def tensorrt_rtx():
     pytest.importorskip(
         "tensorrt_rtx", reason="TensorRT for RTX has no wheel for this system"
     )
-    return find_backend("tensorrt-rtx")
+    return find_library("tensorrt-rtx")
 
 
 @pytest.fixture

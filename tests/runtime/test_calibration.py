@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepblur_live.optics import CameraNoise, ZernikeFamily
+from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.optics import CameraNoise
 from deepblur_live.runtime.calibration import BadFrame, scale
 
 
@@ -84,16 +85,16 @@ def clipped(bits):
     [
         (np.zeros((96, 96), np.uint16), "constant"),
         (np.full((96, 96), 65535, np.uint16), "constant"),
-        (with_nan(), "not a number"),
-        (np.full((96, 96), np.inf, "f4"), "not a number"),
+        (with_nan(), "not finite"),
+        (np.full((96, 96), np.inf, "f4"), "not finite"),
         (clipped(12), "saturated"),
         (clipped(16), "saturated"),
-        (np.zeros((96, 96, 3), np.uint8), "not a grey picture"),
-        (np.zeros((96,), np.uint8), "not a grey picture"),
+        (np.zeros((96, 96, 3), np.uint8), "not a single-channel image"),
+        (np.zeros((96,), np.uint8), "not a single-channel image"),
         (np.zeros((1, 1), np.uint16), "too small"),
         (np.zeros((512, 40), np.uint16), "too small"),
-        (np.zeros((96, 96), bool), "not a number type"),
-        (np.zeros((96, 96), complex), "not a number type"),
+        (np.zeros((96, 96), bool), "not a numeric type"),
+        (np.zeros((96, 96), complex), "not a numeric type"),
     ],
 )
 def test_bad_frames_are_named(pixels, reason):

@@ -1,4 +1,4 @@
-"""Which steps of a frame wait for which: the real pipeline, the card is played."""
+"""Which steps of a frame wait for which: the real pipeline on a simulated card."""
 
 import contextlib
 from types import SimpleNamespace
@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import deepblur_live.runtime.pipeline as pipeline_module
-from deepblur_live.optics import ZernikeFamily
+from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.profile import Camera
-from deepblur_live.runtime.frame import Frame, FrameState
-from deepblur_live.runtime.lanes import Lanes
+from deepblur_live.runtime.cuda_streams import CudaStreams
+from deepblur_live.runtime.frame import DeviceLost, Frame, FrameState
 from deepblur_live.runtime.pipeline import DeblurPipeline
 
 FAMILY = ZernikeFamily(pupil_samples=31)
@@ -21,15 +21,15 @@ IMAGE = torch.zeros(64, 64)
 
 
 class Card:
-    """A card with a clock: streams take their steps in order, beside each other."""
+    """A card with a clock: steps run in order in a stream, streams in parallel."""
 
     def __init__(self):
         self.now, self.made, self.current, self.log = 0.0, [], [], []
-        self.default = PlayedStream(self)
+        self.default = SimulatedStream(self)
         self.default.tail = 0.5
 
     def stream(self, _device=None):
-        made = PlayedStream(self)
+        made = SimulatedStream(self)
         self.made.append(made)
         return made
 
@@ -50,7 +50,7 @@ class Card:
         self.now = max(self.now, time)
 
 
-class PlayedStream:
+class SimulatedStream:
     def __init__(self, card):
         self.card, self.tail = card, 0.0
 
@@ -70,20 +70,20 @@ class Executor:
 
     def __init__(self, card):
         self.card, self.spoiled, self.left = card, set(), []
-        self.server = self
-        self.reference = SimpleNamespace(description="torch")
+        self.backend = self
+        self.reference = SimpleNamespace(description="torch", deblur=self.deblur_again)
 
     def deblur(self, image, coefficients, sigma):
         number = sum(what.startswith("deblur") for what, *_ in self.card.log)
         self.card.queue(f"deblur {number}", DEBLUR)
         return IMAGE + (1.0 if number in self.spoiled else 0.0)
 
-    def second_opinion(self, image, coefficients, sigma, server):
+    def deblur_again(self, image, coefficients, sigma):
         self.card.queue("second", DEBLUR)
         return IMAGE
 
-    def distrust(self, server, why):
-        self.left.append((server, why))
+    def distrust(self, backend, why):
+        self.left.append((backend, why))
 
     def card_failed(self):
         self.left.append("all")
@@ -121,10 +121,13 @@ def card(monkeypatch):
         return Scaled(number)
 
     class Checks:
+        def __init__(self, family):
+            pass
+
         def next_frame(self):
             pass
 
-        def fault(self, image, sharp, psf, sigma):
+        def fault(self, image, sharp, coefficients, sigma):
             card.queue("check", CHECK)
             card.wait_for(card.current[-1].tail)
             return "too bright" if float(sharp.max()) > 0 else ""
@@ -139,10 +142,10 @@ def pipeline(card):
     identifier = SimpleNamespace(
         spectrum=SimpleNamespace(average_s=5.0, frames=1),
         noise_sigma=0.01,
-        answer=None,
+        solve=None,
     )
     made = DeblurPipeline(FAMILY, identifier, None, Executor(card), Camera())
-    made._notice = made._identify = lambda *_: None
+    made._reset_if_geometry_changed = made._identify = lambda *_: None
     made._track = SimpleNamespace(coefficients=np.zeros(7))
     yield made
     made.close()
@@ -153,13 +156,12 @@ def frames(count):
 
 
 def test_the_slowest_step_alone_sets_the_pace(card, pipeline):
-    """Each frame is begun before the last is finished, as the worker does it."""
-    assert pipeline.overlaps
+    """Each frame is submitted before the last is collected, as the worker does it."""
     done, before = [], None
     for frame in frames(12):
-        after = pipeline.begin(frame)
+        after = pipeline.submit(frame)
         if before is not None:
-            assert before.finish().state is FrameState.DEBLURRED
+            assert before.result().state is FrameState.DEBLURRED
             done.append(card.now)
         before = after
     np.testing.assert_allclose(np.diff(done)[2:], DEBLUR, atol=CHECK)
@@ -171,30 +173,30 @@ def test_the_slowest_step_alone_sets_the_pace(card, pipeline):
             assert times[f"deblur {i}"][0] >= times[f"deblur {i - 1}"][1]
 
 
-def test_a_frame_is_there_when_it_is_down_and_is_waited_for(card, pipeline):
-    under_way = pipeline.begin(frames(1)[0])
-    assert not under_way.is_there()
-    under_way.finish()
+def test_a_frame_is_done_when_it_is_downloaded_and_is_waited_for(card, pipeline):
+    future = pipeline.submit(frames(1)[0])
+    assert not future.done()
+    future.result()
     assert card.now == pytest.approx(HOST + UP + DEBLUR + DOWN + CHECK)
-    assert under_way.is_there()
+    assert future.done()
 
 
 def test_a_second_opinion_waits_for_what_is_being_deblurred(card, pipeline):
     """Torch's static buffers may be in use for the next frame already."""
     pipeline.executor.spoiled = {0}
-    first, second = (pipeline.begin(frame) for frame in frames(2))
-    result = first.finish()
+    first, second = (pipeline.submit(frame) for frame in frames(2))
+    result = first.result()
     assert result.executor == "torch"
     assert pipeline.executor.left == [(pipeline.executor, "too bright")]
-    assert second.finish().executor == "a card"
+    assert second.result().executor == "a card"
     times = {what: (began, ended) for what, began, ended in card.log}
     assert times["second"][0] >= times["deblur 1"][1]
-    # What is checked and comes down is what it made.
+    # Its own result is checked and downloaded.
     checks = [began for what, began, _ in card.log if what == "check"]
     assert checks[1] >= times["second"][1]
 
 
-@pytest.mark.parametrize("step", ["begin", "finish"])
+@pytest.mark.parametrize("step", ["submit", "collect"])
 @pytest.mark.parametrize(
     ("text", "lost"),
     [
@@ -202,45 +204,40 @@ def test_a_second_opinion_waits_for_what_is_being_deblurred(card, pipeline):
         ("CUDA out of memory. Tried to allocate 2.00 GiB", False),
     ],
 )
-def test_a_card_that_fails_is_noticed_and_its_engines_are_left(
+def test_a_card_that_fails_is_noticed_and_its_engines_are_abandoned(
     card, pipeline, monkeypatch, step, text, lost
 ):
-    """It is told late: by whatever waits for the card next."""
+    """Its failure is reported late: by the next call that waits for the card."""
 
     def fail(*_):
         raise RuntimeError(text)
 
-    under_way = pipeline.begin(frames(1)[0])
-    where = pipeline.executor if step == "begin" else pipeline._checks
-    monkeypatch.setattr(where, "deblur" if step == "begin" else "fault", fail)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="CUDA"):
-            pipeline.begin(frames(1)[0]) if step == "begin" else under_way.finish()
-    assert pipeline.lost == lost
+    futures = [pipeline.submit(frame) for frame in frames(2)]
+    where = pipeline.executor if step == "submit" else pipeline._checks
+    monkeypatch.setattr(where, "deblur" if step == "submit" else "fault", fail)
+    for future in futures:
+        with pytest.raises(RuntimeError, match="CUDA") as raised:
+            pipeline.submit(frames(1)[0]) if step == "submit" else future.result()
+        assert raised.type is (DeviceLost if lost else RuntimeError)
     assert pipeline.executor.left == (["all"] if lost else [])
 
 
-def test_where_each_frame_is_identified_for_itself_none_is_left_under_way(
-    card, pipeline
-):
+def test_where_each_frame_is_identified_by_itself_frames_do_not_overlap(card, pipeline):
     pipeline.identifier.spectrum.average_s = 0.0
-    assert not pipeline.overlaps
-    assert pipeline.begin(frames(1)[0]).is_there()
+    assert pipeline.submit(frames(1)[0]).done()
 
 
-def test_lanes_begin_after_what_was_made_before(card):
-    Lanes(torch.device("cuda"))
+def test_streams_begin_after_what_was_queued_before(card):
+    CudaStreams(torch.device("cuda"))
     assert [stream.tail for stream in card.made] == [0.5] * 4
 
 
-def test_on_the_processor_steps_are_simply_taken(card):
-    lanes = Lanes(torch.device("cpu"))
+def test_on_the_processor_steps_run_at_once(card):
+    streams = CudaStreams(torch.device("cpu"))
     taken = []
-    for lane in (lanes.up, lanes.deblurring, lanes.down, lanes.landed):
-        with lane():
-            taken.append(lane)
-    is_there, wait = lanes.landing()
-    assert is_there()
-    wait()
+    for stream in (streams.upload, streams.compute, streams.download, streams.check):
+        with stream():
+            taken.append(stream)
+    assert streams.downloaded() is None
     assert len(taken) == 4
     assert card.made == []

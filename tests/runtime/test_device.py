@@ -5,7 +5,7 @@ import types
 import pytest
 import torch
 
-from deepblur_live.optics import ZernikeFamily
+from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.runtime import device
 from deepblur_live.runtime.device import choose_device, choose_precision
 from deepblur_live.runtime.executor import TorchExecutor
@@ -14,15 +14,15 @@ CPU = torch.device("cpu")
 
 
 def processor(monkeypatch, *, machine="x86_64", onednn=True, **has):
-    """Play a processor, as torch tells of it."""
+    """Fake a processor, as torch describes it."""
     monkeypatch.setattr(device.platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda n=name: has.get(n, False))
-    told = types.SimpleNamespace()
+    fake = types.SimpleNamespace()
     if onednn:
-        told._is_mkldnn_bf16_supported = lambda: has.get("onednn_says", False)
-    monkeypatch.setattr(torch.ops, "mkldnn", told)
+        fake._is_mkldnn_bf16_supported = lambda: has.get("onednn_says", False)
+    monkeypatch.setattr(torch.ops, "mkldnn", fake)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_executor_says_what_it_computes_in(pack, monkeypatch):
 
 @pytest.mark.parametrize(
     ("built_with", "why"),
-    [(None, "built without CUDA"), ("13.0", "no driver or no card answers")],
+    [(None, "built without CUDA"), ("13.0", "no driver or no card was found")],
 )
 def test_a_card_that_is_not_found_is_told_with_the_reason(monkeypatch, built_with, why):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -1,4 +1,4 @@
-"""Engines from the cache, built or healed, and the executor that prefers them.
+"""Engines from the cache, built or rebuilt, and the executor that prefers them.
 
 With the fake TensorRT of `fakes/tensorrt.py`, which runs the exported models on the
 CPU: no engine has run on a card here.
@@ -13,20 +13,20 @@ from time import sleep
 import pytest
 import torch
 
+from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
-from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime import best as best_module
 from deepblur_live.runtime import engines as engines_module
 from deepblur_live.runtime import graph, order
 from deepblur_live.runtime.best import BestExecutor, build_executor
 from deepblur_live.runtime.device import Choice
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import EngineFista, EngineSource, whole_shape
+from deepblur_live.runtime.engines import EngineFista, EngineSource, extended_shape
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.parity import compare, trial_frame
-from deepblur_live.runtime.tensorrt import BuilderOptions, Card, EngineError
+from deepblur_live.runtime.tensorrt import Card, EngineError
 
 FAMILY = ZernikeFamily()
 SHAPE = (64, 70)
@@ -43,40 +43,24 @@ def pack(pack):
 
 
 @pytest.fixture
-def jobs(monkeypatch):
-    """Builds run in this process, at once: `test_engine_child` has the other way."""
-    done = []
-
-    def run_here(job, timeout, progress, stopped):
-        from deepblur_live.runtime import engine_child
-
-        done.append(job)
-        progress("building")
-        engine_child._do(job, progress)
-
-    monkeypatch.setattr(engines_module, "run_job", run_here)
-    return done
-
-
-@pytest.fixture
-def source(pack, fake_tensorrt, card, tmp_path, jobs):
+def source(pack, fake_tensorrt, card, tmp_path, builds):
     return EngineSource(pack, fake_tensorrt, card, EngineCache(tmp_path), "float32")
 
 
 def proximal(source, shape=(96, 100)):
-    return source.proximal(shape, lambda _: None, lambda: False)
+    return source.proximal(shape, lambda _: None)
 
 
-def test_an_engine_is_built_once_and_then_found(source, jobs):
+def test_an_engine_is_built_once_and_then_found(source, builds):
     proximal(source)
     proximal(source)
-    assert len(jobs) == 1
+    assert len(builds) == 1
     proximal(source, (100, 96))
-    assert len(jobs) == 2
+    assert len(builds) == 2
 
 
-def test_changed_weights_card_or_driver_build_anew(
-    pack, fake_tensorrt, card, tmp_path, jobs, source
+def test_changed_weights_card_or_driver_build_another(
+    pack, fake_tensorrt, card, tmp_path, builds, source
 ):
     proximal(source)
     cache = EngineCache(tmp_path)
@@ -87,15 +71,15 @@ def test_changed_weights_card_or_driver_build_anew(
     ]
     for count, other in enumerate(others, start=2):
         proximal(EngineSource(pack, fake_tensorrt, other, cache, "float32"))
-        assert len(jobs) == count
+        assert len(builds) == count
     with torch.no_grad():
         pack.deblurring.proximal.layers[0].bias[0] += 1e-3
     proximal(source)
-    assert len(jobs) == 5
+    assert len(builds) == 5
 
 
-def test_another_precision_version_or_builder_option_builds_anew(
-    pack, fake_tensorrt, card, tmp_path, jobs, source
+def test_another_precision_version_or_builder_option_builds_another(
+    pack, fake_tensorrt, card, tmp_path, builds, source, monkeypatch
 ):
     proximal(source)
     cache = EngineCache(tmp_path)
@@ -103,17 +87,18 @@ def test_another_precision_version_or_builder_option_builds_anew(
     others = [
         EngineSource(pack, fake_tensorrt, card, cache, "float16"),
         EngineSource(pack, newer, card, cache, "float32"),
-        EngineSource(
-            pack, fake_tensorrt, card, cache, "float32", BuilderOptions(level=5)
-        ),
     ]
     for count, other in enumerate(others, start=2):
         for _ in range(2):
             proximal(other)
-        assert len(jobs) == count
+        assert len(builds) == count
+    with monkeypatch.context() as patch:
+        patch.setattr(engines_module, "BUILDER_OPTIONS", (5, 1024))
+        proximal(source)
+        assert len(builds) == 4
     # None of them took another's place.
     proximal(source)
-    assert len(jobs) == 4
+    assert len(builds) == 4
 
 
 def test_nothing_is_recorded_while_an_engine_opens(source, fake_tensorrt, monkeypatch):
@@ -132,7 +117,7 @@ def test_nothing_is_recorded_while_an_engine_opens(source, fake_tensorrt, monkey
 
 
 def test_an_engine_that_no_longer_opens_is_built_again(
-    source, jobs, fake_tensorrt, monkeypatch
+    source, builds, fake_tensorrt, monkeypatch
 ):
     """Its bytes are as they were built, and yet it does not open here any more."""
     proximal(source)
@@ -145,21 +130,8 @@ def test_an_engine_that_no_longer_opens_is_built_again(
 
     monkeypatch.setattr(runtime, "deserialize_cuda_engine", refuse_the_first)
     engine = proximal(source)
-    assert len(jobs) == 2
-    assert engine.inputs == ["image", "modulation"]
-
-
-def test_an_engine_whose_opening_ended_the_process_is_built_again(source, jobs):
-    """The worker begins anew after a crash, and must not meet the same plan."""
-    engine = proximal(source)
-    assert engine.inputs == ["image", "modulation"]
-    (plan,) = source._cache.folder.glob("*.plan")
-    proximal(source)
-    assert len(jobs) == 1
-    plan.with_suffix(".opening").touch()
-    proximal(source)
-    assert len(jobs) == 2
-    assert not list(source._cache.folder.glob("*.opening"))
+    assert len(builds) == 2
+    assert "modulation" in engine.tensors
 
 
 @pytest.mark.parametrize(
@@ -171,16 +143,16 @@ def test_an_engine_whose_opening_ended_the_process_is_built_again(source, jobs):
     ],
 )
 def test_an_engine_that_cannot_be_had_is_built_no_second_time(
-    source, jobs, monkeypatch, fault, said
+    source, builds, monkeypatch, fault, said
 ):
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", fault)
     with pytest.raises(EngineError, match=said):
         proximal(source)
-    assert len(jobs) == 1
+    assert len(builds) == 1
 
 
 def test_a_card_without_room_costs_one_build_at_most(
-    source, jobs, fake_tensorrt, monkeypatch
+    source, builds, fake_tensorrt, monkeypatch
 ):
     proximal(source)
     monkeypatch.setattr(
@@ -188,38 +160,41 @@ def test_a_card_without_room_costs_one_build_at_most(
     )
     with pytest.raises(EngineError, match="cannot be made ready"):
         proximal(source)
-    assert len(jobs) == 2
+    assert len(builds) == 2
     # The plan is not at fault, and stays.
     monkeypatch.undo()
     proximal(source)
-    assert len(jobs) == 2
+    assert len(builds) == 2
 
 
-def test_the_first_run_is_under_the_mark_too(source, jobs, fake_tensorrt, monkeypatch):
+def test_a_crash_in_the_first_run_counts_too(
+    source, builds, fake_tensorrt, monkeypatch
+):
     context = type(proximal(source)._context)
-    run, marks = context.execute_async_v3, []
+    run, files = context.execute_async_v3, []
 
     def watched(self, stream):
-        marks.append(list(source._cache.folder.glob("*.opening")))
+        files.append(list(source._cache.folder.glob("*.failures")))
         return run(self, stream)
 
     monkeypatch.setattr(context, "execute_async_v3", watched)
     proximal(source)
-    assert len(marks) == 1
-    assert len(marks[0]) == 1
+    assert len(files) == 1
+    assert len(files[0]) == 1
+    assert not list(source._cache.folder.glob("*.failures"))
 
 
-def test_what_was_opened_on_a_card_that_failed_twice_is_left(source, jobs):
+def test_engines_in_use_while_the_card_failed_twice_are_not_used(source, builds):
     proximal(source)
     for _ in range(2):
         source.card_failed()
-    with pytest.raises(EngineError, match=r"the card has failed twice.*engines clear"):
+    with pytest.raises(EngineError, match=r"failed the card twice.*engines clear"):
         proximal(source)
     proximal(source, (100, 96))
 
 
 def test_the_unrolled_network_agrees_at_every_noise_level(source, pack):
-    whole = whole_shape(SHAPE, FAMILY.window, pack.deblurring.proximal.shrink)
+    whole = extended_shape(SHAPE, FAMILY.window, pack.deblurring.proximal.shrink)
     fista = EngineFista(pack.deblurring, proximal(source, whole))
     torch_fista = FoldedFista(pack.deblurring)
     y = torch.rand(1, *whole, generator=torch.Generator().manual_seed(0))
@@ -227,8 +202,8 @@ def test_the_unrolled_network_agrees_at_every_noise_level(source, pack):
         fista.fold(sigma)
         torch_fista.fold(sigma)
         for k in (0, 2):
-            answer, wanted = fista.proximal(y, k), torch_fista.proximal(y, k)
-            assert compare("", answer, wanted).error < 1e-6
+            result, wanted = fista.proximal(y, k), torch_fista.proximal(y, k)
+            assert compare("", result, wanted).error < 1e-6
 
 
 # ------------------------------------------------------------------ the best executor
@@ -243,23 +218,23 @@ def clock():
 @pytest.fixture
 def best(pack, source, clock):
     fallback = TorchExecutor(pack, FAMILY, torch.device("cpu"), half=False)
-    executor = BestExecutor(fallback, pack, FAMILY, lambda: clock[0])
-    executor.add(EngineExecutor(pack, FAMILY, source))
+    engines = [EngineExecutor(pack, FAMILY, source)]
+    executor = BestExecutor(fallback, engines, lambda: clock[0])
     yield executor
     executor.close()
     assert not any(t.name == "engine preparation" for t in threading.enumerate())
 
 
 def settled(best, shape=SHAPE):
-    """Send frames until no preparation is under way; return the last answer."""
+    """Send frames until no preparation is under way; return the last result."""
     waited = None
     for _ in range(20):
-        answer = best.deblur(trial_frame(shape), STILL, 0.01)
+        result = best.deblur(trial_frame(shape), STILL, 0.01)
         if best._preparation is waited:
-            return answer
+            return result
         waited = best._preparation
         if waited is not None:
-            waited._thread.join(60)
+            waited.join(60)
     raise AssertionError("preparations do not end")
 
 
@@ -268,46 +243,46 @@ def faults(best):
     return [
         note
         for note in best.take_notes()
-        if "are being built (" not in note and not note.endswith(" now")
+        if "are being built (" not in note and " is now used for " not in note
     ]
 
 
 def test_torch_serves_first_and_the_engine_when_it_is_ready(best):
     first = best.deblur(trial_frame(SHAPE), STILL, 0.01)
-    assert "torch" in best.description
-    answer = settled(best)
-    assert "tensorrt 11.4.0.1 in float32 on test card" in best.description
-    assert compare("", answer, first).error < 1e-5
+    assert "torch" in best.backend.description
+    result = settled(best)
+    assert "tensorrt 11.4.0.1 in float32 on test card" in best.backend.description
+    assert compare("", result, first).error < 1e-5
     assert faults(best) == []
     spectra = torch.randn(1, 2, 64, 32)
     for mine, torchs in zip(
-        best.identify(spectra), best._fallback.identify(spectra), strict=True
+        best.identify(spectra), best.reference.identify(spectra), strict=True
     ):
         torch.testing.assert_close(mine, torchs, rtol=1e-3, atol=1e-4)
 
 
-def test_a_frame_size_that_changes_keeps_frames_coming(best, jobs):
+def test_a_frame_size_that_changes_keeps_frames_coming(best, builds, monkeypatch):
     settled(best)
     held = threading.Event()
-    build = engines_module.run_job
+    build = engines_module.build_in_child
 
     def slow(*arguments):
         assert held.wait(30)
-        build(*arguments)
+        return build(*arguments)
 
-    engines_module.run_job = slow
+    monkeypatch.setattr(engines_module, "build_in_child", slow)
     other = (66, 64)
     for _ in range(3):
-        answer = best.deblur(trial_frame(other), STILL, 0.01)
-        assert answer.shape == other
-        assert "torch" in best.description
+        result = best.deblur(trial_frame(other), STILL, 0.01)
+        assert result.shape == other
+        assert "torch" in best.backend.description
     # Back to the first size in the meantime: its engine is still there.
     best.deblur(trial_frame(SHAPE), STILL, 0.01)
-    assert "tensorrt" in best.description
+    assert "tensorrt" in best.backend.description
     held.set()
     settled(best, other)
-    assert "tensorrt" in best.description
-    assert len(jobs) == 3  # identification, and one proximal network a size
+    assert "tensorrt" in best.backend.description
+    assert len(builds) == 3  # identification, and one proximal network a size
     assert faults(best) == []
 
 
@@ -316,16 +291,17 @@ def test_a_frame_size_that_changes_keeps_frames_coming(best, jobs):
     [
         ("build", "no engine could be built; no kernel for node Conv_7"),
         ("wrong", "differs from torch"),
-        ("black", "answer is constant"),
+        ("black", "result is constant"),
+        ("nan", "output is not finite"),
     ],
 )
-def test_engines_that_cannot_be_had_or_disagree_are_left_and_told(
+def test_engines_that_fail_or_disagree_are_dropped_with_the_reason(
     best, monkeypatch, fault, said
 ):
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", fault)
-    answer = settled(best)
-    assert torch.isfinite(answer).all()
-    assert "torch" in best.description
+    result = settled(best)
+    assert torch.isfinite(result).all()
+    assert "torch" in best.backend.description
     (note,) = faults(best)
     assert said in note
     assert "tensorrt 11.4.0.1 in float32 on test card is not used" in note
@@ -333,7 +309,7 @@ def test_engines_that_cannot_be_had_or_disagree_are_left_and_told(
     monkeypatch.delenv("FAKE_TENSORRT_FAULT")
     settled(best)
     assert best.take_notes() == []
-    assert "torch" in best.description
+    assert "torch" in best.backend.description
 
 
 def test_engines_that_cannot_be_had_for_one_size_serve_the_others(best, monkeypatch):
@@ -341,24 +317,24 @@ def test_engines_that_cannot_be_had_for_one_size_serve_the_others(best, monkeypa
     best.take_notes()
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", "build")
     settled(best, (66, 64))
-    assert "torch" in best.description
+    assert "torch" in best.backend.description
     (note,) = faults(best)
     assert "is not used for frames of 66 × 64: " in note
     settled(best)
-    assert "tensorrt" in best.description
+    assert "tensorrt" in best.backend.description
     assert best.take_notes() == []
 
 
-def test_an_answer_that_is_not_finite_is_left_and_told(best, monkeypatch):
+def test_an_output_that_is_not_finite_is_dropped_with_the_reason(best, monkeypatch):
     settled(best)
     best.take_notes()
-    engine = best._engines[0]._answering
-    spoilt = torch.full_like(engine.bound("answer"), torch.nan)
-    monkeypatch.setattr(engine, "enqueue", lambda: engine.bound("answer").copy_(spoilt))
+    engine = best._engines[0]._identifier
+    output = engine.bound["output"]
+    monkeypatch.setattr(engine, "enqueue", lambda: output.fill_(torch.nan))
     coefficients, _ = best.identify(torch.randn(1, 2, 64, 32))
     assert torch.isfinite(coefficients).all()
     (note,) = best.take_notes()
-    assert "the identification engine's answer is not finite" in note
+    assert "the identification engine's output is not finite" in note
 
 
 def test_an_engine_that_fails_in_the_middle_is_replaced_within_the_frame(
@@ -367,11 +343,11 @@ def test_an_engine_that_fails_in_the_middle_is_replaced_within_the_frame(
     wanted = settled(best)
     best.take_notes()
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", "run")
-    answer = best.deblur(trial_frame(SHAPE), STILL, 0.01)
-    assert compare("", answer, wanted).error < 1e-5
+    result = best.deblur(trial_frame(SHAPE), STILL, 0.01)
+    assert compare("", result, wanted).error < 1e-5
     (note,) = best.take_notes()
     assert "the engine did not run; an illegal memory access" in note
-    assert "torch" in best.description
+    assert "torch" in best.backend.description
 
 
 def test_where_the_first_tensorrt_disagrees_the_second_serves(
@@ -379,28 +355,28 @@ def test_where_the_first_tensorrt_disagrees_the_second_serves(
 ):
     other = Card(torch.device("cpu"), "second choice", (9, 0), "570.1")
     second = EngineSource(pack, fake_tensorrt, other, EngineCache(tmp_path), "float32")
-    best.add(EngineExecutor(pack, FAMILY, second))
-    first = best._engines[0]
-    monkeypatch.setattr(first, "answer", lambda _: torch.full((1, 28), torch.nan))
+    best._engines.append(EngineExecutor(pack, FAMILY, second))
+    nan = torch.full((1, 28), torch.nan)
+    monkeypatch.setattr(best._engines[0], "identification_output", lambda _: nan)
     settled(best)
     settled(best)
-    assert "second choice" in best.description
+    assert "second choice" in best.backend.description
     (note,) = faults(best)
     assert "not finite; instead tensorrt 11.4.0.1 in float32 on second choice" in note
 
 
-def test_a_build_is_told_when_it_begins_goes_on_and_has_ended(best, clock, monkeypatch):
-    build = engines_module.run_job
+def test_a_build_is_reported_from_its_beginning_to_its_end(best, clock, monkeypatch):
+    build = engines_module.build_in_child
 
-    def slow(job, timeout, progress, stopped):
+    def slow(library, onnx, precision, card, progress):
         for second in (0, 5, 16, 20, 40):
             clock[0] = second
             progress(f"second {second}")
-        build(job, timeout, lambda _: None, stopped)
+        return build(library, onnx, precision, card, lambda _: None)
 
-    monkeypatch.setattr(engines_module, "run_job", slow)
+    monkeypatch.setattr(engines_module, "build_in_child", slow)
     # The identification network's is there already.
-    best._engines[0]._source.identification(lambda _: None, lambda: False)
+    best._engines[0]._source.identification(lambda _: None)
     best.take_notes()
     settled(best)
     *builds, end = best.take_notes()
@@ -414,32 +390,30 @@ def test_a_build_is_told_when_it_begins_goes_on_and_has_ended(best, clock, monke
         assert note.startswith(
             f"{name}: engines for frames of 64 × 70 are being built (proximal network"
         )
-    assert end == f"{name} serves frames of 64 × 70 now"
+    assert end == f"{name} is now used for frames of 64 × 70"
 
 
 def test_engines_from_the_cache_come_without_a_word(best, pack, source):
     settled(best)
-    again = BestExecutor(best._fallback, pack, FAMILY)
-    again.add(EngineExecutor(pack, FAMILY, source))
+    again = BestExecutor(best.reference, [EngineExecutor(pack, FAMILY, source)])
     settled(again)
-    assert "tensorrt" in again.description
+    assert "tensorrt" in again.backend.description
     assert again.take_notes() == []
 
 
 def test_closing_ends_a_build_that_is_under_way(pack, source, monkeypatch):
     begun = threading.Event()
 
-    def endless(job, timeout, progress, stopped):
+    def endless(library, onnx, precision, card, progress):
         begun.set()
         tick = threading.Event()
-        while not stopped():
+        while True:
             tick.wait(0.01)
-        raise EngineError("stopped")
+            progress("building")
 
-    monkeypatch.setattr(engines_module, "run_job", endless)
+    monkeypatch.setattr(engines_module, "build_in_child", endless)
     fallback = TorchExecutor(pack, FAMILY, torch.device("cpu"), half=False)
-    executor = BestExecutor(fallback, pack, FAMILY)
-    executor.add(EngineExecutor(pack, FAMILY, source))
+    executor = BestExecutor(fallback, [EngineExecutor(pack, FAMILY, source)])
     executor.deblur(trial_frame(SHAPE), STILL, 0.01)
     assert begun.wait(30)
     executor.close()
@@ -449,7 +423,7 @@ def test_closing_ends_a_build_that_is_under_way(pack, source, monkeypatch):
 # ------------------------------------------------------------------------- the order
 
 
-def test_the_order_is_told_with_reasons():
+def test_the_order_has_reasons():
     attempts = executor_order("cpu")
     names = [attempt.name for attempt in attempts]
     assert names == [
@@ -480,7 +454,7 @@ def test_half_precision_is_tried_in_both_kinds_where_a_card_has_both(
     assert names == [f"tensorrt 11.4.0.1 in {p} on test card" for p in precisions]
 
 
-def test_weights_too_large_for_float16_are_served_in_the_next_precision(
+def test_weights_too_large_for_float16_use_the_next_precision(
     best, pack, fake_tensorrt, card, tmp_path
 ):
     half = EngineSource(pack, fake_tensorrt, card, EngineCache(tmp_path), "float16")
@@ -491,14 +465,12 @@ def test_weights_too_large_for_float16_are_served_in_the_next_precision(
         pack.deblurring.proximal.layers[1].weight[:, 0] *= 1e-7
     settled(best)
     settled(best)
-    assert "in float32" in best.description
+    assert "in float32" in best.backend.description
     (note,) = faults(best)
     assert "beyond the range of torch.float16" in note
 
 
-def test_a_tensorrt_without_onnx_is_left_with_what_to_install(
-    fake_tensorrt, card, monkeypatch
-):
+def test_a_tensorrt_without_onnx_says_what_to_install(fake_tensorrt, card, monkeypatch):
     monkeypatch.setattr(order, "find_card", lambda: card)
     monkeypatch.setattr(
         order, "choose_device", lambda _: Choice(torch.device("cuda"), card.name)
@@ -510,27 +482,25 @@ def test_a_tensorrt_without_onnx_is_left_with_what_to_install(
     assert "pip install 'deepblur-live[trt]'" in attempt.why
 
 
-def test_frames_under_way_at_a_distrusted_engine_are_seen_by_torch_too(best):
+def test_frames_of_a_distrusted_engine_are_deblurred_by_torch_again(best):
     settled(best)
-    engine = best.server
+    engine = best.backend
     assert "tensorrt" in engine.description
     best.distrust(engine, "it failed its check of total light")
     frame = trial_frame(SHAPE), STILL, 0.01
     torchs = best.deblur(*frame)
-    assert best.server is best._fallback
-    # Begun by the engine, and finished only now.
-    assert torch.equal(best.second_opinion(*frame, engine), torchs)
+    assert best.backend is best.reference
+    # Submitted to the engine, and checked only now.
+    assert torch.equal(best.reference.deblur(*frame), torchs)
     best.distrust(engine, "it failed its check of total light")
-    assert best.second_opinion(*frame, best.server) is None
     (note,) = faults(best)
     assert "total light" in note
 
 
-def test_identification_and_comparison_take_turns(best, monkeypatch):
-    """The pipeline asks from one thread; who asks from two gets the same answers."""
+def test_identifications_on_two_threads_do_not_overlap(best, monkeypatch):
     settled(best)
-    engines = best.server
-    engine, inside, together = engines._answering, [], []
+    engines = best.backend
+    engine, inside, together = engines._identifier, [], []
     enqueue = engine.enqueue
 
     def slowly():
@@ -542,49 +512,47 @@ def test_identification_and_comparison_take_turns(best, monkeypatch):
 
     monkeypatch.setattr(engine, "enqueue", slowly)
     spectra = [torch.full((1, 2, 64, 32), value) for value in (0.1, -0.3)]
-    alone = [engines.answer(s) for s in spectra]
+    alone = [engines.identification_output(s) for s in spectra]
     with ThreadPoolExecutor(2) as pool:
         for _ in range(3):
-            beside = list(pool.map(engines.answer, spectra))
-            assert all(map(torch.equal, beside, alone))
+            both = list(pool.map(engines.identification_output, spectra))
+            assert all(map(torch.equal, both, alone))
     assert max(together) == 1
 
 
 def test_a_size_that_changes_does_not_take_the_engine_from_an_identification(
     best, monkeypatch
 ):
-    """Between the look at what serves and its use, on another thread."""
+    """On another thread, after the identification has read what is in use."""
     settled(best)
-    serving, looks = best.server, []
+    current, reads = best.backend, []
 
     def changing(_):
-        looks.append(None)
-        return serving if len(looks) == 1 else None
+        reads.append(None)
+        return current if len(reads) == 1 else None
 
     monkeypatch.setattr(
-        type(best), "_serving", property(changing, lambda *_: None), raising=False
+        type(best), "_current", property(changing, lambda *_: None), raising=False
     )
     best.identify(torch.randn(1, 2, 64, 32))
-    assert len(looks) == 1
+    assert len(reads) == 1
 
 
-def test_leaving_engines_that_do_not_serve_changes_nothing(best, pack, source):
+def test_dropping_engines_that_are_not_in_use_changes_nothing(best, pack, source):
     other = EngineExecutor(pack, FAMILY, source)
-    best.add(other)
+    best._engines.append(other)
     settled(best)
-    serving = best.server
+    current = best.backend
     best.distrust(other, "of another frame size it was wrong")
-    assert best.server is serving
-    assert best.reference is best._fallback
+    assert best.backend is current
 
 
 def test_without_engines_torch_serves(pack):
     executor = build_executor(pack, FAMILY, "cpu")
     sharp = executor.deblur(trial_frame(SHAPE), STILL, 0.01)
-    assert "torch" in executor.description
-    assert "cpu" in executor.description
-    server = executor.server
-    assert executor.second_opinion(trial_frame(SHAPE), STILL, 0.01, server) is None
-    executor.distrust(server, "nothing to distrust")
+    assert executor.backend is executor.reference
+    assert "torch" in executor.reference.description
+    assert "cpu" in executor.reference.description
+    executor.distrust(executor.backend, "nothing to distrust")
     assert torch.equal(executor.deblur(trial_frame(SHAPE), STILL, 0.01), sharp)
     assert executor.take_notes() == []

@@ -22,7 +22,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def with_card(monkeypatch, fake_tensorrt, card):
-    """A card that is none; engines in single precision, half is slow without one."""
+    """A stand-in for a card; engines in float32, as float16 is slow on the CPU."""
     order = [
         Attempt("tensorrt", True, "fake", fake_tensorrt, card),
         Attempt("tensorrt-rtx", False, "not installed"),
@@ -42,33 +42,33 @@ def test_engines_are_built_compared_listed_and_cleared(folder, with_card):
     assert built.exit_code == 0, built.output
     assert "deblurring of 64 × 70: the engine agrees with torch" in built.output
     assert "identification: the engine agrees with torch" in built.output
-    assert "tensorrt-rtx: left: not installed" in built.output
+    assert "tensorrt-rtx: not used: not installed" in built.output
     listed = call("list")
     assert listed.exit_code == 0
-    for word in ("proximal", "1 × 1 × 80 × 90", "test card, driver 570.1", "sound"):
+    for word in ("proximal", "1 × 1 × 80 × 90", "test card, driver 570.1", "usable"):
         assert word in listed.output
     plan = next(folder.glob("proximal*.plan"))
-    plan.write_bytes(plan.read_bytes()[:100])
-    assert "not used: altered or cut short" in call("list").output
+    plan.write_bytes(plan.read_bytes()[:-100])
+    assert "unusable: altered or truncated" in call("list").output
     (found,) = [f for f in probes.executor(Profile()) if f.subject == "engines"]
-    assert "2 in the cache, 1 not sound" in found.text
+    assert "2 in the cache, 1 unusable" in found.text
     cleared = call("clear")
     assert "2 engines deleted" in cleared.output
     assert "No engines in" in call("list").output
 
 
 def test_engines_that_disagree_are_an_error_with_the_reason(
-    folder, with_card, monkeypatch
+    folder, with_card, builds, monkeypatch
 ):
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", "wrong")
     built = call("build", "--size", "64")
     assert built.exit_code == 2
     assert "identification: the engine differs from torch" in built.output
-    assert "no engine can be used: torch runs the networks" in built.output
+    assert "no engine is usable: torch runs the networks" in built.output
 
 
 def test_a_card_that_is_full_leaves_the_next_precision_a_try(
-    folder, with_card, monkeypatch
+    folder, with_card, builds, monkeypatch
 ):
     monkeypatch.setattr(engines, "_PRECISIONS", ("float32", "float32"))
     prepare, tried = EngineExecutor.prepare, []
@@ -81,7 +81,7 @@ def test_a_card_that_is_full_leaves_the_next_precision_a_try(
 
     monkeypatch.setattr(EngineExecutor, "prepare", full_at_first)
     built = call("build", "--size", "64")
-    assert "left: CUDA out of memory" in built.output
+    assert "not used: CUDA out of memory" in built.output
     assert built.exit_code == 0
     assert len(tried) == 2
 
@@ -90,16 +90,16 @@ def test_without_a_card_it_says_what_is_missing(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     built = call("build")
     assert built.exit_code == 2
-    assert "tensorrt: left: torch finds no CUDA card" in built.output
-    assert "tensorrt-rtx: left: torch finds no CUDA card" in built.output
-    assert "no TensorRT can be had here" in built.output
+    assert "tensorrt: not used: torch finds no CUDA card" in built.output
+    assert "tensorrt-rtx: not used: torch finds no CUDA card" in built.output
+    assert "no TensorRT is available here" in built.output
 
 
 @pytest.mark.parametrize("size", ["tiny", "63", "512x", "512x20000", "-5", "5x12x9"])
 def test_a_size_that_is_none_is_refused_with_what_would_be_right(size):
     refused = call("build", "--size", size)
     assert refused.exit_code == 2
-    assert "must be ROWSxCOLUMNS of a frame, as 512x640" in refused.output
+    assert "must be ROWSxCOLUMNS of a frame, such as 512x640" in refused.output
 
 
 def test_the_doctor_tells_the_order_and_the_reasons(folder):
@@ -112,5 +112,5 @@ def test_the_doctor_tells_the_order_and_the_reasons(folder):
         "torch on the CPU",
     ]
     assert [f.level for f in findings] == [Level.NOTE] * 4 + [Level.OK]
-    assert "left: the CPU was asked for" in findings[0].text
-    assert "taken" in findings[-1].text
+    assert "not used: the CPU was asked for" in findings[0].text
+    assert "used" in findings[-1].text

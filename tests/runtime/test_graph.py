@@ -4,14 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import FoldedFista
-from deepblur_live.optics import ZernikeFamily
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph import (
     _RECORDING,
     FrameGraph,
-    apart_from_recordings,
+    no_recording,
 )
 from deepblur_live.runtime.graph_executor import GraphExecutor
 from deepblur_live.runtime.parity import compare, trial_frame
@@ -39,13 +40,13 @@ def test_frames_are_those_of_the_plain_executor(pack, device):
         (trial_frame((75, 64)), gamma(1), 0.05),
         (trial_frame((64, 96)), gamma(0), 0.01),
     ]
-    answers = [graph.deblur(*frame) for frame in frames]
-    for answer, frame in zip(answers, frames, strict=True):
-        assert answer.shape == frame[0].shape
-        assert compare("", answer, plain.deblur(*frame)).error < 1e-5
-    # Earlier answers are not overwritten by later frames.
-    assert torch.equal(answers[0], answers[4])
-    assert graph.take_notes() == []
+    results = [graph.deblur(*frame) for frame in frames]
+    for result, frame in zip(results, frames, strict=True):
+        assert result.shape == frame[0].shape
+        assert compare("", result, plain.deblur(*frame)).error < 1e-5
+    # Earlier results are not overwritten by later frames.
+    assert torch.equal(results[0], results[4])
+    assert graph.notes == []
     assert ("CUDA graph" in graph.description) == (device == "cuda")
 
 
@@ -81,6 +82,51 @@ def test_few_sizes_are_held_at_once(pack):
     assert len(graph._graphs) == 3
 
 
+class SplitFamily:
+    """The PSF in two kernels, of different shapes."""
+
+    window, n_coefficients = FAMILY.window, FAMILY.n_coefficients
+
+    def kernels(self, coefficients):
+        psf = FAMILY.psf(coefficients)
+        return psf[..., :10, :], psf[..., 10:, :]
+
+    def operator_from(self, kernels, shape, frame=None):
+        return FAMILY.operator_from((torch.cat(kernels, -2),), shape, frame)
+
+
+def test_all_kernels_of_an_operator_are_copied_into_place(pack):
+    cpu = torch.device("cpu")
+    plain = TorchExecutor(pack, FAMILY, cpu, half=False)
+    split = GraphExecutor(pack, SplitFamily(), cpu, half=False)
+    places = None
+    for seed in (0, 1):
+        frame = trial_frame((64, 96)), gamma(seed), 0.01
+        assert torch.equal(split.deblur(*frame), plain.deblur(*frame))
+        static = [k.data_ptr() for k in split._graph_for((64, 96))._kernels]
+        assert len(static) == 2
+        assert places in (None, static)
+        places = static
+
+
+def test_the_recorded_steps_read_nothing_back(pack):
+    """A CUDA graph cannot record what the processor must wait for."""
+    cpu = torch.device("cpu")
+    graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), FAMILY, 2, cpu)
+    calls = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            calls.append(function.overloadpacket)
+            return function(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Watch():
+        graph._steps()
+    aten = torch.ops.aten
+    assert aten._fft_r2c in calls
+    assert not {aten._local_scalar_dense, aten.nonzero, aten.equal} & set(calls)
+
+
 def test_a_frame_records_only_while_no_engine_opens_and_never_waits(pack, monkeypatch):
     """Without a card: recording itself is played."""
     recorded = []
@@ -91,12 +137,12 @@ def test_a_frame_records_only_while_no_engine_opens_and_never_waits(pack, monkey
 
     monkeypatch.setattr(FrameGraph, "_record", record)
     cpu = torch.device("cpu")
-    graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), 31, 2, cpu)
-    frame = trial_frame((64, 96)), FAMILY.psf(gamma(0)), 0.01
+    graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), FAMILY, 2, cpu)
+    frame = trial_frame((64, 96)), FAMILY.kernels(gamma(0)[None]), 0.01
     wanted = graph.run(*frame).clone()
     assert recorded == []  # on a CPU
     graph._to_record = True
-    with apart_from_recordings():
+    with no_recording():
         # Elsewhere an engine opens.
         assert torch.equal(graph.run(*frame), wanted)
     assert recorded == []
@@ -116,7 +162,7 @@ def test_a_frame_that_cannot_be_recorded_says_so_once(pack, monkeypatch):
     executor._graph_for((64, 96))._to_record = True
     first = executor.deblur(*frame)
     assert torch.equal(executor.deblur(*frame), first)
-    (note,) = executor.take_notes()
+    (note,) = executor.notes
     assert "64 × 96" in note
     assert "operation not permitted" in note
     assert "one CUDA graph" not in executor.description
@@ -134,5 +180,5 @@ def test_where_recording_fails_frames_run_without_and_it_is_said(pack, monkeypat
     frame = trial_frame((64, 96)), gamma(0), 0.01
     plain = TorchExecutor(pack, FAMILY, torch.device("cuda"), half=False)
     assert compare("", executor.deblur(*frame), plain.deblur(*frame)).error < 1e-5
-    (note,) = executor.take_notes()
+    (note,) = executor.notes
     assert "not permitted" in note

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from deepblur_live.optics import ZernikeFamily
+from deepblur_live.profile import Optics
 from deepblur_live.runtime import PackError, find_packs, load_pack
 
 
@@ -47,7 +47,7 @@ def test_the_shipped_weights_are_trained():
     assert "train_identification.py" in training["command"]
 
 
-def test_an_unknown_model_is_named_with_those_there_are():
+def test_an_unknown_model_is_named_with_the_installed_ones():
     with pytest.raises(PackError, match=r"'zernike9': not found; .*zernike7"):
         load_pack("zernike9")
 
@@ -72,7 +72,7 @@ def test_an_altered_file_is_refused(copy):
 def test_a_truncated_file_is_refused(copy):
     path = copy / "identification.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(PackError, match=r"identification.safetensors: .* cut short"):
+    with pytest.raises(PackError, match=r"identification.safetensors: .* truncated"):
         load_pack(str(copy))
 
 
@@ -108,7 +108,12 @@ def test_a_pickle_is_never_opened(copy, tmp_path):
         (lambda m: m.update(noll=[]), r"manifest\.json: noll \(\)"),
         (lambda m: m.update(noll=[1, 2]), r"manifest\.json: noll \(1, 2\): .* from 4"),
         (lambda m: m.update(sampling_min="small"), "sampling_min"),
-        (lambda m: m.update(family="gaussian"), "gaussian"),
+        (
+            lambda m: m.update(family="gaussian"),
+            "'gaussian': not known; give \"zernike\"",
+        ),
+        (lambda m: m["error_model"].pop("tail_dof"), r"error_model\.tail_dof"),
+        (lambda m: m["error_model"].update(hue=1.0), r"error_model\.hue"),
         (lambda m: m["deblurring"]["architecture"].update(rooms=3), "architecture"),
         (lambda m: m["deblurring"]["architecture"].update(channels=16), "deblurring"),
     ],
@@ -119,14 +124,14 @@ def test_a_wrong_manifest_is_refused_by_name(copy, change, named):
         load_pack(str(copy))
 
 
-def test_a_manifest_that_is_no_json_is_refused(copy):
+def test_a_manifest_that_is_not_json_is_refused(copy):
     (copy / "manifest.json").write_text("{", "utf-8")
     with pytest.raises(PackError, match="not a readable JSON"):
         load_pack(str(copy))
 
 
-def test_optics_outside_the_models_range_are_refused_with_what_would_be_right():
+def test_optics_outside_the_models_range_are_refused_with_the_range():
     pack = load_pack("zernike7")
-    pack.check(ZernikeFamily())
+    pack.check(Optics())
     with pytest.raises(PackError, match=r"pixel_size_nm 30: .* pixel of \d+ to \d+ nm"):
-        pack.check(ZernikeFamily(pixel_size_nm=30.0))
+        pack.check(Optics(pixel_size_nm=30.0))

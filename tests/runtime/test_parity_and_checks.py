@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from deepblur_live.acquisition.scene import SimulatedScene
-from deepblur_live.optics import ZernikeFamily
+from deepblur_live.acquisition.simulated_sample import SimulatedSample
+from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.runtime.calibration import scale
 from deepblur_live.runtime.checks import FrameChecks, reblurs
 from deepblur_live.runtime.executor import TorchExecutor
@@ -53,19 +53,19 @@ def test_trials_are_the_same_every_time_and_not_flat():
 def deblurred(request):
     from deepblur_live.runtime import load_pack
 
-    scene = SimulatedScene(shape=request.param)
-    image = scale(scene.frame(0.0).pixels).image
-    gamma = torch.tensor(scene.coefficients(0.0)).float()
+    sample = SimulatedSample(shape=request.param)
+    image = scale(sample.frame(0.0).pixels).image
+    gamma = torch.tensor(sample.coefficients(0.0)).float()
     executor = TorchExecutor(
         load_pack("zernike7"), FAMILY, torch.device("cpu"), half=False
     )
-    return image, executor.deblur(image, gamma, 0.01), FAMILY.psf(gamma)
+    return image, executor.deblur(image, gamma, 0.01), gamma
 
 
-def test_a_good_frame_reblurs_to_itself_at_any_noise_told(deblurred):
-    image, sharp, psf = deblurred
+def test_a_good_frame_reblurs_to_itself_at_any_noise_level(deblurred):
+    image, sharp, gamma = deblurred
     for sigma in (0.001, 0.01, 0.1):
-        assert reblurs(image, sharp, psf, sigma)
+        assert reblurs(image, sharp, FAMILY, gamma, sigma)
 
 
 @pytest.mark.parametrize(
@@ -79,24 +79,24 @@ def test_a_good_frame_reblurs_to_itself_at_any_noise_told(deblurred):
     ],
 )
 def test_a_wrong_frame_of_the_right_light_does_not(deblurred, spoil):
-    image, sharp, psf = deblurred
-    assert not reblurs(image, spoil(sharp), psf, 0.01)
+    image, sharp, gamma = deblurred
+    assert not reblurs(image, spoil(sharp), FAMILY, gamma, 0.01)
 
 
 def test_the_blur_is_checked_now_and_then_and_after_a_failure_always(deblurred):
-    image, sharp, psf = deblurred
+    image, sharp, gamma = deblurred
     wrong = sharp.flip(1)
-    checks = FrameChecks(reblur_every=3)
+    checks = FrameChecks(FAMILY, reblur_every=3)
 
     def fault(answer):
         checks.next_frame()
-        return checks.fault(image, answer, psf, 0.01)
+        return checks.fault(image, answer, gamma, 0.01)
 
     assert fault(sharp) == ""
     assert [bool(fault(wrong)) for _ in range(5)] == [False, False, True, True, True]
     assert "blurred again" in fault(wrong)
-    # A second answer for the same frame is checked as the first was.
-    assert checks.fault(image, sharp, psf, 0.01) == ""
+    # A second result for the same frame is checked as the first was.
+    assert checks.fault(image, sharp, gamma, 0.01) == ""
     assert [bool(fault(wrong)) for _ in range(3)] == [False, False, True]
-    assert "total light" in checks.fault(image, sharp * 1.2, psf, 0.01)
-    assert "total light" in checks.fault(image, sharp * math.nan, psf, 0.01)
+    assert "total light" in checks.fault(image, sharp * 1.2, gamma, 0.01)
+    assert "total light" in checks.fault(image, sharp * math.nan, gamma, 0.01)

@@ -2,7 +2,7 @@
 
 Only what the project calls is here. `FAKE_TENSORRT_FAULT` in the environment, which the
 build's child process has too, makes one thing go wrong as TensorRT goes wrong: mostly
-by an answer of None or False, and a word to the logger.
+by returning None or False and logging the reason.
 """
 
 import ctypes
@@ -204,13 +204,13 @@ class Context:
         if engine.fails("run", "an illegal memory access was encountered"):
             return False
         (name,) = set(engine.shapes) - set(engine.inputs)
-        (answer,) = engine.run(None, {n: self.array(n) for n in engine.inputs})
+        (result,) = engine.run(None, {n: self.array(n) for n in engine.inputs})
         # As half-precision engines have been seen to fail, without a word.
         if fault("nan"):
-            answer = answer * np.float32("nan")
+            result = result * np.float32("nan")
         if fault("black"):
-            answer = answer * 0
+            result = result * 0
         if fault("wrong"):
-            answer = answer * np.float32(1.01)
-        self.array(name)[...] = answer
+            result = result * np.float32(1.01)
+        self.array(name)[...] = result
         return True

@@ -1,0 +1,72 @@
+"""CUDA streams by which one frame is uploaded while others are computed, downloaded."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CudaStreams"]
+
+
+class CudaStreams:
+    """The streams that the steps of a frame are queued in; on a CPU they run at once.
+
+    Each stream receives the frames in the order of their submission. Tensors on the
+    device must be kept until the frame is downloaded: their memory belongs to the
+    stream that allocated it, which does not know of the others.
+
+    Parameters
+    ----------
+    device
+        Of the frames.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._streams: list[Any] = []
+        if device.type == "cuda":
+            self._streams = [
+                torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+                for _ in range(4)
+            ]
+            # Networks and other tensors were made before, in the current stream.
+            for stream in self._streams:
+                stream.wait_stream(torch.cuda.current_stream(device))
+
+    def upload(self) -> contextlib.AbstractContextManager[None]:
+        """Queue the upload: scaling and identification."""
+        return self._stream(0)
+
+    def compute(self) -> contextlib.AbstractContextManager[None]:
+        """Queue the deblurring, after everything in `upload`."""
+        return self._stream(1, 0)
+
+    def download(self) -> contextlib.AbstractContextManager[None]:
+        """Queue the download, after everything in `compute`."""
+        return self._stream(2, 1)
+
+    def check(self) -> contextlib.AbstractContextManager[None]:
+        """Queue the check of a downloaded frame, after nothing else.
+
+        The next frame may be in all other streams by then.
+        """
+        return self._stream(3)
+
+    def downloaded(self) -> Any:
+        """Return the event of all downloads queued so far; None on a CPU."""
+        return self._streams[2].record_event() if self._streams else None
+
+    @contextlib.contextmanager
+    def _stream(self, index: int, after: int | None = None) -> Iterator[None]:
+        if not self._streams:
+            yield
+            return
+        stream = self._streams[index]
+        if after is not None:
+            stream.wait_stream(self._streams[after])
+        with torch.cuda.stream(stream):
+            yield
