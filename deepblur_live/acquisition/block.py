@@ -1,43 +1,39 @@
-"""A block of shared memory cut into slots, and a frame that lies in one of them."""
+"""A block of shared memory divided into slots, and the lease of a frame's slots."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
-__all__ = ["FrameHeader", "SharedBlock", "Ticket"]
+    from deepblur_live.runtime.frame import FrameInfo
+
+__all__ = ["SharedBlock", "SlotAddress", "SlotLease"]
 
 
-@dataclass(frozen=True)
-class FrameHeader:
-    """What is known of a frame beside its pixels.
+class SlotAddress(NamedTuple):
+    """Where a worker finds a frame and puts its result; travels through the pipe.
 
     Parameters
     ----------
-    number, time, source, metadata
-        As in `deepblur_live.runtime.frame.Frame`.
-    captured_at
-        The ring's clock when the frame was put: what latency is measured from.
-    dtype, shape
-        ``dtype.str`` (byte order included) and shape of the pixels.
+    block
+        Name of the shared memory.
+    frame, result
+        Where the raw and the deblurred pixels begin, in bytes.
+    result_bytes
+        Size of the result slot.
     """
 
-    number: int
-    time: float
-    captured_at: float
-    source: str
-    metadata: Mapping[str, Any]
-    dtype: str
-    shape: tuple[int, ...]
+    block: str
+    frame: int
+    result: int
+    result_bytes: int
 
 
 class SharedBlock:
@@ -72,7 +68,7 @@ class SharedBlock:
 
     @property
     def name(self) -> str:
-        """What a worker attaches by."""
+        """The name by which a worker attaches to it."""
         return self._memory.name
 
     @property
@@ -93,34 +89,65 @@ class SharedBlock:
         """Where result slot `result` begins, in bytes."""
         return self.slots * self.frame_bytes + result * self.result_bytes
 
-    def view(self, offset: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Array over the block's own bytes; to be let go before `release`."""
+    def write(self, slot: int, pixels: NDArray[Any]) -> None:
+        """Copy pixels into a frame slot."""
+        view = self._view(self.frame_offset(slot), pixels.shape, pixels.dtype.str)
+        np.copyto(view, pixels, casting="unsafe")
+
+    def read(self, offset: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Return an owned copy of the pixels at `offset`."""
+        pixels = np.empty(shape, dtype)
+        np.copyto(pixels, self._view(offset, shape, dtype))
+        return pixels
+
+    def _view(self, offset: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        # Memory can be released only when no array over it exists any more.
         return np.ndarray(shape, np.dtype(dtype), self._buffer, offset)
 
     def release(self) -> None:
-        """Give the memory back to the system; the block is of no use afterwards."""
-        # A worker thread that hangs may hold on to it: then the bytes go when it ends.
+        """Give the memory back to the system; the block cannot be used afterwards."""
+        # A worker thread that hangs may still use it: it is then freed when that ends.
         with contextlib.suppress(BufferError):
             self._memory.close()
         self._memory.unlink()
 
 
 @dataclass(frozen=True, eq=False)
-class Ticket:
-    """A frame in the ring: its header and the slots it holds."""
+class SlotLease:
+    """A frame in the ring and the slots that are reserved for it.
 
-    header: FrameHeader
+    Parameters
+    ----------
+    info
+        The frame.
+    captured_at
+        The ring's clock when the frame was put: latencies are measured from here.
+    block, slot, result
+        Its shared memory, and the numbers of its frame and its result slot.
+    """
+
+    info: FrameInfo
+    captured_at: float
     block: SharedBlock
     slot: int
     result: int = -1
 
-    def pixels(self) -> NDArray[Any]:
+    @property
+    def address(self) -> SlotAddress:
+        """Where the slots are, for a worker."""
+        block = self.block
+        return SlotAddress(
+            block.name,
+            block.frame_offset(self.slot),
+            block.result_offset(self.result),
+            block.result_bytes,
+        )
+
+    def raw(self) -> NDArray[Any]:
         """Return an owned copy of the raw pixels."""
-        header = self.header
         offset = self.block.frame_offset(self.slot)
-        return self.block.view(offset, header.shape, header.dtype).copy()
+        return self.block.read(offset, self.info.shape, self.info.dtype)
 
     def deblurred(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return an owned copy of what the worker wrote: `shape`, float32."""
-        offset = self.block.result_offset(self.result)
-        return self.block.view(offset, shape, "=f4").copy()
+        """Return an owned copy of the worker's result: `shape`, float32."""
+        return self.block.read(self.block.result_offset(self.result), shape, "=f4")

@@ -1,4 +1,4 @@
-"""Connect to a core's signals so that the slot runs where the signal is emitted."""
+"""Connect to a core's signals so that slots run on the emitting thread."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _guarded: weakref.WeakSet[CMMCorePlus] = weakref.WeakSet()
 
 
 def connect_direct(signal: Any, slot: Callable[..., object]) -> Callable[[], None]:
-    """Connect `slot` and return what disconnects it.
+    """Connect `slot` and return a function that disconnects it.
 
-    A plain slot on a Qt signal would run queued in the thread that connected it: it
-    would freeze the window, and queue frames without bound.
+    An ordinary slot of a Qt signal would be queued in the thread that connected it,
+    which would freeze the window, and queue frames without bound.
 
     Parameters
     ----------
     signal
         A psygnal or Qt signal of a core.
     slot
-        Must not raise: psygnal would skip everyone else's slots, Qt may abort.
+        Must not raise: psygnal would skip all other slots, Qt may abort.
     """
     _connect(signal, slot)
 
@@ -44,8 +44,8 @@ def connect_direct(signal: Any, slot: Callable[..., object]) -> Callable[[], Non
 
 def _connect(signal: Any, slot: Callable[..., object]) -> None:
     if not isinstance(signal, SignalInstance):
-        # The wrapper pymmcore-plus puts around a signal that once had more arguments
-        # takes the slot alone; and where no Qt loads the signal is none of Qt's.
+        # pymmcore-plus wraps a signal that once had more arguments: the wrapper accepts
+        # only the slot. And where Qt cannot be loaded the signal is not one of Qt.
         with contextlib.suppress(TypeError, ImportError):
             from qtpy.QtCore import Qt
 
@@ -55,10 +55,10 @@ def _connect(signal: Any, slot: Callable[..., object]) -> None:
 
 
 def let_core_exit(core: CMMCorePlus) -> None:
-    """See to it that the interpreter can exit while `core` is alive; once a core.
+    """Let the interpreter exit while `core` is alive; done once per core.
 
-    The C++ side may call back into an interpreter that is going down, which aborts it
-    (exit code 134).
+    The C++ side may call back into an interpreter that is shutting down, which aborts
+    it (exit code 134).
     """
     if core not in _guarded:
         _guarded.add(core)

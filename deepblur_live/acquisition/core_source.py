@@ -1,4 +1,4 @@
-"""Every frame of a core: MDA and snapped frames by event, live ones by the tap."""
+"""Every frame of a core: MDA and snapped frames by events, live ones by polling."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ __all__ = ["CoreSource"]
 
 
 class CoreSource:
-    """Connected to a core from its making to its `close`.
+    """Connects to a core until `close`.
 
     Parameters
     ----------
     core
-        Kept alive meanwhile.
+        Kept alive until then.
     accept
-        Called with (pixels, metadata, source) of each frame, on the thread that made
-        it, where it must not linger. The source is "mda", "live" or "snap".
+        Called with (pixels, metadata, source) of each frame, on the thread that
+        acquires it: it must return quickly. The source is "mda", "live" or "snap".
     on_gap
         Called with the number of live frames that were missed.
     report
-        Called from any thread with what went wrong; nothing is raised into the core.
-    poll_interval_s, stale_after_s
-        Of the live tap, see `deepblur_live.acquisition.live.LiveTap`.
+        Called from any thread with an error; nothing is raised into the core.
     """
 
     def __init__(
@@ -42,12 +40,10 @@ class CoreSource:
         *,
         on_gap: Callable[[int], None],
         report: Callable[[str], None],
-        poll_interval_s: float,
-        stale_after_s: float,
     ) -> None:
         self.core = core
         self.sequence: object = None
-        """The sequence of the MDA that was started last."""
+        """The sequence of the most recent MDA."""
         self._accept = accept
         self._report = report
         let_core_exit(core)
@@ -56,8 +52,6 @@ class CoreSource:
             lambda pixels, metadata: accept(pixels, metadata, "live"),
             on_gap=on_gap,
             on_error=report,
-            poll_interval_s=poll_interval_s,
-            stale_after_s=stale_after_s,
         )
         mda, events = core.mda.events, core.events
         self._disconnects = [
@@ -95,7 +89,7 @@ class CoreSource:
         try:
             core = self.core
             if core.mda.is_running():
-                return  # it comes as frameReady
+                return  # it also comes as frameReady
             metadata = {
                 "exposure_ms": core.getExposure(),
                 "camera": core.getCameraDevice(),

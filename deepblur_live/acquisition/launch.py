@@ -1,8 +1,9 @@
-"""Start and end a worker: in a process of its own, or on a thread to debug with."""
+"""Start and end a worker: in a process of its own, or on a thread for debugging."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import pickle
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from deepblur_live.acquisition.worker import PipelineFactory, serve
 
@@ -21,40 +22,50 @@ if TYPE_CHECKING:
 __all__ = ["ProcessWorker", "ThreadWorker", "Worker"]
 
 
-class Worker(Protocol):
-    """The worker as its owner sees it."""
+class Worker:
+    """A worker from its owner's side; this base owns the pipes."""
 
-    replies: Connection
-    """Where `Ready`, `Failed` and `Reply` come from; ends when the worker does."""
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._their_tasks, self._tasks = context.Pipe(duplex=False)
+        self.replies, self._their_replies = context.Pipe(duplex=False)
+        """`replies` yields `Ready`, `Failed` and `Reply`; it ends with the worker."""
 
     @property
     def pid(self) -> int | None:
         """Process id, or None for a thread."""
-        ...
+        return None
 
     @property
     def sentinels(self) -> list[int]:
-        """Handles that become ready when the worker ends."""
-        ...
+        """Handles that become ready when the worker ends, besides `replies`."""
+        return []
 
     def send(self, task: bytes) -> None:
         """Send a pickled `Task`; OSError when the worker is gone."""
-        ...
+        self._tasks.send_bytes(task)
 
     def kill(self) -> None:
-        """End it now where that can be done."""
-        ...
+        """End it at once, where that is possible."""
 
     def stop(self, timeout: float) -> bool:
-        """Ask it to end, wait, then end it; False when it still runs."""
-        ...
+        """Ask it to end and wait, then end it; False when it still runs."""
+        with contextlib.suppress(OSError):
+            self._tasks.send(None)
+        self._tasks.close()
+        ended = self._join(timeout)
+        self.replies.close()
+        return ended
+
+    def _join(self, timeout: float) -> bool:
+        raise NotImplementedError
 
     def ending(self) -> str:
-        """Say how it ended, for a person."""
-        ...
+        """Describe how it ended."""
+        raise NotImplementedError
 
 
-class ProcessWorker:
+class ProcessWorker(Worker):
     """A worker in a process of its own, by spawn.
 
     Parameters
@@ -64,12 +75,10 @@ class ProcessWorker:
     """
 
     def __init__(self, factory: bytes) -> None:
-        context = multiprocessing.get_context("spawn")
-        tasks, self._tasks = context.Pipe(duplex=False)
-        self.replies, replies = context.Pipe(duplex=False)
-        self._process = context.Process(
+        super().__init__()
+        self._process = multiprocessing.get_context("spawn").Process(
             target=_process_main,
-            args=(tasks, replies, factory),
+            args=(self._their_tasks, self._their_replies, factory),
             name="deepblur-live worker",
             daemon=True,
         )
@@ -77,9 +86,9 @@ class ProcessWorker:
             with _interrupts_blocked():
                 self._process.start()
         finally:
-            # Ours would keep the pipes open after the worker's death.
-            tasks.close()
-            replies.close()
+            # Open here, they would keep the pipes alive after the worker's death.
+            self._their_tasks.close()
+            self._their_replies.close()
 
     @property
     def pid(self) -> int | None:
@@ -91,29 +100,20 @@ class ProcessWorker:
         """The process's sentinel."""
         return [self._process.sentinel]
 
-    def send(self, task: bytes) -> None:
-        """Send a pickled `Task`; OSError when the worker is gone."""
-        self._tasks.send_bytes(task)
-
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()
 
-    def stop(self, timeout: float) -> bool:
-        """Ask it to end, wait `timeout` seconds, terminate it, then kill it."""
-        with contextlib.suppress(OSError):
-            self._tasks.send(None)
-        self._tasks.close()
+    def _join(self, timeout: float) -> bool:
         self._process.join(timeout)
         for end in (self._process.terminate, self._process.kill):
             if self._process.is_alive():
                 end()
                 self._process.join(2)
-        self.replies.close()
         return not self._process.is_alive()
 
     def ending(self) -> str:
-        """Say how it ended, for a person."""
+        """Describe how it ended."""
         self._process.join(1)
         code = self._process.exitcode
         if code is not None and code < 0:
@@ -122,7 +122,7 @@ class ProcessWorker:
         return f"exit code {code}"
 
 
-class ThreadWorker:
+class ThreadWorker(Worker):
     """The same loop on a thread of this process, for debugging and tests.
 
     Parameters
@@ -130,63 +130,40 @@ class ThreadWorker:
     factory
         Makes the pipeline, on the thread.
     open_block
-        Bytes of a block of the ring by its name.
+        Returns a block of the ring by its name.
     """
 
     def __init__(
         self, factory: PipelineFactory, open_block: Callable[[str], memoryview]
     ) -> None:
-        tasks, self._tasks = multiprocessing.Pipe(duplex=False)
-        self.replies, replies = multiprocessing.Pipe(duplex=False)
+        super().__init__()
         self._thread = threading.Thread(
             target=serve,
-            args=(tasks, replies, factory, open_block),
+            args=(self._their_tasks, self._their_replies, factory, open_block),
             name="deepblur-live worker",
             daemon=True,
         )
         self._thread.start()
 
-    @property
-    def pid(self) -> int | None:
-        """None: it has no process of its own."""
-        return None
-
-    @property
-    def sentinels(self) -> list[int]:
-        """None are needed: its end closes the pipe."""
-        return []
-
-    def send(self, task: bytes) -> None:
-        """Send a pickled `Task`; OSError when the worker is gone."""
-        self._tasks.send_bytes(task)
-
-    def kill(self) -> None:
-        """Do nothing: a thread cannot be ended from outside."""
-
-    def stop(self, timeout: float) -> bool:
-        """Ask it to end and wait; False when it still runs."""
-        with contextlib.suppress(OSError):
-            self._tasks.send(None)
-        self._tasks.close()
+    def _join(self, timeout: float) -> bool:
         self._thread.join(timeout)
-        self.replies.close()
         return not self._thread.is_alive()
 
     def ending(self) -> str:
-        """Say how it ended, for a person."""
+        """Describe how it ended."""
         return "its thread ended"
 
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Start a child with Ctrl-C blocked, where the system can (the mask is inherited).
+    """Block Ctrl-C while a child starts, where the system can; the mask is inherited.
 
-    It would otherwise print a traceback when interrupted while it still imports.
+    Interrupted during its imports, the child would print a traceback.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # Starting the tracker unblocks SIGINT: have it running before.
+    # Starting the tracker unblocks SIGINT: make sure that it runs already.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -211,17 +188,24 @@ class _BlockReader:
 
     def close(self) -> None:
         """Let go of the block."""
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None
+        memory, self._memory = self._memory, None
+        if memory is None:
+            return
+        try:
+            memory.close()
+        except BufferError:
+            # An exception may hold a frame, in a cycle with its traceback.
+            gc.collect()
+            with contextlib.suppress(BufferError):  # the pipeline itself holds a frame
+                memory.close()
 
 
 def _attach(name: str) -> SharedMemory:
     """Attach to a block that another process owns and unlinks."""
     if sys.version_info >= (3, 13):
         return SharedMemory(name, track=False)
-    # Before 3.13 attaching registers the block as ours, and the tracker would warn of
-    # a leak that is none.
+    # Before 3.13 attaching also registers the block in this process, whose resource
+    # tracker would warn of a leak although the owner unlinks it.
     register = resource_tracker.register
     resource_tracker.register = lambda *_: None
     try:
@@ -234,6 +218,6 @@ def _process_main(tasks: Connection, replies: Connection, factory: bytes) -> Non
     # Ctrl-C reaches the whole process group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     blocks = _BlockReader()
-    # Unpickled here, so that an import that fails is told like any other failure.
+    # Unpickled by `serve`, so that a failing import is reported like any other failure.
     serve(tasks, replies, lambda: pickle.loads(factory)(), blocks.open)
     blocks.close()

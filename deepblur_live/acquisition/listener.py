@@ -1,7 +1,7 @@
-"""The listener: every frame of a core on its way through a pipeline, never in the way.
+"""The listener: takes every frame of a core and delivers each with its result.
 
-Acquire before analyse: whatever happens to the pipeline, the slots connected to the
-core copy a frame and return. They never block, never raise and never grow.
+Acquisition comes first: whatever happens to the pipeline, the slots connected to the
+core copy a frame and return. They never block, never raise, and use bounded memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deepblur_live.acquisition.ring import FrameRing, Policy
 from deepblur_live.acquisition.statistics import Meter, Statistics
 from deepblur_live.acquisition.supervisor import Supervisor
 from deepblur_live.acquisition.worker import (
-    MOST_AT_ONCE,
+    MAX_AT_WORKER,
     PipelineFactory,
     WorkerState,
 )
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DeblurListener", "ListenerEvents"]
 
-_MOST_ERRORS = 64
+_MAX_ERRORS = 64
 
 
 class ListenerEvents(SignalGroup):
-    """What a listener tells; emitted on its collector thread."""
+    """The signals of a listener; emitted on its collector thread."""
 
     resultReady = Signal(FrameResult)
     workerStateChanged = Signal(WorkerState)
@@ -49,12 +49,12 @@ class ListenerEvents(SignalGroup):
 
 
 class DeblurListener:
-    """Takes a core's frames and answers each with what a pipeline made of it.
+    """Takes a core's frames and delivers each with the result of a pipeline.
 
-    Start it, attach it to a core (MDA, live and snapped frames then come by
-    themselves), or pass it as ``core.mda.run(..., output=listener)``, or `submit`
-    frames of another source. ``captured == processed + dropped + in_flight`` holds at
-    all times.
+    Start it and attach it to a core, whose MDA, live and snapped frames it then
+    receives; or pass it as ``core.mda.run(..., output=listener)``; or `submit` frames
+    of another source. ``captured == processed + dropped + in_flight`` holds at all
+    times.
 
     Parameters
     ----------
@@ -62,31 +62,28 @@ class DeblurListener:
         Makes the pipeline, inside the worker: a module-level function, or a
         `functools.partial` of one, so that it can be pickled.
     policy
-        ``"newest"``: the worker gets the newest frame, those it was too slow for are
-        dropped. ``"all"``: every frame in order; they wait for a worker that starts,
-        or starts anew. Those that a worker died with are dropped, and the oldest when
-        the budget is full, or the frames' size grows twice while they wait:
-        `events.errorRaised` says so.
+        ``"newest"``: the worker gets the newest frame; those that it is too slow for
+        are dropped. ``"all"``: every frame in order; they wait while a worker starts
+        or restarts. Frames at a worker that dies are dropped, and so are the oldest
+        when the budget is full, or the frames' size grows twice while they wait;
+        `events.errorRaised` reports it.
     memory_bytes
-        Budget of the shared memory that frames wait in; twice as much may be held
-        for the moment in which the frames' size grows.
+        Budget of the shared memory that frames wait in; up to twice as much is used
+        for a moment when the frames' size grows.
     in_process
-        Run the worker on a thread of this process, for debugging.
-    poll_interval_s, stale_after_s
-        Of the live tap, see `deepblur_live.acquisition.live.LiveTap`.
+        Whether the worker runs on a thread of this process, for debugging.
     restart_delays_s
-        Seconds before each restart of a worker that died; their number is the most
-        restarts in a row. Then frames stay raw.
+        Seconds before each restart of a worker that died; there are as many restarts
+        in a row. After that, frames stay raw.
     frame_timeout_s
-        A worker process that has not answered a frame for so long hangs, and is
-        killed.
+        A worker process that needs longer for a frame hangs, and is killed.
     clock
         Monotonic seconds; times of frames count from the making of the listener.
 
     Raises
     ------
     TypeError
-        When the factory cannot be pickled and is to run in a process.
+        When the factory cannot be pickled, unless `in_process`.
     """
 
     def __init__(
@@ -96,24 +93,20 @@ class DeblurListener:
         policy: Policy = "newest",
         memory_bytes: int = 256 << 20,
         in_process: bool = False,
-        poll_interval_s: float = 0.001,
-        stale_after_s: float = 10.0,
         restart_delays_s: Sequence[float] = (0.5, 2.0, 8.0),
         frame_timeout_s: float = 60.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.events = ListenerEvents()
         self._clock = clock
-        self._poll_interval = poll_interval_s
-        self._stale_after = stale_after_s
-        self._errors: deque[str] = deque(maxlen=_MOST_ERRORS)
-        self._untold: deque[str] = deque(maxlen=_MOST_ERRORS)
+        self._errors: deque[str] = deque(maxlen=_MAX_ERRORS)
+        self._unreported: deque[str] = deque(maxlen=_MAX_ERRORS)
         self._latest: FrameResult | None = None
         self._meter = Meter(clock)
         self._ring = FrameRing(
             memory_bytes,
             policy,
-            max_taken=MOST_AT_ONCE,
+            max_taken=MAX_AT_WORKER,
             report=self._report,
             clock=clock,
         )
@@ -124,13 +117,13 @@ class DeblurListener:
             deliver=self._deliver,
             report=self._report,
             on_state=lambda state: self._emit("workerStateChanged", state),
-            on_tick=self._tell_errors,
+            on_tick=self._report_errors,
             restart_delays_s=restart_delays_s,
             frame_timeout_s=frame_timeout_s,
         )
         self._started = self._closed = False
         self._source: CoreSource | None = None
-        self._relay_is_double = False
+        self._also_attached = False
 
     # ------------------------------------------------------------- the worker's life
 
@@ -140,29 +133,29 @@ class DeblurListener:
         Returns
         -------
         bool
-            False when it could not be made (`background_errors` says why) or was not
-            within `timeout` seconds; frames are then passed on raw, or wait for it
-            where every frame counts.
+            False when that failed (`background_errors` says why) or took longer than
+            `timeout` seconds; frames are then passed on raw, or wait where every frame
+            counts.
 
         Raises
         ------
         RuntimeError
-            When it was closed (a listener lives once), or when a script without a main
-            guard starts it, which its own worker would run again.
+            When it was closed (a listener is started once), or when the worker imports
+            a script without a main guard that would start it again.
         """
         if getattr(multiprocessing.current_process(), "_inheriting", False):
-            # The worker imports the script that started it: without a guard it would
-            # run the whole acquisition a second time.
+            # The worker imports the script that started it: without a main guard, it
+            # would run the whole acquisition a second time.
             raise RuntimeError(
-                "the listener is being started while a script is imported by a worker "
-                "process: put the script's code under if __name__ == '__main__':"
+                "a worker process imports the script that starts this listener: put "
+                "its code under if __name__ == '__main__':"
             )
         if self._closed:
             raise RuntimeError("this listener was closed; make a new one")
         if self._started:
             return self._supervisor.state is WorkerState.RUNNING
         self._started = True
-        # A worker left running at exit would keep the interpreter waiting.
+        # The interpreter would wait at exit for a worker that still runs.
         atexit.register(self.close)
         return self._supervisor.start(timeout)
 
@@ -173,7 +166,7 @@ class DeblurListener:
         self._closed = True
         self.detach()
         self._supervisor.close(timeout)
-        self._tell_errors()
+        self._report_errors()
         atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
@@ -208,19 +201,19 @@ class DeblurListener:
         metadata, source
             Travel with the frame.
         time
-            Seconds since the session began, of the capture; now, when not given.
+            Of the capture, in seconds since the session began; now, when not given.
         block
-            Wait until there is room, so that no other frame is dropped for this one.
+            Whether to wait until there is room, so that no other frame is dropped.
 
         Returns
         -------
         bool
-            False when the frame was dropped, or the listener was closed meanwhile.
+            False when the frame was dropped, or the listener closed meanwhile.
 
         Raises
         ------
         RuntimeError
-            When asked to wait by a listener that was not started.
+            When `block` is given before the listener was started.
         """
         if block:
             if not self._started:
@@ -231,15 +224,15 @@ class DeblurListener:
         return self._accept(pixels, dict(metadata or {}), source, time)
 
     def drain(self, timeout: float) -> bool:
-        """Wait until every frame is answered and told; False after `timeout` seconds.
+        """Wait until every result is delivered; False after `timeout` seconds.
 
         Raises
         ------
         RuntimeError
-            When called by a callback: it would wait for itself.
+            When called from a callback: it would wait for itself.
         """
         if self._supervisor.on_collector:
-            raise RuntimeError("drain() was called by a callback of this listener")
+            raise RuntimeError("drain() was called from a callback of this listener")
         return self._ring.wait_idle(timeout)
 
     def _accept(
@@ -261,66 +254,50 @@ class DeblurListener:
 
     @property
     def statistics(self) -> Statistics:
-        """How things are now; the frame counts are of one moment."""
-        # Reasons first: they are noted before the frame is counted as processed.
-        fps_captured, fps_processed = self._meter.rates()
-        median, tail = self._meter.latencies_ms()
-        counts = self._ring.counts()
-        return Statistics(
-            counts.captured,
-            counts.processed,
-            counts.dropped,
-            counts.in_flight,
-            self._meter.camera_gaps,
-            self._meter.raw_only,
-            fps_captured,
-            fps_processed,
-            median,
-            tail,
-            self._supervisor.state,
-        )
+        """Counts, rates and latencies now."""
+        return self._meter.statistics(self._ring, self._supervisor.state)
 
     @property
     def shared_bytes(self) -> int:
-        """Shared memory held now."""
+        """Shared memory in use, in bytes."""
         return self._ring.shared_bytes
 
     @property
     def background_errors(self) -> list[str]:
-        """What went wrong out of sight, oldest first; the last 64."""
+        """The last 64 errors of the background threads, oldest first."""
         return list(self._errors)
 
     def _deliver(self, result: FrameResult, captured_at: float) -> None:
         latency_ms = (self._clock() - captured_at) * 1e3
         raw = result.state is FrameState.RAW_ONLY
-        self._meter.answered(latency_ms, result.reason if raw else None)
+        self._meter.delivered(latency_ms, result.reason if raw else None)
         self._latest = result
         self._emit("resultReady", result)
 
     def _report(self, text: str) -> None:
-        """Keep an error, from any thread; the collector tells it."""
+        """Keep an error, from any thread; the collector emits it."""
         self._errors.append(text)
-        self._untold.append(text)
+        self._unreported.append(text)
 
-    def _tell_errors(self) -> None:
-        while self._untold:
-            self._emit("errorRaised", self._untold.popleft())
+    def _report_errors(self) -> None:
+        while self._unreported:
+            self._emit("errorRaised", self._unreported.popleft())
 
     def _emit(self, signal: str, *args: object) -> None:
         try:
             getattr(self.events, signal).emit(*args)
         except Exception as error:
-            # Not by `_report`: a callback of errorRaised that raises would be told
-            # of itself for ever.
+            # Not by `_report`, as a callback of errorRaised that raises would be called
+            # again for ever.
             text = f"a callback of {signal} failed: {error}"
-            # One that fails at every frame must not push out what came before.
+            # One that fails at every frame must not displace other errors.
             if text not in self._errors:
                 self._errors.append(text)
 
     # ------------------------------------------------------------- the core
 
     def attach(self, core: CMMCorePlus) -> None:
-        """Take every frame of `core` from now on: MDA, live and snapped.
+        """Receive every frame of `core` from now on: MDA, live and snapped.
 
         Attaching again to the same core does nothing, to another one detaches first.
         The core is kept alive meanwhile.
@@ -329,16 +306,11 @@ class DeblurListener:
             return
         self.detach()
         self._source = CoreSource(
-            core,
-            self._accept,
-            on_gap=self._meter.missed,
-            report=self._report,
-            poll_interval_s=self._poll_interval,
-            stale_after_s=self._stale_after,
+            core, self._accept, on_gap=self._meter.missed, report=self._report
         )
 
     def detach(self) -> None:
-        """Let go of the core; does nothing without one."""
+        """Stop receiving frames of the core; does nothing without one."""
         source, self._source = self._source, None
         if source is not None:
             source.close()
@@ -357,25 +329,22 @@ class DeblurListener:
     def sequenceStarted(self, sequence: object = None, *_: object) -> None:
         """Slot of that name, for ``mda.run(output=listener)``."""
         source = self._source
-        self._relay_is_double = source is not None and source.sequence is sequence
+        self._also_attached = source is not None and source.sequence is sequence
 
     def frameReady(
         self, image: Any, event: object = None, metadata: object = None
     ) -> None:
-        """Slot of that name; a run that the attached core tells of counts once."""
-        if self._relay_is_double:
+        """Slot of that name; ignored while the attached core sends the same frames."""
+        if self._also_attached:
             return
         try:
             self._accept(image, mda_metadata(event, metadata), "mda")
         except Exception as error:
             self._report(f"a frame of the MDA was lost: {error!r}")
 
-    def sequenceCanceled(self, *_: object) -> None:
-        """Slot of that name; nothing is left to do, frames in flight are answered."""
-
     def sequenceFinished(self, *_: object) -> None:
         """Slot of that name."""
-        self._relay_is_double = False
+        self._also_attached = False
 
 
 def _launcher(

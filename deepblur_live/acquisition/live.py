@@ -1,4 +1,4 @@
-"""The live tap: sees the frames of a running sequence without taking them away."""
+"""The live tap: copies the frames of a running sequence, leaving them in the buffer."""
 
 from __future__ import annotations
 
@@ -16,40 +16,39 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveTap"]
 
+_POLL_S = 0.001
 _CHECK_RUNNING_S = 0.05
 _IDLE_S = 0.25
-"""Between looks for a sequence that began without an event."""
+"""Interval of checks for a sequence that was started without an event."""
 _CHECK_EXPOSURE_S = 1.0
-_LEAST_RECHECK_S = 0.01
+_MIN_RECHECK_S = 0.01
 _UNNUMBERED = -1
-_PASSING = (IndexError, RuntimeError, SystemError)
-"""What a look may raise and the next one not; the last from the core's binding, for an
-image whose camera was just unloaded."""
+_TRANSIENT = (IndexError, RuntimeError, SystemError)
+"""Errors of the core that may not occur again; the last comes from its binding, for an
+image of a camera that was just unloaded."""
 
 
 class LiveTap:
-    """Peeks at the newest frame of a core's sequence buffer.
+    """Polls the newest frame of a core's sequence buffer.
 
-    Live mode has no event for a new frame, so the tap polls: a changed number of
-    images in the buffer asks for a look, the ``ImageNumber`` tag tells whether it was
-    a new frame, and gaps in it how many were missed. It rests while an MDA runs, whose
+    Live mode has no event for a new frame. When the number of images in the buffer has
+    changed, the tap reads the newest one; its ``ImageNumber`` tag says whether it is
+    new, and gaps in the numbers how many were missed. It pauses during an MDA, whose
     frames come as events.
 
     Parameters
     ----------
     core
-        The core to look at.
+        The core to poll.
     deliver
         Called with (pixels, metadata) of each new frame, on the tap's thread.
     on_gap
         Called with the number of frames missed before a frame.
     on_error
-        Called with a text: a camera that stopped sending or ended live mode by itself,
-        once an outage; an error of the core, once each.
-    poll_interval_s
-        Between two looks at the buffer's fill. A remote core is slow to ask: give more.
+        Called with a text: when a camera stops sending or ends live mode by itself,
+        once per outage; at an error of the core, once each.
     stale_after_s
-        Silence beyond the exposure after which the camera is said to have stopped.
+        Time without frames, beyond the exposure, after which an error is reported.
     clock
         Monotonic seconds.
     """
@@ -61,7 +60,6 @@ class LiveTap:
         *,
         on_gap: Callable[[int], None],
         on_error: Callable[[str], None],
-        poll_interval_s: float = 0.001,
         stale_after_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,13 +67,12 @@ class LiveTap:
         self._deliver = deliver
         self._on_gap = on_gap
         self._on_error = on_error
-        self._poll_interval = poll_interval_s
         self._stale_after = stale_after_s
         self._clock = clock
 
         self._live = False
         self._begun = False
-        self._untold = False
+        self._event_pending = False
         self._continuous = False
         self._ended_at = 0.0
         self._count = 0
@@ -91,7 +88,7 @@ class LiveTap:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start to look, on a thread of its own."""
+        """Start to poll, on a thread of its own."""
         self._thread = threading.Thread(
             target=self._run, name="deepblur-live tap", daemon=True
         )
@@ -107,13 +104,13 @@ class LiveTap:
                 self._on_error(f"the live tap did not end within {timeout:g} s")
 
     def sequence_began(self, *, continuous: bool = False) -> None:
-        """Look at once: a sequence was started, without end or finite. Any thread."""
+        """Poll at once: a sequence was started. Called from any thread."""
         self._continuous = continuous
         self._begun = True
         self._wake.set()
 
     def sequence_stopped(self) -> None:
-        """Know that the sequence was stopped by its owner. Any thread."""
+        """Note that the sequence was stopped on purpose. Called from any thread."""
         self._continuous = False
 
     def _run(self) -> None:
@@ -122,7 +119,7 @@ class LiveTap:
                 delay = self.step()
             except Exception as error:
                 delay = _IDLE_S
-                text = f"looking for live frames failed: {error!r}"
+                text = f"polling for live frames failed: {error!r}"
                 if text not in self._errors and len(self._errors) < 16:
                     self._errors.add(text)
                     self._on_error(text)
@@ -130,56 +127,56 @@ class LiveTap:
                 self._wake.clear()
 
     def step(self) -> float:
-        """Look once; return the seconds until the next look is due."""
+        """Poll once; return the seconds until the next time."""
         now = self._clock()
         try:
-            return self._look(now)
-        except _PASSING:
-            # The core empties its buffer when it overflows, and refuses many a call
-            # while a device is busy: look again. If it lasts, it is silence.
+            return self._poll(now)
+        except _TRANSIENT:
+            # The core empties its buffer when it overflows, and refuses calls while a
+            # device is busy: try again. If it persists, it is reported as silence.
             if self._live:
-                self._watch_for_silence(now)
-            return _LEAST_RECHECK_S
+                self._report_silence(now)
+            return _MIN_RECHECK_S
 
-    def _look(self, now: float) -> float:
+    def _poll(self, now: float) -> float:
         if self._core.mda.is_running():
-            self._live = self._begun = self._untold = self._continuous = False
+            self._live = self._begun = self._event_pending = self._continuous = False
             return _IDLE_S
         if self._begun:
-            # Even if it has ended by now, its last frame is still to be seen.
+            # Even if it has ended by now, its last frame is still to be read.
             self._begun = False
-            if not self._untold:
+            if not self._event_pending:
                 self._begin(now)
-            self._untold = False
+            self._event_pending = False
         if now >= self._check_running_at:
             self._check_running_at = now + _CHECK_RUNNING_S
             running = self._core.isSequenceRunning()
             if running and not self._live:
-                # Whoever starts a sequence tells so a moment after it runs: that is
-                # then no other one, whose frames would be seen anew.
+                # Its event comes a moment after it was started, and must not be taken
+                # for another sequence, whose frames would be read again.
                 self._begin(now)
-                self._untold = True
+                self._event_pending = True
             elif self._live and not running:
-                self._peek(now, numbered_only=True)
-                self._live = self._untold = False
+                self._read(now, numbered_only=True)
+                self._live = self._event_pending = False
                 self._ended_at = now
         if not self._live:
             self._check_running_at = now
-            self._judge_the_end(now)
+            self._report_unexpected_end(now)
             return _IDLE_S
         if now >= self._check_exposure_at:
             self._check_exposure_at = now + _CHECK_EXPOSURE_S
             self._exposure_ms = self._core.getExposure()
         count = self._core.getRemainingImageCount()
-        # A full buffer, or someone who takes each frame, keeps the count as it is.
+        # The count stays the same in a full buffer, or if somebody takes each frame.
         changed = count != self._count
         if count and (changed or now >= self._recheck_at):
-            self._peek(now, numbered_only=not changed)
-            wait = max(_LEAST_RECHECK_S, self._exposure_ms / 2e3)
+            self._read(now, numbered_only=not changed)
+            wait = max(_MIN_RECHECK_S, self._exposure_ms / 2e3)
             self._recheck_at = now + wait
         self._count = count
-        self._watch_for_silence(now)
-        return self._poll_interval
+        self._report_silence(now)
+        return _POLL_S
 
     def _begin(self, now: float) -> None:
         self._live = True
@@ -190,11 +187,11 @@ class LiveTap:
         self._check_exposure_at = now
         self._check_running_at = now
 
-    def _peek(self, now: float, *, numbered_only: bool) -> None:
+    def _read(self, now: float, *, numbered_only: bool) -> None:
         try:
             pixels, metadata = self._core.getLastImageAndMD()
-        except _PASSING:
-            return  # emptied between the count and the look
+        except _TRANSIENT:
+            return  # emptied after it was counted
         tags = dict(metadata)
         if not _is_whole(pixels, tags):
             return
@@ -210,8 +207,8 @@ class LiveTap:
         self._stale = False
         self._deliver(pixels, live_metadata(tags, self._exposure_ms))
 
-    def _judge_the_end(self, now: float) -> None:
-        # Whoever stops a sequence tells so a moment after it has ended.
+    def _report_unexpected_end(self, now: float) -> None:
+        # The event of a stop on purpose comes a moment after the end.
         if self._continuous and now - self._ended_at > _IDLE_S:
             self._continuous = False
             self._on_error(
@@ -219,7 +216,7 @@ class LiveTap:
                 "(some do when the ROI changes); start it again"
             )
 
-    def _watch_for_silence(self, now: float) -> None:
+    def _report_silence(self, now: float) -> None:
         silence = now - self._seen_at
         if self._stale or silence <= self._exposure_ms / 1e3 + self._stale_after:
             return
@@ -231,9 +228,8 @@ class LiveTap:
 
 
 def _is_whole(pixels: NDArray[Any], tags: Mapping[str, Any]) -> bool:
-    # The core reads an image that is in its buffer by the camera's size of now: just
-    # after the ROI or the binning changed, the last frame of the old size comes cut to
-    # pieces.
+    # The core reads images from its buffer with the camera's present size: just after
+    # the ROI or the binning has changed, the last frame of the old size is garbled.
     height = int(tags.get("Height", pixels.shape[0]))
     width = int(tags.get("Width", pixels.shape[1]))
     return pixels.shape[:2] == (height, width)

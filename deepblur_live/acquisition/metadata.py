@@ -1,4 +1,4 @@
-"""The small part of a core's metadata that travels with a frame."""
+"""The part of a core's metadata that is kept with a frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["live_metadata", "mda_metadata"]
 
 
 def mda_metadata(event: object, metadata: object) -> dict[str, Any]:
-    """Return what to keep of a ``frameReady``.
+    """Return the metadata to keep of a ``frameReady``.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def mda_metadata(event: object, metadata: object) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     index = getattr(event, "index", None)
     if isinstance(index, Mapping):
-        # Plain text and numbers: the worker need not know useq.
+        # Plain text and numbers, so that the worker does not have to import useq.
         kept["index"] = {str(getattr(k, "value", k)): int(v) for k, v in index.items()}
     if not isinstance(metadata, Mapping):
         return kept
@@ -38,7 +38,7 @@ def mda_metadata(event: object, metadata: object) -> dict[str, Any]:
 
 
 def live_metadata(tags: Mapping[str, Any], exposure_ms: float) -> dict[str, Any]:
-    """Return what to keep of the tags of a frame peeked at in live mode."""
+    """Return the metadata to keep of the tags of a live frame."""
     kept: dict[str, Any] = {"exposure_ms": exposure_ms}
     for key, tag, kind in (
         ("camera", "Camera", str),

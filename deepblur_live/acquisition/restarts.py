@@ -1,4 +1,4 @@
-"""When a worker that died may start again: with a pause, and not for ever."""
+"""When a worker that died is restarted: after a pause, a limited number of times."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _HEALTHY_S = 60.0
 
 
 class RestartPlan:
-    """Counts restarts in a row and says when the next one is due.
+    """Counts restarts in a row and schedules the next one.
 
-    A worker that never came up is not started again: its weights, drivers or imports
-    would fail once more. One that ran for a minute is trusted again.
+    A worker that was never ready is not restarted: its weights, drivers or imports
+    would fail again. After a minute of operation the count starts again.
 
     Parameters
     ----------
     delays_s
-        Pause before each restart in a row; their number is the most restarts.
+        Pause before each restart in a row; there are as many restarts as pauses.
     clock
         Monotonic seconds.
     """
@@ -44,7 +44,7 @@ class RestartPlan:
 
     @property
     def due(self) -> bool:
-        """Whether the time of a planned restart has come."""
+        """Whether it is time for the planned restart."""
         return self._due_at is not None and self._clock() >= self._due_at
 
     def started(self) -> None:
@@ -57,7 +57,7 @@ class RestartPlan:
         self._ready_at = self._clock()
 
     def went_down(self) -> str:
-        """Plan what follows the worker's end, and say it in words."""
+        """Plan what follows the end of a worker, and describe it."""
         ready_at, self._ready_at = self._ready_at, None
         if ready_at is not None and self._clock() - ready_at > _HEALTHY_S:
             self._count = 0

@@ -1,8 +1,8 @@
 """The ring that frames wait in: slots of shared memory, bounded, every drop counted.
 
-All bookkeeping lives in this process, under one ordinary lock held for microseconds.
-The worker only reads and writes bytes at offsets it is told, so a killed worker
-leaves nothing locked and nothing leaked.
+All bookkeeping is done in this process, under one lock that is held for microseconds.
+The worker only reads and writes bytes at given offsets, so that a killed worker leaves
+nothing locked and nothing leaked.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from deepblur_live.acquisition.block import FrameHeader, SharedBlock, Ticket
+from deepblur_live.acquisition.block import SharedBlock, SlotLease
+from deepblur_live.runtime.frame import FrameInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,15 +30,14 @@ Policy = Literal["newest", "all"]
 _ALIGNMENT = 64
 """A cache line; also keeps every dtype aligned."""
 _NEWEST_SLOTS = 8
-"""One queued, three at the worker, the rest for producers that write at once."""
-_LEAST_RESULTS = 2
-_MOST_COMPLAINTS = 16
-_MOST_SLOTS = 4096
+"""One queued, three at the worker, the others for producers that write in parallel."""
+_MIN_RESULTS = 2
+_MAX_REPORTED = 16
+_MAX_SLOTS = 4096
 """Tiny frames must not turn the budget into millions of slots."""
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """Where the frames are: ``captured == processed + dropped + in_flight``."""
 
     captured: int
@@ -49,21 +49,21 @@ class Counts:
 class FrameRing:
     """Byte-bounded, drop-oldest queue of frames in shared memory.
 
-    The block is made with the first frame and made anew when a larger one comes (the
-    old one is released when its last frame has left), so at most two blocks exist.
+    A block is allocated for the first frame, and another for a larger one; the old
+    block is released with its last frame, so that at most two exist.
 
     Parameters
     ----------
     memory_bytes
-        Budget of one block. A frame that does not fit in it is dropped and reported.
+        Budget of one block. Frames that do not fit are dropped and reported.
     policy
         ``"newest"``: a new frame replaces those that still wait. ``"all"``: first in,
-        first out; the oldest is dropped only when the budget is full.
+        first out; the oldest is dropped only when the budget is used up.
     max_taken
-        Most frames that may be taken and not yet returned.
+        Maximum number of frames that are taken and not yet returned.
     report
-        Called with a text when frames are lost for a reason a person should know;
-        from the producer's thread, so it must be quick and must not raise.
+        Called with a text when frames are lost for a reason that the user should know;
+        from the producer's thread, so that it must be quick and must not raise.
     clock
         Monotonic seconds.
     """
@@ -93,11 +93,11 @@ class FrameRing:
         self._growing = threading.Lock()
         self._block: SharedBlock | None = None
         self._retired: list[SharedBlock] = []
-        self._queue: deque[Ticket] = deque()
+        self._queue: deque[SlotLease] = deque()
         self._captured = self._processed = self._dropped = 0
         self._taken = self._settling = 0
         self._overflowing = self._oversized = False
-        self._complaints: set[str] = set()
+        self._reported: set[str] = set()
         self._closed = False
 
     # ------------------------------------------------------------- producers
@@ -119,13 +119,13 @@ class FrameRing:
         source, metadata
             Travel with the frame.
         time
-            Seconds of the capture on the caller's clock; now, since the ring was made,
-            when not given.
+            Of the capture, in seconds on the caller's clock; by default now, counted
+            from the making of the ring.
 
         Returns
         -------
         bool
-            False when the frame was counted as dropped at once.
+            False when the frame was dropped at once.
         """
         captured_at = self._clock()
         if time is None:
@@ -139,28 +139,23 @@ class FrameRing:
             block, slot = self._reserve(pixels)
             if block is None:
                 return self._refuse()
-            offset = block.frame_offset(slot)
-            view = block.view(offset, pixels.shape, pixels.dtype.str)
-            view[...] = pixels
-            del view
-        except Exception as error:  # a frame that cannot travel must not stop a camera
-            self._complain(f"a frame from {source!r} was dropped: {error}")
+            block.write(slot, pixels)
+        except Exception as error:  # an odd frame must not stop a camera
+            self._report_once(f"a frame from {source!r} was dropped: {error}")
             return self._refuse(block, slot)
-        header = FrameHeader(
-            -1, time, captured_at, source, metadata, pixels.dtype.str, pixels.shape
-        )
-        return self._commit(Ticket(header, block, slot))
+        info = FrameInfo(-1, time, source, metadata, pixels.dtype.str, pixels.shape)
+        return self._commit(SlotLease(info, captured_at, block, slot))
 
-    def _complain(self, text: str) -> None:
-        """Report once: a source whose every frame is bad must not drown the rest."""
+    def _report_once(self, text: str) -> None:
+        """Report once: every frame of a source may be bad for the same reason."""
         with self._lock:
-            if text in self._complaints or len(self._complaints) >= _MOST_COMPLAINTS:
+            if text in self._reported or len(self._reported) >= _MAX_REPORTED:
                 return
-            self._complaints.add(text)
+            self._reported.add(text)
         self._report(text)
 
     def wait_room(self, timeout: float, pixels: object = None) -> bool:
-        """Wait until a frame (these pixels, if given) can be put and none is dropped.
+        """Wait until a frame (these pixels, if given) can be put without a drop.
 
         Returns
         -------
@@ -177,7 +172,7 @@ class FrameRing:
         if self._block is None:
             return True
         if isinstance(pixels, np.ndarray) and not _fits(self._block, pixels):
-            # A larger block is made when the one before it has drained.
+            # A larger block is allocated when the one before is empty.
             return all(block.idle for block in self._retired)
         return bool(self._block.free_slots)
 
@@ -201,7 +196,7 @@ class FrameRing:
         return (block, slot) if slot >= 0 else (None, -1)
 
     def _free_slot(self, block: SharedBlock) -> tuple[int, bool]:
-        """Return a slot, and whether to say that the budget is full; lock held."""
+        """Return a slot, and whether to report a full budget; the lock is held."""
         full = not block.free_slots
         while not block.free_slots and self._queue:
             self._discard(self._queue.popleft())
@@ -210,19 +205,19 @@ class FrameRing:
         return (block.free_slots.pop() if block.free_slots else -1), say
 
     def _grow(self, pixels: NDArray[Any]) -> bool:
-        """Make a block that these pixels fit in; False when there can be none."""
-        with self._growing:  # producers alone meet here; making a block takes ~0.1 ms
+        """Allocate a block that these pixels fit in; False when that is impossible."""
+        with self._growing:  # only producers wait here, for about 0.1 ms
             with self._lock:
                 old = self._block
                 if self._closed or (old is not None and _fits(old, pixels)):
                     return True
-                # The budget knows one block that drains beside the one that fills.
+                # At most one other block may exist: the one that is being emptied.
                 waiting = [t for t in self._queue if t.block in self._retired]
-                for ticket in waiting:
-                    self._queue.remove(ticket)
-                    self._discard(ticket)
+                for lease in waiting:
+                    self._queue.remove(lease)
+                    self._discard(lease)
             if waiting and self._policy == "all":
-                self._complain(
+                self._report_once(
                     "the oldest frames are dropped: their size has grown twice while "
                     "they waited for the worker"
                 )
@@ -250,17 +245,17 @@ class FrameRing:
     ) -> SharedBlock | None:
         frame_bytes = max(_aligned(pixels.nbytes), old.frame_bytes if old else 0)
         result_bytes = max(_aligned(4 * pixels.size), old.result_bytes if old else 0)
-        most = _NEWEST_SLOTS if self._policy == "newest" else _MOST_SLOTS
-        # One to wait, one at the worker, one being written: below that nothing flows.
-        # Where the memory is short one frame less is taken at once.
-        for results, least in ((self._results, self._results + 1), (_LEAST_RESULTS, 3)):
+        most = _NEWEST_SLOTS if self._policy == "newest" else _MAX_SLOTS
+        # At least one slot for a waiting frame, one at the worker, one being written.
+        # With little memory one frame less is taken at a time.
+        for results, least in ((self._results, self._results + 1), (_MIN_RESULTS, 3)):
             slots = min((self._budget - results * result_bytes) // frame_bytes, most)
             if slots >= least:
                 break
         else:
             if not self._oversized:
                 self._oversized = True
-                need = _LEAST_RESULTS * result_bytes + 3 * frame_bytes
+                need = _MIN_RESULTS * result_bytes + 3 * frame_bytes
                 self._report(
                     f"frames of shape {pixels.shape} {pixels.dtype} are dropped: they "
                     f"need memory_bytes of at least {need}, it is {self._budget}"
@@ -269,18 +264,18 @@ class FrameRing:
         self._oversized = False
         return SharedBlock(slots, frame_bytes, results, result_bytes)
 
-    def _commit(self, ticket: Ticket) -> bool:
+    def _commit(self, lease: SlotLease) -> bool:
         with self._lock:
             number = self._captured
             self._captured += 1
             if self._closed:
-                self._discard(ticket)
+                self._discard(lease)
             else:
                 if self._policy == "newest":
                     while self._queue:
                         self._discard(self._queue.popleft())
-                header = replace(ticket.header, number=number)
-                self._queue.append(replace(ticket, header=header))
+                info = replace(lease.info, number=number)
+                self._queue.append(replace(lease, info=info))
                 self._frames.notify_all()
                 return True
         self._sweep()
@@ -297,19 +292,19 @@ class FrameRing:
         self._sweep()
         return False
 
-    def _discard(self, ticket: Ticket) -> None:
+    def _discard(self, lease: SlotLease) -> None:
         """Count a waiting frame as dropped; the lock is held."""
-        ticket.block.free_slots.append(ticket.slot)
+        lease.block.free_slots.append(lease.slot)
         self._dropped += 1
         self._room.notify_all()
 
     # ------------------------------------------------------------- consumers
 
-    def take(self, most: int, timeout: float) -> Ticket | None:
-        """Take the next frame while fewer than `most` are taken; None after `timeout`.
+    def take(self, most: int, timeout: float) -> SlotLease | None:
+        """Take the next frame if fewer than `most` are taken; None after `timeout` s.
 
-        Fewer still where the memory is short. Every ticket taken goes back by
-        `release` and is then counted by `settle`.
+        With little memory even fewer. Every lease is to be returned by `release`, and
+        then counted by `settle`.
         """
 
         def there() -> bool:
@@ -323,19 +318,19 @@ class FrameRing:
             self._frames.wait_for(lambda: self._closed or there(), timeout)
             if self._closed or not there():
                 return None
-            ticket = self._queue.popleft()
+            lease = self._queue.popleft()
             self._taken += 1
-            ticket = replace(ticket, result=ticket.block.free_results.pop())
-            if len(self._queue) * 2 < ticket.block.slots:
+            lease = replace(lease, result=lease.block.free_results.pop())
+            if len(self._queue) * 2 < lease.block.slots:
                 self._overflowing = False
             self._room.notify_all()
-            return ticket
+            return lease
 
-    def release(self, ticket: Ticket) -> None:
-        """Free the slots of a taken frame, which stays in flight until `settle`."""
+    def release(self, lease: SlotLease) -> None:
+        """Free the slots of a taken frame; it stays in flight until `settle`."""
         with self._lock:
-            ticket.block.free_slots.append(ticket.slot)
-            ticket.block.free_results.append(ticket.result)
+            lease.block.free_slots.append(lease.slot)
+            lease.block.free_results.append(lease.result)
             self._taken -= 1
             self._settling += 1
             self._frames.notify_all()
@@ -352,9 +347,9 @@ class FrameRing:
                 self._dropped += 1
             self._room.notify_all()
 
-    def drop(self, ticket: Ticket) -> None:
+    def drop(self, lease: SlotLease) -> None:
         """Release a taken frame and count it as dropped."""
-        self.release(ticket)
+        self.release(lease)
         self.settle(processed=False)
 
     def wait_idle(self, timeout: float) -> bool:
@@ -365,7 +360,7 @@ class FrameRing:
     # ------------------------------------------------------------- both
 
     def counts(self) -> Counts:
-        """Return all counts, of one moment."""
+        """Return all counts at one moment."""
         with self._lock:
             return Counts(
                 self._captured, self._processed, self._dropped, self._in_flight()
@@ -373,7 +368,7 @@ class FrameRing:
 
     @property
     def shared_bytes(self) -> int:
-        """Shared memory held now, in bytes."""
+        """Shared memory in use, in bytes."""
         with self._lock:
             blocks = [*self._retired, *([self._block] if self._block else [])]
             return sum(block.size for block in blocks)
@@ -387,7 +382,7 @@ class FrameRing:
         raise KeyError(f"no shared-memory block named {name!r} in this ring")
 
     def close(self) -> None:
-        """Drop what waits and refuse what comes; memory goes with the last frame."""
+        """Drop waiting frames, refuse new ones; memory is freed with the last frame."""
         with self._lock:
             self._closed = True
             while self._queue:
@@ -403,7 +398,7 @@ class FrameRing:
         return len(self._queue) + self._taken + self._settling
 
     def _sweep(self) -> None:
-        """Release blocks that no frame is in any more."""
+        """Release retired blocks that contain no frame any more."""
         if not self._retired:
             return
         with self._lock:

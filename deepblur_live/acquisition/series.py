@@ -1,22 +1,24 @@
-"""A recorded series, read one frame at a time."""
+"""A recorded series, read one frame at a time, and the order of its planes."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ReplayError", "ReplaySource", "choose_channel"]
+__all__ = ["PlaneOrder", "Series", "SeriesError", "choose_channel", "plane_order"]
 
 
-class ReplayError(ValueError):
-    """A recording that cannot be replayed; names the file and what would be right."""
+class SeriesError(ValueError):
+    """A recording that cannot be read; names the file and what would be right."""
 
 
 def _nothing_to_close() -> None:
@@ -24,11 +26,11 @@ def _nothing_to_close() -> None:
 
 
 @dataclass(frozen=True)
-class ReplaySource:
-    """A series of grey frames, in the order they were taken.
+class Series:
+    """A series of grey frames, in the order of their acquisition.
 
     Iterate it for (pixels, metadata); index it for one frame's pixels; it is a
-    context manager. Nothing is read before it is asked for.
+    context manager. Frames are read when they are asked for.
 
     Parameters
     ----------
@@ -39,17 +41,18 @@ class ReplaySource:
     shape
         (H, W) of the first frame; files of a folder may differ.
     dtype
-        Its type.
+        Of the first frame.
     read
-        Frame number → (H, W) pixels. May raise anything; `__getitem__` names it.
+        Frame number → (H, W) pixels. May raise anything; `__getitem__` makes it a
+        `SeriesError`.
     pixel_size_nm
-        Size of a pixel in the specimen, where the recording tells.
+        Pixel size in the specimen, if recorded.
     interval_s
-        Time between frames, where the recording tells.
+        Time between frames, if recorded.
     planes
-        Focal planes of each time, which follow each other as frames.
+        Focal planes of each time point, which follow each other as frames.
     close
-        Releases the files; once closed it cannot be read.
+        Closes the files.
     """
 
     path: Path
@@ -69,16 +72,15 @@ class ReplaySource:
         if not 0 <= index < self.length:
             raise IndexError(f"{self.path}: frame {index} of {self.length}")
         try:
-            pixels = self.read(index)
-        except ReplayError:
+            return self.read(index)
+        except SeriesError:
             raise
-        # A damaged file makes its reader raise whatever it stumbles over.
+        # Readers raise all kinds of errors on a damaged file.
         except Exception as error:
-            raise ReplayError(
+            raise SeriesError(
                 f"{self.path}: frame {index} of {self.length} cannot be read "
                 f"({type(error).__name__}: {error}); is the file complete?"
             ) from error
-        return pixels
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], dict[str, Any]]]:
         for index in range(self.length):
@@ -89,21 +91,101 @@ class ReplaySource:
                 metadata["pixel_size_nm"] = self.pixel_size_nm
             yield self[index], metadata
 
-    def __enter__(self) -> ReplaySource:
+    def __enter__(self) -> Series:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def choose_channel(
-    path: Path, count: int, names: Sequence[str], channel: int | str | None
-) -> int:
-    """Return the index of the channel to replay.
+class PlaneOrder(NamedTuple):
+    """Which plane of a stored array each frame of a series is.
+
+    Parameters
+    ----------
+    numbers
+        (frames,) number of the plane, in the array's own (C) order.
+    leading
+        Lengths of the axes before Y and X.
+    shape
+        (H, W) of a plane.
+    focal_planes
+        Length of the Z axis, or 1.
+    """
+
+    numbers: NDArray[np.intp]
+    leading: tuple[int, ...]
+    shape: tuple[int, int]
+    focal_planes: int
+
+    def position(self, index: int) -> tuple[int, ...]:
+        """Return the position of frame `index` along the leading axes."""
+        return tuple(map(int, np.unravel_index(self.numbers[index], self.leading)))
+
+
+def plane_order(
+    path: Path,
+    axes: str,
+    sizes: Sequence[int],
+    names: Sequence[str],
+    channel: int | str | None,
+) -> PlaneOrder:
+    """Return the order of the planes of one channel: time slowest, others as stored.
+
+    Parameters
+    ----------
+    path
+        For messages.
+    axes, sizes
+        Names (one letter each) and lengths of the array's axes.
+    names
+        Names of the channels, as far as they are known.
+    channel
+        Number or name of the channel; may be None if there is only one.
 
     Raises
     ------
-    ReplayError
+    SeriesError
+        The array is empty, in colour, or not made of Y by X planes, or the channel is
+        missing or ambiguous.
+    """
+    lengths = dict(zip(axes, sizes, strict=False))
+    chosen = choose_channel(path, lengths.get("C", 1), names, channel)
+    described = " × ".join(f"{a} {n}" for a, n in zip(axes, sizes, strict=True))
+    if lengths.get("S", 1) > 1:
+        raise SeriesError(
+            f"{path}: a picture in colour ({described}); give grey frames, or split "
+            "the channels first (if these are 3 or 4 grey frames: tifffile writes them "
+            'as colour unless photometric="minisblack" is given)'
+        )
+    if 0 in sizes:
+        raise SeriesError(f"{path}: empty ({described})")
+    kept = [(a, n) for a, n in zip(axes, sizes, strict=True) if a != "S"]
+    axes = "".join(a for a, _ in kept)
+    if axes[-2:] != "YX":
+        raise SeriesError(
+            f"{path}: not a series of planes ({described}); the last two axes must be "
+            "Y and X"
+        )
+    leading = tuple(n for _, n in kept[:-2])
+    numbers: NDArray[np.intp] = np.arange(math.prod(leading)).reshape(leading)
+    if "T" in axes:
+        numbers = np.moveaxis(numbers, axes.index("T"), 0)
+        axes = "T" + axes.replace("T", "", 1)
+    if "C" in axes:
+        numbers = numbers.take([chosen], axes.index("C"))
+    shape = (kept[-2][1], kept[-1][1])
+    return PlaneOrder(numbers.ravel(), leading, shape, lengths.get("Z", 1))
+
+
+def choose_channel(
+    path: Path, count: int, names: Sequence[str], channel: int | str | None
+) -> int:
+    """Return the index of the channel to read.
+
+    Raises
+    ------
+    SeriesError
         There are several and none was chosen, or there is no such channel; the text
         lists them.
     """
@@ -117,7 +199,7 @@ def choose_channel(
     if channel is None:
         if count == 1:
             return 0
-        raise ReplayError(
+        raise SeriesError(
             f"{path}: {count} channels: {listed}; choose one: --channel 0 on the "
             "command line, channel=0 in Python"
         )
@@ -126,8 +208,8 @@ def choose_channel(
         if channel in names[:count]:
             return names.index(channel)
         if not channel.isdecimal():
-            raise ReplayError(f"{path}: no channel {channel!r}; there are: {listed}")
+            raise SeriesError(f"{path}: no channel {channel!r}; there are: {listed}")
         channel = int(channel)
     if not 0 <= channel < count:
-        raise ReplayError(f"{path}: no channel {channel}; there are: {listed}")
+        raise SeriesError(f"{path}: no channel {channel}; there are: {listed}")
     return channel

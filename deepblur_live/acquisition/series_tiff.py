@@ -1,4 +1,4 @@
-"""TIFF, OME-TIFF and BigTIFF stacks, plane by plane."""
+"""TIFF, OME-TIFF and BigTIFF stacks, plane by plane through tifffile."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from deepblur_live.acquisition.replay_planes import PlaneOrder
-from deepblur_live.acquisition.replay_source import (
-    ReplayError,
-    ReplaySource,
-    choose_channel,
-)
+from deepblur_live.acquisition.series import Series, SeriesError, plane_order
 from deepblur_live.acquisition.tiff_metadata import read_scales
 
 if TYPE_CHECKING:
@@ -27,158 +22,137 @@ __all__ = ["TIFF_SUFFIXES", "open_tiff"]
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
 
-# What tifffile logs, rather than raises, when a file ends too early.
+# What tifffile logs, instead of raising, when a file ends too early.
 _SIGNS_OF_DAMAGE = ("invalid page offset", "corrupted file", "invalid offset")
 
 
-class _Complaints(logging.Handler):
-    """Keeps what tifffile logs while a file is opened."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-    @property
-    def damage(self) -> str | None:
-        """The first complaint that means a damaged file."""
-        found = (t for t in self.texts if any(sign in t for sign in _SIGNS_OF_DAMAGE))
-        return next(found, None)
-
-
 @contextmanager
-def _complaints() -> Iterator[_Complaints]:
-    logger = logging.getLogger("tifffile")
-    handler = _Complaints()
+def _signs_of_damage() -> Iterator[list[str]]:
+    """Collect what tifffile logs about a damaged file."""
+    found: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if any(sign in text for sign in _SIGNS_OF_DAMAGE):
+                found.append(text)
+
+    logger, handler = logging.getLogger("tifffile"), Handler(logging.WARNING)
     logger.addHandler(handler)
     try:
-        yield handler
+        yield found
     finally:
         logger.removeHandler(handler)
 
 
-def open_tiff(path: Path, channel: int | str | None = None) -> ReplaySource:
+def open_tiff(path: Path, channel: int | str | None = None) -> Series:
     """Open the largest image of a TIFF file as a series of planes.
 
     Raises
     ------
-    ReplayError
+    SeriesError
         It is not a TIFF, is truncated or empty, is in colour, is compressed in a way
         that cannot be decoded here, or has several channels and none was chosen.
     """
     tif: tifffile.TiffFile | None = None
     try:
-        with _complaints() as complaints:
+        with _signs_of_damage() as damage:
             tif = tifffile.TiffFile(path)
-            # Where a page cannot be found there is none, or one without any extent.
-            pictures = [one for one in tif.series if one.ndim >= 2]
-            if not pictures:
-                raise _damaged(path, complaints.damage or "no picture is found in it")
-            series = max(pictures, key=lambda one: one.size)
-            source = _series(path, tif, series, channel, complaints)
-    except ReplayError:
-        if tif is not None:
-            tif.close()
-        raise
-    # A damaged file makes its reader raise whatever it stumbles over.
+            # tifffile leaves out pages that it cannot find, or gives them no extent.
+            images = [one for one in tif.series if one.ndim >= 2]
+            if not images:
+                damage.append("it contains no image")
+                raise _damaged(path, damage)
+            largest = max(images, key=lambda one: one.size)
+            return _open_image(path, tif, largest, channel, damage)
     except Exception as error:
         if tif is not None:
             tif.close()
-        raise ReplayError(
+        if isinstance(error, SeriesError):
+            raise
+        # tifffile raises all kinds of errors on a damaged file.
+        raise SeriesError(
             f"{path}: not a readable TIFF ({type(error).__name__}: {error}); "
             "is the file complete?"
         ) from error
-    return source
 
 
-def _series(
+def _open_image(
     path: Path,
     tif: tifffile.TiffFile,
-    series: tifffile.TiffPageSeries,
+    image: tifffile.TiffPageSeries,
     channel: int | str | None,
-    complaints: _Complaints,
-) -> ReplaySource:
-    axes, sizes = series.axes, tuple(int(size) for size in series.shape)
+    damage: list[str],
+) -> Series:
     scales = read_scales(tif)
-    count = sizes[axes.index("C")] if "C" in axes else 1
-    chosen = choose_channel(path, count, scales.channels, channel)
-    order = PlaneOrder.of(path, axes, sizes, chosen)
-    n_planes = int(np.prod(order.sizes, dtype=int))
-    pages = series.pages
+    order = plane_order(path, image.axes, image.shape, scales.channels, channel)
+    pages, n_planes = image.pages, int(np.prod(order.leading, dtype=int))
 
     if len(pages) == n_planes:
 
         def read(index: int) -> NDArray[Any]:
-            page = pages[order.page(index)]
+            page = pages[order.numbers[index]]
             if page is None:
-                raise ReplayError(
+                raise SeriesError(
                     f"{path}: frame {index} is missing; a series in several files "
                     "needs all of them in one folder"
                 )
             return np.asarray(page.asarray())
 
         last = pages[-1]
-        ends = (
-            [
-                offset + count
-                for offset, count in zip(
-                    last.dataoffsets, last.databytecounts, strict=True
-                )
-            ]
-            if last is not None
-            else []
+        counts = (
+            ()
+            if last is None
+            else zip(last.dataoffsets, last.databytecounts, strict=True)
         )
-        end, size = max(ends, default=0), tif.filehandle.size
-        inside = series.is_multifile or end <= size
-    elif series.dataoffset is not None:
+        end = 0 if image.is_multifile else max(map(sum, counts), default=0)
+    elif image.dataoffset is not None:
         # One page describes a block of planes, as ImageJ writes beyond 4 GB.
-        stored = series.dtype.newbyteorder(tif.byteorder)
-        plane_bytes = order.shape[0] * order.shape[1] * stored.itemsize
-        start = series.dataoffset
-        inside = start + n_planes * plane_bytes <= tif.filehandle.size
+        stored = image.dtype.newbyteorder(tif.byteorder)
+        start, plane_bytes = (
+            image.dataoffset,
+            stored.itemsize * int(np.prod(order.shape)),
+        )
+        end = start + n_planes * plane_bytes
 
         def read(index: int) -> NDArray[Any]:
-            offset = start + order.page(index) * plane_bytes
-            with path.open("rb") as file:
-                file.seek(offset)
-                data = file.read(plane_bytes)
-            return np.frombuffer(data, stored).reshape(order.shape).astype(series.dtype)
+            offset = start + int(order.numbers[index]) * plane_bytes
+            plane = np.memmap(path, stored, "r", offset, order.shape)
+            return np.array(plane, image.dtype)
     else:
-        raise ReplayError(
-            f"{path}: {len(pages)} pages for {n_planes} planes ({axes}); save it as a "
-            "stack of one page a plane"
+        raise SeriesError(
+            f"{path}: {len(pages)} pages for {n_planes} planes ({image.axes}); save it "
+            "as a stack with one page per plane"
         )
 
-    damage = complaints.damage
-    if damage is not None or not inside:
-        raise _damaged(path, damage or "frames lie beyond its end")
-
+    if end > tif.filehandle.size:
+        damage.append("frames lie beyond its end")
+    if damage:
+        raise _damaged(path, damage)
     try:
         first = read(0)
     except Exception as error:
         if "imagecodecs" in str(error) or "COMPRESSION." in str(error):
-            codec = tifffile.COMPRESSION(series.keyframe.compression).name
-            raise ReplayError(
+            codec = tifffile.COMPRESSION(image.keyframe.compression).name
+            raise SeriesError(
                 f"{path}: compressed with {codec}, which cannot be decoded here; "
                 "pip install imagecodecs, or save the series without compression"
             ) from error
         raise
-    return ReplaySource(
+    return Series(
         path=path,
-        length=len(order),
+        length=len(order.numbers),
         shape=order.shape,
         dtype=first.dtype,
         read=read,
         pixel_size_nm=scales.pixel_size_nm,
         interval_s=scales.interval_s,
-        planes=order.planes,
+        planes=order.focal_planes,
         close=tif.close,
     )
 
 
-def _damaged(path: Path, sign: str) -> ReplayError:
-    return ReplayError(
-        f"{path}: truncated or damaged ({sign}); copy it again from its source"
+def _damaged(path: Path, signs: list[str]) -> SeriesError:
+    return SeriesError(
+        f"{path}: truncated or damaged ({signs[0]}); copy it again from its source"
     )

@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from yaozarrs import ZarrGroup, open_group
 
-from deepblur_live.acquisition.replay_planes import PlaneOrder
-from deepblur_live.acquisition.replay_source import (
-    ReplayError,
-    ReplaySource,
-    choose_channel,
-)
+from deepblur_live.acquisition.series import Series, SeriesError, plane_order
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["is_zarr", "open_zarr"]
+__all__ = ["open_zarr"]
 
-_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _NANOMETRES = {
     "angstrom": 0.1,
     "nanometer": 1.0,
@@ -39,29 +33,24 @@ _SECONDS = {
 }
 
 
-def is_zarr(path: Path) -> bool:
-    """Return whether a folder is a Zarr store."""
-    return path.suffix.lower() == ".zarr" or any((path / m).is_file() for m in _MARKS)
-
-
 def _open_image(path: Path) -> tuple[ZarrGroup, Any]:
     """Return the group of one image and its OME metadata."""
     try:
         group = open_group(path)
         metadata = group.ome_metadata()
-        # bioformats2raw and its kin put the images into numbered groups.
+        # bioformats2raw and similar programs put the images into numbered groups.
         if not hasattr(metadata, "multiscales") and "0" in group:
             inner = group["0"]
             if isinstance(inner, ZarrGroup):
                 group, metadata = inner, inner.ome_metadata()
-    # Broken metadata fail in as many ways as there are fields.
+    # Broken metadata raise all kinds of errors.
     except Exception as error:
-        raise ReplayError(
+        raise SeriesError(
             f"{path}: not a readable OME-Zarr (0.4 or 0.5): "
             f"{type(error).__name__}: {error}"
         ) from error
     if not getattr(metadata, "multiscales", None):
-        raise ReplayError(
+        raise SeriesError(
             f"{path}: a Zarr store without an image (multiscales); give the folder of "
             "one image, e.g. PLATE.zarr/A/1/0"
         )
@@ -69,7 +58,7 @@ def _open_image(path: Path) -> tuple[ZarrGroup, Any]:
 
 
 def _step(multiscale: Any, name: str, units: dict[str, float]) -> float | None:
-    """Return the step along an axis of level 0 in the base unit, if it is told."""
+    """Return the step along an axis of level 0 in the base unit, if it is known."""
     names = [axis.name for axis in multiscale.axes]
     if name not in names:
         return None
@@ -87,12 +76,12 @@ def _step(multiscale: Any, name: str, units: dict[str, float]) -> float | None:
     return float(step) if steps and math.isfinite(step) and step > 0 else None
 
 
-def open_zarr(path: Path, channel: int | str | None = None) -> ReplaySource:
+def open_zarr(path: Path, channel: int | str | None = None) -> Series:
     """Open level 0 of an OME-Zarr image as a series of planes.
 
     Raises
     ------
-    ReplayError
+    SeriesError
         It is not an OME-Zarr image, or its array cannot be opened, is empty, or has
         several channels and none was chosen.
     """
@@ -102,7 +91,7 @@ def open_zarr(path: Path, channel: int | str | None = None) -> ReplaySource:
     try:
         array = group[level].to_tensorstore()  # type: ignore[union-attr]
     except Exception as error:
-        raise ReplayError(
+        raise SeriesError(
             f"{path}: level 0 ({level}) cannot be opened: "
             f"{type(error).__name__}: {error}"
         ) from error
@@ -110,22 +99,19 @@ def open_zarr(path: Path, channel: int | str | None = None) -> ReplaySource:
     axes = "".join(axis.name.upper()[:1] for axis in multiscale.axes)
     omero = getattr(metadata, "omero", None)
     names = [str(c.label or "") for c in omero.channels] if omero else []
-    sizes = tuple(int(size) for size in array.shape)
-    chosen = choose_channel(
-        path, sizes[axes.index("C")] if "C" in axes else 1, names, channel
-    )
-    order = PlaneOrder.of(path, axes, sizes, chosen)
+    order = plane_order(path, axes, array.shape, names, channel)
+    moves = "T" in axes and array.shape[axes.index("T")] > 1
 
     def read(index: int) -> NDArray[Any]:
         return np.asarray(array[order.position(index)].read().result())
 
-    return ReplaySource(
+    return Series(
         path=path,
-        length=len(order),
+        length=len(order.numbers),
         shape=order.shape,
         dtype=np.dtype(array.dtype.numpy_dtype),
         read=read,
         pixel_size_nm=_step(multiscale, "x", _NANOMETRES),
-        interval_s=_step(multiscale, "t", _SECONDS) if "T" in order.running else None,
-        planes=order.planes,
+        interval_s=_step(multiscale, "t", _SECONDS) if moves else None,
+        planes=order.focal_planes,
     )

@@ -1,7 +1,7 @@
 """The simulated microscope as a pymmcore-plus camera, with the truth in its metadata.
 
 ``loadSystemConfiguration(SIMULATED_CONFIG)`` on a `UniMMCore` brings it up from a
-Micro-Manager configuration; `simulated_core` does it in code, with any scene.
+Micro-Manager configuration; `simulated_core` does it in code, with any sample.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pymmcore_plus.experimental.unicore import (
     UniMMCore,
 )
 
-from deepblur_live.acquisition.course import Step, bump
-from deepblur_live.acquisition.scene import SimulatedScene
+from deepblur_live.acquisition.simulated_sample import SimulatedSample
+from deepblur_live.acquisition.trajectory import Step, bump
 from deepblur_live.acquisition.truth import TRUTH_KEY, TRUTH_TIME_KEY
 
 if TYPE_CHECKING:
@@ -30,42 +30,42 @@ __all__ = ["CAMERA_LABEL", "SIMULATED_CONFIG", "SimulatedCamera", "simulated_cor
 SIMULATED_CONFIG = Path(__file__).parent / "data" / "SimulatedMicroscope.cfg"
 CAMERA_LABEL = "Camera"
 
-# The core waits 2 s for a frame under way when a sequence is stopped.
+# The core waits 2 s for the current frame when a sequence is stopped.
 _EXPOSURE_RANGE_MS = (0.1, 1500.0)
 
 
 class SimulatedCamera(SimpleCameraDevice):
-    """A camera that looks at a `SimulatedScene`, one frame an exposure.
+    """A camera that images a `SimulatedSample`, one frame per exposure.
 
-    The scene's clock starts with the first frame. Each frame's metadata holds
-    ``"truth"`` (the true γ, waves rms) and ``"truth_time"``: the sharp frame is
-    ``camera.scene.truth_image(truth_time)``; `read_truth` finds both.
+    The sample's clock starts with the first frame. Each frame's metadata holds
+    ``"truth"`` (the true γ) and ``"truth_time"``: the sharp frame is
+    ``camera.sample.truth_image(truth_time)``; `read_truth` finds both.
 
-    Properties: ``Exposure`` (ms), ``AberrationDrift`` (On/Off: holds the course where
-    it is), ``Noise`` (On/Off), ``Bump`` (Idle/Now: an extra step at once).
+    Properties: ``Exposure`` (ms), ``AberrationDrift`` (On/Off: holds the aberrations as
+    they are), ``Noise`` (On/Off), ``Bump`` (Idle/Now: an extra step at once).
 
     Parameters
     ----------
-    scene
-        What it looks at; the default scene otherwise.
+    sample
+        What it images; the default sample otherwise.
     exposure_ms
-        Time of a frame; also the time between frames of a sequence.
+        Exposure time; also the time between frames of a sequence.
     clock
         Seconds, monotonic.
     wait
-        Waits some seconds: the rest of the exposure after the frame is computed.
+        Waits some seconds: the remaining exposure after the frame is computed.
     """
 
     def __init__(
         self,
-        scene: SimulatedScene | None = None,
+        sample: SimulatedSample | None = None,
         *,
         exposure_ms: float = 50.0,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__()
-        self.scene = SimulatedScene() if scene is None else scene
+        self.sample = SimulatedSample() if sample is None else sample
         self._clock = clock
         self._wait = wait
         self._origin: float | None = None
@@ -90,14 +90,14 @@ class SimulatedCamera(SimpleCameraDevice):
 
     def description(self) -> str:
         """Return what the device is."""
-        return "Simulated microscope: a micrograph under drifting Zernike aberrations"
+        return "Simulated microscope: a micrograph under drifting aberrations"
 
     def get_exposure(self) -> float:
         """Return the exposure in ms."""
         return self._exposure_ms
 
     def set_exposure(self, exposure: float) -> None:
-        """Set the exposure in ms; a core may hand it over as text."""
+        """Set the exposure in ms; a core may pass it as text."""
         value = float(exposure)
         low, high = _EXPOSURE_RANGE_MS
         if not low <= value <= high:
@@ -108,14 +108,14 @@ class SimulatedCamera(SimpleCameraDevice):
 
     def sensor_shape(self) -> tuple[int, int]:
         """Return (H, W) of the full frame."""
-        return self.scene.shape
+        return self.sample.shape
 
     def dtype(self) -> DTypeLike:
         """Return the frames' type."""
         return np.uint16
 
     def elapsed(self) -> float:
-        """Return the scene's time in seconds: 0 until the first frame."""
+        """Return the sample's time in seconds: 0 until the first frame."""
         return 0.0 if self._origin is None else self._clock() - self._origin
 
     def snap(self, buffer: NDArray[np.uint16]) -> Mapping[str, Any]:
@@ -124,7 +124,9 @@ class SimulatedCamera(SimpleCameraDevice):
         if self._origin is None:
             self._origin = now
         moment = now - self._origin
-        frame = self.scene.frame(moment, self._course_time(moment), noisy=self._noisy)
+        frame = self.sample.frame(
+            moment, self._trajectory_time(moment), noisy=self._noisy
+        )
         buffer[:] = frame.pixels
         rest = self._exposure_ms / 1000 - (self._clock() - now)
         if rest > 0:
@@ -134,7 +136,7 @@ class SimulatedCamera(SimpleCameraDevice):
             TRUTH_TIME_KEY: frame.time,
         }
 
-    def _course_time(self, moment: float) -> float:
+    def _trajectory_time(self, moment: float) -> float:
         return (moment if self._held_since is None else self._held_since) - self._held
 
     def _get_drift(self) -> str:
@@ -159,12 +161,13 @@ class SimulatedCamera(SimpleCameraDevice):
 
     def _set_bump(self, value: str) -> None:
         if value == "Now":
-            step = Step(self._course_time(self.elapsed()), bump(self.scene.family))
-            self.scene.course = self.scene.course.with_step(step)
+            sample = self.sample
+            step = Step(self._trajectory_time(self.elapsed()), bump(sample.family))
+            sample.trajectory = sample.trajectory.with_step(step)
 
 
 def simulated_core(
-    scene: SimulatedScene | None = None,
+    sample: SimulatedSample | None = None,
     *,
     exposure_ms: float = 50.0,
     clock: Callable[[], float] = time.monotonic,
@@ -172,19 +175,19 @@ def simulated_core(
 ) -> UniMMCore:
     """Return a core with the simulated microscope, ready for snap, live and MDA.
 
-    Keep the reference: pymmcore-plus holds its instance weakly. Give a scene to have
-    its truth pictures later: ``scene.truth_image(read_truth(metadata).time)``.
+    Keep the reference: pymmcore-plus holds its instance weakly. Pass a sample to get
+    its sharp images later: ``sample.truth_image(read_truth(metadata).time)``.
 
     Parameters
     ----------
-    scene
-        What the camera looks at; the default scene otherwise.
+    sample
+        What the camera images; the default sample otherwise.
     exposure_ms
-        Time of a frame.
+        Exposure time.
     clock, wait
         The camera's, see `SimulatedCamera`.
     """
-    camera = SimulatedCamera(scene, exposure_ms=exposure_ms, clock=clock, wait=wait)
+    camera = SimulatedCamera(sample, exposure_ms=exposure_ms, clock=clock, wait=wait)
     core = UniMMCore()
     core.loadPyDevice(CAMERA_LABEL, camera)
     core.initializeDevice(CAMERA_LABEL)
@@ -192,5 +195,5 @@ def simulated_core(
     # There is no shutter: with auto shutter on, snapping asks for one.
     core.setAutoShutter(False)
     core.definePixelSizeConfig("Simulated")
-    core.setPixelSizeUm("Simulated", camera.scene.family.pixel_size_nm / 1000)
+    core.setPixelSizeUm("Simulated", camera.sample.pixel_size_nm / 1000)
     return core

@@ -1,7 +1,7 @@
-"""The simulated microscope: a specimen, moving optics, a stage and a camera.
+"""The simulated microscope: a specimen, drifting optics, a stage and a camera.
 
-A pure function of time: the same scene gives the same frame for the same time, noise
-included, and its sharp truth whenever it is asked for.
+A pure function of time: the same sample gives the same frame for the same time, noise
+included, and the sharp image of any time.
 """
 
 from __future__ import annotations
@@ -13,39 +13,47 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deepblur_live.acquisition.course import AberrationCourse, demonstration_course
 from deepblur_live.acquisition.specimen import load_specimen
-from deepblur_live.optics import CameraNoise, ZernikeFamily, extend
+from deepblur_live.acquisition.trajectory import (
+    AberrationTrajectory,
+    demonstration_trajectory,
+)
+from deepblur_live.blur import family_from_profile
+from deepblur_live.optics import CameraNoise, extend
+from deepblur_live.profile import Profile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SimulatedFrame", "SimulatedScene", "StageDrift"]
+    from deepblur_live.blur import BlurFamily, LinearBlur
 
-# γ moves in steps this fine, so that a PSF serves many frames; the truth reported is
-# the one used. The step itself lies 50 dB below the PSF's energy.
-_QUANTUM_WAVES = 0.0005
+__all__ = ["SimulatedFrame", "SimulatedSample", "StageDrift"]
+
+# γ is rounded to this share of its prior's scale, so that one operator serves many
+# frames; the truth that is reported is the one used. For Zernike modes 0.0005 waves:
+# such a step changes the PSF by -50 dB of its energy.
+_QUANTUM = 1 / 300
 
 
 @dataclass(frozen=True)
 class StageDrift:
-    """A stage that wanders on a closed curve, so that the field stays on the specimen.
+    """A stage that drifts on a closed curve, so that the field stays on the specimen.
 
     Parameters
     ----------
-    reach_px
+    amplitude_px
         Largest displacement along either axis, pixels.
     periods_s
-        Seconds a turn takes along y and along x.
+        Periods along y and along x, seconds.
     """
 
-    reach_px: float = 8.0
+    amplitude_px: float = 8.0
     periods_s: tuple[float, float] = (131.0, 97.0)
 
     def displacement(self, time: float) -> tuple[float, float]:
         """Return (dy, dx) in pixels at `time`; sub-pixel, zero at time zero."""
         dy, dx = (
-            self.reach_px * math.sin(2 * math.pi * time / period)
+            self.amplitude_px * math.sin(2 * math.pi * time / period)
             for period in self.periods_s
         )
         return dy, dx
@@ -53,16 +61,16 @@ class StageDrift:
 
 @dataclass(frozen=True)
 class SimulatedFrame:
-    """One frame and what is true of it.
+    """One frame and its true coefficients.
 
     Parameters
     ----------
     pixels
         (H, W) uint16 grey values.
     coefficients
-        (P,) true γ, waves rms.
+        (P,) true γ.
     time
-        Seconds on the scene's clock.
+        Seconds on the sample's clock.
     """
 
     pixels: NDArray[np.uint16]
@@ -70,27 +78,29 @@ class SimulatedFrame:
     time: float
 
 
-class SimulatedScene:
+class SimulatedSample:
     """A specimen seen through drifting aberrations by a camera.
 
-    The larger specimen is blurred and the camera's field cut out of it, so that light
-    from beyond the borders falls in, as it does in a microscope.
+    The specimen is larger than the camera's field: light from beyond its borders falls
+    into it, as in a microscope.
 
     Parameters
     ----------
     specimen
         (H, W) fluorescence, 0 to 1; the shipped micrograph by default.
     family
-        The optics; the paper's by default.
-    course
-        γ over time; `demonstration_course` by default.
+        The blurs; those of the default profile by default.
+    trajectory
+        γ over time; `demonstration_trajectory` by default.
     noise
         The camera: offset, gain, read noise.
     peak_electrons
-        Mean electrons of a specimen value of 1 in one frame, before bleaching. The
-        default gives the shipped specimen a noise of about 0.01 of its brightest.
+        Mean electrons of a specimen value of 1 in one frame, before bleaching. With
+        the default the noise of the shipped specimen is 0.01 of its brightest.
     shape
         (H, W) of the camera; powers of two suit pymmcore-plus' ring best.
+    pixel_size_nm
+        Camera pixel in the specimen, as the core reports it.
     stage
         The stage's drift.
     bleaching_s
@@ -102,46 +112,49 @@ class SimulatedScene:
     ------
     ValueError
         When the specimen is too small for the field, its drift and the PSF, or when
-        the course does not fit the family.
+        the trajectory does not fit the family.
     """
 
     def __init__(
         self,
         specimen: NDArray[np.float32] | None = None,
         *,
-        family: ZernikeFamily | None = None,
-        course: AberrationCourse | None = None,
+        family: BlurFamily | None = None,
+        trajectory: AberrationTrajectory | None = None,
         noise: CameraNoise | None = None,
         peak_electrons: float = 3000.0,
         shape: tuple[int, int] = (512, 512),
+        pixel_size_nm: float | None = None,
         stage: StageDrift | None = None,
         bleaching_s: float = 900.0,
         seed: int = 0,
     ) -> None:
-        self.family = ZernikeFamily() if family is None else family
-        self.course = demonstration_course(self.family) if course is None else course
+        default = Profile()
+        self.family = family_from_profile(default) if family is None else family
+        self.trajectory = trajectory or demonstration_trajectory(self.family)
         self.noise = CameraNoise() if noise is None else noise
         self.peak_electrons = peak_electrons
         self.shape = shape
+        self.pixel_size_nm = pixel_size_nm or default.optics.pixel_size_nm
         self.stage = StageDrift() if stage is None else stage
         self.bleaching_s = bleaching_s
         self.seed = seed
-        if len(self.course.still) != self.family.n_coefficients:
+        if len(self.trajectory.still) != self.family.n_coefficients:
             raise ValueError(
-                f"the course has {len(self.course.still)} coefficients, the family "
-                f"{self.family.n_coefficients} modes {self.family.noll}"
+                f"the trajectory has {len(self.trajectory.still)} coefficients, the "
+                f"family {self.family.n_coefficients} ({', '.join(self.family.names)})"
             )
 
         picture = load_specimen() if specimen is None else specimen
         blur = self.family.window // 2
-        margin = blur + math.ceil(self.stage.reach_px)
+        margin = blur + math.ceil(self.stage.amplitude_px)
         needed = (shape[0] + 2 * margin, shape[1] + 2 * margin)
         if picture.shape[0] < needed[0] or picture.shape[1] < needed[1]:
             raise ValueError(
                 f"a specimen of {picture.shape[0]} × {picture.shape[1]} is too small: "
                 f"a field of {shape[0]} × {shape[1]}, a stage drift of "
-                f"{self.stage.reach_px} px and a PSF of {self.family.window} px need "
-                f"{needed[0]} × {needed[1]}"
+                f"{self.stage.amplitude_px} px and a PSF of {self.family.window} px "
+                f"need {needed[0]} × {needed[1]}"
             )
         self._origin = (
             (picture.shape[0] - shape[0]) // 2,
@@ -156,40 +169,34 @@ class SimulatedScene:
             torch.fft.fftfreq(self._extent[0], dtype=torch.float64),
             torch.fft.rfftfreq(self._extent[1], dtype=torch.float64),
         )
-        self._otf: tuple[bytes, torch.Tensor] = (b"", torch.empty(0))
+        self._blur: tuple[bytes, LinearBlur] | None = None
 
     def coefficients(self, time: float) -> NDArray[np.float64]:
-        """Return the true γ (P,), waves rms, at `time` seconds of the course."""
-        gamma = np.round(self.course.coefficients(time) / _QUANTUM_WAVES)
-        return gamma * _QUANTUM_WAVES
-
-    def psf(self, coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the true PSF (K, K), sum 1, of γ."""
-        psf: NDArray[np.float32] = self.family.psf(
-            torch.from_numpy(np.asarray(coefficients, np.float32))
-        ).numpy()
-        return psf
+        """Return the true γ (P,) at `time` seconds of the trajectory."""
+        quantum = _QUANTUM * self.family.prior.scale
+        gamma: NDArray[np.float64] = self.trajectory.coefficients(time) / quantum
+        return np.round(gamma) * quantum
 
     def truth_image(self, time: float) -> NDArray[np.float32]:
         """Return the sharp frame (H, W) at `time`: grey values without blur or noise.
 
         In the frame's own units, offset included, so that raw and deblurred pictures
-        can be scored against it.
+        can be compared with it.
         """
         electrons = self._electrons(time, None)
         sharp: NDArray[np.float32] = self.noise.mean(electrons).numpy()
         return sharp
 
     def expected_image(
-        self, time: float, course_time: float | None = None
+        self, time: float, trajectory_time: float | None = None
     ) -> NDArray[np.float32]:
         """Return the blurred frame (H, W) at `time`, without noise, in grey values."""
-        electrons = self._blurred(time, course_time)[0]
+        electrons = self._blurred(time, trajectory_time)[0]
         expected: NDArray[np.float32] = self.noise.mean(electrons).numpy()
         return expected
 
     def frame(
-        self, time: float, course_time: float | None = None, *, noisy: bool = True
+        self, time: float, trajectory_time: float | None = None, *, noisy: bool = True
     ) -> SimulatedFrame:
         """Return the camera's frame at `time`.
 
@@ -197,14 +204,14 @@ class SimulatedScene:
         ----------
         time
             Seconds: of the stage, the bleaching and the noise's seed.
-        course_time
-            Seconds of the aberrations' course, where it differs (a drift on hold).
+        trajectory_time
+            Seconds of the aberrations' trajectory, if different (a drift on hold).
         noisy
             Whether the camera adds its noise.
         """
-        electrons, gamma = self._blurred(time, course_time)
+        electrons, gamma = self._blurred(time, trajectory_time)
         if noisy:
-            # One seed a microsecond: a frame can be made again from its time alone.
+            # One seed per microsecond: a frame is reproducible from its time alone.
             generator = torch.Generator()
             generator.manual_seed(self.seed * 1_000_003 + round(time * 1e6))
             grey = self.noise.sample(electrons, generator)
@@ -214,28 +221,32 @@ class SimulatedScene:
         return SimulatedFrame(pixels, gamma, time)
 
     def _blurred(
-        self, time: float, course_time: float | None
+        self, time: float, trajectory_time: float | None
     ) -> tuple[torch.Tensor, NDArray[np.float64]]:
-        gamma = self.coefficients(time if course_time is None else course_time)
+        gamma = self.coefficients(time if trajectory_time is None else trajectory_time)
         key = gamma.tobytes()
-        cached_key, otf = self._otf
-        if key != cached_key:
+        if self._blur is None or self._blur[0] != key:
             coefficients = torch.from_numpy(gamma.astype(np.float32))
-            otf = self.family.operator(coefficients, self._extent).otf
-            self._otf = (key, otf)
-        # Blur of a non-negative specimen is non-negative; rounding may say otherwise.
-        return self._electrons(time, otf).clamp_(min=0), gamma
+            operator = self.family.operator(coefficients, self._extent, self.shape)
+            self._blur = key, operator
+        # Blur of a non-negative specimen is non-negative, but for rounding.
+        return self._electrons(time, self._blur[1]).clamp_(min=0), gamma
 
-    def _electrons(self, time: float, otf: torch.Tensor | None) -> torch.Tensor:
+    def _electrons(self, time: float, blur: LinearBlur | None) -> torch.Tensor:
         """Return mean electrons (H, W) of the field at `time`, blurred or sharp."""
         dy, dx = self.stage.displacement(time)
-        along_y, along_x = self._frequencies
-        spectrum = self._spectrum * _ramp(along_y, dy)[:, None] * _ramp(along_x, dx)
-        if otf is not None:
-            spectrum = spectrum * otf
+        (top, left), (along_y, along_x) = self._origin, self._frequencies
+        # Shifted so that the field is at the top left, as an operator expects it; its
+        # surroundings follow periodically.
+        spectrum = (
+            self._spectrum
+            * _ramp(along_y, dy - top)[:, None]
+            * _ramp(along_x, dx - left)
+        )
         whole = torch.fft.irfft2(spectrum, s=self._extent)
-        top, left = self._origin
-        field = whole[top : top + self.shape[0], left : left + self.shape[1]]
+        if blur is not None:
+            whole = blur.forward(whole)
+        field = whole[: self.shape[0], : self.shape[1]]
         brightness = self.peak_electrons * math.exp(-time / self.bleaching_s)
         electrons: torch.Tensor = field * brightness
         return electrons

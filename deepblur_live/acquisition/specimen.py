@@ -1,4 +1,4 @@
-"""The specimen under the simulated microscope: a real, sharp micrograph."""
+"""The specimen of the simulated microscope: a real, sharp micrograph."""
 
 from __future__ import annotations
 

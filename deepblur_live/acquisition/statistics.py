@@ -1,10 +1,10 @@
-"""How the acquisition is doing: counts, rates and latencies, frozen at one moment."""
+"""Counts, rates and latencies of a listener at one moment."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -16,15 +16,17 @@ from deepblur_live.acquisition.worker import WorkerState
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from deepblur_live.acquisition.ring import FrameRing
+
 __all__ = ["Meter", "Statistics"]
 
 _WINDOW = 256
-"""Frames that rates and latencies are taken over."""
+"""Number of frames that rates and latencies are taken over."""
 _MEMORY_S = 10.0
-"""Rates forget what lies longer back: a pause, another exposure."""
-_PATIENCE_S = 1.0
-_MOST_REASONS = 32
-"""A reason that carries a number must not make a key of its own for every frame."""
+"""Rates ignore what is older: a pause, another exposure."""
+_SILENCE_S = 1.0
+_MAX_REASONS = 32
+"""A reason that contains a number must not add an entry for every frame."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class Statistics:
     ----------
     captured, processed, dropped, in_flight
         Frames; ``captured == processed + dropped + in_flight`` always. Processed are
-        all that were answered, raw-only ones included.
+        all with a result, raw-only ones included.
     camera_gaps
-        Frames that the live tap never saw, from gaps in the camera's numbering.
-        They are not part of `captured`.
+        Live frames that never reached the listener, from gaps in the camera's
+        numbering. They are not part of `captured`.
     raw_only
-        Frames answered raw, by reason.
+        Frames passed on raw, by reason.
     fps_captured, fps_processed
-        Frames a second, over the last 10 s and at most 256 frames.
+        Frames per second, over the last 10 s and at most 256 frames.
     latency_p50_ms, latency_p95_ms
         From the capture to the result in this process; 0 before the first.
     worker_state
@@ -63,7 +65,7 @@ class Statistics:
 
 
 class Meter:
-    """Rates, latencies and reasons, fed by several threads.
+    """Measures rates, latencies and reasons; fed by several threads.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ class Meter:
         self._captures: deque[float] = deque(maxlen=_WINDOW)
         self._results: deque[float] = deque(maxlen=_WINDOW)
         self._latencies: deque[float] = deque(maxlen=_WINDOW)
-        self._raw_only: dict[str, int] = {}
+        self._raw_only: Counter[str] = Counter()
         self._camera_gaps = 0
 
     def captured(self) -> None:
@@ -86,49 +88,42 @@ class Meter:
         with self._lock:
             self._captures.append(now)
 
-    def answered(self, latency_ms: float, raw_reason: str | None) -> None:
-        """Note a frame answered now; `raw_reason` is None for a deblurred one."""
+    def delivered(self, latency_ms: float, raw_reason: str | None) -> None:
+        """Note a result delivered now; `raw_reason` is None for a deblurred frame."""
         now = self._clock()
         with self._lock:
             self._results.append(now)
             self._latencies.append(latency_ms)
             if raw_reason is not None:
                 known = raw_reason in self._raw_only
-                if not known and len(self._raw_only) >= _MOST_REASONS:
-                    raw_reason = "other"
-                self._raw_only[raw_reason] = self._raw_only.get(raw_reason, 0) + 1
+                full = len(self._raw_only) >= _MAX_REASONS
+                self._raw_only[raw_reason if known or not full else "other"] += 1
 
     def missed(self, n_frames: int) -> None:
-        """Note frames that the camera made and the tap never saw."""
+        """Note frames of the camera that never reached the listener."""
         with self._lock:
             self._camera_gaps += n_frames
 
-    @property
-    def camera_gaps(self) -> int:
-        """Frames missed until now."""
-        with self._lock:
-            return self._camera_gaps
-
-    @property
-    def raw_only(self) -> Mapping[str, int]:
-        """Frames answered raw, by reason."""
-        with self._lock:
-            return MappingProxyType(dict(self._raw_only))
-
-    def rates(self) -> tuple[float, float]:
-        """Return captured and processed frames a second."""
+    def statistics(self, ring: FrameRing, worker_state: WorkerState) -> Statistics:
+        """Return everything at this moment, with the ring's counts."""
         now = self._clock()
         with self._lock:
-            return _rate(self._captures, now), _rate(self._results, now)
-
-    def latencies_ms(self) -> tuple[float, float]:
-        """Return the median and the 95th percentile of the latency."""
-        with self._lock:
-            recent = list(self._latencies)
-        if not recent:
-            return 0.0, 0.0
-        median, tail = np.percentile(recent, (50, 95))
-        return float(median), float(tail)
+            # Before the counts: a reason is noted before its frame counts as processed.
+            raw_only = MappingProxyType(dict(self._raw_only))
+            latencies = list(self._latencies)
+            rates = _rate(self._captures, now), _rate(self._results, now)
+            gaps = self._camera_gaps
+        median, tail = np.percentile(latencies, (50, 95)) if latencies else (0.0, 0.0)
+        return Statistics(
+            *ring.counts(),
+            camera_gaps=gaps,
+            raw_only=raw_only,
+            fps_captured=rates[0],
+            fps_processed=rates[1],
+            latency_p50_ms=float(median),
+            latency_p95_ms=float(tail),
+            worker_state=worker_state,
+        )
 
 
 def _rate(times: deque[float], now: float) -> float:
@@ -139,7 +134,7 @@ def _rate(times: deque[float], now: float) -> float:
         recent = [times[-2], times[-1]]
     usual = (recent[-1] - recent[0]) / (len(recent) - 1)
     silence = now - times[-1]
-    # A source that stopped is seen to slow down; jitter between frames is not.
-    if silence > max(_PATIENCE_S, 3 * usual):
+    # The rate of a source that stopped falls; jitter between frames does not count.
+    if silence > max(_SILENCE_S, 3 * usual):
         return 1 / silence
     return 1 / usual if usual > 0 else 0.0

@@ -1,45 +1,47 @@
-"""Keeps a worker alive, hands it frames, and gives the results back, one by one.
+"""Keeps a worker alive, feeds it with frames, and delivers the results one by one.
 
-Two threads: the dispatcher feeds the worker from the ring; the collector owns the
-worker's life, rebuilds the results and delivers them. While there is no worker the
-collector answers the newest frames raw, so that the window never stands still; where
-every frame counts they wait instead for the worker's restart.
+Two threads: the feeder passes frames from the ring to the worker; the collector starts
+and ends the worker, and delivers the results. While there is no worker the collector
+delivers the newest frames raw, so that the window keeps up; where every frame counts
+they wait for the worker's restart instead.
 """
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from deepblur_live.acquisition.handover import rebuild, task_bytes
 from deepblur_live.acquisition.restarts import RestartPlan
 from deepblur_live.acquisition.worker import (
-    MOST_AT_ONCE,
+    MAX_AT_WORKER,
     Failed,
     Ready,
     Reply,
+    Task,
     WorkerState,
 )
-from deepblur_live.runtime.frame import FrameState
+from deepblur_live.runtime.frame import FrameResult, FrameState, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from deepblur_live.acquisition.block import Ticket
+    from deepblur_live.acquisition.block import SlotLease
     from deepblur_live.acquisition.launch import Worker
     from deepblur_live.acquisition.ring import FrameRing
-    from deepblur_live.runtime.frame import FrameResult
 
 __all__ = ["Supervisor"]
 
 _FAST_MS = 20.0
-"""A worker faster than this is kept busy by a frame that waits, which ages less than
-that; a slower one gets its next frame, the newest, only when it has a use for it."""
+"""A worker faster than this always has one more frame waiting, which ages less than
+that; a slower one gets its next frame, the newest, only when it can start on it."""
 _TICK_S = 0.1
-_MOST_REASONS = 64
+_MAX_REASONS = 64
+_WITHOUT_OVERLAP = MAX_AT_WORKER - 1
 
 
 class Supervisor:
@@ -52,20 +54,20 @@ class Supervisor:
     ring
         Where frames come from.
     keep_all
-        Whether every frame counts: the worker is then always kept busy.
+        Whether every frame counts: the worker then always has a frame waiting.
     deliver
         Called on the collector thread with each result and the time of its capture.
-        What it raises is reported.
+        Exceptions are reported.
     report
-        Called from any thread with what went wrong.
+        Called from any thread with a description of what went wrong.
     on_state
         Called on the collector thread when the worker's state changed.
     on_tick
-        Called on the collector thread, at least every 0.1 s when nothing else goes on.
+        Called on the collector thread at least every 0.1 s while it is idle.
     restart_delays_s
         As in `deepblur_live.acquisition.restarts.RestartPlan`.
     frame_timeout_s
-        A frame at the worker for longer means that it hangs: its process is killed.
+        A worker process that needs longer for a frame hangs, and is killed.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Supervisor:
         self._on_state = on_state
         self._on_tick = on_tick
         self._plan = RestartPlan(restart_delays_s)
-        # Whether a worker runs, starts, or will.
+        # Whether a worker runs, starts, or will be restarted.
         self._awaited = True
         self._frame_timeout = frame_timeout_s
 
@@ -97,14 +99,14 @@ class Supervisor:
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._state = WorkerState.STOPPED
-        self._at_worker: deque[tuple[Ticket, float]] = deque()
-        # Taken for a worker that died meanwhile; the collector answers them.
-        self._stranded: deque[Ticket] = deque()
+        self._at_worker: deque[tuple[SlotLease, float]] = deque()
+        # Taken for a worker that has died meanwhile; the collector delivers them raw.
+        self._stranded: deque[SlotLease] = deque()
 
         self._running = threading.Event()
         self._settled = threading.Event()
         self._stopping = threading.Event()
-        self._busy_ms, self._at_once = 0.0, Ready.at_once
+        self._busy_ms, self._max_at_worker = 0.0, _WITHOUT_OVERLAP
         self._reasons: set[str] = set()
         self._threads: list[threading.Thread] = []
 
@@ -122,7 +124,7 @@ class Supervisor:
 
     def start(self, timeout: float) -> bool:
         """Start the threads and the worker; True once the worker is ready."""
-        for name, target in (("collector", self._collect), ("feeder", self._dispatch)):
+        for name, target in (("collector", self._collect), ("feeder", self._feed_all)):
             thread = threading.Thread(
                 target=target, name=f"deepblur-live {name}", daemon=True
             )
@@ -152,46 +154,57 @@ class Supervisor:
         """Whether the caller is a callback on the collector thread."""
         return threading.current_thread() in self._threads
 
-    # ------------------------------------------------------------- dispatcher
+    # ------------------------------------------------------------- feeder
 
-    def _dispatch(self) -> None:
+    def _feed_all(self) -> None:
         while not self._stopping.is_set():
             try:
                 if self._running.wait(_TICK_S):
                     self._feed()
             except Exception as error:
-                self._report(f"handing a frame to the worker failed: {error!r}")
+                self._report(f"sending a frame to the worker failed: {error!r}")
 
     def _feed(self) -> None:
         fast = self._keep_all or self._busy_ms < _FAST_MS
-        most = self._at_once if fast else self._at_once - 1
-        ticket = self._ring.take(most, _TICK_S)
-        if ticket is None:
+        lease = self._ring.take(self._max_at_worker - (not fast), _TICK_S)
+        if lease is None:
             return
-        task = task_bytes(ticket, self._report)
-        worker = self._hand_over(ticket)
+        task = self._pickled(lease)
+        worker = self._assign(lease)
         while worker is None and self._waits and not self._stopping.is_set():
             self._running.wait(_TICK_S)
-            worker = self._hand_over(ticket)
+            worker = self._assign(lease)
         if worker is None:
-            self._stranded.append(ticket)
+            self._stranded.append(lease)
             return
         try:
             worker.send(task)
         except (OSError, ValueError):
-            pass  # it died: the collector sees that, and counts the frame
+            pass  # it died: the collector notices, and counts the frame
 
-    def _hand_over(self, ticket: Ticket) -> Worker | None:
-        """Note that a frame goes to the worker that runs, and return it."""
+    def _pickled(self, lease: SlotLease) -> bytes:
+        """Return the pickled task of a frame, without metadata that cannot be."""
+        task = Task(lease.info, lease.address)
+        try:
+            return pickle.dumps(task)
+        except Exception as error:
+            self._report(
+                f"the worker does not get the metadata of frames from "
+                f"{lease.info.source!r}, which cannot be pickled: {error}"
+            )
+            return pickle.dumps(task._replace(info=replace(lease.info, metadata={})))
+
+    def _assign(self, lease: SlotLease) -> Worker | None:
+        """Note that a frame is sent to the running worker, and return that."""
         with self._lock:
             worker = self._worker if self._state is WorkerState.RUNNING else None
             if worker is not None:
-                self._at_worker.append((ticket, time.monotonic()))
+                self._at_worker.append((lease, time.monotonic()))
             return worker
 
     @property
     def _waits(self) -> bool:
-        """Whether frames wait for a worker that is to come: where every one counts."""
+        """Whether frames wait for the next worker: where every one of them counts."""
         return self._keep_all and self._awaited
 
     # ------------------------------------------------------------- collector
@@ -204,7 +217,7 @@ class Supervisor:
             except Exception as error:
                 self._report(f"collecting a result failed: {error!r}")
                 self._stopping.wait(_TICK_S)
-        self._lay_down()
+        self._shut_down()
         self._set_state(WorkerState.STOPPED)
 
     def _step(self) -> None:
@@ -213,7 +226,7 @@ class Supervisor:
         if worker is None:
             if self._plan.due:
                 self._launch(WorkerState.RAW_ONLY)
-            self._answer_raw()
+            self._deliver_raw()
             return
         running = self._running.is_set()
         handles: list[Any] = [worker.replies, *worker.sentinels]
@@ -229,9 +242,9 @@ class Supervisor:
             self._lost(worker)
             return
         elif running:
-            self._watch_for_a_hang(worker)
+            self._end_if_it_hangs(worker)
         if self._stranded or not self._running.is_set():
-            self._answer_raw()
+            self._deliver_raw()
 
     def _launch(self, state: WorkerState) -> None:
         self._awaited = True
@@ -241,7 +254,7 @@ class Supervisor:
             worker = self._launch_worker()
         except Exception as error:
             self._set_state(WorkerState.RAW_ONLY)
-            self._tell_the_end(f"the worker could not be started: {error!r}")
+            self._report_end(f"the worker could not be started: {error!r}")
             return
         with self._lock:
             self._worker = worker
@@ -250,18 +263,18 @@ class Supervisor:
         if isinstance(message, Reply):
             self._finish(message)
         elif isinstance(message, Ready):
-            self._at_once = message.at_once
+            self._max_at_worker = _WITHOUT_OVERLAP
             self._plan.came_up()
             self._set_state(WorkerState.RUNNING)
             self._settled.set()
         elif isinstance(message, Failed):
             self._end(worker)
-            self._tell_the_end(
+            self._report_end(
                 f"the worker could not make its pipeline: {message.text}",
                 message.details,
             )
         else:
-            raise TypeError(f"a worker does not send {type(message).__name__}")
+            raise TypeError(f"unexpected {type(message).__name__} from the worker")
 
     def _lost(self, worker: Worker, cause: str = "") -> None:
         text = f"the worker died ({cause or worker.ending()})"
@@ -271,7 +284,7 @@ class Supervisor:
                 '"__main__":`, because the worker imports the script too)'
             )
         self._end(worker)
-        self._tell_the_end(text)
+        self._report_end(text)
 
     def _end(self, worker: Worker) -> None:
         """Forget a worker; the frames at it count as dropped."""
@@ -279,23 +292,27 @@ class Supervisor:
         with self._lock:
             self._worker = None
             self._state = WorkerState.RAW_ONLY
-            lost = [ticket for ticket, _ in self._at_worker]
-            self._at_worker.clear()
         self._on_state(WorkerState.RAW_ONLY)
-        # First its end, then its slots: it must not write to another frame's.
+        # Only then free its slots: it must not write into another frame's.
         worker.kill()
         worker.stop(1)
-        for ticket in lost:
-            self._ring.drop(ticket)
+        self._drop_what_is_at_the_worker()
 
-    def _tell_the_end(self, text: str, details: str = "") -> None:
+    def _drop_what_is_at_the_worker(self) -> None:
+        with self._lock:
+            lost = [lease for lease, _ in self._at_worker]
+            self._at_worker.clear()
+        for lease in lost:
+            self._ring.drop(lease)
+
+    def _report_end(self, text: str, details: str = "") -> None:
         plan = self._plan.went_down()
         self._awaited = self._plan.planned
         frames = f"frames are {'kept' if self._waits else 'passed on raw'}"
         self._report(f"{text}; {frames}; {plan}\n{details}".rstrip())
         self._settled.set()
 
-    def _watch_for_a_hang(self, worker: Worker) -> None:
+    def _end_if_it_hangs(self, worker: Worker) -> None:
         if worker.pid is None:
             return  # a thread cannot be killed, and would write to slots later
         with self._lock:
@@ -305,52 +322,56 @@ class Supervisor:
 
     def _finish(self, reply: Reply) -> None:
         with self._lock:
-            ticket, _ = self._at_worker.popleft()
-        if ticket.header.number != reply.number:
-            self._ring.drop(ticket)
+            lease, _ = self._at_worker.popleft()
+        outcome, number = reply.outcome, lease.info.number
+        if number != outcome.info.number:
+            self._ring.drop(lease)
             raise RuntimeError(
-                f"frame {reply.number} was answered, {ticket.header.number} was due"
+                f"the worker replied to frame {outcome.info.number} instead of {number}"
             )
         self._busy_ms += 0.2 * (reply.busy_ms - self._busy_ms)
-        if reply.error and reply.reason not in self._reasons:
-            if len(self._reasons) < _MOST_REASONS:
-                self._reasons.add(reply.reason)
+        self._max_at_worker = MAX_AT_WORKER if reply.overlapped else _WITHOUT_OVERLAP
+        if reply.error and outcome.reason not in self._reasons:
+            if len(self._reasons) < _MAX_REASONS:
+                self._reasons.add(outcome.reason)
             self._report(
-                f"the pipeline failed at frame {reply.number}, which is passed on "
-                f"raw: {reply.reason}\n{reply.error}"
+                f"the pipeline failed at frame {number}, which is passed on raw: "
+                f"{outcome.reason}\n{reply.error}"
             )
-        for note in reply.notes:
+        for note in outcome.notes:
             self._report(note)
-        self._answer(ticket, reply)
+        self._deliver_result(lease, reply)
 
-    def _answer_raw(self) -> None:
-        reason = (
-            "worker is starting"
-            if self._state is WorkerState.STARTING
-            else "worker is down"
-        )
+    def _deliver_raw(self) -> None:
         if self._stranded:
-            ticket: Ticket | None = self._stranded.popleft()
+            lease: SlotLease | None = self._stranded.popleft()
         elif self._waits:
             self._stopping.wait(_TICK_S / 2)
             return
         else:
-            ticket = self._ring.take(MOST_AT_ONCE, _TICK_S / 2)
-        if ticket is not None:
-            number = ticket.header.number
-            self._answer(ticket, Reply(number, FrameState.RAW_ONLY, reason))
+            lease = self._ring.take(MAX_AT_WORKER, _TICK_S / 2)
+        if lease is not None:
+            starting = self._state is WorkerState.STARTING
+            reason = f"worker is {'starting' if starting else 'down'}"
+            outcome = Outcome(lease.info, FrameState.RAW_ONLY, reason)
+            self._deliver_result(lease, Reply(outcome))
 
-    def _answer(self, ticket: Ticket, reply: Reply) -> None:
+    def _deliver_result(self, lease: SlotLease, reply: Reply) -> None:
         try:
-            result = rebuild(ticket, reply)
+            deblurred = reply.deblurred
+            if isinstance(deblurred, tuple):
+                deblurred = lease.deblurred(deblurred)
+            # The worker may not have got the metadata.
+            fields = {**vars(reply.outcome), "info": lease.info}
+            result = FrameResult(**fields, raw=lease.raw(), deblurred=deblurred)
         except Exception:
-            self._ring.drop(ticket)
+            self._ring.drop(lease)
             raise
-        self._ring.release(ticket)
+        self._ring.release(lease)
         try:
-            self._deliver(result, ticket.header.captured_at)
+            self._deliver(result, lease.captured_at)
         except Exception as error:
-            self._report(f"delivering frame {reply.number} failed: {error!r}")
+            self._report(f"delivering frame {lease.info.number} failed: {error!r}")
         finally:
             self._ring.settle(processed=True)
 
@@ -365,15 +386,11 @@ class Supervisor:
         if changed:
             self._on_state(state)
 
-    def _lay_down(self) -> None:
+    def _shut_down(self) -> None:
         self._running.clear()
         with self._lock:
             worker, self._worker = self._worker, None
             self._state = WorkerState.RAW_ONLY
         if worker is not None and not worker.stop(5):
-            self._report("the worker did not end; it is left behind")
-        with self._lock:
-            lost = [ticket for ticket, _ in self._at_worker]
-            self._at_worker.clear()
-        for ticket in lost:
-            self._ring.drop(ticket)
+            self._report("the worker did not end; it is abandoned")
+        self._drop_what_is_at_the_worker()

@@ -1,4 +1,4 @@
-"""What a TIFF says of itself: pixel size, interval, channel names (OME, ImageJ)."""
+"""Metadata of a TIFF: pixel size, interval, channel names (OME, ImageJ)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _NANOMETRES = {
 }
 _SECONDS = {"µs": 1e-6, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0}
 
-# Screens and scanners write 72 to 1200 dpi, which no microscope has in the specimen.
+# Screens and scanners write 72 to 1200 dpi, which is not a size in the specimen.
 _COARSEST_NM = 20_000.0
 
 
 @dataclass(frozen=True)
 class TiffScales:
-    """Pixel size in nm, interval in s, names of the channels; None where not told."""
+    """Pixel size in nm, interval in s, names of the channels; None if unknown."""
 
     pixel_size_nm: float | None = None
     interval_s: float | None = None
@@ -70,7 +70,7 @@ def _ome(xml: str) -> TiffScales:
             for plane in reversed(planes)
             if "DeltaT" in plane and "TheT" in plane
         }
-        # A first frame at time zero is no positive quantity; the others suffice.
+        # A first frame at time zero is not a positive quantity; the others suffice.
         known = [times[t] for t in sorted(times) if times[t] is not None]
         if len(known) > 1:
             interval = float(np.median(np.diff(np.array(known, dtype=float))))
@@ -98,7 +98,7 @@ def _per_unit(page: tifffile.TiffPage) -> float | None:
 def _imagej(page: tifffile.TiffPage, metadata: Mapping[str, Any]) -> TiffScales:
     per_unit = _per_unit(page)
     size = 1 / per_unit if per_unit else None
-    # Labels are of slices: names of channels only where each slice is a channel.
+    # Labels name slices: they name channels only if each slice is a channel.
     labels = tuple(str(label) for label in _listed(metadata.get("Labels")))
     return TiffScales(
         pixel_size_nm=_quantity(size, metadata.get("unit"), _NANOMETRES),
@@ -119,7 +119,7 @@ def _plain(page: tifffile.TiffPage) -> TiffScales:
 
 
 def read_scales(tif: tifffile.TiffFile) -> TiffScales:
-    """Read pixel size, interval and channel names; what is broken is left out."""
+    """Read pixel size, interval and channel names; broken metadata are ignored."""
     page = tif.pages.first
     try:
         if tif.is_ome and tif.ome_metadata:
@@ -127,6 +127,6 @@ def read_scales(tif: tifffile.TiffFile) -> TiffScales:
         if tif.is_imagej and tif.imagej_metadata:
             return _imagej(page, tif.imagej_metadata)
         return _plain(page)
-    # Foreign metadata break in any way; the pictures are still good.
+    # Broken metadata raise all kinds of errors; the images are still good.
     except Exception:
         return TiffScales()

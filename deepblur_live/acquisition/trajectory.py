@@ -1,10 +1,10 @@
-"""How the simulated optics move: thermal approach, steps, a slow ramp."""
+"""The aberrations of the simulated microscope over time."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,15 +13,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["AberrationCourse", "ModesLike", "Step", "bump", "demonstration_course"]
+    from deepblur_live.blur import BlurFamily
 
-
-class ModesLike(Protocol):
-    """What a course needs of a Zernike family."""
-
-    @property
-    def noll(self) -> tuple[int, ...]:
-        """Noll indices of the modes."""
+__all__ = ["AberrationTrajectory", "Step", "bump", "demonstration_trajectory"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,7 @@ class Step:
     time
         Seconds at which it happens.
     change
-        (P,) added to γ from then on, waves rms.
+        (P,) added to γ from then on, in the family's unit.
     """
 
     time: float
@@ -41,23 +35,21 @@ class Step:
 
 
 @dataclass(frozen=True)
-class AberrationCourse:
-    """True coefficients over time: still, then a thermal drift, steps, a ramp.
+class AberrationTrajectory:
+    """True coefficients over time: constant, then a thermal drift and steps.
 
-    γ(t) = still + thermal·(1 - exp(-(t - start)/τ)) [t > start] + Σ steps + ramp·t
+    γ(t) = still + thermal·(1 - exp(-(t - start)/τ)) [t > start] + Σ steps
 
     Parameters
     ----------
     still
-        (P,) γ at the beginning, waves rms.
+        (P,) γ at the beginning, in the family's unit.
     thermal
-        (P,) what the thermal drift adds in the end; empty for none.
+        (P,) total change by the thermal drift; empty for none.
     thermal_start_s, thermal_time_constant_s
         When the temperature changes, and τ of the exponential approach.
     steps
         Sudden changes.
-    ramp_per_s
-        (P,) slow ramp, waves rms a second (immersion oil drying); empty for none.
 
     Raises
     ------
@@ -70,17 +62,15 @@ class AberrationCourse:
     thermal_start_s: float = 0.0
     thermal_time_constant_s: float = 60.0
     steps: tuple[Step, ...] = ()
-    ramp_per_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse parts that do not fit together."""
-        parts = {"thermal": self.thermal, "ramp_per_s": self.ramp_per_s}
+        """Refuse parts that differ in length."""
+        parts = {"thermal": self.thermal}
         parts |= {f"step at {step.time} s": step.change for step in self.steps}
         for name, part in parts.items():
             if part and len(part) != len(self.still):
                 raise ValueError(
-                    f"{name}: {len(part)} coefficients, but still has "
-                    f"{len(self.still)}; give one a mode"
+                    f"{name}: {len(part)} coefficients, but still has {len(self.still)}"
                 )
         if self.thermal_time_constant_s <= 0:
             raise ValueError(
@@ -89,7 +79,7 @@ class AberrationCourse:
             )
 
     def coefficients(self, time: float) -> NDArray[np.float64]:
-        """Return γ (P,) in waves rms at `time` in seconds."""
+        """Return γ (P,) at `time` in seconds."""
         gamma = np.array(self.still, dtype=np.float64)
         since = time - self.thermal_start_s
         if self.thermal and since > 0:
@@ -98,35 +88,61 @@ class AberrationCourse:
         for step in self.steps:
             if step.change and time >= step.time:
                 gamma += step.change
-        if self.ramp_per_s:
-            gamma += time * np.array(self.ramp_per_s)
         return gamma
 
-    def with_step(self, step: Step) -> AberrationCourse:
-        """Return the course with one more step."""
+    def with_step(self, step: Step) -> AberrationTrajectory:
+        """Return the trajectory with one more step."""
         return replace(self, steps=(*self.steps, step))
 
 
-def _by_mode(family: ModesLike, modes: Mapping[int, float]) -> tuple[float, ...]:
-    return tuple(modes.get(noll, 0.0) for noll in family.noll)
+# Amounts in waves rms, by the coefficients' names: the demonstration's aberrations.
+_STILL = {
+    "defocus": 0.06,
+    "oblique astigmatism": 0.03,
+    "vertical astigmatism": -0.04,
+    "vertical coma": 0.03,
+    "horizontal coma": -0.02,
+    "vertical trefoil": 0.02,
+    "oblique trefoil": 0.015,
+}
+_THERMAL = {"defocus": 0.055, "vertical astigmatism": 0.02}
+_BUMP = {"defocus": 0.02, "oblique astigmatism": 0.05, "horizontal coma": -0.04}
 
 
-def bump(family: ModesLike) -> tuple[float, ...]:
-    """Return the demonstration's step: astigmatism, coma and defocus, 0.067 waves."""
-    return _by_mode(family, {4: 0.02, 5: 0.05, 8: -0.04})
+def _vector(
+    family: BlurFamily, by_name: Mapping[str, float], share: float
+) -> NDArray[np.float64]:
+    """Return coefficients (P,) given by name.
 
-
-def demonstration_course(family: ModesLike) -> AberrationCourse:
-    """Return a minute and a half that shows it all.
-
-    Still for 32 s (room for a baseline); a thermal drift of mostly defocus, τ = 8 s,
-    0.059 waves rms in the end (above the warning at 0.036); a bump at 58 s that takes
-    the change to 0.101 (above the alarm at 0.072).
+    In a family without these aberrations all coefficients differ from zero, with
+    alternating signs, by a share of the size of its prior.
     """
-    still = {4: 0.06, 5: 0.03, 6: -0.04, 7: 0.03, 8: -0.02, 9: 0.02, 10: 0.015}
-    return AberrationCourse(
-        still=_by_mode(family, still),
-        thermal=_by_mode(family, {4: 0.055, 6: 0.02}),
+    vector = np.array([by_name.get(name, 0.0) for name in family.names])
+    if vector.any():
+        return vector
+    signs = (-1.0) ** np.arange(len(vector))
+    return share * signs * family.prior.scale / math.sqrt(len(vector))
+
+
+def bump(family: BlurFamily) -> tuple[float, ...]:
+    """Return the demonstration's step.
+
+    For Zernike modes astigmatism, coma and defocus, 0.067 waves rms.
+    """
+    return tuple(_vector(family, _BUMP, 0.5).tolist())
+
+
+def demonstration_trajectory(family: BlurFamily) -> AberrationTrajectory:
+    """Return the aberrations of the demonstration, which takes a minute and a half.
+
+    Constant for 32 s (time for a baseline); a thermal drift with τ = 8 s, for Zernike
+    modes mostly of defocus and 0.059 waves rms in the end (above the warning at 0.036);
+    a bump at 58 s, by which the change becomes 0.101 (above the alarm at 0.072).
+    """
+    still = family.prior.mean + _vector(family, _STILL, -0.4)
+    return AberrationTrajectory(
+        still=tuple(still.tolist()),
+        thermal=tuple(_vector(family, _THERMAL, 0.4).tolist()),
         thermal_start_s=32.0,
         thermal_time_constant_s=8.0,
         steps=(Step(58.0, bump(family)),),

@@ -20,14 +20,14 @@ TRUTH_TIME_KEY = "truth_time"
 
 @dataclass(frozen=True)
 class Truth:
-    """What a simulated frame knows of itself.
+    """The truth of a simulated frame.
 
     Parameters
     ----------
     coefficients
-        (P,) true coefficients γ, waves rms.
+        (P,) true coefficients γ, in the family's unit.
     time
-        Seconds on the scene's clock; ``scene.truth_image(time)`` is the sharp frame.
+        Seconds on the sample's clock; ``sample.truth_image(time)`` is the sharp frame.
     """
 
     coefficients: NDArray[np.float64]
@@ -35,10 +35,10 @@ class Truth:
 
 
 def read_truth(metadata: Mapping[str, Any]) -> Truth | None:
-    """Find the truth in a frame's metadata, however the frame came.
+    """Find the truth in the metadata of a live, snapped or MDA frame.
 
     A core turns metadata into text, and an MDA puts the camera's under
-    ``"camera_metadata"``: both are understood.
+    ``"camera_metadata"``.
 
     Returns
     -------

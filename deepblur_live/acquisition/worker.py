@@ -1,7 +1,7 @@
-"""What runs beside the microscope: a loop that answers frames with the pipeline.
+"""The worker's loop: takes frames from a pipe, runs the pipeline, sends the outcomes.
 
-It takes one task at a time from a pipe, reads the frame from shared memory, writes
-the deblurred pixels back there, and answers with a small message.
+The pixels stay in shared memory: the raw ones are read where they lie, the deblurred
+ones are written to their slot. Only small messages go through the pipes.
 """
 
 from __future__ import annotations
@@ -10,28 +10,33 @@ import contextlib
 import pickle
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from deepblur_live.runtime.frame import Frame, FrameResult, FrameState, UnderWay
+from deepblur_live.runtime.frame import (
+    DeviceLost,
+    Frame,
+    FrameFuture,
+    FrameInfo,
+    FramePipeline,
+    FrameState,
+    Outcome,
+)
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from numpy.typing import NDArray
 
-    from deepblur_live.drift.tracker import TrackState
-    from deepblur_live.optics.estimate import Estimate
+    from deepblur_live.acquisition.block import SlotAddress
 
 __all__ = [
-    "MOST_AT_ONCE",
+    "MAX_AT_WORKER",
     "Failed",
-    "Pipeline",
     "PipelineFactory",
     "Ready",
     "Reply",
@@ -40,11 +45,10 @@ __all__ = [
     "serve",
 ]
 
+_DEVICE_LOST = "the device has failed; this process can compute nothing more"
 
-_LOST = "the card has failed; nothing more can be run by this process"
-
-MOST_AT_ONCE = 3
-"""Frames at a worker: one on its card, one on its way there, one that waits."""
+MAX_AT_WORKER = 3
+"""Frames at a worker: one in computation, one being uploaded, one that waits."""
 
 
 class WorkerState(StrEnum):
@@ -57,51 +61,20 @@ class WorkerState(StrEnum):
     """The worker is down: frames are passed on raw."""
 
 
-class Pipeline(Protocol):
-    """What a worker runs: `deepblur_live.runtime.pipeline.FramePipeline` and alike.
-
-    One that has a `begin` too, as that has, may be given a frame before the last is
-    finished; one whose `overlaps` is true makes use of that. One that is `lost`, as its
-    card is, ends the worker, in whose place another comes.
-    """
-
-    def process(self, frame: Frame) -> FrameResult:
-        """Return what became of a frame."""
-        ...
-
-
-PipelineFactory = Callable[[], Pipeline]
+PipelineFactory = Callable[[], FramePipeline]
 """Makes the pipeline inside the worker; picklable unless it runs in process."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One frame for the worker: its header, and where its bytes lie."""
+class Task(NamedTuple):
+    """One frame for the worker, and where its pixels are."""
 
-    number: int
-    time: float
-    source: str
-    metadata: Mapping[str, Any]
-    dtype: str
-    shape: tuple[int, ...]
-    block: str
-    offset: int
-    result_offset: int
-    result_bytes: int
+    info: FrameInfo
+    address: SlotAddress
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The pipeline is made; frames may come.
-
-    Parameters
-    ----------
-    at_once
-        Frames to be had before the first of them is answered: one in work and one that
-        waits; where frames overlap, one more.
-    """
-
-    at_once: int = 2
+    """The pipeline is made; frames may come."""
 
 
 @dataclass(frozen=True)
@@ -114,35 +87,28 @@ class Failed:
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of a frame, but for the large arrays.
+    """The outcome of a frame, and where its deblurred pixels are.
 
     Parameters
     ----------
+    outcome
+        What came of the frame.
     deblurred
-        Shape of the float32 pixels in the result slot; or the pixels themselves where
-        they did not fit there; or None.
+        Shape of the float32 pixels in the result slot; or the pixels themselves if
+        they do not fit into it; or None.
     error
-        The traceback when the pipeline raised, else empty.
-    notes
-        What the user should know beside the frame.
-    executor
-        What ran the networks.
+        The traceback if the pipeline raised, else empty.
     busy_ms
-        Time spent with the frame.
+        Time spent on the frame.
+    overlapped
+        Whether the pipeline could have taken another frame meanwhile.
     """
 
-    number: int
-    state: FrameState
-    reason: str = ""
+    outcome: Outcome
     deblurred: tuple[int, ...] | NDArray[np.float32] | None = None
-    estimate: Estimate | None = None
-    track: TrackState | None = None
-    psf: NDArray[np.float32] | None = None
-    timings: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    executor: str = ""
     error: str = ""
     busy_ms: float = 0.0
+    overlapped: bool = False
 
 
 def serve(
@@ -151,7 +117,7 @@ def serve(
     factory: PipelineFactory,
     open_block: Callable[[str], memoryview],
 ) -> None:
-    """Make the pipeline and answer tasks until None comes or the other side is gone.
+    """Make the pipeline and process tasks until None comes or the other side is gone.
 
     Parameters
     ----------
@@ -159,9 +125,9 @@ def serve(
         Receiving and sending ends; messages are `Task` or None, and `Ready`, `Failed`
         or `Reply`. Both are closed at the end.
     factory
-        Called once. What it raises is answered by `Failed`.
+        Called once; an exception is reported as `Failed`.
     open_block
-        Bytes of a shared-memory block by its name.
+        Returns a shared-memory block by its name, and may close the one before.
     """
     with contextlib.suppress(EOFError, OSError), tasks, replies:
         try:
@@ -170,132 +136,127 @@ def serve(
             replies.send(Failed(_summary(error), traceback.format_exc()))
             return
         try:
-            overlaps = getattr(pipeline, "overlaps", False)
-            replies.send(Ready(MOST_AT_ONCE) if overlaps else Ready())
-            _answer_all(tasks, replies, pipeline, open_block)
+            replies.send(Ready())
+            _process_all(tasks, replies, pipeline, open_block)
         finally:
-            close = getattr(pipeline, "close", None)
-            if close is not None:
-                close()
+            pipeline.close()
 
 
-def _answer_all(
+def _process_all(
     tasks: Connection,
     replies: Connection,
-    pipeline: Pipeline,
+    pipeline: FramePipeline,
     open_block: Callable[[str], memoryview],
 ) -> None:
-    """Answer tasks in their order, each while the next one is under way if it can be.
+    """Process tasks in order; the next one is submitted before the last is collected.
 
-    A frame on a card is left there while another is begun, but not while none waits.
+    A frame's result is collected at once while no other frame waits.
     """
-    under_way: _Answer | None = None
+    pending: _Submitted | None = None
 
-    def finish() -> None:
-        nonlocal under_way
-        if under_way is not None:
-            replies.send_bytes(under_way.finish())
-            under_way = None
-            if getattr(pipeline, "lost", False):
-                raise SystemExit(_LOST)
+    def collect() -> None:
+        nonlocal pending
+        if pending is not None:
+            replies.send_bytes(pending.collect())
+            lost, pending = pending.device_lost, None
+            if lost:
+                raise SystemExit(_DEVICE_LOST)
 
     while True:
-        if under_way is not None and (under_way.is_there() or not tasks.poll()):
-            finish()
+        if pending is not None and (pending.done() or not tasks.poll()):
+            collect()
         task: Task | None = tasks.recv()
-        # Its result lies in a block that is let go of when another is opened.
-        if under_way is not None and (task is None or task.block != under_way.block):
-            finish()
+        # Opening another block closes the one that the pending result goes to.
+        if pending is not None and (
+            task is None or task.address.block != pending.block
+        ):
+            collect()
         if task is None:
             return
-        begun = _Answer(task, pipeline, open_block)
-        finish()
-        under_way = begun
+        submitted = _Submitted(task, pipeline, open_block)
+        collect()
+        pending = submitted
 
 
-class _Answer:
-    """The answer to a task that has been begun; whatever goes wrong will be in it."""
+class _Submitted:
+    """A task that was submitted to the pipeline; errors become part of its reply."""
 
     def __init__(
-        self, task: Task, pipeline: Pipeline, open_block: Callable[[str], memoryview]
+        self,
+        task: Task,
+        pipeline: FramePipeline,
+        open_block: Callable[[str], memoryview],
     ) -> None:
         began = time.perf_counter()
-        self._task = task
+        self._info, self._address = task
+        self.block = self._address.block
+        self.device_lost = False
+        self._future: FrameFuture | None = None
+        self._failure: Reply | None = None
         try:
-            self._buffer = open_block(task.block)
-            dtype = np.dtype(task.dtype)
-            # Copied: a pipeline may keep its frame, the slot goes on to another one.
-            pixels = np.ndarray(task.shape, dtype, self._buffer, task.offset).copy()
-            frame = Frame(pixels, task.number, task.time, task.source, task.metadata)
-            self._under_way = _begin(pipeline, frame)
+            self._buffer = open_block(self.block)
+            self._future = pipeline.submit(self._frame())
         except Exception as error:
-            self._under_way = UnderWay(partial(_fail, error))
+            self._failure = self._failed(error)
+        self._overlapped = not self.done()
         self._busy_ms = _ms_since(began)
 
-    @property
-    def block(self) -> str:
-        """Where the result goes."""
-        return self._task.block
+    def _frame(self) -> Frame:
+        info = self._info
+        pixels: NDArray[Any] = np.ndarray(
+            info.shape, np.dtype(info.dtype), self._buffer, self._address.frame
+        )
+        return Frame(pixels, info.number, info.time, info.source, info.metadata)
 
-    def is_there(self) -> bool:
-        """Return whether `finish` has nothing to wait for."""
+    def done(self) -> bool:
+        """Return whether `collect` does not have to wait."""
         try:
-            return self._under_way.is_there()
-        except Exception:  # `finish` meets it too, and tells
+            return self._future is None or self._future.done()
+        except Exception:  # `collect` meets and reports it too
             return True
 
-    def finish(self) -> bytes:
-        """Return the pickled reply, its large arrays handed over."""
-        began, task = time.perf_counter(), self._task
+    def collect(self) -> bytes:
+        """Return the pickled reply; the deblurred pixels are in their slot."""
+        began = time.perf_counter()
+
+        def pickled(reply: Reply) -> bytes:
+            busy_ms = self._busy_ms + _ms_since(began)
+            return pickle.dumps(
+                replace(reply, busy_ms=busy_ms, overlapped=self._overlapped)
+            )
+
         try:
-            result = self._under_way.finish()
-            reply = Reply(
-                task.number,
-                result.state,
-                result.reason,
-                _hand_over(result.deblurred, task, self._buffer),
-                result.estimate,
-                result.track,
-                result.psf,
-                dict(result.timings),
-                result.notes,
-                result.executor,
-                busy_ms=self._busy_ms + _ms_since(began),
-            )
-            return pickle.dumps(reply)
-        except Exception as error:
-            reply = Reply(
-                task.number,
-                FrameState.RAW_ONLY,
-                reason=_summary(error),
-                error=traceback.format_exc(),
-                busy_ms=self._busy_ms + _ms_since(began),
-            )
-            return pickle.dumps(reply)
+            return pickled(self._failure or self._collected())
+        except Exception as error:  # also if what came of it cannot be pickled
+            return pickled(self._failed(error))
+        finally:
+            # A block cannot be closed while an array over it exists.
+            self._future = None
 
+    def _collected(self) -> Reply:
+        assert self._future is not None
+        result = self._future.result()
+        return Reply(result.outcome, self._place(result.deblurred))
 
-def _begin(pipeline: Pipeline, frame: Frame) -> UnderWay:
-    begin: Callable[[Frame], UnderWay] | None = getattr(pipeline, "begin", None)
-    if begin is not None:
-        return begin(frame)
-    result = pipeline.process(frame)
-    return UnderWay(lambda: result)
+    def _place(
+        self, deblurred: NDArray[Any] | None
+    ) -> tuple[int, ...] | NDArray[np.float32] | None:
+        """Put deblurred pixels into the result slot and return their shape."""
+        if deblurred is None:
+            return None
+        if 4 * deblurred.size > self._address.result_bytes:
+            return np.asarray(deblurred, np.float32)
+        slot: NDArray[np.float32] = np.ndarray(
+            deblurred.shape, np.float32, self._buffer, self._address.result
+        )
+        np.copyto(slot, deblurred, casting="unsafe")
+        return deblurred.shape
 
-
-def _fail(error: Exception) -> NoReturn:
-    raise error
-
-
-def _hand_over(
-    deblurred: NDArray[np.float32] | None, task: Task, buffer: memoryview
-) -> tuple[int, ...] | NDArray[np.float32] | None:
-    if deblurred is None:
-        return None
-    pixels = np.ascontiguousarray(deblurred, dtype=np.float32)
-    if pixels.nbytes > task.result_bytes:
-        return pixels
-    np.ndarray(pixels.shape, np.float32, buffer, task.result_offset)[...] = pixels
-    return pixels.shape
+    def _failed(self, error: Exception) -> Reply:
+        """Return the reply of a frame that raised; formatted while it is handled."""
+        self.device_lost |= isinstance(error, DeviceLost)
+        outcome = Outcome(self._info, FrameState.RAW_ONLY, _summary(error))
+        return Reply(outcome, error=traceback.format_exc())
 
 
 def _summary(error: BaseException) -> str:

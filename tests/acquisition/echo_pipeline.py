@@ -6,37 +6,49 @@ import zlib
 
 import numpy as np
 
-from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.frame import (
+    Frame,
+    FrameResult,
+    FrameState,
+    SynchronousPipeline,
+)
 
 
-class Echo:
-    """Answers with the pixels themselves, after a while if told so."""
+def deblurred(frame: Frame, pixels: np.ndarray, **fields: object) -> FrameResult:
+    return FrameResult(
+        frame.info,
+        FrameState.DEBLURRED,
+        raw=frame.pixels,
+        deblurred=pixels,
+        **fields,
+    )
+
+
+class Echo(SynchronousPipeline):
+    """Returns the pixels themselves, after a delay."""
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
 
     def process(self, frame: Frame) -> FrameResult:
         time.sleep(self.delay_s)
-        return FrameResult(
-            frame,
-            FrameState.DEBLURRED,
-            deblurred=frame.pixels.astype(np.float32),
-            timings={"total": 1e3 * self.delay_s},
-        )
+        pixels = frame.pixels.astype(np.float32)
+        return deblurred(frame, pixels, timings={"total": 1e3 * self.delay_s})
 
 
-class Naming:
+class Naming(SynchronousPipeline):
     """Passes every frame on raw; the reason says what arrived in the worker."""
 
     def process(self, frame: Frame) -> FrameResult:
-        return FrameResult(frame, FrameState.RAW_ONLY, fingerprint(frame.pixels))
+        name = fingerprint(frame.pixels)
+        return FrameResult(frame.info, FrameState.RAW_ONLY, name, raw=frame.pixels)
 
 
 def fingerprint(pixels: np.ndarray) -> str:
     return f"{pixels.dtype.str} {pixels.shape} {zlib.crc32(pixels.tobytes())}"
 
 
-class Raising:
+class Raising(SynchronousPipeline):
     """Raises at every frame of odd number."""
 
     def process(self, frame: Frame) -> FrameResult:
@@ -45,7 +57,7 @@ class Raising:
         return Echo().process(frame)
 
 
-class Dying:
+class Dying(SynchronousPipeline):
     """Ends its process at a frame that holds a 13."""
 
     def process(self, frame: Frame) -> FrameResult:
@@ -54,8 +66,8 @@ class Dying:
         return Echo().process(frame)
 
 
-class Hanging:
-    """Never comes back from a frame that holds a 13."""
+class Hanging(SynchronousPipeline):
+    """Never returns from a frame that holds a 13."""
 
     def process(self, frame: Frame) -> FrameResult:
         if (frame.pixels == 13).any():
@@ -63,19 +75,18 @@ class Hanging:
         return Echo().process(frame)
 
 
-class Unpicklable:
-    """Answers with what cannot leave the process."""
+class Unpicklable(SynchronousPipeline):
+    """Returns what cannot leave the process."""
 
     def process(self, frame: Frame) -> FrameResult:
-        return FrameResult(frame, FrameState.DEBLURRED, estimate=lambda: None)
+        return deblurred(frame, None, estimate=lambda: None)
 
 
-class Larger:
-    """Answers with more pixels than came in."""
+class Larger(SynchronousPipeline):
+    """Returns more pixels than came in."""
 
     def process(self, frame: Frame) -> FrameResult:
-        large = np.kron(frame.pixels, np.ones((3, 3), np.float32))
-        return FrameResult(frame, FrameState.DEBLURRED, deblurred=large)
+        return deblurred(frame, np.kron(frame.pixels, np.ones((3, 3), np.float32)))
 
 
 def failing() -> Echo:

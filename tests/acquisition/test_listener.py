@@ -1,4 +1,4 @@
-"""The listener fed by hand, its worker on a thread where a process is not the point."""
+"""The listener with submitted frames; its worker mostly runs on a thread."""
 
 import dataclasses
 import functools
@@ -9,12 +9,12 @@ import pytest
 from echo_pipeline import Echo, Naming, Raising, failing, fingerprint
 
 from deepblur_live.acquisition import DeblurListener, WorkerState
-from deepblur_live.runtime.frame import FrameState
+from deepblur_live.runtime.frame import FrameState, SynchronousPipeline
 
 FRAME = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 
 
-class Gate:
+class Gate(SynchronousPipeline):
     """A pipeline that waits for the test at every frame."""
 
     def __init__(self) -> None:
@@ -33,29 +33,31 @@ def balanced(listener: DeblurListener):
     return now
 
 
-class Telling:
-    """A pipeline that has something to tell, and is closed at the end."""
+class Noting(SynchronousPipeline):
+    """A pipeline that adds a note to its results, and is closed at the end."""
 
     closed = 0
 
     def process(self, frame):
-        return dataclasses.replace(Echo().process(frame), notes=("an engine is left",))
+        return dataclasses.replace(
+            Echo().process(frame), notes=("an engine is abandoned",)
+        )
 
     def close(self):
-        Telling.closed += 1
+        Noting.closed += 1
 
 
-def test_what_the_pipeline_tells_reaches_the_user_and_it_is_closed(results) -> None:
-    with DeblurListener(Telling, in_process=True) as listener:
+def test_a_pipelines_notes_reach_the_user_and_it_is_closed(results) -> None:
+    with DeblurListener(Noting, in_process=True) as listener:
         told = []
         listener.events.errorRaised.connect(told.append)
         results.listen(listener)
         listener.submit(FRAME)
         results.wait(lambda: results.all and told)
         assert results.all[0].state is FrameState.DEBLURRED
-        assert results.all[0].notes == ("an engine is left",)
-        assert listener.background_errors == told == ["an engine is left"]
-    assert Telling.closed == 1
+        assert results.all[0].notes == ("an engine is abandoned",)
+        assert listener.background_errors == told == ["an engine is abandoned"]
+    assert Noting.closed == 1
 
 
 def test_a_frame_there_and_back(results) -> None:
@@ -138,7 +140,7 @@ def test_overload_is_flat_in_memory_and_counted(results) -> None:
     assert "budget" in results.errors[0]
 
 
-def test_odd_frames_arrive_whole_in_the_worker(results) -> None:
+def test_odd_frames_arrive_unchanged_in_the_worker(results) -> None:
     floats = np.full((5, 4), np.nan, np.float32)
     frames = [
         FRAME,
@@ -163,7 +165,7 @@ def test_odd_frames_arrive_whole_in_the_worker(results) -> None:
     assert listener.background_errors == []
 
 
-def test_a_pipeline_that_raises_costs_its_frame_alone(results) -> None:
+def test_a_pipeline_that_raises_affects_only_that_frame(results) -> None:
     with DeblurListener(Raising, policy="all", in_process=True) as listener:
         results.listen(listener)
         for _ in range(10):
@@ -181,7 +183,7 @@ def test_a_pipeline_that_raises_costs_its_frame_alone(results) -> None:
     assert "echo_pipeline.py" in error
 
 
-def test_a_callback_that_raises_touches_nothing(results) -> None:
+def test_a_callback_that_raises_has_no_effect(results) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a callback of someone else")
 
@@ -206,7 +208,7 @@ def test_a_callback_that_raises_touches_nothing(results) -> None:
     }
 
 
-def test_a_factory_that_fails_says_so_and_frames_go_on_raw(results) -> None:
+def test_a_failing_factory_is_reported_and_frames_are_passed_on_raw(results) -> None:
     listener = DeblurListener(failing, in_process=True)
     results.listen(listener)
     assert not listener.start()
@@ -222,7 +224,7 @@ def test_a_factory_that_fails_says_so_and_frames_go_on_raw(results) -> None:
     listener.close()
 
 
-def test_a_worker_that_takes_long_to_start_lets_frames_pass_raw(results) -> None:
+def test_frames_are_passed_on_raw_while_a_slow_worker_starts(results) -> None:
     gate = threading.Event()
 
     def slow() -> Echo:
@@ -244,7 +246,7 @@ def test_a_worker_that_takes_long_to_start_lets_frames_pass_raw(results) -> None
     listener.close()
 
 
-def test_metadata_that_cannot_travel_stay_with_the_frame_here(results) -> None:
+def test_metadata_that_cannot_be_pickled_stay_with_the_result(results) -> None:
     with DeblurListener(Echo, in_process=True) as listener:
         results.listen(listener)
         lock = threading.Lock()
@@ -293,7 +295,7 @@ def test_nothing_is_raised_before_start_or_after_close() -> None:
         listener.start()
 
 
-def test_closing_lets_a_waiting_source_go() -> None:
+def test_closing_ends_the_wait_of_a_source() -> None:
     gate = Gate()
     listener = DeblurListener(lambda: gate, in_process=True)
     listener.start()
@@ -302,7 +304,7 @@ def test_closing_lets_a_waiting_source_go() -> None:
     def fill() -> None:
         while listener.submit(FRAME, block=True):
             pass
-        answers.append("let go")
+        answers.append("ended")
 
     source = threading.Thread(target=fill)
     source.start()
@@ -310,11 +312,11 @@ def test_closing_lets_a_waiting_source_go() -> None:
     gate.open.set()
     listener.close()
     source.join(10)
-    assert answers == ["let go"]
+    assert answers == ["ended"]
     assert balanced(listener).in_flight == 0
 
 
-def test_a_factory_that_cannot_be_sent_is_refused() -> None:
+def test_a_factory_that_cannot_be_pickled_is_refused() -> None:
     with pytest.raises(TypeError, match="module-level function"):
         DeblurListener(lambda: Echo())
 

@@ -36,7 +36,7 @@ def listener(results):
     assert listener.background_errors == []
 
 
-def test_a_slow_worker_does_not_hold_a_hardware_sequence(core: CMMCorePlus) -> None:
+def test_a_slow_worker_does_not_delay_a_hardware_sequence(core: CMMCorePlus) -> None:
     core.mda.engine.use_hardware_sequencing = True
     core.setExposure(5)
     with (
@@ -64,7 +64,7 @@ def test_a_slow_worker_does_not_hold_a_hardware_sequence(core: CMMCorePlus) -> N
     assert listener.background_errors == []
 
 
-def test_every_frame_of_an_mda_with_what_is_known_of_it(
+def test_every_frame_of_an_mda_with_its_metadata(
     core: CMMCorePlus, listener, results
 ) -> None:
     seen = []
@@ -144,7 +144,7 @@ def test_attaching_twice_is_once_and_detaching_is_for_good(
 def test_an_mda_from_another_thread_does_not_need_this_one(
     core: CMMCorePlus, listener
 ) -> None:
-    """A queued Qt slot would wait for this thread's event loop, which stands still."""
+    """A queued Qt slot would wait for this thread's event loop, which is blocked."""
     listener.attach(core)
     thread = core.run_mda(series(5))
     thread.join(20)
@@ -179,7 +179,7 @@ def test_rgb_frames_arrive(core: CMMCorePlus, listener, results) -> None:
 
 def test_live_with_a_roi_change_on_the_way(core: CMMCorePlus, results) -> None:
     core.setExposure(5)
-    with DeblurListener(Echo, in_process=True, stale_after_s=60) as listener:
+    with DeblurListener(Echo, in_process=True) as listener:
         results.listen(listener)
 
         def frames(shape: tuple[int, int]) -> list:
@@ -207,7 +207,7 @@ def test_live_with_a_roi_change_on_the_way(core: CMMCorePlus, results) -> None:
     assert listener.background_errors == results.errors
 
 
-def test_live_already_running_and_beside_another_reader(
+def test_live_already_running_and_read_by_another_program(
     core: CMMCorePlus, listener, results
 ) -> None:
     core.setExposure(5)
@@ -255,8 +255,8 @@ def test_a_frozen_callback_does_not_slow_the_acquisition(core: CMMCorePlus) -> N
     assert listener.background_errors == []
 
 
-def test_a_core_is_let_go_at_exit_once(core: CMMCorePlus, monkeypatch) -> None:
-    """The C++ side must not call into an interpreter that goes down."""
+def test_a_core_is_unregistered_at_exit_once(core: CMMCorePlus, monkeypatch) -> None:
+    """The C++ side must not call into an interpreter that shuts down."""
     at_exit = []
     monkeypatch.setattr(
         "deepblur_live.acquisition.core_signals.atexit.register",

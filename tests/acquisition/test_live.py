@@ -1,4 +1,4 @@
-"""The tap's rules, on a core that the test moves by hand."""
+"""The live tap by itself, on a core that the test controls step by step."""
 
 from types import SimpleNamespace
 
@@ -8,8 +8,8 @@ import pytest
 from deepblur_live.acquisition.live import LiveTap
 
 
-class HandMovedCore:
-    """As much of a core as the tap looks at."""
+class SteppedCore:
+    """The part of a core that the tap uses."""
 
     def __init__(self) -> None:
         self.running = False
@@ -48,12 +48,12 @@ class HandMovedCore:
         self.count += 1
 
 
-class Watch:
+class Bench:
     """A tap over that core, with a clock of its own."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.core = HandMovedCore()
+        self.core = SteppedCore()
         self.frames: list[tuple[np.ndarray, dict]] = []
         self.gaps: list[int] = []
         self.errors: list[str] = []
@@ -66,7 +66,7 @@ class Watch:
             clock=lambda: self.now,
         )
 
-    def look(self, after: float = 0.001) -> float:
+    def poll(self, after: float = 0.001) -> float:
         self.now += after
         return self.tap.step()
 
@@ -76,222 +76,228 @@ class Watch:
 
 
 @pytest.fixture
-def watch() -> Watch:
-    watch = Watch()
-    watch.core.running = True
-    return watch
+def bench() -> Bench:
+    bench = Bench()
+    bench.core.running = True
+    return bench
 
 
-def test_each_frame_is_seen_once_and_gaps_are_counted(watch: Watch) -> None:
+def test_each_frame_is_seen_once_and_gaps_are_counted(bench: Bench) -> None:
     for number in (0, 1, 2, 5, 6):
-        watch.core.make(number)
+        bench.core.make(number)
         for _ in range(4):
-            watch.look()
-    assert watch.numbers == [0, 1, 2, 5, 6]
-    assert watch.gaps == [2]
-    assert watch.frames[0][1] == {
+            bench.poll()
+    assert bench.numbers == [0, 1, 2, 5, 6]
+    assert bench.gaps == [2]
+    assert bench.frames[0][1] == {
         "exposure_ms": 20.0,
         "camera": "Kinetix",
         "image_number": 0,
     }
-    assert watch.errors == []
+    assert bench.errors == []
 
 
-def test_a_frame_is_not_copied_at_every_look(watch: Watch) -> None:
-    watch.core.make(0)
+def test_a_frame_is_not_copied_at_every_poll(bench: Bench) -> None:
+    bench.core.make(0)
     for _ in range(20):  # one exposure of 20 ms
-        watch.look()
-    assert watch.core.peeks <= 3
+        bench.poll()
+    assert bench.core.peeks <= 3
 
 
-def test_a_full_buffer_keeps_its_count_and_frames_are_still_seen(watch: Watch) -> None:
+def test_a_full_buffer_keeps_its_count_and_frames_are_still_seen(bench: Bench) -> None:
     for number in range(10):
-        watch.core.make(number)
-        watch.core.count = 7
-        watch.look(0.02)
-    assert watch.numbers == list(range(10))
+        bench.core.make(number)
+        bench.core.count = 7
+        bench.poll(0.02)
+    assert bench.numbers == list(range(10))
 
 
-def test_an_emptied_buffer_and_a_restart_are_no_gap(watch: Watch) -> None:
-    watch.core.make(41)
-    watch.look()
-    watch.core.frame, watch.core.count = None, 3
-    watch.look()
-    watch.core.count = 0
-    watch.core.make(0)
-    watch.look()
-    assert watch.numbers == [41, 0]
-    assert watch.gaps == []
-    assert watch.errors == []
+def test_an_emptied_buffer_and_a_restart_are_not_gaps(bench: Bench) -> None:
+    bench.core.make(41)
+    bench.poll()
+    bench.core.frame, bench.core.count = None, 3
+    bench.poll()
+    bench.core.count = 0
+    bench.core.make(0)
+    bench.poll()
+    assert bench.numbers == [41, 0]
+    assert bench.gaps == []
+    assert bench.errors == []
 
 
-def test_the_first_frame_of_a_sequence_already_running_is_no_gap(watch: Watch) -> None:
-    watch.core.make(500)
-    watch.look()
-    assert watch.gaps == []
+def test_the_first_frame_of_a_sequence_already_running_is_not_a_gap(
+    bench: Bench,
+) -> None:
+    bench.core.make(500)
+    bench.poll()
+    assert bench.gaps == []
 
 
-def test_the_geometry_is_that_of_each_frame(watch: Watch) -> None:
-    watch.core.make(0)
-    watch.look()
-    watch.core.make(1, shape=(2, 3))
-    watch.look()
-    assert [pixels.shape for pixels, _ in watch.frames] == [(4, 5), (2, 3)]
+def test_the_geometry_is_that_of_each_frame(bench: Bench) -> None:
+    bench.core.make(0)
+    bench.poll()
+    bench.core.make(1, shape=(2, 3))
+    bench.poll()
+    assert [pixels.shape for pixels, _ in bench.frames] == [(4, 5), (2, 3)]
 
 
-def test_a_frame_of_another_size_than_its_tags_is_not_one(watch: Watch) -> None:
-    watch.core.make(0)
-    watch.look()
-    watch.core.make(1, shape=(2, 3))
-    watch.core.frame[1].update(Width="5", Height="4")
-    watch.look()
-    watch.core.make(2, shape=(2, 3))
-    watch.core.frame[1].update(Width="3", Height="2")
-    watch.look()
-    assert [pixels.shape for pixels, _ in watch.frames] == [(4, 5), (2, 3)]
-    assert watch.numbers == [0, 2]
-    assert watch.gaps == [1]
-    assert watch.errors == []
+def test_a_frame_whose_size_differs_from_its_tags_is_ignored(bench: Bench) -> None:
+    bench.core.make(0)
+    bench.poll()
+    bench.core.make(1, shape=(2, 3))
+    bench.core.frame[1].update(Width="5", Height="4")
+    bench.poll()
+    bench.core.make(2, shape=(2, 3))
+    bench.core.frame[1].update(Width="3", Height="2")
+    bench.poll()
+    assert [pixels.shape for pixels, _ in bench.frames] == [(4, 5), (2, 3)]
+    assert bench.numbers == [0, 2]
+    assert bench.gaps == [1]
+    assert bench.errors == []
 
 
-def test_two_cameras_count_for_themselves(watch: Watch) -> None:
+def test_each_camera_has_its_own_numbering(bench: Bench) -> None:
     for number in range(3):
         for camera in ("left", "right"):
-            watch.core.make(number, camera=camera)
-            watch.look()
-    assert watch.numbers == [0, 0, 1, 1, 2, 2]
-    assert watch.gaps == []
+            bench.core.make(number, camera=camera)
+            bench.poll()
+    assert bench.numbers == [0, 0, 1, 1, 2, 2]
+    assert bench.gaps == []
 
 
-def test_frames_without_numbers_are_told_by_the_count(watch: Watch) -> None:
+def test_frames_without_numbers_are_recognised_by_the_count(bench: Bench) -> None:
     for _ in range(3):
-        watch.core.make(None)
+        bench.core.make(None)
         for _ in range(40):
-            watch.look()
-    assert len(watch.frames) == 3
+            bench.poll()
+    assert len(bench.frames) == 3
 
 
-def test_an_image_whose_camera_was_unloaded_is_no_error(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch
+def test_an_image_whose_camera_was_unloaded_is_not_an_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone() -> None:
         raise SystemError("returned NULL without setting an exception")
 
-    watch.core.make(0)
-    monkeypatch.setattr(watch.core, "getLastImageAndMD", gone)
-    watch.look()
+    bench.core.make(0)
+    monkeypatch.setattr(bench.core, "getLastImageAndMD", gone)
+    bench.poll()
     monkeypatch.undo()
-    watch.core.make(1)
-    watch.look()
-    assert watch.numbers == [1]
-    assert watch.errors == []
+    bench.core.make(1)
+    bench.poll()
+    assert bench.numbers == [1]
+    assert bench.errors == []
 
 
-def test_a_start_that_is_told_late_is_no_other_sequence(watch: Watch) -> None:
-    watch.core.make(0)
-    watch.look()
-    watch.tap.sequence_began(continuous=True)
-    watch.look()
-    assert watch.numbers == [0]
+def test_a_late_start_event_is_not_another_sequence(bench: Bench) -> None:
+    bench.core.make(0)
+    bench.poll()
+    bench.tap.sequence_began(continuous=True)
+    bench.poll()
+    assert bench.numbers == [0]
     # The next one that is told is another one, with the same numbers.
-    watch.tap.sequence_began(continuous=True)
-    watch.look()
-    assert watch.numbers == [0, 0]
+    bench.tap.sequence_began(continuous=True)
+    bench.poll()
+    assert bench.numbers == [0, 0]
 
 
-def test_a_sequence_that_ended_untold_leaves_the_next_one_whole(watch: Watch) -> None:
-    watch.core.make(0)
-    watch.look()
-    watch.core.running = False
-    watch.look(1)
-    watch.tap.sequence_began()
-    watch.look()
-    assert watch.numbers == [0, 0]
+def test_the_sequence_after_one_without_events_is_complete(bench: Bench) -> None:
+    bench.core.make(0)
+    bench.poll()
+    bench.core.running = False
+    bench.poll(1)
+    bench.tap.sequence_began()
+    bench.poll()
+    assert bench.numbers == [0, 0]
 
 
-def test_it_rests_while_an_mda_runs(watch: Watch) -> None:
-    watch.core.in_mda = True
-    watch.core.make(0)
-    watch.tap.sequence_began()
-    assert watch.look() > 0.1
-    assert watch.core.peeks == 0
-    watch.core.in_mda = False
-    watch.look()
-    assert watch.numbers == [0]
+def test_it_pauses_during_an_mda(bench: Bench) -> None:
+    bench.core.in_mda = True
+    bench.core.make(0)
+    bench.tap.sequence_began()
+    assert bench.poll() > 0.1
+    assert bench.core.peeks == 0
+    bench.core.in_mda = False
+    bench.poll()
+    assert bench.numbers == [0]
 
 
-def test_silence_is_said_once_names_the_camera_and_ends_by_itself(watch: Watch) -> None:
-    watch.core.make(0)
-    watch.look()
-    watch.look(10.0)
-    assert watch.errors == []  # exposure and 10 s are not over yet
-    watch.look(0.1)
-    watch.look(30.0)
-    assert len(watch.errors) == 1
-    assert "'Kinetix' sends no frames" in watch.errors[0]
-    watch.core.make(1)
-    watch.look()
-    assert watch.numbers == [0, 1]
-    watch.look(11)
-    assert len(watch.errors) == 2
+def test_silence_is_reported_once_with_the_camera_and_ends_by_itself(
+    bench: Bench,
+) -> None:
+    bench.core.make(0)
+    bench.poll()
+    bench.poll(10.0)
+    assert bench.errors == []  # exposure and 10 s are not over yet
+    bench.poll(0.1)
+    bench.poll(30.0)
+    assert len(bench.errors) == 1
+    assert "'Kinetix' sends no frames" in bench.errors[0]
+    bench.core.make(1)
+    bench.poll()
+    assert bench.numbers == [0, 1]
+    bench.poll(11)
+    assert len(bench.errors) == 2
 
 
-def test_a_core_that_refuses_every_call_is_silent_too(watch: Watch) -> None:
-    watch.look()
-    watch.core.refuses = True
-    watch.look(5)
-    assert watch.errors == []
-    watch.look(6)
-    watch.look(6)
-    assert len(watch.errors) == 1
+def test_a_core_that_refuses_every_call_is_silent_too(bench: Bench) -> None:
+    bench.poll()
+    bench.core.refuses = True
+    bench.poll(5)
+    assert bench.errors == []
+    bench.poll(6)
+    bench.poll(6)
+    assert len(bench.errors) == 1
 
 
-def test_a_short_series_that_ended_before_the_look_is_seen(watch: Watch) -> None:
-    watch.core.running = False
-    watch.look()
-    watch.core.make(9)
-    watch.tap.sequence_began()
-    watch.look()
-    assert watch.numbers == [9]
-    watch.look(1)
-    watch.look(1)
-    assert watch.errors == []
+def test_a_short_series_that_ended_before_the_poll_is_read(bench: Bench) -> None:
+    bench.core.running = False
+    bench.poll()
+    bench.core.make(9)
+    bench.tap.sequence_began()
+    bench.poll()
+    assert bench.numbers == [9]
+    bench.poll(1)
+    bench.poll(1)
+    assert bench.errors == []
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_live_mode_that_ends_by_itself_is_told(watch: Watch, stopped: bool) -> None:
-    watch.tap.sequence_began(continuous=True)
-    watch.core.make(0)
-    watch.look()
-    watch.core.make(1)
-    watch.core.running = False
-    watch.look(0.1)
-    assert watch.numbers == [0, 1]  # the last one is not lost
+def test_live_mode_that_ends_by_itself_is_reported(bench: Bench, stopped: bool) -> None:
+    bench.tap.sequence_began(continuous=True)
+    bench.core.make(0)
+    bench.poll()
+    bench.core.make(1)
+    bench.core.running = False
+    bench.poll(0.1)
+    assert bench.numbers == [0, 1]  # the last one is not lost
     if stopped:
-        watch.tap.sequence_stopped()
-    watch.look(1)
-    watch.look(1)
-    assert ["ended live mode by itself" in e for e in watch.errors] == [True] * (
+        bench.tap.sequence_stopped()
+    bench.poll(1)
+    bench.poll(1)
+    assert ["ended live mode by itself" in e for e in bench.errors] == [True] * (
         not stopped
     )
 
 
-def test_an_unexpected_error_is_told_once_and_the_thread_goes_on(watch: Watch) -> None:
-    watch.core.getExposure = lambda: 1 / 0
-    tap = watch.tap
+def test_an_unexpected_error_is_reported_once_and_the_thread_goes_on(
+    bench: Bench,
+) -> None:
+    bench.core.getExposure = lambda: 1 / 0
+    tap = bench.tap
     tap.start()
     for _ in range(200):
-        if watch.errors:
+        if bench.errors:
             break
         tap._wake.wait(0.01)
-    del watch.core.getExposure
-    watch.core.make(3)
+    del bench.core.getExposure
+    bench.core.make(3)
     tap.sequence_began()
     for _ in range(200):
-        if watch.frames:
+        if bench.frames:
             break
         tap._stop.wait(0.01)
     tap.stop()
-    assert len(watch.errors) == 1
-    assert "ZeroDivisionError" in watch.errors[0]
-    assert watch.numbers == [3]
+    assert len(bench.errors) == 1
+    assert "ZeroDivisionError" in bench.errors[0]
+    assert bench.numbers == [3]

@@ -28,8 +28,8 @@ class Bench:
     def take(self, most: int = 2):
         return self.ring.take(most, timeout=0)
 
-    def answer(self, ticket) -> None:
-        self.ring.release(ticket)
+    def finish(self, lease) -> None:
+        self.ring.release(lease)
         self.ring.settle(processed=True)
 
     def balance(self) -> tuple[int, int, int, int]:
@@ -53,7 +53,7 @@ def keeping() -> Iterator[Bench]:
     bench.ring.close()
 
 
-def test_the_same_complaint_is_made_once(bench: Bench) -> None:
+def test_the_same_error_is_reported_once(bench: Bench) -> None:
     for _ in range(5):
         assert not bench.put(np.array([object()]))
     assert len(bench.reports) == 1
@@ -70,18 +70,18 @@ def test_the_same_complaint_is_made_once(bench: Bench) -> None:
         (2 * 12288 + 3 * 6144 - 1, 0),
     ],
 )
-def test_where_memory_is_short_fewer_are_taken_at_once(memory_bytes, taken) -> None:
+def test_with_little_memory_fewer_are_taken_at_a_time(memory_bytes, taken) -> None:
     bench = Bench(memory_bytes, "all", max_taken=3)
-    tickets = []
+    leases = []
     for _ in range(4):
         bench.put()
-        tickets.append(bench.take(most=3))
-    there = [ticket for ticket in tickets if ticket is not None]
+        leases.append(bench.take(most=3))
+    there = [lease for lease in leases if lease is not None]
     assert len(there) == taken
     refused = [text for text in bench.reports if "memory_bytes of at least" in text]
     assert bool(refused) == (taken == 0)
-    for ticket in there:
-        bench.answer(ticket)
+    for lease in there:
+        bench.finish(lease)
     bench.put()
     assert (bench.take(most=3) is not None) == (taken > 0)
     bench.ring.close()
@@ -107,28 +107,28 @@ def odd_frames() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", odd_frames())
-def test_odd_frames_travel_whole(bench: Bench, name: str) -> None:
+def test_odd_frames_arrive_unchanged(bench: Bench, name: str) -> None:
     pixels = odd_frames()[name]
     assert bench.put(pixels, note=name)
-    ticket = bench.take()
-    back = ticket.pixels()
+    lease = bench.take()
+    back = lease.raw()
     assert back.dtype == pixels.dtype
     assert back.dtype.byteorder == pixels.dtype.byteorder
     assert back.shape == pixels.shape
     np.testing.assert_array_equal(back, pixels)
-    assert ticket.header.metadata == {"note": name}
+    assert lease.info.metadata == {"note": name}
     assert back.base is None
-    bench.answer(ticket)
+    bench.finish(lease)
 
 
-def test_newest_replaces_what_waits(bench: Bench) -> None:
+def test_newest_replaces_waiting_frames(bench: Bench) -> None:
     for value in range(5):
         bench.put(np.full_like(FRAME, value))
     assert bench.balance() == (5, 0, 4, 1)
-    ticket = bench.take()
-    assert ticket.header.number == 4
-    assert (ticket.pixels() == 4).all()
-    bench.answer(ticket)
+    lease = bench.take()
+    assert lease.info.number == 4
+    assert (lease.raw() == 4).all()
+    bench.finish(lease)
     assert bench.balance() == (5, 1, 4, 0)
     assert bench.reports == []
 
@@ -140,10 +140,10 @@ def test_all_keeps_the_order_and_drops_the_oldest_when_full(keeping: Bench) -> N
     assert len(keeping.reports) == 1
     assert "budget" in keeping.reports[0]
     numbers = []
-    while ticket := keeping.take():
-        assert (ticket.pixels() == ticket.header.number).all()
-        numbers.append(ticket.header.number)
-        keeping.answer(ticket)
+    while lease := keeping.take():
+        assert (lease.raw() == lease.info.number).all()
+        numbers.append(lease.info.number)
+        keeping.finish(lease)
     assert numbers == [3, 4, 5, 6, 7]
     assert keeping.balance() == (8, 5, 3, 0)
     for _ in range(7):  # another outage is told again
@@ -151,7 +151,7 @@ def test_all_keeps_the_order_and_drops_the_oldest_when_full(keeping: Bench) -> N
     assert len(keeping.reports) == 2
 
 
-def test_no_more_are_taken_than_may_be(bench: Bench) -> None:
+def test_no_more_are_taken_than_allowed(bench: Bench) -> None:
     bench.put()
     first = bench.take(most=1)
     bench.put()
@@ -159,14 +159,14 @@ def test_no_more_are_taken_than_may_be(bench: Bench) -> None:
     second = bench.take(most=2)
     assert second.result != first.result
     bench.ring.drop(first)
-    bench.answer(second)
+    bench.finish(second)
     assert bench.balance() == (2, 1, 1, 0)
 
 
 def test_a_frame_is_in_flight_until_it_is_settled(bench: Bench) -> None:
     bench.put()
-    ticket = bench.take()
-    bench.ring.release(ticket)
+    lease = bench.take()
+    bench.ring.release(lease)
     assert bench.balance() == (1, 0, 0, 1)
     assert not bench.ring.wait_idle(0.01)
     bench.ring.settle(processed=True)
@@ -180,12 +180,12 @@ def test_a_larger_frame_makes_a_new_block_and_the_old_one_drains(bench: Bench) -
     large = np.kron(FRAME, np.ones((2, 2), np.uint16))
     assert bench.put(large)
     grown = bench.ring.shared_bytes
-    np.testing.assert_array_equal(small.pixels(), FRAME)
-    bench.answer(small)
+    np.testing.assert_array_equal(small.raw(), FRAME)
+    bench.finish(small)
     assert bench.ring.shared_bytes == grown - before
-    ticket = bench.take()
-    np.testing.assert_array_equal(ticket.pixels(), large)
-    bench.answer(ticket)
+    lease = bench.take()
+    np.testing.assert_array_equal(lease.raw(), large)
+    bench.finish(lease)
     assert bench.put(FRAME)  # a smaller one uses the block that is there
     assert bench.ring.shared_bytes == grown - before
 
@@ -197,14 +197,14 @@ def test_a_source_that_waits_loses_no_frame_that_grows(keeping: Bench) -> None:
     keeping.put(second)
     # Two blocks at most: this one waits until the first has drained.
     assert not keeping.ring.wait_room(0, third)
-    keeping.answer(keeping.take())
+    keeping.finish(keeping.take())
     assert keeping.ring.wait_room(0, third)
     keeping.put(third)
     assert keeping.balance() == (3, 1, 0, 2)
     assert keeping.reports == []
 
 
-def test_frames_that_are_lost_because_they_grow_are_told(keeping: Bench) -> None:
+def test_frames_lost_because_they_grow_are_reported(keeping: Bench) -> None:
     for side in (20, 30, 40):
         keeping.put(np.zeros((side, side), np.uint8))
     assert keeping.balance() == (3, 0, 1, 2)
@@ -227,14 +227,14 @@ def test_never_more_than_two_blocks(policy: str) -> None:
         bench.put(np.zeros((size, size), np.uint16))
         assert bench.ring.shared_bytes <= 2 << 20
         bench.balance()
-    bench.answer(stuck)
+    bench.finish(stuck)
     assert bench.put(np.zeros((150, 150), np.uint16))
     bench.ring.close()
     assert bench.ring.shared_bytes == 0
     assert bench.balance()[3] == 0
 
 
-def test_a_frame_beyond_the_budget_is_dropped_and_said_once() -> None:
+def test_a_frame_beyond_the_budget_is_dropped_and_reported_once() -> None:
     bench = Bench(100_000)
     vast = np.zeros((300, 300), np.uint16)
     assert not bench.put(vast)
@@ -251,7 +251,9 @@ def test_a_frame_beyond_the_budget_is_dropped_and_said_once() -> None:
 
 
 @pytest.mark.parametrize("pixels", [np.array([[None, {}]]), [[1, 2], [3]]])
-def test_what_is_no_frame_is_dropped_not_raised(bench: Bench, pixels: object) -> None:
+def test_what_is_not_a_frame_is_dropped_without_raising(
+    bench: Bench, pixels: object
+) -> None:
     assert not bench.put(pixels)
     assert bench.balance() == (1, 0, 1, 0)
     assert "dropped" in bench.reports[0]
@@ -261,14 +263,14 @@ def test_what_is_no_frame_is_dropped_not_raised(bench: Bench, pixels: object) ->
 def test_closing_releases_the_memory_with_the_last_frame() -> None:
     bench = Bench()
     bench.put()
-    ticket = bench.take()
+    lease = bench.take()
     bench.put()
-    name = ticket.block.name
+    name = lease.block.name
     assert len(bench.ring.buffer(name)) == bench.ring.shared_bytes
     bench.ring.close()
     assert bench.balance() == (2, 0, 1, 1)
-    np.testing.assert_array_equal(ticket.pixels(), FRAME)
-    bench.ring.drop(ticket)
+    np.testing.assert_array_equal(lease.raw(), FRAME)
+    bench.ring.drop(lease)
     assert bench.ring.shared_bytes == 0
     with pytest.raises(FileNotFoundError):
         SharedMemory(name)
@@ -283,14 +285,14 @@ def test_room(bench: Bench, keeping: Bench) -> None:
     assert bench.ring.wait_room(0)
     bench.put()
     assert not bench.ring.wait_room(0)
-    ticket = bench.take()
+    lease = bench.take()
     assert bench.ring.wait_room(0)
-    bench.answer(ticket)
+    bench.finish(lease)
     for _ in range(5):
         assert keeping.ring.wait_room(0)
         keeping.put()
     assert not keeping.ring.wait_room(0)
-    keeping.answer(keeping.take())
+    keeping.finish(keeping.take())
     assert keeping.ring.wait_room(0)
 
 
@@ -308,12 +310,12 @@ def test_conservation_under_many_producers(policy: str) -> None:
 
     def consume() -> None:
         while not done.is_set() or bench.balance()[3]:
-            ticket = bench.ring.take(2, 0.01)
-            if ticket is not None:
-                pixels = ticket.pixels()
+            lease = bench.ring.take(2, 0.01)
+            if lease is not None:
+                pixels = lease.raw()
                 assert (pixels == pixels.shape[0]).all()
-                numbers.append(ticket.header.number)
-                bench.answer(ticket)
+                numbers.append(lease.info.number)
+                bench.finish(lease)
             bench.balance()
 
     producers = [threading.Thread(target=produce, args=(k,)) for k in range(4)]
@@ -345,7 +347,7 @@ def test_putting_is_quick_while_nobody_takes(bench: Bench) -> None:
     bench.ring.close()
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="policy"):
         Bench(policy="oldest")
     with pytest.raises(ValueError, match="memory_bytes"):

@@ -10,7 +10,8 @@ import pytest
 import tensorstore
 from ome_writers import AcquisitionSettings, create_stream
 
-from deepblur_live.acquisition.replay import ReplayError, open_replay
+from deepblur_live.acquisition.recordings import open_series
+from deepblur_live.acquisition.series import SeriesError
 
 H, W = 24, 40
 
@@ -104,7 +105,7 @@ def write_group(path: Path, zarr_format: int, attributes: dict) -> None:
 def test_a_time_series_comes_in_order(tmp_path: Path, version: str) -> None:
     path = tmp_path / "series.zarr"
     write(path, planes(5), "tyx", version)
-    with open_replay(path) as source:
+    with open_series(path) as source:
         assert (source.shape, source.dtype) == ((H, W), np.dtype("u2"))
         assert [int(pixels.max()) for pixels, _ in source] == [0, 1, 2, 3, 4]
         assert source.planes == 1
@@ -116,16 +117,16 @@ def test_a_time_series_comes_in_order(tmp_path: Path, version: str) -> None:
 def test_channels_are_chosen_by_name_or_number(tmp_path: Path, version: str) -> None:
     path = tmp_path / "channels.ome.zarr"
     write(path, planes(3, 2, 2), "tczyx", version)
-    with open_replay(path, channel="GFP") as source:
+    with open_series(path, channel="GFP") as source:
         assert [int(pixels[0, 0]) for pixels, _ in source] == [2, 3, 6, 7, 10, 11]
         assert source.planes == 2
-    with open_replay(path, channel=0) as source:
+    with open_series(path, channel=0) as source:
         assert [int(pixels[0, 0]) for pixels, _ in source] == [0, 1, 4, 5, 8, 9]
-    with pytest.raises(ReplayError, match=r"channels\.ome\.zarr: 2 channels: 0 \(DAPI"):
-        open_replay(path)
+    with pytest.raises(SeriesError, match=r"channels\.ome\.zarr: 2 channels: 0 \(DAPI"):
+        open_series(path)
 
 
-def test_what_ome_writers_wrote_is_read(tmp_path: Path) -> None:
+def test_files_of_ome_writers_are_read(tmp_path: Path) -> None:
     path = tmp_path / "written.ome.zarr"
     settings = AcquisitionSettings(
         root_path=str(path),
@@ -140,7 +141,7 @@ def test_what_ome_writers_wrote_is_read(tmp_path: Path) -> None:
     with create_stream(settings) as stream:
         for plane in planes(4):
             stream.append(plane)
-    with open_replay(path) as source:
+    with open_series(path) as source:
         assert [int(pixels[0, 0]) for pixels, _ in source] == [0, 1, 2, 3]
         assert source.pixel_size_nm == pytest.approx(108)
 
@@ -152,7 +153,7 @@ def test_a_single_plane_without_time_or_units(tmp_path: Path) -> None:
     for axis in attributes["attributes"]["ome"]["multiscales"][0]["axes"]:
         del axis["unit"]
     (path / "zarr.json").write_text(json.dumps(attributes))
-    with open_replay(path) as source:
+    with open_series(path) as source:
         assert len(source) == 1
         assert source.pixel_size_nm is None
         assert source.interval_s is None
@@ -163,31 +164,31 @@ def test_an_image_one_group_down_is_found(tmp_path: Path) -> None:
     path = tmp_path / "raw.zarr"
     write_group(path, 2, {"bioformats2raw.layout": 3})
     write(path / "0", planes(3), "tyx", "0.4")
-    assert len(open_replay(path)) == 3
+    assert len(open_series(path)) == 3
 
 
-def test_stores_that_are_no_image_are_refused(tmp_path: Path) -> None:
+def test_stores_without_an_image_are_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty.zarr"
     empty.mkdir()
-    with pytest.raises(ReplayError, match=r"empty\.zarr: not a readable OME-Zarr"):
-        open_replay(empty)
+    with pytest.raises(SeriesError, match=r"empty\.zarr: not a readable OME-Zarr"):
+        open_series(empty)
 
     plain = tmp_path / "plain.zarr"
     write_group(plain, 3, {})
-    with pytest.raises(ReplayError, match=r"plain\.zarr: .*without an image"):
-        open_replay(plain)
+    with pytest.raises(SeriesError, match=r"plain\.zarr: .*without an image"):
+        open_series(plain)
 
     broken = tmp_path / "broken.zarr"
     write(broken, planes(2), "tyx", "0.5")
     (broken / "zarr.json").write_text('{"zarr_format": 3,')
-    with pytest.raises(ReplayError, match=r"broken\.zarr: not a readable OME-Zarr"):
-        open_replay(broken)
+    with pytest.raises(SeriesError, match=r"broken\.zarr: not a readable OME-Zarr"):
+        open_series(broken)
 
     gone = tmp_path / "gone.zarr"
     write(gone, planes(2), "tyx", "0.5")
     (gone / "0" / "zarr.json").unlink()
-    with pytest.raises(ReplayError, match=r"gone\.zarr: level 0"):
-        open_replay(gone)
+    with pytest.raises(SeriesError, match=r"gone\.zarr: level 0"):
+        open_series(gone)
 
 
 def test_a_damaged_chunk_is_named_with_its_frame(tmp_path: Path) -> None:
@@ -195,8 +196,8 @@ def test_a_damaged_chunk_is_named_with_its_frame(tmp_path: Path) -> None:
     write(path, planes(3), "tyx", "0.5")
     chunk = path / "0" / "c" / "1" / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[:8])
-    source = open_replay(path)
+    source = open_series(path)
     assert int(source[0][0, 0]) == 0
-    with pytest.raises(ReplayError, match=r"chunk\.zarr: frame 1 of 3"):
+    with pytest.raises(SeriesError, match=r"chunk\.zarr: frame 1 of 3"):
         source[1]
     assert int(source[2][0, 0]) == 2

@@ -13,25 +13,25 @@ from pymmcore_plus import CMMCorePlus
 from pymmcore_plus.experimental.unicore import UniMMCore
 from useq import MDASequence
 
-from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.acquisition.simulated import (
     CAMERA_LABEL,
     SIMULATED_CONFIG,
     SimulatedCamera,
     simulated_core,
 )
+from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.acquisition.specimen import load_specimen
 from deepblur_live.acquisition.truth import Truth, read_truth
 
 
 @pytest.fixture(scope="module")
-def scene() -> SimulatedScene:
-    return SimulatedScene(load_specimen()[100:340, 100:340], shape=(128, 128))
+def sample() -> SimulatedSample:
+    return SimulatedSample(load_specimen()[100:340, 100:340], shape=(128, 128))
 
 
 @pytest.fixture
-def core(scene: SimulatedScene) -> Iterator[UniMMCore]:
-    core = simulated_core(scene, exposure_ms=2.0)
+def core(sample: SimulatedSample) -> Iterator[UniMMCore]:
+    core = simulated_core(sample, exposure_ms=2.0)
     yield core
     if core.isSequenceRunning():
         core.stopSequenceAcquisition()
@@ -71,36 +71,38 @@ def acquire(core: CMMCorePlus, n: int) -> list[tuple[np.ndarray, Truth]]:
 
 
 def test_mda_frames_are_their_truth_blurred(
-    core: UniMMCore, scene: SimulatedScene
+    core: UniMMCore, sample: SimulatedSample
 ) -> None:
     frames = acquire(core, 12)
     assert len(frames) == 12
     times = [truth.time for _, truth in frames]
     assert times == sorted(set(times))
     for image, truth in frames:
-        again = scene.frame(truth.time)
+        again = sample.frame(truth.time)
         np.testing.assert_array_equal(image, again.pixels)
         np.testing.assert_array_equal(truth.coefficients, again.coefficients)
-        assert scene.truth_image(truth.time).shape == image.shape
+        assert sample.truth_image(truth.time).shape == image.shape
 
 
-def test_live_frames_carry_the_truth(core: UniMMCore, scene: SimulatedScene) -> None:
+def test_live_frames_carry_the_truth(core: UniMMCore, sample: SimulatedSample) -> None:
     core.startContinuousSequenceAcquisition(0)
     wait_until(lambda: core.getRemainingImageCount() >= 5)
     core.stopSequenceAcquisition()
     image, metadata = core.getLastImageAndMD()
     truth = truth_of(metadata)
-    np.testing.assert_array_equal(image, scene.frame(truth.time).pixels)
+    np.testing.assert_array_equal(image, sample.frame(truth.time).pixels)
     assert truth.time > 0
 
 
-def test_live_roi_is_cut_from_the_frame(core: UniMMCore, scene: SimulatedScene) -> None:
+def test_live_roi_is_cut_from_the_frame(
+    core: UniMMCore, sample: SimulatedSample
+) -> None:
     core.setROI(16, 32, 64, 32)
     core.startContinuousSequenceAcquisition(0)
     wait_until(lambda: core.getRemainingImageCount() >= 2)
     core.stopSequenceAcquisition()
     image, metadata = core.getLastImageAndMD()
-    whole = scene.frame(truth_of(metadata).time).pixels
+    whole = sample.frame(truth_of(metadata).time).pixels
     np.testing.assert_array_equal(image, whole[32:64, 16:80])
 
 
@@ -118,7 +120,7 @@ def test_the_exposure_paces_the_frames(exposure_ms: float) -> None:
     now = itertools.count(0.0, 0.001)  # every look at the clock takes a millisecond
     waited: list[float] = []
     camera = SimulatedCamera(
-        SimulatedScene(load_specimen()[:240, :240], shape=(128, 128)),
+        SimulatedSample(load_specimen()[:240, :240], shape=(128, 128)),
         exposure_ms=exposure_ms,
         clock=lambda: next(now),
         wait=waited.append,
@@ -167,7 +169,7 @@ def test_the_configuration_loads_and_gives_frames() -> None:
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -180,22 +182,22 @@ class Clock:
 
 
 @pytest.fixture
-def timed() -> Iterator[tuple[UniMMCore, SimulatedScene, Clock]]:
-    scene = SimulatedScene(load_specimen()[:240, :240], shape=(128, 128))
+def timed() -> Iterator[tuple[UniMMCore, SimulatedSample, Clock]]:
+    sample = SimulatedSample(load_specimen()[:240, :240], shape=(128, 128))
     clock = Clock()
-    core = simulated_core(scene, exposure_ms=500, clock=clock, wait=clock.wait)
-    yield core, scene, clock
+    core = simulated_core(sample, exposure_ms=500, clock=clock, wait=clock.wait)
+    yield core, sample, clock
     core.unloadAllDevices()
 
 
 def test_the_session_runs_on_the_injected_clock(timed) -> None:
     """Still, then an exponential approach, then the step: a minute in a moment."""
-    core, scene, _ = timed
+    core, sample, _ = timed
     frames = acquire(core, 130)
     times = np.array([truth.time for _, truth in frames])
     np.testing.assert_allclose(times, np.arange(130) * 0.5)
     gamma = np.array([truth.coefficients for _, truth in frames])
-    change = scene.family.wavefront_rms(gamma - gamma[0])
+    change = sample.family.wavefront_rms(gamma - gamma[0])
     assert np.all(change[times <= 32] == 0)
     moving = (times > 32) & (times < 58)
     expected = 0.0585 * (1 - np.exp(-(times[moving] - 32) / 8))
@@ -203,8 +205,8 @@ def test_the_session_runs_on_the_injected_clock(timed) -> None:
     assert np.all(change[times >= 58] > 0.072)
 
 
-def test_drift_is_held_and_goes_on_where_it_was(timed) -> None:
-    core, scene, _ = timed
+def test_drift_is_held_and_continues_where_it_was(timed) -> None:
+    core, sample, _ = timed
     acquire(core, 80)  # to 40 s
     core.setProperty(CAMERA_LABEL, "AberrationDrift", "Off")
     assert core.getProperty(CAMERA_LABEL, "AberrationDrift") == "Off"
@@ -213,28 +215,28 @@ def test_drift_is_held_and_goes_on_where_it_was(timed) -> None:
     assert len({truth.coefficients.tobytes() for truth in held}) == 1
     core.setProperty(CAMERA_LABEL, "AberrationDrift", "On")
     after = [truth for _, truth in acquire(core, 4)]
-    course_time = after[-1].time - 40.0
+    trajectory_time = after[-1].time - 40.0
     np.testing.assert_array_equal(
-        after[-1].coefficients, scene.coefficients(course_time)
+        after[-1].coefficients, sample.coefficients(trajectory_time)
     )
     assert np.any(after[-1].coefficients != held[-1].coefficients)
 
 
 def test_a_bump_on_demand_moves_the_truth_at_once(timed) -> None:
-    core, scene, _ = timed
+    core, sample, _ = timed
     before = acquire(core, 2)[-1][1]
     core.setProperty(CAMERA_LABEL, "Bump", "Now")
     after = acquire(core, 2)[0][1]
-    change = scene.family.wavefront_rms(after.coefficients - before.coefficients)
+    change = sample.family.wavefront_rms(after.coefficients - before.coefficients)
     assert change == pytest.approx(0.067, abs=0.001)
     assert core.getProperty(CAMERA_LABEL, "Bump") == "Idle"
 
 
 def test_noise_off_gives_the_expected_frame(timed) -> None:
-    core, scene, _ = timed
+    core, sample, _ = timed
     core.setProperty(CAMERA_LABEL, "Noise", "Off")
     image, truth = acquire(core, 2)[0]
-    np.testing.assert_array_equal(image, np.round(scene.expected_image(truth.time)))
+    np.testing.assert_array_equal(image, np.round(sample.expected_image(truth.time)))
     with pytest.raises(ValueError, match=r"Perhaps.*On.*Off"):
         core.setProperty(CAMERA_LABEL, "Noise", "Perhaps")
 

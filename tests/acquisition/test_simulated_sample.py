@@ -1,9 +1,10 @@
-"""The simulated microscope: course, blur, noise and truth, as functions of time."""
+"""The simulated microscope: trajectory, blur, noise and truth, as functions of time."""
 
 from __future__ import annotations
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,26 +12,28 @@ import torch
 from PIL import Image
 from scipy.signal import fftconvolve
 
-from deepblur_live.acquisition.course import (
-    AberrationCourse,
-    Step,
-    demonstration_course,
-)
-from deepblur_live.acquisition.scene import SimulatedScene, StageDrift
+from deepblur_live.acquisition.simulated_sample import SimulatedSample, StageDrift
 from deepblur_live.acquisition.specimen import SPECIMEN_FILE, load_specimen
-from deepblur_live.optics import SPHERICAL_MODES, CameraNoise, ZernikeFamily, psnr
+from deepblur_live.acquisition.trajectory import (
+    AberrationTrajectory,
+    Step,
+    demonstration_trajectory,
+)
+from deepblur_live.blur import Box, Prior
+from deepblur_live.blur.zernike import SPHERICAL_MODES, ZernikeFamily
+from deepblur_live.optics import CameraNoise, psnr
 
 FAMILY = ZernikeFamily()
 
 
 @pytest.fixture(scope="module")
-def scene() -> SimulatedScene:
-    return SimulatedScene()
+def sample() -> SimulatedSample:
+    return SimulatedSample()
 
 
-def small_scene(**changes: object) -> SimulatedScene:
+def small_sample(**changes: object) -> SimulatedSample:
     specimen = load_specimen()[100:340, 100:340]
-    return SimulatedScene(specimen, shape=(128, 128), **changes)  # type: ignore[arg-type]
+    return SimulatedSample(specimen, shape=(128, 128), **changes)  # type: ignore[arg-type]
 
 
 # --- the specimen ---------------------------------------------------------------------
@@ -65,94 +68,105 @@ def test_a_specimen_in_colour_is_refused_by_name(tmp_path) -> None:
         load_specimen(tmp_path / "black.png")
 
 
-# --- the course -----------------------------------------------------------------------
+# --- the trajectory -------------------------------------------------------------------
 
 
 def test_thermal_drift_is_an_exponential_approach() -> None:
-    course = AberrationCourse(
+    trajectory = AberrationTrajectory(
         still=(0.1, 0.0),
         thermal=(0.05, -0.02),
         thermal_start_s=10,
         thermal_time_constant_s=4,
     )
-    np.testing.assert_allclose(course.coefficients(9.99), (0.1, 0.0))
+    np.testing.assert_allclose(trajectory.coefficients(9.99), (0.1, 0.0))
     for taus in (0.5, 1, 3):
         expected = 1 - math.exp(-taus)
-        change = course.coefficients(10 + 4 * taus) - (0.1, 0.0)
+        change = trajectory.coefficients(10 + 4 * taus) - (0.1, 0.0)
         np.testing.assert_allclose(change, expected * np.array((0.05, -0.02)))
-    np.testing.assert_allclose(course.coefficients(1e6), (0.15, -0.02))
+    np.testing.assert_allclose(trajectory.coefficients(1e6), (0.15, -0.02))
 
 
-def test_steps_and_ramp_add_up() -> None:
-    course = AberrationCourse(still=(0.0,), ramp_per_s=(0.001,)).with_step(
-        Step(5.0, (0.03,))
-    )
-    assert course.coefficients(4.0) == pytest.approx(0.004)
-    assert course.coefficients(5.0) == pytest.approx(0.035)
-    again = course.with_step(Step(6.0, (-0.01,)))
-    assert again.coefficients(7.0) == pytest.approx(0.027)
-    assert course.coefficients(7.0) == pytest.approx(0.037)
+def test_steps_add_up() -> None:
+    once = AberrationTrajectory(still=(0.0,)).with_step(Step(5.0, (0.03,)))
+    assert once.coefficients(4.0) == 0
+    assert once.coefficients(5.0) == pytest.approx(0.03)
+    twice = once.with_step(Step(6.0, (-0.01,)))
+    assert twice.coefficients(7.0) == pytest.approx(0.02)
+    assert once.coefficients(7.0) == pytest.approx(0.03)
 
 
-def test_a_course_whose_parts_differ_is_refused() -> None:
+def test_a_trajectory_whose_parts_differ_is_refused() -> None:
     with pytest.raises(ValueError, match="thermal: 1 coefficients"):
-        AberrationCourse(still=(0.0, 0.0), thermal=(0.1,))
+        AberrationTrajectory(still=(0.0, 0.0), thermal=(0.1,))
     with pytest.raises(ValueError, match=r"step at 3.0 s"):
-        AberrationCourse(still=(0.0, 0.0), steps=(Step(3.0, (0.1,)),))
+        AberrationTrajectory(still=(0.0, 0.0), steps=(Step(3.0, (0.1,)),))
     with pytest.raises(ValueError, match="thermal_time_constant_s 0"):
-        AberrationCourse(still=(0.0,), thermal_time_constant_s=0)
+        AberrationTrajectory(still=(0.0,), thermal_time_constant_s=0)
 
 
 @pytest.mark.parametrize("noll", [FAMILY.noll, SPHERICAL_MODES])
 def test_the_demonstration_is_still_then_warns_then_alarms(noll) -> None:
     family = ZernikeFamily(noll=noll)
-    course = demonstration_course(family)
+    trajectory = demonstration_trajectory(family)
     times = np.arange(0, 90, 0.5)
-    gamma = np.array([course.coefficients(t) for t in times])
+    gamma = np.array([trajectory.coefficients(t) for t in times])
     change = family.wavefront_rms(gamma - gamma[0])
     assert np.all(change[times <= 32] == 0)
     assert np.all(np.diff(change) >= 0)
     assert 0.036 < change[times == 57.5] < 0.072
     assert np.all(change[times >= 58] > 0.08)
-    # The twin that the tracker starts from stays the true one, and inside the box.
+    # The sign that the tracker starts with stays the true one; γ stays in the box.
     np.testing.assert_array_equal(family.canonical(gamma), gamma)
     assert np.abs(gamma).max() <= 0.15
+
+
+def test_a_family_without_these_aberrations_moves_along_its_own_coefficients() -> None:
+    scale = np.array([0.7, 0.4])
+    centre = np.array([1.5, 0.0])
+    prior = Prior(centre, np.diag(scale**2), scale, Box(centre, scale))
+    family = SimpleNamespace(names=("width", "elongation"), prior=prior)
+    trajectory = demonstration_trajectory(family)
+    gamma = np.array([trajectory.coefficients(t) for t in (0.0, 32.0, 57.0, 58.0)])
+    np.testing.assert_array_equal(gamma[0], gamma[1])
+    change = np.abs(gamma[1:] - gamma[0]) / scale
+    assert np.all(np.diff(change, axis=0) > 0.2)
+    assert np.all(prior.admissible.gauge(gamma) < 1)
 
 
 # --- frames ---------------------------------------------------------------------------
 
 
-def test_the_same_time_gives_the_same_frame(scene: SimulatedScene) -> None:
-    first, second = scene.frame(12.25), SimulatedScene().frame(12.25)
+def test_the_same_time_gives_the_same_frame(sample: SimulatedSample) -> None:
+    first, second = sample.frame(12.25), SimulatedSample().frame(12.25)
     assert first.pixels.dtype == np.uint16
     assert first.pixels.shape == (512, 512)
     np.testing.assert_array_equal(first.pixels, second.pixels)
     np.testing.assert_array_equal(first.coefficients, second.coefficients)
-    assert np.any(first.pixels != scene.frame(12.250001).pixels)
-    assert np.any(first.pixels != SimulatedScene(seed=1).frame(12.25).pixels)
+    assert np.any(first.pixels != sample.frame(12.250001).pixels)
+    assert np.any(first.pixels != SimulatedSample(seed=1).frame(12.25).pixels)
 
 
 @pytest.mark.parametrize("time", [0.0, 33.3, 70.0])
 def test_truth_blurred_with_the_true_psf_is_the_frame(
-    scene: SimulatedScene, time: float
+    sample: SimulatedSample, time: float
 ) -> None:
     """Direct convolution, away from the border that the truth cannot fill."""
-    frame = scene.frame(time)
-    truth = scene.truth_image(time).astype(np.float64)
-    offset = scene.noise.offset_adu
+    frame = sample.frame(time)
+    truth = sample.truth_image(time).astype(np.float64)
+    offset = sample.noise.offset_adu
     psf = FAMILY.psf(torch.from_numpy(frame.coefficients)).numpy()
     blurred = fftconvolve(truth - offset, psf, mode="valid") + offset
     edge = psf.shape[0] // 2
     inside = (slice(edge, -edge),) * 2
     np.testing.assert_allclose(
-        scene.expected_image(time)[inside], blurred, rtol=1e-4, atol=0.5
+        sample.expected_image(time)[inside], blurred, rtol=1e-4, atol=0.5
     )
     # The frame is that, plus noise and nothing else.
     residual = frame.pixels[inside] - blurred
     sigma = np.sqrt(blurred.clip(offset) - offset) / math.sqrt(
-        scene.noise.gain_e_per_adu
+        sample.noise.gain_e_per_adu
     )
-    sigma = np.hypot(sigma, scene.noise.read_noise_e / scene.noise.gain_e_per_adu)
+    sigma = np.hypot(sigma, sample.noise.read_noise_e / sample.noise.gain_e_per_adu)
     score = residual / sigma
     assert abs(score.mean()) < 4 / math.sqrt(score.size)
     assert score.std() == pytest.approx(1, abs=0.01)
@@ -163,19 +177,19 @@ def test_light_falls_in_from_beyond_the_border() -> None:
     specimen = np.zeros((240, 240), np.float32)
     top = (240 - 128) // 2
     specimen[top - 2, 120] = 1
-    scene = SimulatedScene(
+    sample = SimulatedSample(
         specimen, shape=(128, 128), stage=StageDrift(0), noise=CameraNoise(0, 1, 0)
     )
-    light = scene.expected_image(0.0)
+    light = sample.expected_image(0.0)
     assert light[0].sum() > 1
     assert light[40:].max() < 1e-3
 
 
 def test_noise_has_the_cameras_mean_and_variance() -> None:
     camera = CameraNoise(offset_adu=200, gain_e_per_adu=0.25, read_noise_e=3)
-    scene = small_scene(noise=camera, stage=StageDrift(0), bleaching_s=math.inf)
-    frames = np.array([scene.frame(k * 1e-3).pixels for k in range(200)], float)
-    expected = scene.expected_image(0.0).astype(float)
+    sample = small_sample(noise=camera, stage=StageDrift(0), bleaching_s=math.inf)
+    frames = np.array([sample.frame(k * 1e-3).pixels for k in range(200)], float)
+    expected = sample.expected_image(0.0).astype(float)
     electrons = (expected - 200) * 0.25
     variance = (electrons + 9) / 0.25**2
     mean_score = (frames.mean(0) - expected) / np.sqrt(variance / 200)
@@ -186,21 +200,21 @@ def test_noise_has_the_cameras_mean_and_variance() -> None:
     assert ratio.mean() == pytest.approx(1, abs=0.01)
 
 
-def test_default_noise_is_a_hundredth_of_the_brightest(scene: SimulatedScene) -> None:
-    frame, expected = scene.frame(0.0).pixels, scene.expected_image(0.0)
-    peak = scene.peak_electrons / scene.noise.gain_e_per_adu
+def test_default_noise_is_a_hundredth_of_the_brightest(sample: SimulatedSample) -> None:
+    frame, expected = sample.frame(0.0).pixels, sample.expected_image(0.0)
+    peak = sample.peak_electrons / sample.noise.gain_e_per_adu
     assert (frame - expected).std() / peak == pytest.approx(0.01, abs=0.002)
     assert frame.max() < 65535
 
 
-def test_noise_can_be_switched_off(scene: SimulatedScene) -> None:
-    quiet = scene.frame(1.0, noisy=False).pixels
-    np.testing.assert_array_equal(quiet, np.round(scene.expected_image(1.0)))
+def test_noise_can_be_switched_off(sample: SimulatedSample) -> None:
+    quiet = sample.frame(1.0, noisy=False).pixels
+    np.testing.assert_array_equal(quiet, np.round(sample.expected_image(1.0)))
 
 
-def test_blur_costs_and_grows_with_the_drift(scene: SimulatedScene) -> None:
+def test_blur_costs_and_grows_with_the_drift(sample: SimulatedSample) -> None:
     def likeness(time: float) -> float:
-        blurred, sharp = scene.expected_image(time), scene.truth_image(time)
+        blurred, sharp = sample.expected_image(time), sample.truth_image(time)
         scores = psnr(torch.from_numpy(blurred), torch.from_numpy(sharp), peak=6000)
         return float(scores)
 
@@ -208,47 +222,49 @@ def test_blur_costs_and_grows_with_the_drift(scene: SimulatedScene) -> None:
 
 
 def test_bleaching_dims_the_light_but_not_the_offset() -> None:
-    scene = small_scene(bleaching_s=100.0, stage=StageDrift(0))
-    ratio = (scene.truth_image(50.0) - 100) / (scene.truth_image(0.0) - 100)
+    sample = small_sample(bleaching_s=100.0, stage=StageDrift(0))
+    ratio = (sample.truth_image(50.0) - 100) / (sample.truth_image(0.0) - 100)
     np.testing.assert_allclose(ratio, math.exp(-0.5), rtol=1e-3)
 
 
 def test_the_stage_moves_by_parts_of_a_pixel_and_stays_on_the_specimen() -> None:
-    stage = StageDrift(reach_px=8.0, periods_s=(100.0, 60.0))
+    stage = StageDrift(amplitude_px=8.0, periods_s=(100.0, 60.0))
     moves = np.array([stage.displacement(t) for t in np.arange(0, 300, 0.5)])
     assert np.abs(moves).max() <= 8
     assert np.ptp(moves, axis=0).min() > 15
 
     # A quarter of the period moves it by exactly 8 rows: the picture is the same.
-    scene = small_scene(stage=StageDrift(8.0, (100.0, math.inf)), bleaching_s=math.inf)
-    still, moved = scene.truth_image(0.0), scene.truth_image(25.0)
+    sample = small_sample(
+        stage=StageDrift(8.0, (100.0, math.inf)), bleaching_s=math.inf
+    )
+    still, moved = sample.truth_image(0.0), sample.truth_image(25.0)
     np.testing.assert_allclose(moved[8:], still[:-8], atol=2)
     # Half a pixel: between the neighbours.
-    half = scene.truth_image(100 / (2 * math.pi) * math.asin(0.5 / 8))
+    half = sample.truth_image(100 / (2 * math.pi) * math.asin(0.5 / 8))
     middle = (still[:-1] + still[1:]) / 2
     assert np.corrcoef(half[1:].ravel(), middle.ravel())[0, 1] > 0.99
     assert np.abs(half - still).max() > 100
 
 
 def test_coefficients_reported_are_those_used() -> None:
-    """γ is rounded, so that one PSF serves many frames, by 0.00025 waves at most."""
-    scene = small_scene()
+    """γ is rounded, by 0.00025 waves at most, so that one PSF serves many frames."""
+    sample = small_sample()
     for time in (0.0, 30.3, 31.7, 60.0):
-        used = scene.frame(time).coefficients
-        np.testing.assert_array_equal(used, scene.coefficients(time))
-        exact = scene.course.coefficients(time)
+        used = sample.frame(time).coefficients
+        np.testing.assert_array_equal(used, sample.coefficients(time))
+        exact = sample.trajectory.coefficients(time)
         assert np.abs(used - exact).max() <= 0.00025 + 1e-12
 
 
-def test_the_course_may_be_held_while_time_goes_on() -> None:
-    scene = small_scene()
-    held = scene.frame(80.0, course_time=0.0)
-    np.testing.assert_array_equal(held.coefficients, scene.coefficients(0.0))
+def test_the_trajectory_may_be_held_while_time_goes_on() -> None:
+    sample = small_sample()
+    held = sample.frame(80.0, trajectory_time=0.0)
+    np.testing.assert_array_equal(held.coefficients, sample.coefficients(0.0))
     assert held.time == 80.0
 
 
-def test_what_does_not_fit_is_refused_with_what_would() -> None:
+def test_what_does_not_fit_is_refused_with_the_size_needed() -> None:
     with pytest.raises(ValueError, match=re.escape("need 558 × 558")):
-        SimulatedScene(np.ones((540, 600), np.float32))
-    with pytest.raises(ValueError, match="2 coefficients, the family 7 modes"):
-        SimulatedScene(course=AberrationCourse(still=(0.1, 0.1)))
+        SimulatedSample(np.ones((540, 600), np.float32))
+    with pytest.raises(ValueError, match=r"2 coefficients, the family 7 \(defocus, "):
+        SimulatedSample(trajectory=AberrationTrajectory(still=(0.1, 0.1)))

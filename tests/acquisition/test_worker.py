@@ -1,4 +1,4 @@
-"""The worker as a real process: what it answers, how it dies, how it is replaced."""
+"""The worker as a real process: its results, its death, its replacement."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 from echo_pipeline import Dying, Hanging, Larger, Unpicklable, failing
 
 from deepblur_live.acquisition import DeblurListener, WorkerState
-from deepblur_live.acquisition.worker import MOST_AT_ONCE
+from deepblur_live.acquisition.worker import MAX_AT_WORKER
 from deepblur_live.runtime.frame import FrameState
 
 FRAME = np.zeros((64, 48), np.uint16)
@@ -25,7 +25,9 @@ def balanced(listener: DeblurListener):
     return now
 
 
-def test_killed_it_is_replaced_and_frames_go_on_raw_meanwhile(results) -> None:
+def test_a_killed_worker_is_replaced_and_frames_are_passed_on_raw_meanwhile(
+    results,
+) -> None:
     with DeblurListener(Dying, restart_delays_s=(0.5,)) as listener:
         results.listen(listener)
         listener.submit(FRAME)
@@ -76,8 +78,8 @@ def test_where_every_frame_counts_they_wait_for_the_restart(results) -> None:
             listener.submit(np.full((8, 9), value), block=True)
         assert listener.drain(60)
         now = balanced(listener)
-        # Lost are the one that ends the worker and at most what it had been handed.
-        assert 1 <= now.dropped <= MOST_AT_ONCE
+        # Lost are the frame that ends the worker and at most those sent to it before.
+        assert 1 <= now.dropped <= MAX_AT_WORKER
         assert now.raw_only == {}
         (error,) = results.errors
         assert "frames are kept; restart 1 of 1 follows" in error
@@ -97,7 +99,7 @@ def test_a_worker_that_hangs_is_killed(results) -> None:
         assert balanced(listener).dropped == 1
 
 
-def test_a_factory_that_fails_is_told_from_the_process(results) -> None:
+def test_a_failing_factory_is_reported_from_the_process(results) -> None:
     listener = DeblurListener(failing)
     results.listen(listener)
     assert not listener.start()
@@ -108,7 +110,7 @@ def test_a_factory_that_fails_is_told_from_the_process(results) -> None:
 
 
 @pytest.mark.parametrize("factory", [Larger, Unpicklable])
-def test_answers_that_do_not_fit_the_usual_way(results, factory) -> None:
+def test_results_that_do_not_fit_the_slot_or_the_pipe(results, factory) -> None:
     with DeblurListener(factory, in_process=True) as listener:
         results.listen(listener)
         listener.submit(FRAME + 5)
@@ -194,7 +196,7 @@ print("acquired")
 """
 
 
-def test_a_script_without_a_main_guard_is_told_and_does_not_run_twice(
+def test_a_script_without_a_main_guard_is_reported_and_does_not_run_twice(
     tmp_path: Path,
 ) -> None:
     script = tmp_path / "script.py"

@@ -29,7 +29,7 @@ def test_pauses_grow_and_the_last_restart_is_the_last(plan, now) -> None:
     assert not plan.due
 
 
-def test_what_never_came_up_is_not_tried_again(plan, now) -> None:
+def test_a_worker_that_was_never_ready_is_not_restarted(plan, now) -> None:
     assert plan.went_down() == "it stays down"
     now[0] += 10
     assert not plan.due
@@ -42,7 +42,7 @@ def test_a_restart_that_fails_counts(plan, now) -> None:
     assert "restart 2 of 2" in plan.went_down()
 
 
-def test_a_minute_of_work_earns_trust(plan, now) -> None:
+def test_after_a_minute_of_operation_the_count_starts_again(plan, now) -> None:
     plan.came_up()
     plan.went_down()
     plan.came_up()
