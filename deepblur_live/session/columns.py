@@ -1,62 +1,89 @@
-"""The columns of the drift log: names with units, meanings, and a point's values."""
+"""The columns of the drift log: names with units, meanings, and the values of a row."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import NDArray
 
     from deepblur_live.acquisition.statistics import Statistics
+    from deepblur_live.blur import BlurFamily, Quality
     from deepblur_live.drift import DriftStatus
     from deepblur_live.runtime.frame import FrameResult
 
-__all__ = ["log_columns", "log_values", "mode_columns"]
-
-_PER_MODE = {
-    "": "tracked coefficient, waves rms",
-    "sigma_": "its uncertainty, waves rms: 68 % of errors are meant to be within it, "
-    "95 % within 2.4 of it",
-    "truth_": "true coefficient where known, waves rms, as the camera told it: even "
-    "modes may all have the other sign in the track, with the same PSF",
-}
+__all__ = [
+    "change_columns",
+    "coefficient_columns",
+    "log_columns",
+    "log_values",
+    "quality_columns",
+]
 
 
-def log_columns(names: Sequence[str]) -> Mapping[str, str]:
-    """Return the columns of a session that follows `names`, each with its meaning."""
+def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
+    """Return the names of the columns, each with its meaning.
+
+    Parameters
+    ----------
+    coverage_factor
+        Number of standard deviations that contain 95 % of the errors.
+    """
+    unit = family.unit
+    meanings = {
+        "": f"tracked coefficient, {unit}",
+        "sigma_": f"its standard uncertainty, {unit}: contains 68 % of the errors; "
+        f"{coverage_factor:.1f} times as much contains 95 %",
+        "truth_": f"true coefficient where known, {unit}, as the camera reports it: "
+        "the tracked one may be another with the same PSF",
+    }
     columns = {
         "time_s": "capture of the frame, seconds since the session began",
-        "frame": "number of the frame, from 0, of those captured",
+        "frame": "number of the frame, from 0, among those captured",
     }
-    for prefix, meaning in _PER_MODE.items():
-        columns |= dict.fromkeys(mode_columns(names, prefix), meaning)
+    for prefix, meaning in meanings.items():
+        columns |= dict.fromkeys(coefficient_columns(family, prefix), meaning)
+    for quality in quality_columns(family):
+        columns[quality.column] = f"{quality.name} of the track"
+    change, sigma = change_columns(family)
     return columns | {
-        "wavefront_rms_waves": "rms wavefront error of the track",
-        "change_waves": "rms change of the wavefront from the baseline, debiased",
-        "change_sigma_waves": "its standard deviation",
-        "strehl": "Strehl ratio of the track",
-        "quality": "residual of the fit over its expected size, 0.4 to 0.8 if good",
-        "nis": "normalised innovation squared, chi-squared with a degree a mode",
-        "accepted": "1 when the estimate moved the track, 0 when it was refused",
+        change: f"size of the change from the baseline, {family.metric.unit}, debiased",
+        sigma: "its standard deviation",
+        "quality": "residual of the fit over its expected size; 0.4 to 0.8 is good",
+        "nis": "normalised innovation squared: chi-squared with one degree of freedom "
+        "per coefficient",
+        "accepted": "1 if the estimate updated the track, 0 if it was rejected",
         "state": "baselining, ok, warn, alarm, stale or raw-only",
-        "reason": "why the frame was passed on raw, or the estimate not trusted",
-        "latency_ms": "capture to result, median of the recent frames",
+        "reason": "why the frame was passed on raw, or the estimate is not trusted",
+        "latency_ms": "from capture to result, median of the recent frames",
         "captured": "frames captured so far",
         "processed": "frames processed so far",
         "dropped": "frames dropped so far to stay live",
-        "camera_gaps": "frames the camera numbered and never delivered, so far",
+        "camera_gaps": "frames that the camera numbered but did not deliver, so far",
     }
 
 
-def mode_columns(names: Sequence[str], prefix: str = "") -> list[str]:
-    """Return a column a mode: tracked, or ``"sigma_"`` or ``"truth_"``."""
-    modes = [name.replace(" ", "_").replace("-", "_").lower() for name in names]
-    return [f"{prefix}{mode}_waves" for mode in modes]
+def coefficient_columns(family: BlurFamily, prefix: str = "") -> list[str]:
+    """Return a column per coefficient: tracked, or ``"sigma_"`` or ``"truth_"``."""
+    names = [name.replace(" ", "_").replace("-", "_").lower() for name in family.names]
+    return [f"{prefix}{name}_{_suffix(family.unit)}" for name in names]
+
+
+def change_columns(family: BlurFamily) -> tuple[str, str]:
+    """Return the columns of the change from the baseline and its deviation."""
+    unit = _suffix(family.metric.unit)
+    return f"change_{unit}", f"change_sigma_{unit}"
+
+
+def quality_columns(family: BlurFamily) -> tuple[Quality, ...]:
+    """Return the family's measures of quality, of its mean blur, for their columns."""
+    return family.quality(family.prior.mean)
+
+
+def _suffix(unit: str) -> str:
+    return unit.removesuffix(" rms").replace(" ", "_")
 
 
 def log_values(
@@ -64,28 +91,32 @@ def log_values(
     status: DriftStatus,
     statistics: Statistics,
     truth: NDArray[np.float64] | None,
-    strehl: float,
-    n_coefficients: int,
+    family: BlurFamily,
 ) -> list[Any]:
     """Return the row of a result, in the order of :func:`log_columns`."""
     track, estimate = result.track, result.estimate
-    empty: list[Any] = [None] * n_coefficients
-    reason = result.reason or ("" if estimate is None else estimate.reason)
+    unknown: list[Any] = [None] * family.n_coefficients
+    if track is None:
+        tracked, sigma = unknown, unknown
+        qualities: list[Any] = [None] * len(quality_columns(family))
+    else:
+        tracked = track.coefficients.tolist()
+        sigma = np.sqrt(np.diag(track.covariance)).tolist()
+        qualities = [quality.value for quality in family.quality(track.coefficients)]
     return [
         result.frame.time,
         result.frame.number,
-        *(empty if track is None else track.coefficients.tolist()),
-        *(empty if track is None else np.sqrt(np.diag(track.covariance)).tolist()),
-        *(empty if truth is None else truth.tolist()),
-        status.wavefront_rms,
-        status.change_waves,
-        status.change_sigma_waves,
-        strehl,
-        math.nan if estimate is None else float(estimate.quality),
-        math.nan if track is None else track.nis,
+        *tracked,
+        *sigma,
+        *(unknown if truth is None else truth.tolist()),
+        *qualities,
+        status.change,
+        status.change_sigma,
+        None if estimate is None else float(estimate.quality),
+        None if track is None else track.nis,
         None if track is None or estimate is None else int(track.accepted),
         str(status.state),
-        reason,
+        result.reason or ("" if estimate is None else estimate.reason),
         statistics.latency_p50_ms,
         statistics.captured,
         statistics.processed,

@@ -1,4 +1,4 @@
-"""What a core says of its stage, its turrets and its presets: another specimen."""
+"""Reports from a core that the specimen has changed: stage, turrets and presets."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["follow_core"]
 _MOVED_UM = 5.0
 
 
-def follow_core(core: CMMCorePlus, tell: Callable[[str], None]) -> Callable[[], None]:
-    """Have `tell` called when the stage moves, or a turret or preset changes.
+def follow_core(core: CMMCorePlus, report: Callable[[str], None]) -> Callable[[], None]:
+    """Call `report` with the reason when the stage, a turret or a preset changes.
 
-    The focus drive is left out: a focus lock moves it all the time, and what it does
-    wrong is what drift is about. A preset or position that is set again as it was is
-    no change: scripts set their channel before every frame, and a core still tells of
-    its startup preset when its configuration has been loaded.
+    The focus drive is ignored: an autofocus moves it all the time, and its errors are
+    the drift to be found. A preset or position that is set again to the same value is
+    no change: scripts set their channel before every frame, and a core still reports
+    its startup preset after its configuration has been loaded.
 
     Returns
     -------
     unfollow
-        Ends it.
+        Call it to disconnect.
     """
-    stage = _Stage(core, tell)
-    presets = _Settings(_presets(core), tell)
-    turrets = _Settings(_turrets(core), tell)
+    stage = _Stage(core, report)
+    presets = _Settings(_presets(core), report)
+    turrets = _Settings(_turrets(core), report)
 
     def on_property(device: str, name: str, value: str) -> None:
         if name == Keyword.Label.value and _is_turret(core, device):
@@ -57,10 +57,10 @@ def follow_core(core: CMMCorePlus, tell: Callable[[str], None]) -> Callable[[], 
 
 
 class _Stage:
-    def __init__(self, core: CMMCorePlus, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, core: CMMCorePlus, report: Callable[[str], None]) -> None:
+        self._report = report
         self._at: dict[str, tuple[float, float]] = {}
-        # A stage that cannot say where it is may still say where it goes.
+        # A stage that cannot report its position may still report its moves.
         with contextlib.suppress(RuntimeError):
             if device := core.getXYStageDevice():
                 self._at[device] = (core.getXPosition(), core.getYPosition())
@@ -69,18 +69,18 @@ class _Stage:
         before = self._at.setdefault(device, (x, y))
         if math.dist(before, (x, y)) >= _MOVED_UM:
             self._at[device] = (x, y)
-            self._tell("the stage has moved")
+            self._report("the stage has moved")
 
 
 class _Settings:
-    def __init__(self, known: dict[str, str], tell: Callable[[str], None]) -> None:
+    def __init__(self, known: dict[str, str], report: Callable[[str], None]) -> None:
         self._known = known
-        self._tell = tell
+        self._report = report
 
     def set_to(self, name: str, value: str) -> None:
         if self._known.get(name) != value:
             self._known[name] = value
-            self._tell(f"{name} was set to {value}")
+            self._report(f"{name} was set to {value}")
 
 
 def _presets(core: CMMCorePlus) -> dict[str, str]:
@@ -91,7 +91,7 @@ def _presets(core: CMMCorePlus) -> dict[str, str]:
 def _turrets(core: CMMCorePlus) -> dict[str, str]:
     known: dict[str, str] = {}
     for device in core.getLoadedDevicesOfType(DeviceType.State):
-        # One that does not answer now may do so later.
+        # One that does not respond now may do so later.
         with contextlib.suppress(RuntimeError):
             known[device] = core.getStateLabel(device)
     return known
@@ -101,5 +101,5 @@ def _is_turret(core: CMMCorePlus, device: str) -> bool:
     try:
         return core.getDeviceType(device) is DeviceType.State
     except RuntimeError:
-        # A device that has gone meanwhile.
+        # The device has been unloaded meanwhile.
         return False

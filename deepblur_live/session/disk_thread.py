@@ -1,4 +1,4 @@
-"""The one thread that touches the session's disk, so that a slow disk holds nobody."""
+"""The one thread that writes to the session's disk: a slow disk delays no other."""
 
 from __future__ import annotations
 
@@ -14,75 +14,75 @@ __all__ = ["DiskThread"]
 
 
 class DiskThread:
-    """Does pieces of work in order, on a thread of its own, a bounded number waiting.
+    """Executes tasks in order on a thread of its own, with a bounded queue.
 
-    A network disk may hang for minutes: those who put work in go on, and learn that
-    theirs was not taken.
+    A network disk may hang for minutes: callers go on, and learn whether their task was
+    accepted.
 
     Parameters
     ----------
     on_error
-        Told what a piece of work has raised; must not raise itself.
-    most_waiting
-        Pieces that may wait.
+        Called with what a task raises; must not raise itself.
+    max_waiting
+        Most tasks in the queue.
     """
 
     def __init__(
-        self, on_error: Callable[[Exception], None], *, most_waiting: int = 2000
+        self, on_error: Callable[[Exception], None], *, max_waiting: int = 2000
     ) -> None:
         self._on_error = on_error
-        self._work: queue.Queue[Callable[[], object] | None]
-        self._work = queue.Queue(most_waiting)
-        self._ended = False
+        self._tasks: queue.Queue[Callable[[], object] | None]
+        self._tasks = queue.Queue(max_waiting)
+        self._ending = False
         self._done = threading.Event()
-        # A disk that never answers must not keep the program from ending.
+        # A daemon: a disk that never responds must not keep the program from ending.
         self._thread = threading.Thread(
             target=self._run, name="session's disk", daemon=True
         )
         self._thread.start()
 
-    def put(self, work: Callable[[], object]) -> bool:
-        """Have `work` done in its turn; False when there is no room for it."""
-        if self._ended:
+    def put(self, task: Callable[[], object]) -> bool:
+        """Queue a task; return False if the queue is full or closed."""
+        if self._ending:
             return False
         try:
-            self._work.put_nowait(work)
+            self._tasks.put_nowait(task)
         except queue.Full:
             return False
         return True
 
     def wait(self, timeout: float) -> bool:
-        """Wait until what was put in so far is done; False after `timeout` seconds."""
-        if self._ended:
+        """Wait for the tasks queued so far; False after `timeout` seconds."""
+        if self._ending:
             return False
         done = threading.Event()
         deadline = time.monotonic() + timeout
         try:
-            self._work.put(done.set, timeout=timeout)
+            self._tasks.put(done.set, timeout=timeout)
         except queue.Full:
             return False
         return done.wait(deadline - time.monotonic())
 
     def close(self, timeout: float) -> bool:
-        """Do what waits and end; False when that takes more than `timeout` seconds."""
+        """Finish the queue and end; False if it takes more than `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        if not self._ended:
-            self._ended = True
+        if not self._ending:
+            self._ending = True
             try:
-                self._work.put(None, timeout=timeout)
+                self._tasks.put(None, timeout=timeout)
             except queue.Full:
                 return False
-        # Not by joining at once: a join that is interrupted takes the thread for ended
-        # (Python 3.11 and 3.12), and this one may be asked again.
+        # Not by joining first: an interrupted join marks a running thread as ended
+        # (Python 3.11 and 3.12), and this method may be called again.
         if not self._done.wait(max(0.0, deadline - time.monotonic())):
             return False
         self._thread.join()
         return True
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
+        while (task := self._tasks.get()) is not None:
             try:
-                work()
+                task()
             except Exception as error:
                 self._on_error(error)
         self._done.set()

@@ -1,26 +1,26 @@
-"""How true a session was, where the truth is known: PSF SNR, and images beside it."""
+"""Accuracy of a session where the truth is known: of the PSFs and of the images."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from deepblur_live.optics import BlurFamily, psf_snr, psnr, ssim
+from deepblur_live.optics import psf_snr, psnr, ssim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.runtime.frame import FrameResult
     from deepblur_live.session.history import History
 
 __all__ = [
-    "FollowedFamily",
     "ImageFidelity",
     "ImageSample",
     "PsfFidelity",
@@ -35,26 +35,16 @@ _MAX_PSFS = 200
 _BATCH = 50
 
 
-class FollowedFamily(BlurFamily, Protocol):
-    """What a session needs of a family: its PSFs and its Strehl ratio, too."""
-
-    def psf(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """Return the PSF (..., K, K) of γ (..., P), sum 1."""
-
-    def strehl(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the Strehl ratio of γ."""
-
-
 @dataclass(frozen=True)
 class ImageSample:
-    """The middle of a frame, raw and deblurred, kept for the end of the session.
+    """The centre of a frame, raw and deblurred, kept for the end of the session.
 
     Parameters
     ----------
     time, number
         Of the frame.
     raw, deblurred
-        (h, w) float32, at most 512² from the middle of the frame, in its units.
+        (h, w) float32, at most 512² from the centre of the frame, in its unit.
     truth
         The same region of the sharp image, or None where it is not known.
     metadata
@@ -74,16 +64,16 @@ class ImageSample:
 
 @dataclass(frozen=True)
 class PsfFidelity:
-    """PSF SNR of the track against the truth, dB; NaN where no truth is known.
+    """PSF SNR of the track against the truth, dB; NaN where the truth is unknown.
 
     Parameters
     ----------
     mean, median
         Over points spread evenly over the session.
     constant
-        Mean for the constant mean PSF of the family: what costs nothing to say.
+        Mean for the family's mean PSF: the score of a constant guess.
     n
-        Points compared.
+        Number of points compared.
     """
 
     mean: float = math.nan
@@ -94,7 +84,7 @@ class PsfFidelity:
 
 @dataclass(frozen=True)
 class ImageFidelity:
-    """Means over the kept frames whose sharp image is known; NaN without any.
+    """Means over the kept frames whose sharp image is known; NaN if there are none.
 
     Parameters
     ----------
@@ -103,7 +93,7 @@ class ImageFidelity:
     ssim_raw, ssim_deblurred
         Structural similarity, same range.
     n
-        Frames compared.
+        Number of frames compared.
     """
 
     psnr_raw: float = math.nan
@@ -114,10 +104,10 @@ class ImageFidelity:
 
 
 def take_sample(result: FrameResult) -> ImageSample:
-    """Copy the middle of a deblurred result."""
+    """Copy the centre of a deblurred result."""
     assert result.deblurred is not None
     height, width = result.deblurred.shape
-    window = _middle((height, width))
+    window = _centre((height, width))
     return ImageSample(
         time=result.frame.time,
         number=result.frame.number,
@@ -133,13 +123,13 @@ def with_truth(
     truth_image: Callable[[Mapping[str, Any]], NDArray[Any] | None] | None,
     on_error: Callable[[str], None],
 ) -> tuple[ImageSample, ...]:
-    """Return the samples with their sharp images, where there are such.
+    """Return the samples with their sharp images, where these are known.
 
     Parameters
     ----------
     truth_image
-        From a frame's metadata to its sharp image (H, W), or None. What it raises,
-        and an image of another shape, go to `on_error`: the sample stays without.
+        From a frame's metadata to its sharp image (H, W), or None. An exception, or an
+        image of another shape, is reported to `on_error`.
     """
     if truth_image is None:
         return tuple(samples)
@@ -149,7 +139,7 @@ def with_truth(
         try:
             truth = _true_region(sample, truth_image(sample.metadata))
         except Exception as error:
-            # The caller's code; a session's end does not hang on it.
+            # The caller's code: its failure must not spoil the session's end.
             on_error(f"true image of frame {sample.number}: {error!r}")
         found.append(replace(sample, truth=truth))
     return tuple(found)
@@ -164,11 +154,11 @@ def _true_region(
         raise ValueError(
             f"its shape is {image.shape}, the frame's {sample.frame_shape}"
         )
-    return np.array(image[_middle(sample.frame_shape)], dtype=np.float32)
+    return np.array(image[_centre(sample.frame_shape)], dtype=np.float32)
 
 
 def image_fidelity(samples: Sequence[ImageSample]) -> ImageFidelity:
-    """Compare raw and deblurred with the truth, over the samples that have one."""
+    """Compare raw and deblurred samples with the truth, where it is known."""
     scores = [
         (
             psnr(sample.raw, sample.truth, peak),
@@ -185,7 +175,7 @@ def image_fidelity(samples: Sequence[ImageSample]) -> ImageFidelity:
     return ImageFidelity(means[0], means[1], means[2], means[3], len(scores))
 
 
-def psf_fidelity(history: History, family: FollowedFamily) -> PsfFidelity:
+def psf_fidelity(history: History, family: BlurFamily) -> PsfFidelity:
     """Compare the PSFs of the track with the true ones, at up to 200 points."""
     known = np.flatnonzero(np.isfinite(history.truth).all(axis=1))
     if not known.size:
@@ -209,14 +199,14 @@ def psf_fidelity(history: History, family: FollowedFamily) -> PsfFidelity:
     )
 
 
-def _mean_psf(family: FollowedFamily) -> torch.Tensor:
+def _mean_psf(family: BlurFamily) -> torch.Tensor:
     drawn = family.sample(4 * _BATCH, torch.Generator().manual_seed(0)).double()
     batches = range(0, len(drawn), _BATCH)
     psfs = [family.psf(drawn[start : start + _BATCH]) for start in batches]
     return torch.cat(psfs).mean(0)
 
 
-def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
+def _centre(shape: tuple[int, int]) -> tuple[slice, slice]:
     starts = [max(0, (side - _MAX_SIDE) // 2) for side in shape]
     rows, columns = (slice(start, start + _MAX_SIDE) for start in starts)
     return rows, columns

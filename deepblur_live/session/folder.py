@@ -1,4 +1,4 @@
-"""Where a session is kept: a new folder by date and time, and plain JSON in it."""
+"""The session's folder, named by date and time, and JSON files in it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def new_session_folder(parent: Path, now: datetime) -> Path:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that a reader finds the old file or the new one, never half."""
+    """Write JSON atomically: a reader finds the old file or the new one."""
     text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(text + "\n", encoding="utf-8", newline="\n")
@@ -56,7 +56,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON can say of `value`; numbers that are none become null."""
+    """Return `value` as JSON types; numbers that are not finite become null."""
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The session so far, in a bounded number of points, for a plot of any length."""
+"""The session so far in a bounded number of points, for plots of any length."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class History:
-    """Points of the session, oldest first, the newest always among them.
+    """Points of the session, oldest first; the newest is always included.
 
-    In a long session a point stands for several in a row: it has the values of their
-    last, and the extremes of all.
+    In a long session a point represents several consecutive ones: it has the values of
+    the last, and the extremes of all.
 
     Parameters
     ----------
     times
         (N,) seconds since the session began.
     coefficients, sigma
-        (N, P) tracked coefficients and their standard deviations, waves rms.
+        (N, P) tracked coefficients and their standard deviations, family's unit.
     truth
-        (N, P) true coefficients, NaN where unknown, each in the twin nearest the
-        tracked ones (the PSF is the same).
+        (N, P) true coefficients, NaN where unknown: of those with the same PSF, the
+        nearest to the tracked ones.
     change
-        (N,) change from the baseline, waves rms; NaN while there is none.
+        (N,) change from the baseline, metric's unit; NaN while there is none.
     low, high
         (N, P) least and greatest coefficients.
     change_low, change_high
@@ -54,11 +54,11 @@ class History:
 
 
 class HistoryBuffer:
-    """Keeps the whole session visible in at most `max_points` points.
+    """Keeps the whole session in at most `max_points` points.
 
-    When full, neighbours become one, and from then on a point stands for two (four …)
-    in a row: even spacing over the whole session at constant memory, and no excursion
-    is lost. Written by one thread, read by any.
+    When it is full, neighbours are merged, and from then on a point represents two
+    (four …) consecutive ones: even spacing over the whole session in constant memory,
+    and no excursion is lost. Written by one thread, read by any.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ class HistoryBuffer:
             raise ValueError(f"max_points must be 2 or more, got {max_points}")
         p = self._p = n_coefficients
         self._capacity = max_points // 2 * 2
-        # A row: time, then as they were last (change, γ, σ, truth), then the least and
-        # the greatest (change, γ).
+        # A row: time; the last change, γ, σ and truth; the least change and γ; the
+        # greatest change and γ.
         self._newest = slice(0, 2 + 3 * p)
         self._low = slice(2 + 3 * p, 3 + 4 * p)
         self._high = slice(3 + 4 * p, 4 + 5 * p)
@@ -124,7 +124,7 @@ class HistoryBuffer:
     ) -> NDArray[np.float64]:
         merged = later.copy()
         low, high = self._low, self._high
-        # A change that was not known yet (NaN) is no extreme.
+        # fmin and fmax ignore a change that was not known yet (NaN).
         merged[..., low] = np.fmin(earlier[..., low], later[..., low])
         merged[..., high] = np.fmax(earlier[..., high], later[..., high])
         return merged
@@ -155,9 +155,9 @@ class HistoryBuffer:
 def through_extremes(
     times: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the line that goes through both extremes of every point.
+    """Return the line through both extremes of every point.
 
-    A point whose extremes are one stays one point.
+    A point whose extremes are equal stays one point.
 
     Parameters
     ----------
@@ -170,13 +170,13 @@ def through_extremes(
         Up to 2 N each.
     """
     both = np.column_stack((low, high))
-    # Where they are unknown (NaN) the comparison keeps one, so that a gap stays.
+    # Of an unknown pair (NaN) one is kept, so that gaps remain.
     keep = np.column_stack((np.ones(len(low), dtype=bool), high > low))
     return np.repeat(times, 2)[keep.ravel()], both.ravel()[keep.ravel()]
 
 
 class EvenSample(Generic[T]):
-    """Keeps a bounded number of items, spread evenly over all that were offered."""
+    """Keeps a bounded number of items, evenly spaced among all that were offered."""
 
     def __init__(self, capacity: int) -> None:
         if capacity < 2 or capacity % 2:
@@ -187,7 +187,7 @@ class EvenSample(Generic[T]):
         self._seen = 0
 
     def offer(self, make: Callable[[], T]) -> None:
-        """Offer an item; it is made only when it is kept."""
+        """Offer an item; it is made only if it is kept."""
         if self._seen % self._stride == 0:
             if len(self._items) == self._capacity:
                 del self._items[1::2]

@@ -1,55 +1,77 @@
-"""A file of lines, each whole or not there at all, whatever the disk does."""
+"""A file of lines that outlives disk faults: each is in it whole, or not at all."""
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
+import json
 import logging
 import math
 import os
 import time
-from typing import TYPE_CHECKING, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from deepblur_live.session.folder import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
-__all__ = ["LineFile"]
+__all__ = ["LineFile", "csv_line", "json_line"]
 
 _log = logging.getLogger(__name__)
 
 
-class _File(Protocol):
-    def write(self, data: bytes, /) -> int | None: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-    def truncate(self, size: int | None = None, /) -> int: ...
-    def close(self) -> None: ...
+def csv_line(values: Sequence[Any]) -> bytes:
+    """Return a row of a CSV file; None and NaN become empty cells."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(map(_cell, values))
+    return text.getvalue().encode()
 
 
-def _open_unbuffered(path: Path, mode: str) -> _File:
-    # Unbuffered: a line is with the system when `write` returns, and outlives this
-    # program's sudden end; and a full disk is told at the line it hits.
-    return path.open(mode, buffering=0)
+def json_line(content: Mapping[str, Any]) -> bytes:
+    """Return a line of a JSONL file."""
+    text = json.dumps(plain(content), ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return format(value, ".9g") if math.isfinite(value) else ""
+    return str(value)
 
 
 class LineFile:
-    """An append-only file that outlives a full or vanished disk.
+    """An append-only file that survives a disk that fills up or disappears.
 
-    A line that cannot be written is counted and let go; the file is tried again after
-    `retry_s` and then continues after its last whole line. An outage makes two log
-    lines: when it begins and when it ends. Nothing is ever raised by :meth:`write`.
+    A line that cannot be written is counted and dropped. The file is tried again after
+    `retry_s`, and then continues after its last whole line. An outage makes two log
+    messages: when it begins and when it ends. :meth:`write` never raises.
 
     Parameters
     ----------
     path
-        Made anew.
+        Must not exist yet.
     head
-        The first line; begins the file anew too, when it was deleted. May be empty.
+        First line, also of a new file if the file is deleted; may be empty.
     retry_s
-        Seconds between two tries while the disk refuses.
+        Seconds between two attempts during an outage.
     clock
         Seconds, monotonic.
-    open_file
-        Opens ``path`` unbuffered in a binary mode.
+
+    Attributes
+    ----------
+    lines
+        Lines in the file, not counting the first.
+    lost
+        Lines that could not be written.
+    error
+        Why lines are being lost at present, or empty.
 
     Raises
     ------
@@ -64,103 +86,89 @@ class LineFile:
         *,
         retry_s: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
-        open_file: Callable[[Path, str], _File] = _open_unbuffered,
     ) -> None:
         self.path = path
+        self.lines = 0
+        self.lost = 0
+        self.error = ""
         self._head = head
         self._retry_s = retry_s
         self._clock = clock
-        self._open_file = open_file
-        self._good = 0
-        self._lines = 0
-        self._lost = 0
+        self._size = 0
         self._lost_now = 0
-        self._error = ""
         self._retry_at = 0.0
-        self._file: _File | None = open_file(path, "xb")
-        self._put(head)
-
-    @property
-    def lines(self) -> int:
-        """Lines in the file, without the first."""
-        return self._lines
-
-    @property
-    def lost(self) -> int:
-        """Lines that could not be written, ever."""
-        return self._lost
-
-    @property
-    def error(self) -> str:
-        """Why lines are being lost at this moment, or empty."""
-        return self._error
+        self._file: BinaryIO | None = self._open("xb")
+        self._append(head)
 
     def write(self, line: bytes) -> bool:
-        """Append a line with its end; return whether it is in the file."""
-        if self._error and self._clock() < self._retry_at:
+        """Append a line with its line end; return whether it is in the file."""
+        if self.error and self._clock() < self._retry_at:
             self._lose()
             return False
         try:
             if self._file is None:
                 self._reopen()
-            self._put(line)
+            self._append(line)
         except OSError as error:
             self._fail(error)
             return False
-        self._lines += 1
-        if self._error:
+        self.lines += 1
+        if self.error:
             _log.warning("%s: written again; %d rows lost", self.path, self._lost_now)
-            self._error, self._lost_now = "", 0
+            self.error, self._lost_now = "", 0
         return True
 
     def close(self) -> None:
         """Close the file; nothing is written afterwards."""
-        self._error = self._error or "closed"
+        self.error = self.error or "closed"
         self._retry_at = math.inf
-        self._drop_file()
+        self._close_file()
 
-    def _put(self, line: bytes) -> None:
+    def _open(self, mode: str) -> BinaryIO:
+        # Unbuffered: once `write` returns, a line outlives this process, and a full
+        # disk is noticed at the line that does not fit.
+        file: BinaryIO = self.path.open(mode, buffering=0)  # type: ignore[assignment]
+        return file
+
+    def _append(self, line: bytes) -> None:
         assert self._file is not None
-        written = self._file.write(line)
-        if written != len(line):
-            # The last bytes of a full disk; the next write would say so itself.
+        if self._file.write(line) != len(line):
+            # The last bytes of a full disk; the next write would raise this.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._good += len(line)
+        self._size += len(line)
 
     def _reopen(self) -> None:
         try:
-            self._file = self._open_file(self.path, "r+b")
+            self._file = self._open("r+b")
         except FileNotFoundError:
-            self._file = self._open_file(self.path, "xb")
-            self._good = self._lines = 0
-            self._put(self._head)
+            self._file = self._open("xb")
+            self._size = self.lines = 0
+            self._append(self._head)
             return
-        # Half a row may stand where the disk gave up.
-        self._file.truncate(self._good)
-        self._file.seek(self._good)
+        # Remove the part of a line that was written before the disk failed.
+        self._file.truncate(self._size)
+        self._file.seek(self._size)
 
     def _fail(self, error: OSError) -> None:
-        self._drop_file()
+        self._close_file()
         self._retry_at = self._clock() + self._retry_s
-        if not self._error:
+        if not self.error:
             _log.error(
-                "%s: cannot be written (%s); rows are lost until it can, all else "
-                "goes on",
+                "%s: cannot be written (%s); rows are lost until it can be; the "
+                "session continues",
                 self.path,
                 error.strerror or error,
             )
-        self._error = error.strerror or str(error)
+        self.error = error.strerror or str(error)
         self._lose()
 
     def _lose(self) -> None:
-        self._lost += 1
+        self.lost += 1
         self._lost_now += 1
 
-    def _drop_file(self) -> None:
+    def _close_file(self) -> None:
         file, self._file = self._file, None
+        # Rows that are lost in closing are already counted.
         if file is not None:
-            try:
+            with suppress(OSError):
                 file.close()
-            except OSError:
-                # The rows it could not keep are already counted.
-                pass

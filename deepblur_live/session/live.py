@@ -1,4 +1,4 @@
-"""A session: results in, drift watched, history and log kept, a summary at the end."""
+"""A session: takes in results, watches the drift, keeps history, log and summary."""
 
 from __future__ import annotations
 
@@ -7,104 +7,107 @@ import threading
 import time
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from deepblur_live.acquisition.truth import read_truth
-from deepblur_live.drift import (
-    Alert,
-    DriftMonitor,
-    DriftState,
-    DriftStatus,
-    clock_text,
-    nearest_twin,
-    twin_signs,
-)
+from deepblur_live.blur import ResolvedBy, family_from_profile, nearest, orbit
+from deepblur_live.drift import Alert, DriftMonitor, DriftState, DriftStatus, clock_text
+from deepblur_live.profile import Profile, load_profile
 from deepblur_live.runtime.frame import FrameResult, FrameState
-from deepblur_live.session.changes import Changes
+from deepblur_live.runtime.pack import load_manifest
 from deepblur_live.session.columns import log_values
-from deepblur_live.session.comparable import Comparable
-from deepblur_live.session.fidelity import (
-    FollowedFamily,
-    ImageSample,
-    take_sample,
-    with_truth,
-)
+from deepblur_live.session.comparability import Comparability
+from deepblur_live.session.connection import Connection
+from deepblur_live.session.fidelity import ImageSample, take_sample, with_truth
 from deepblur_live.session.history import EvenSample, History, HistoryBuffer
 from deepblur_live.session.liveness import Liveness
-from deepblur_live.session.pace import Pace
+from deepblur_live.session.notifier import Notifier
 from deepblur_live.session.record import SessionRecord
-from deepblur_live.session.sinks.notice import NoticeKind
+from deepblur_live.session.sinks import MdaHandles, NoticeKind, make_sinks
 from deepblur_live.session.summary import SessionSummary, summarise
-from deepblur_live.session.telling import Telling
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
+    from pymmcore_plus import CMMCorePlus
 
     from deepblur_live.acquisition.listener import DeblurListener
-    from deepblur_live.profile import Profile
+    from deepblur_live.blur import BlurFamily
+    from deepblur_live.session.notifier import SessionEvents
+    from deepblur_live.session.sinks.base import AlertSink
     from deepblur_live.session.sinks.dispatch import SinkStatistics
-    from deepblur_live.session.sinks.notice import AlertSink
-    from deepblur_live.session.telling import SessionEvents
+
+    TruthImage = Callable[[Mapping[str, Any]], NDArray[Any] | None]
 
 __all__ = ["LiveSession"]
 
 _log = logging.getLogger(__name__)
 
 _RAISED = (DriftState.WARN, DriftState.ALARM)
-_SAMPLES = 12
+_MAX_SAMPLES = 12
 _MAX_ALERTS = 1000
 _CLOSE_TIMEOUT_S = 10.0
+_GAPS_EVERY_S = 10.0
 
 
 class LiveSession:
-    """Follows a listener's results from now on, until closed.
+    """Follows a listener's results until it is closed; a context manager.
 
     Results are taken in on the thread that emits them, and nothing here raises into
-    it: what goes wrong is kept in :attr:`background_errors`, logged once, and the
-    session goes on. Everything else may be read from any thread and waits for nothing.
+    it: errors are kept in :attr:`background_errors` and logged once, and the session
+    goes on. Everything else may be called from any thread and does not block.
+
+    Most programs call :meth:`from_profile`; this constructor is for a listener of their
+    own, which they start and close themselves.
 
     Parameters
     ----------
     profile
-        The rig: drift limits, wavelength, display.
+        The rig: drift limits, model, display.
     family
         The blurs followed.
     listener
-        Whose ``resultReady`` is followed. Its owner starts and closes it.
+        Its ``resultReady`` is followed.
     folder
-        Where this session's own folder is made; None keeps nothing on disk.
+        The session's own folder is made in it; None keeps nothing on disk.
     truth_image
-        From a frame's metadata to its sharp image, (H, W) in the frame's units, or
+        From a frame's metadata to its sharp image, (H, W) in the frame's unit, or
         None; called at the end, for a few frames.
     sinks
-        Where alarms go beside the events; they end with the session.
+        Destinations of alarms, in addition to the signals; they end with the session.
     clock
         Seconds, monotonic.
     now
         The wall clock, for the folder's name.
     stale_after_s
-        So long without a frame, past exposure and usual interval, is STALE.
+        Longest silence, beyond exposure and usual interval, before STALE.
+
+    Attributes
+    ----------
+    core
+        The microscope that the session was made with, or None.
+    summary
+        After the end; None before.
 
     Raises
     ------
     OSError
-        The session's folder cannot be made; the text names it.
+        The session's folder cannot be made; the message names it.
     """
 
     def __init__(
         self,
         profile: Profile,
-        family: FollowedFamily,
+        family: BlurFamily,
         listener: DeblurListener,
         folder: Path | None = None,
         *,
-        truth_image: Callable[[Mapping[str, Any]], NDArray[Any] | None] | None = None,
+        truth_image: TruthImage | None = None,
         sinks: Sequence[AlertSink] = (),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
@@ -113,30 +116,33 @@ class LiveSession:
         self.profile = profile
         self.family = family
         self.listener = listener
-        self._telling = Telling(profile.name, sinks, now)
-        self.monitor = DriftMonitor(
-            family, profile.drift, wavelength_nm=profile.optics.wavelength_nm
+        self.core: CMMCorePlus | None = None
+        self.summary: SessionSummary | None = None
+        errors = load_manifest(profile.model.name)[1].error_model
+        self._notifier = Notifier(profile.name, sinks, now)
+        self.monitor = DriftMonitor(family, profile.drift, errors)
+        self._comparability = Comparability(
+            self.monitor, self._notifier, profile.camera.offset_adu
         )
-        self._comparable = Comparable(
-            self.monitor, self._telling, profile.camera.offset_adu
-        )
-        self.specimen = self._comparable.specimen
         self._truth_image = truth_image
+        self._clock = clock
         self._now = now
-        self._signs = twin_signs(family)
+        self._equivalents = orbit(family, ResolvedBy.NEVER)
         self._history = HistoryBuffer(family.n_coefficients)
         self._liveness = Liveness(clock, stale_after_s)
-        self._samples: EvenSample[ImageSample] = EvenSample(_SAMPLES)
+        self._samples: EvenSample[ImageSample] = EvenSample(_MAX_SAMPLES)
         self._alerts: tuple[Alert, ...] = ()
         self._standing_alert: Alert | None = None
-        self._changes = Changes(self._telling, clock)
-        self._pace = Pace(clock)
-        self._summary: SessionSummary | None = None
+        self._connection: Connection | None = None
+        # What the event log last recorded.
+        self._baseline: NDArray[np.float64] | None = None
+        self._executor = ""
+        self._gaps, self._gaps_after = 0, clock()
         self._closed = False
         self._closing = threading.Lock()
         # Held while a result is taken in. Re-entrant: a slot may close the session.
         self._taking = threading.RLock()
-        # Held for an instant, while it is decided who announces a change.
+        # Held briefly, while it is decided which thread announces a change.
         self._announcing = threading.Lock()
         self._announced = self.monitor.status
         self._standing = False
@@ -147,32 +153,120 @@ class LiveSession:
                 folder,
                 profile,
                 family,
+                coverage_factor=errors.coverage_factor(0.95),
                 started=now(),
-                on_error=self._telling.error,
+                on_error=self._notifier.error,
                 clock=clock,
             )
-            self._telling.record = self._record
-        self._telling.event("sessionStarted", rig=profile.name)
+            self._notifier.record = self._record
+        self._notifier.event("sessionStarted", rig=profile.name)
         listener.events.resultReady.connect(self._on_result)
+
+    @classmethod
+    def from_profile(
+        cls,
+        profile: Profile | Path | str,
+        core: CMMCorePlus | None = None,
+        folder: Path | str | None = None,
+        *,
+        every_frame: bool = False,
+        in_process: bool = False,
+        truth_image: TruthImage | None = None,
+        sinks: Sequence[AlertSink] | None = None,
+    ) -> Self:
+        """Start a worker and a session, and process a core's frames, if there is one.
+
+        The session owns its listener: :meth:`close`, or the end of the ``with`` block,
+        stops live mode, waits for the frames in flight, ends the worker and completes
+        the session::
+
+            with LiveSession.from_profile("rig.toml", core, "sessions") as session:
+                session.events.alertRaised.connect(print)
+                core.startContinuousSequenceAcquisition()
+                ...
+
+        Parameters
+        ----------
+        profile
+            The rig, or the file that describes it.
+        core
+            The microscope; None if frames come from ``session.listener.submit``.
+        folder
+            The session's own folder is made in it; None keeps nothing on disk.
+        every_frame
+            Process every frame, as for a recording, instead of the newest.
+        in_process
+            Run the pipeline on a thread instead of in a process of its own.
+        truth_image
+            As for `LiveSession`.
+        sinks
+            Destinations of alarms; those of the profile's ``alerts.on_alarm`` if None.
+
+        Raises
+        ------
+        ProfileError
+            The profile cannot be read; the message names the file and the key.
+        ValueError
+            An alarm cannot be sent where the profile says.
+        RuntimeError
+            The pipeline cannot be made; the message says why.
+        OSError
+            The session's folder cannot be made.
+        """
+        if not isinstance(profile, Profile):
+            profile = load_profile(Path(profile))
+        family = family_from_profile(profile)
+        if sinks is None:
+            mda = None if core is None else MdaHandles(core)
+            sinks = make_sinks(profile.alerts.on_alarm, "alerts.on_alarm", mda)
+        connection = Connection(profile, every_frame=every_frame, in_process=in_process)
+        session: Self | None = None
+        try:
+            session = cls(
+                profile,
+                family,
+                connection.listener,
+                None if folder is None else Path(folder),
+                truth_image=truth_image,
+                sinks=sinks,
+            )
+            if core is not None:
+                session.core = core
+                connection.attach(core, session.specimen_changed)
+        except BaseException:
+            connection.listener.close()
+            if session is not None:
+                session.close()
+            raise
+        session._connection = connection
+        return session
+
+    def __enter__(self) -> Self:
+        """Return the session, which is running already."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the session."""
+        self._close(wait_for_first=kind is None)
 
     @property
     def events(self) -> SessionEvents:
-        """The signals."""
-        return self._telling.signals
+        """The session's signals."""
+        return self._notifier.signals
 
     @property
     def background_errors(self) -> deque[str]:
-        """What went wrong out of sight, oldest first; the last 100."""
-        return self._telling.errors
+        """Errors that were not raised, oldest first; the last 100."""
+        return self._notifier.errors
 
     @property
     def status(self) -> DriftStatus:
-        """Where the watch stands; a change found in reading it is announced."""
+        """The state of the optics; a change found on reading it is announced."""
         return self._announce()
 
     @property
     def history(self) -> History:
-        """The points so far, at most 5000: a snapshot, cheap between points."""
+        """The points so far, at most 5000: a snapshot, cached between points."""
         return self._history.snapshot()
 
     @property
@@ -187,16 +281,16 @@ class LiveSession:
 
     @property
     def sinks(self) -> tuple[SinkStatistics, ...]:
-        """How those who are told of alarms do."""
-        return self._telling.sinks
+        """Deliveries to each sink so far."""
+        return self._notifier.sinks
 
     def acknowledge(self) -> None:
-        """Take the standing warning or alarm as seen; tell it at once."""
+        """Mark the standing warning or alarm as seen; announced at once."""
         self.monitor.acknowledge()
         self._announce()
 
     def snooze(self, seconds: float) -> None:
-        """Tell no alert for so long; the state shows all the same. 0 ends it.
+        """Raise no alert for so long; the state is still shown. 0 ends it.
 
         Raises
         ------
@@ -204,51 +298,71 @@ class LiveSession:
             `seconds` is negative or not finite.
         """
         self.monitor.snooze(seconds)
-        self._telling.event("snoozed", seconds=seconds)
+        self._notifier.event("snoozed", seconds=seconds)
         self._announce()
 
     def rebaseline(self) -> None:
-        """Take the optics as they are from now on for the baseline; tell it at once."""
+        """Measure a new baseline from now on; announced at once."""
         self.monitor.rebaseline()
-        self._telling.event("rebaselined")
+        self._notifier.event("rebaselined")
         self._announce()
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all so far is on the disk; False after `timeout` seconds."""
         return self._record is None or self._record.flush(timeout)
 
+    def specimen_changed(self, reason: str) -> None:
+        """Measure a new baseline from the next frame on, which shows something else.
+
+        For scripts that move what the session cannot see. A core's stage, turrets and
+        presets are followed without it.
+        """
+        self._comparability.acquisition.report(reason)
+
     def close(self) -> SessionSummary:
         """Stop following, write what remains, and return the summary.
 
-        Closing again returns the same summary.
+        A session made by :meth:`from_profile` first stops live mode, and ends its
+        worker. Closing again returns the same summary.
         """
+        return self._close(wait_for_first=True)
+
+    def _close(self, *, wait_for_first: bool) -> SessionSummary:
         with self._closing:
-            if self._summary is None:
-                self._stop_taking()
-                self._telling.close()
-                statistics = self.listener.statistics
-                record = self._record
-                if record is not None:
-                    self._telling.event("sessionEnded")
-                    record.end(self._now(), vars(statistics))
-                samples = with_truth(
-                    self._samples.items, self._truth_image, self._telling.error
-                )
-                history = self.history
-                summary = summarise(
-                    statistics,
-                    self._pace,
-                    history,
-                    samples,
-                    self.family,
-                    alerts=self._alerts,
-                    sinks=self.sinks,
-                    record=record,
-                )
-                if record is not None:
-                    record.finish(summary, history, samples)
-                self._summary = summary
-            return self._summary
+            if self.summary is None:
+                try:
+                    if self._connection is not None:
+                        self._connection.close(wait_for_first=wait_for_first)
+                finally:
+                    self.summary = self._finish()
+            return self.summary
+
+    def _finish(self) -> SessionSummary:
+        self._stop_taking()
+        self._notifier.close()
+        statistics = self.listener.statistics
+        record = self._record
+        if record is not None:
+            self._notifier.event("sessionEnded")
+            record.end(self._now(), vars(statistics))
+        samples = with_truth(
+            self._samples.items, self._truth_image, self._notifier.error
+        )
+        summary = summarise(
+            statistics,
+            self._liveness,
+            self.history,
+            samples,
+            self.family,
+            alerts=self._alerts,
+            sinks=self.sinks,
+            rows=0 if record is None else record.rows,
+            rows_lost=0 if record is None else record.rows_lost,
+            folder=self.folder,
+        )
+        if record is not None:
+            record.finish(summary, samples)
+        return summary
 
     def _stop_taking(self) -> None:
         self.listener.events.resultReady.disconnect(self._on_result, missing_ok=True)
@@ -266,66 +380,69 @@ class LiveSession:
                 if not self._closed:
                     self._take(result)
         except Exception as error:
-            # The thread belongs to the listener, and to everybody else's slots.
-            self._telling.error(repr(error), f"frame {result.frame.number}: ")
+            # The thread belongs to the listener and to other slots.
+            self._notifier.error(repr(error), f"frame {result.frame.number}: ")
 
     def _take(self, result: FrameResult) -> None:
         frame, track = result.frame, result.track
-        self._pace.result(frame.time)
-        self._telling.time = self._pace.last_time
         self._liveness.result(result)
+        self._notifier.time = self._liveness.time
         truth = self._truth(result)
         alert = None
         if track is not None and result.estimate is not None:
-            # A dark frame, or one that tells nothing, is not another place.
+            # A dark frame, or one without detail, is not another specimen.
             if result.estimate.trusted:
-                self._comparable.follow(frame)
+                self._comparability.update(frame)
             alert = self.monitor.update(track)
-            self._changes.baseline(self.monitor.status.baseline)
             self._history.append(
                 frame.time,
                 track.coefficients,
                 np.sqrt(np.diag(track.covariance)),
                 None
                 if truth is None
-                else nearest_twin(self._signs, truth, track.coefficients),
-                self.monitor.status.change_waves,
+                else nearest(truth, track.coefficients, self._equivalents),
+                self.monitor.status.change,
             )
         if result.state is FrameState.DEBLURRED and track is not None:
             self._samples.offer(lambda: take_sample(result))
-        self._changes.executor(result.executor)
         status = self._current_status()
-        if self._record is not None and (
-            result.estimate is not None or status.state is not self._logged_state
-        ):
-            self._write_row(self._record, result, status, truth)
+        if self._record is not None:
+            self._write(self._record, result, status, truth)
         if alert is not None:
             _log.warning("%s", alert.text)
             self._alerts = (*self._alerts, alert)[-_MAX_ALERTS:]
             self._standing_alert = alert
-            self._telling.alert(NoticeKind.RAISED, alert)
-            self._telling.emit(self.events.alertRaised, alert)
+            self._notifier.alert(NoticeKind.RAISED, alert)
+            self._notifier.emit(self.events.alertRaised, alert)
         self._announce()
 
-    def _write_row(
+    def _write(
         self,
         record: SessionRecord,
         result: FrameResult,
         status: DriftStatus,
         truth: NDArray[np.float64] | None,
     ) -> None:
-        self._logged_state = status.state
-        track = result.track
-        strehl = (
-            np.nan if track is None else float(self.family.strehl(track.coefficients))
-        )
+        """Record a result: a row of the log, and the events that it implies."""
         statistics = self.listener.statistics
-        record.row(
-            log_values(
-                result, status, statistics, truth, strehl, self.family.n_coefficients
-            )
-        )
-        self._changes.gaps(statistics.camera_gaps)
+        # The same object as long as it is the same baseline.
+        baseline = self.monitor.status.baseline
+        if baseline is not self._baseline:
+            self._baseline = baseline
+            if baseline is not None:
+                self._notifier.event("baselineSet", coefficients=baseline)
+        if result.executor and result.executor != self._executor:
+            self._executor = result.executor
+            self._notifier.event("executorChanged", executor=result.executor)
+            record.engine(result.executor)
+        if result.estimate is None and status.state is self._logged_state:
+            return
+        self._logged_state = status.state
+        record.row(log_values(result, status, statistics, truth, self.family))
+        gaps, now = statistics.camera_gaps, self._clock()
+        if gaps > self._gaps and now >= self._gaps_after:
+            self._notifier.event("cameraGap", frames=gaps - self._gaps, so_far=gaps)
+            self._gaps, self._gaps_after = gaps, now + _GAPS_EVERY_S
 
     def _truth(self, result: FrameResult) -> NDArray[np.float64] | None:
         truth = read_truth(result.frame.metadata)
@@ -342,34 +459,34 @@ class LiveSession:
         return replace(status, state=state, reason=reason)
 
     def _announce(self) -> DriftStatus:
-        """Tell a change of state, once, whoever finds it; return the status."""
+        """Announce a change of state once, whichever thread finds it."""
         with self._announcing:
             status = self._current_status()
             standing = self.monitor.status.state in _RAISED
-            changed = _worth_telling(self._announced) != _worth_telling(status)
+            changed = _announceable(self._announced) != _announceable(status)
             cleared = self._standing and not standing
             newly = status.acknowledged and not self._announced.acknowledged
             self._announced, self._standing = status, standing
-            # None for what was never told: it was snoozed, or came too soon again.
+            # None if the alert was never raised: snoozed, or within its cooldown.
             alert = self._standing_alert
             if cleared:
                 self._standing_alert = None
         if alert is not None and newly:
-            self._telling.alert(NoticeKind.ACKNOWLEDGED, alert)
+            self._notifier.alert(NoticeKind.ACKNOWLEDGED, alert)
         if alert is not None and cleared:
-            _log.info("%s: the alert has cleared", clock_text(self._pace.last_time))
-            self._telling.alert(NoticeKind.CLEARED, alert)
-            self._telling.emit(self.events.alertCleared)
+            _log.info("%s: the alert has cleared", clock_text(self._liveness.time))
+            self._notifier.alert(NoticeKind.CLEARED, alert)
+            self._notifier.emit(self.events.alertCleared)
         if changed:
-            self._telling.event(
+            self._notifier.event(
                 "stateChanged", state=str(status.state), reason=status.reason
             )
-            self._telling.emit(self.events.statusChanged, status)
+            self._notifier.emit(self.events.statusChanged, status)
         return status
 
 
-def _worth_telling(status: DriftStatus) -> tuple[object, ...]:
-    """Return what is announced when it changes."""
-    # Why there is no baseline; other states' reasons change with every frame.
+def _announceable(status: DriftStatus) -> tuple[object, ...]:
+    """Return the part of a status whose change is announced."""
+    # The reasons of other states change with every frame.
     waiting = status.state is DriftState.BASELINING
     return status.state, status.acknowledged, status.reason if waiting else ""

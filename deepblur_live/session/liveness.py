@@ -1,4 +1,4 @@
-"""Do frames come, and are they deblurred? What the coefficients cannot tell."""
+"""When results arrive: duration, rate, and whether frames stop or stay raw."""
 
 from __future__ import annotations
 
@@ -17,46 +17,71 @@ if TYPE_CHECKING:
 
 __all__ = ["Liveness"]
 
-# A lone bad frame is no state; a few in a row are.
+# A single raw frame does not change the state; this many in a row do.
 _RAW_RUN = 3
-# Frames go on being deblurred with the last blur that was told, but not unsaid for
-# longer than this and so many refusals.
-_UNTOLD_S, _UNTOLD_RUN = 60.0, 3
+# Frames are still deblurred, with the last identified blur, while no estimate is
+# trusted; after so long, and so many refused estimates, the session is STALE.
+_UNIDENTIFIED_S, _UNIDENTIFIED_RUN = 60.0, 3
 
 
 class Liveness:
-    """Tells a session without frames, or without deblurring, from a watched one.
+    """Finds the states STALE and RAW_ONLY, which coefficients alone do not show.
 
     Parameters
     ----------
     clock
         Seconds, monotonic.
     stale_after_s
-        Silence past the exposure and twice the longest recent interval (a time-lapse
-        is not stale between its points).
+        Longest silence, beyond the exposure and twice the longest recent interval
+        (a time lapse is not stale between its points).
+
+    Attributes
+    ----------
+    time
+        Capture of the latest frame, seconds since the session began.
     """
 
     def __init__(self, clock: Callable[[], float], stale_after_s: float) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._stale_after_s = stale_after_s
+        self._results = 0
+        self._first_time = self.time = 0.0
+        self._first_at = self._last_at = 0.0
         self._heard_at: float | None = None
         self._intervals: deque[float] = deque(maxlen=5)
         self._captured = 0
         self._raw_run = 0
         self._reason = ""
         self._source = ""
-        self._untold_run, self._untold_why = 0, ""
-        self._told_time = 0.0
+        self._unidentified_run, self._unidentified_reason = 0, ""
+        self._identified_time = 0.0
         self._frame_time = 0.0
         self._exposure_s = 0.0
 
-    def result(self, result: FrameResult) -> None:
-        """Take in that a result has come."""
-        with self._lock:
-            self._take(result, self._clock())
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first frame to the last, by the frames' own times."""
+        return self.time - self._first_time
 
-    def _take(self, result: FrameResult, now: float) -> None:
+    @property
+    def fps(self) -> float:
+        """Results per second by the clock, not by a recording's times; 0 for one."""
+        worked = self._last_at - self._first_at
+        return (self._results - 1) / worked if worked > 0 else 0.0
+
+    def result(self, result: FrameResult) -> None:
+        """Count a result."""
+        with self._lock:
+            self._update(result, self._clock())
+
+    def _update(self, result: FrameResult, now: float) -> None:
+        time = result.frame.time
+        if self._results == 0:
+            self._first_time, self._first_at = time, now
+        self._results += 1
+        self._last_at = now
+        self.time = max(self.time, time)
         if self._heard_at is not None:
             self._intervals.append(now - self._heard_at)
         self._heard_at = now
@@ -64,29 +89,29 @@ class Liveness:
         self._raw_run = self._raw_run + 1 if raw else 0
         self._reason = result.reason
         self._source = result.frame.source or "the source"
-        self._frame_time = result.frame.time
+        self._frame_time = time
         if result.estimate is not None:
             if result.estimate.trusted:
-                self._untold_run, self._told_time = 0, result.frame.time
+                self._unidentified_run, self._identified_time = 0, time
             else:
-                self._untold_run += 1
-                self._untold_why = result.estimate.reason
+                self._unidentified_run += 1
+                self._unidentified_reason = result.estimate.reason
         exposure = result.frame.metadata.get("exposure_ms", 0.0)
         self._exposure_s = exposure / 1000 if isinstance(exposure, int | float) else 0.0
 
     def override(self, statistics: Statistics) -> tuple[DriftState, str] | None:
-        """Return STALE or RAW_ONLY with its reason, or None when all is well.
+        """Return STALE or RAW_ONLY with its reason; None when all is well.
 
-        STALE is a watch that learns nothing: no frame, or none whose blur is told.
+        STALE: no frame arrives, or no blur has been identified for a while.
         """
         with self._lock:
-            return self._judge(statistics, self._clock())
+            return self._override(statistics, self._clock())
 
-    def _judge(
+    def _override(
         self, statistics: Statistics, now: float
     ) -> tuple[DriftState, str] | None:
         if statistics.captured != self._captured:
-            # Frames come, though their results may not.
+            # Frames arrive, even if their results do not.
             self._captured = statistics.captured
             if self._heard_at is not None:
                 self._heard_at = now
@@ -100,9 +125,9 @@ class Liveness:
             return DriftState.RAW_ONLY, "the deblurring process is down"
         if self._raw_run >= _RAW_RUN:
             return DriftState.RAW_ONLY, f"frames are passed on raw: {self._reason}"
-        untold = self._frame_time - self._told_time
-        if self._untold_run >= _UNTOLD_RUN and untold > _UNTOLD_S:
-            since = clock_text(self._told_time)
-            why = self._untold_why or "the estimates are not trusted"
+        silence = self._frame_time - self._identified_time
+        if self._unidentified_run >= _UNIDENTIFIED_RUN and silence > _UNIDENTIFIED_S:
+            since = clock_text(self._identified_time)
+            why = self._unidentified_reason or "the estimates are not trusted"
             return DriftState.STALE, f"no blur identified since {since}: {why}"
         return None

@@ -1,4 +1,4 @@
-"""Colours of the session's pictures, safe for the colour-blind, on white."""
+"""Colours of the session's figures, distinguishable by the colour-blind."""
 
 from __future__ import annotations
 

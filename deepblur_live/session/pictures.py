@@ -1,4 +1,4 @@
-"""A frame raw, deblurred and, where it is known, as it truly is: side by side."""
+"""A frame raw, deblurred and, where it is known, the truth: side by side."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["save_comparison"]
 
 _DPI = 100
-# 512 pixels at this resolution: the middle of a large frame is shown one to one.
+# 512 pixels at this resolution: the centre of a large frame is shown one to one.
 _PANEL_INCHES = 5.12
 _GAP_INCHES = 0.12
 _TOP_INCHES = 0.78
@@ -35,7 +35,7 @@ def save_comparison(path: Path, sample: ImageSample, profile: Profile) -> None:
     """Write a PNG of raw | deblurred | truth with one common contrast.
 
     The contrast spans the truth (or the deblurred image where no truth is known),
-    less the profile's clipped tails, so that the panels can be compared by eye.
+    without the profile's clipped tails: the panels can be compared by eye.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def save_comparison(path: Path, sample: ImageSample, profile: Profile) -> None:
 
 
 def _frame_of(count: int, shape: tuple[int, ...]) -> tuple[Figure, list[Axes]]:
-    """Return a figure whose panels have the image's proportions, to the pixel."""
+    """Return a figure with axes of the image's proportions, to the pixel."""
     aspect = min(max(shape[0] / shape[1], 0.25), 2.0)
     wide = count * _PANEL_INCHES + (count + 1) * _GAP_INCHES
     panel_height = _PANEL_INCHES * aspect

@@ -1,4 +1,4 @@
-"""What a session leaves on disk: drift CSV, JSON beside it, pictures, drift plot."""
+"""What a session leaves on disk: drift log, event log, session.json and pictures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from deepblur_live.session.columns import log_columns
 from deepblur_live.session.disk_thread import DiskThread
-from deepblur_live.session.drift_log import DriftLog
-from deepblur_live.session.event_log import EventLog
 from deepblur_live.session.folder import new_session_folder, write_json
+from deepblur_live.session.line_file import LineFile, csv_line, json_line
 from deepblur_live.session.model_hashes import engine_hashes, model_hashes
 from deepblur_live.session.sinks import without_secret
 
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.profile import Profile
-    from deepblur_live.session.fidelity import FollowedFamily, ImageSample
-    from deepblur_live.session.history import History
+    from deepblur_live.session.fidelity import ImageSample
     from deepblur_live.session.summary import SessionSummary
 
 __all__ = ["SessionRecord"]
@@ -38,66 +37,76 @@ _PACKAGES = (
     "tensorrt",
 )
 _MAX_PICTURES = 4
-# For the disk to take what waits, and for the pictures to be drawn, at the end.
+# At the end: for the disk to accept what waits, to draw the pictures, and to give up
+# drawing after an interrupt.
 _FLUSH_S = 10.0
 _PICTURES_S = 120.0
-_HURRIED_S = 3.0
+_INTERRUPTED_S = 3.0
 
 
 class SessionRecord:
     """A session's folder, made at the start and completed at the end.
 
-    ``session.json`` is there from the first moment, so that a session that was cut off
-    still says what its columns mean. After the start nobody waits for the disk: rows
-    and events are written by a thread, and lost, counted, when it does not answer.
+    ``session.json`` exists from the start, so that a session that was cut off still
+    explains its columns. A thread writes the rows and events; those it cannot take
+    because the disk does not respond are counted as lost.
 
     Parameters
     ----------
     parent
         The session's own folder, named by date and time, is made in it.
     profile, family
-        Written into the JSON.
+        Described in ``session.json``.
+    coverage_factor
+        Number of standard deviations that contain 95 % of the errors.
     started
         Names the folder.
     on_error
-        Told what could not be written; each outage of the disk once.
+        Called with what could not be written; once per outage of the disk.
     clock
         Seconds, monotonic.
 
     Raises
     ------
     OSError
-        The folder or a file cannot be made; the text names it.
+        The folder or a file cannot be made; the message names it.
     """
 
     def __init__(
         self,
         parent: Path,
         profile: Profile,
-        family: FollowedFamily,
+        family: BlurFamily,
         *,
+        coverage_factor: float,
         started: datetime,
         on_error: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._profile = profile
-        self._family = family
         self._on_error = on_error
         self.folder = new_session_folder(parent, started)
-        columns = log_columns(family.names)
-        self._log = DriftLog(self.folder / "drift.csv", tuple(columns), clock=clock)
-        self._events = EventLog(self.folder / "events.jsonl", clock=clock)
+        columns = log_columns(family, coverage_factor)
+        self._log = LineFile(
+            self.folder / "drift.csv", csv_line(list(columns)), clock=clock
+        )
+        self._events = LineFile(self.folder / "events.jsonl", clock=clock)
         self._refused = 0
-        self._in_trouble = False
-        self._hurry = False
+        self._outage = False
+        self._interrupted = False
         self._about: dict[str, Any] = {
             "state": "running",
             "started": started.isoformat(timespec="seconds"),
-            "profile": _kept(profile),
+            "profile": _without_secrets(profile),
             "model": model_hashes(profile.model.name),
-            "modes": list(family.names),
-            "units": {"coefficients": family.units, "time": "s"},
-            "columns": dict(columns),
+            "coefficients": list(family.names),
+            "units": {
+                "coefficients": family.unit,
+                "change": family.metric.unit,
+                "time": "s",
+            },
+            "coverage_factor": {"95 %": coverage_factor},
+            "columns": columns,
             "versions": _versions(),
         }
         self._write_about()
@@ -106,129 +115,102 @@ class SessionRecord:
     @property
     def rows(self) -> int:
         """Rows in the drift log."""
-        return self._log.rows
+        return self._log.lines
 
     @property
     def rows_lost(self) -> int:
-        """Rows that the disk did not take."""
+        """Rows that could not be written."""
         return self._log.lost + self._refused
 
     def row(self, values: Sequence[Any]) -> None:
-        """Have a row of the drift log written; returns at once."""
+        """Queue a row of the drift log; returns at once."""
         if not self._disk.put(lambda: self._write_row(values)):
             self._refused += 1
-            self._tell_once("the disk does not answer")
+            self._report_outage("the disk does not respond")
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Have an event written; returns at once."""
-        if not self._disk.put(lambda: self._events.write(event)):
-            self._tell_once("the disk does not answer")
-
-    def about(self, **more: Any) -> None:
-        """Add to ``session.json``, now."""
-        self._disk.put(lambda: self._update_about(more))
+        """Queue an event; returns at once."""
+        if not self._disk.put(lambda: self._events.write(json_line(event))):
+            self._report_outage("the disk does not respond")
 
     def engine(self, executor: str) -> None:
-        """Have it written what runs the networks, with the hashes of its engines."""
-        self._disk.put(lambda: self._update_about({"engine": engine_hashes(executor)}))
+        """Queue the note of what runs the networks, with the hashes of its engines."""
+        self._disk.put(lambda: self._update_about(engine=engine_hashes(executor)))
 
     def flush(self, timeout: float = _FLUSH_S) -> bool:
         """Wait until all so far is written; False after `timeout` seconds."""
         return self._disk.wait(timeout)
 
     def end(self, ended: datetime, counts: Mapping[str, Any]) -> None:
-        """Write that the session is over, and its frames' counts, before all else.
-
-        What follows takes seconds, and may be interrupted.
-        """
-        self.about(
-            state="ended", ended=ended.isoformat(timespec="seconds"), counts=counts
+        """Write the session's end and its frame counts, before anything slow."""
+        when = ended.isoformat(timespec="seconds")
+        self._disk.put(
+            lambda: self._update_about(state="ended", ended=when, counts=counts)
         )
         self._disk.put(self._close_logs)
         if not self.flush():
-            self._tell_once("the disk does not answer")
+            self._report_outage("the disk does not respond")
 
-    def finish(
-        self,
-        summary: SessionSummary,
-        history: History,
-        samples: Sequence[ImageSample],
-    ) -> None:
-        """Write the summary, then the pictures and the plot; errors are told.
+    def finish(self, summary: SessionSummary, samples: Sequence[ImageSample]) -> None:
+        """Write the summary, then draw the pictures; errors are reported.
 
-        Each part is tried whatever became of the others. An interrupt leaves out what
-        has not been drawn yet.
+        A part that fails leaves the others. An interrupt leaves out what has not been
+        drawn yet.
         """
-        self.about(state="finished", pictures=[], summary=dataclasses.asdict(summary))
-        self._disk.put(lambda: self._draw(summary, history, samples))
+        content = dataclasses.asdict(summary)
+        self._disk.put(
+            lambda: self._update_about(state="finished", pictures=[], summary=content)
+        )
+        self._disk.put(lambda: self._draw(samples))
         try:
             ended = self._disk.close(_PICTURES_S)
         except BaseException:
-            self._hurry = True
-            self._disk.close(_HURRIED_S)
+            self._interrupted = True
+            self._disk.close(_INTERRUPTED_S)
             raise
         if not ended:
-            self._tell_once("the disk does not answer: the session's end is missing")
+            self._report_outage(
+                "the disk does not respond: the end of the session is not written"
+            )
 
     def _write_row(self, values: Sequence[Any]) -> None:
-        self._log.write(values)
-        error = self._log.error
-        if error:
-            self._tell_once(error)
+        self._log.write(csv_line(values))
+        if self._log.error:
+            self._report_outage(self._log.error)
         else:
-            self._in_trouble = False
+            self._outage = False
 
-    def _tell_once(self, error: str) -> None:
-        if not self._in_trouble:
-            self._in_trouble = True
+    def _report_outage(self, error: str) -> None:
+        if not self._outage:
+            self._outage = True
             self._on_error(f"{self._log.path}: cannot be written: {error}")
 
     def _close_logs(self) -> None:
         self._log.close()
         self._events.close()
 
-    def _draw(
-        self,
-        summary: SessionSummary,
-        history: History,
-        samples: Sequence[ImageSample],
-    ) -> None:
+    def _draw(self, samples: Sequence[ImageSample]) -> None:
         written: list[str] = []
-        for name, write in self._parts(summary, history, samples):
-            if self._hurry:
+        for name, write in self._pictures(samples):
+            if self._interrupted:
                 break
             try:
                 write(self.folder / name)
                 written.append(name)
             except Exception as error:
-                # A picture is not worth the session's summary.
+                # A picture that fails must not cost the summary.
                 self._on_error(f"{self.folder / name}: cannot be made: {error!r}")
-        self._update_about({"pictures": written})
+        self._update_about(pictures=written)
 
-    def _update_about(self, more: Mapping[str, Any]) -> None:
-        self._about |= more
-        try:
-            self._write_about()
-        except OSError as error:
-            self._on_error(f"{self._about_path}: cannot be written: {error}")
-
-    def _parts(
-        self,
-        summary: SessionSummary,
-        history: History,
-        samples: Sequence[ImageSample],
+    def _pictures(
+        self, samples: Sequence[ImageSample]
     ) -> Iterator[tuple[str, Callable[[Path], None]]]:
-        # matplotlib takes half a second to come: not at the start of every command.
+        # matplotlib takes half a second to import: not at the start of every command.
         from deepblur_live.session.pictures import save_comparison
-        from deepblur_live.session.plot import save_drift_plot
+        from deepblur_live.session.report import save_overview
 
-        if len(history.times):
-            yield (
-                "drift.png",
-                lambda path: save_drift_plot(
-                    path, history, self._family.names, self._profile, summary.alerts
-                ),
-            )
+        if self._log.lines:
+            yield "drift.png", lambda path: save_overview(self.folder, path)
         for sample in _spread(samples, _MAX_PICTURES):
             yield (
                 f"frame_{sample.number:06d}.png",
@@ -237,15 +219,20 @@ class SessionRecord:
                 ),
             )
 
-    @property
-    def _about_path(self) -> Path:
-        return self.folder / "session.json"
+    def _update_about(self, **more: Any) -> None:
+        self._about |= more
+        try:
+            self._write_about()
+        except OSError as error:
+            self._on_error(
+                f"{self.folder / 'session.json'}: cannot be written: {error}"
+            )
 
     def _write_about(self) -> None:
-        write_json(self._about_path, self._about)
+        write_json(self.folder / "session.json", self._about)
 
 
-def _kept(profile: Profile) -> dict[str, Any]:
+def _without_secrets(profile: Profile) -> dict[str, Any]:
     content = profile.model_dump(mode="json")
     content["alerts"]["on_alarm"] = [
         without_secret(spec) for spec in profile.alerts.on_alarm

@@ -1,9 +1,9 @@
-"""What a session came to: counts, speed, fidelity, alerts, in a few printed lines."""
+"""The summary of a session: counts, speed, accuracy and alerts, in a few lines."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deepblur_live.drift import Alert, clock_text
 from deepblur_live.session.fidelity import (
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deepblur_live.acquisition.statistics import Statistics
-    from deepblur_live.session.fidelity import FollowedFamily, ImageSample
+    from deepblur_live.blur import BlurFamily
+    from deepblur_live.session.fidelity import ImageSample
     from deepblur_live.session.history import History
-    from deepblur_live.session.pace import Pace
-    from deepblur_live.session.record import SessionRecord
+    from deepblur_live.session.liveness import Liveness
     from deepblur_live.session.sinks.dispatch import SinkStatistics
 
 __all__ = ["SessionSummary", "summarise"]
@@ -40,19 +40,19 @@ class SessionSummary:
     raw_only
         Frames passed on raw, by reason.
     fps
-        Results a second, by the clock on the wall, over the session; 0 with one alone.
+        Results per second by the clock; 0 for a single one.
     latency_p50_ms, latency_p95_ms
-        Capture to result; NaN without any frame.
+        From capture to result; NaN without frames.
     psf, images
-        Against the truth, where it is known.
+        Accuracy against the truth, where it is known.
     alerts
         Those raised, oldest first.
     sinks
-        How those who are told of alarms did.
+        Deliveries of alarms.
     rows, rows_lost
         Of the drift log.
     folder
-        Where all of it is kept, or None.
+        The session's folder, or None.
     """
 
     duration_s: float
@@ -73,8 +73,8 @@ class SessionSummary:
     folder: Path | None = None
 
     def text(self) -> str:
-        """Return the summary for a person to read, a few short lines."""
-        return "\n".join(f"{label:<8} {line}" for label, line in self._lines() if line)
+        """Return the summary as a few short lines."""
+        return "\n".join(f"{label:<9}{line}" for label, line in self._lines() if line)
 
     def _lines(self) -> list[tuple[str, str]]:
         return [
@@ -83,9 +83,9 @@ class SessionSummary:
             ("Blur", self._blur()),
             ("Images", self._images()),
             *self._alerts(),
-            *(("Told", sink.text) for sink in self.sinks),
+            *(("Sent to", sink.text) for sink in self.sinks),
             ("Log", f"{self.rows_lost} rows lost" if self.rows_lost else ""),
-            ("Kept in", "" if self.folder is None else str(self.folder)),
+            ("Saved in", "" if self.folder is None else str(self.folder)),
         ]
 
     def _frames(self) -> str:
@@ -97,13 +97,12 @@ class SessionSummary:
         if raw:
             text += f"; passed on raw: {raw}"
         if self.camera_gaps:
-            text += f"; {self.camera_gaps} never came from the camera"
+            text += f"; {self.camera_gaps} not delivered by the camera"
         return text
 
     def _speed(self) -> str:
         if not self.processed:
             return ""
-        # One result alone has no rate.
         rate = f"{self.fps:.1f} frames/s, " if self.fps > 0 else ""
         return (
             f"{rate}latency {self.latency_p50_ms:.0f} ms (median), "
@@ -137,31 +136,27 @@ class SessionSummary:
 
 def summarise(
     statistics: Statistics,
-    pace: Pace,
+    liveness: Liveness,
     history: History,
     samples: Sequence[ImageSample],
-    family: FollowedFamily,
-    *,
-    alerts: tuple[Alert, ...],
-    sinks: tuple[SinkStatistics, ...],
-    record: SessionRecord | None,
+    family: BlurFamily,
+    **more: Any,
 ) -> SessionSummary:
-    """Return what a session came to; compares with the truth where that is known."""
+    """Return the summary; compares with the truth where it is known.
+
+    `more` are fields of the summary: alerts, sinks, rows, rows_lost, folder.
+    """
     return SessionSummary(
-        duration_s=pace.duration_s,
+        duration_s=liveness.duration_s,
         captured=statistics.captured,
         processed=statistics.processed,
         dropped=statistics.dropped,
         camera_gaps=statistics.camera_gaps,
         raw_only=dict(statistics.raw_only),
-        fps=pace.fps,
+        fps=liveness.fps,
         latency_p50_ms=statistics.latency_p50_ms,
         latency_p95_ms=statistics.latency_p95_ms,
         psf=psf_fidelity(history, family),
         images=image_fidelity(samples),
-        alerts=alerts,
-        sinks=sinks,
-        rows=0 if record is None else record.rows,
-        rows_lost=0 if record is None else record.rows_lost,
-        folder=None if record is None else record.folder,
+        **more,
     )

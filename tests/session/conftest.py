@@ -1,4 +1,4 @@
-"""A listener that only tells, a clock that is set by hand, and made-up results."""
+"""A listener that only emits, a clock that is set by hand, and made-up results."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from deepblur_live.acquisition.listener import ListenerEvents
 from deepblur_live.acquisition.statistics import Statistics
 from deepblur_live.acquisition.worker import WorkerState
+from deepblur_live.blur import BlurFamily, Estimate, family_from_profile
 from deepblur_live.drift import Alert, DriftState, DriftStatus, TrackState
-from deepblur_live.optics import Estimate, ZernikeFamily
 from deepblur_live.profile import Drift, Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.session import LiveSession
@@ -31,7 +31,7 @@ class Clock:
 
 
 class FakeListener:
-    """Emits what it is told to, and counts it."""
+    """Emits results, and counts them."""
 
     def __init__(self) -> None:
         self.events = ListenerEvents()
@@ -39,7 +39,7 @@ class FakeListener:
             worker_state=WorkerState.RUNNING, latency_p50_ms=40.0, latency_p95_ms=90.0
         )
 
-    def tell(self, result: FrameResult) -> None:
+    def emit(self, result: FrameResult) -> None:
         self.count(captured=1, processed=1)
         self.events.resultReady.emit(result)
 
@@ -77,15 +77,18 @@ class Results:
         frame = Frame(pixels, self.number, time, "fake", metadata)
         self.number += 1
         if raw_reason:
-            return FrameResult(frame, FrameState.RAW_ONLY, raw_reason)
+            return FrameResult(
+                frame.info, FrameState.RAW_ONLY, raw_reason, raw=frame.pixels
+            )
         covariance = np.eye(len(coefficients)) * sigma**2
         estimate = None
         if identified:
             reason = "" if trusted else "too little detail"
             estimate = Estimate(coefficients, covariance, 1.1, trusted, reason)
         return FrameResult(
-            frame,
+            frame.info,
             FrameState.DEBLURRED,
+            raw=frame.pixels,
             deblurred=pixels.astype(np.float32) + 1,
             estimate=estimate,
             track=TrackState(time, np.asarray(coefficients), covariance, 6.5, accepted),
@@ -94,12 +97,12 @@ class Results:
 
 
 class LimitMonitor:
-    """Answers at once: the statistics of the real one take their time, by design.
+    """Reacts at once; the statistics of the real one need time, by design.
 
     The baseline is the last of the first points; a level is the change's size.
     """
 
-    def __init__(self, family, settings, *, wavelength_nm) -> None:
+    def __init__(self, family, settings, errors) -> None:
         self._settings = settings
         self._shape = (family.n_coefficients,)
         self.rebaseline()
@@ -113,8 +116,7 @@ class LimitMonitor:
             return None
         if track.coefficients.shape != self._shape:
             raise ValueError(f"not of shape {self._shape}")
-        rms = float(np.linalg.norm(track.coefficients))
-        status = self.status = replace(self.status, wavefront_rms=rms)
+        status = self.status
         if status.baseline is None:
             n = status.n_baseline + 1
             self.status = replace(status, n_baseline=n)
@@ -125,14 +127,14 @@ class LimitMonitor:
                 )
             return None
         change = float(np.linalg.norm(track.coefficients - status.baseline))
-        limits = (self._settings.warn_waves, self._settings.alarm_waves)
+        limits = (self._settings.warn, self._settings.alarm)
         levels = (DriftState.OK, DriftState.WARN, DriftState.ALARM)
         state = levels[sum(change >= limit for limit in limits)]
         risen = levels.index(state) > levels.index(status.state)
         self.status = replace(
             status,
             state=state,
-            change_waves=change,
+            change=change,
             acknowledged=status.acknowledged and not risen and state != DriftState.OK,
         )
         return an_alert(state, track.time) if risen else None
@@ -157,13 +159,13 @@ class LimitMonitor:
 
 @pytest.fixture
 def quick_monitor(monkeypatch) -> None:
-    """Have sessions watched by limits alone."""
+    """Have sessions use limits alone."""
     monkeypatch.setattr("deepblur_live.session.live.DriftMonitor", LimitMonitor)
 
 
 @pytest.fixture(scope="session")
-def family() -> ZernikeFamily:
-    return ZernikeFamily()
+def family() -> BlurFamily:
+    return family_from_profile(Profile())
 
 
 @pytest.fixture
@@ -200,7 +202,7 @@ def closed_session(tmp_path_factory, family, start, now) -> Path:
     session = LiveSession(profile, family, listener, kept, now=now)
     for k in range(60):
         grown = start + np.eye(7)[3] * 0.1 * max(0, k - 20) / 40
-        listener.tell(results(grown, truth=grown))
+        listener.emit(results(grown, truth=grown))
     session.close()
     return session.folder
 
@@ -209,11 +211,11 @@ def an_alert(level=DriftState.ALARM, time=65.0) -> Alert:
     return Alert(
         time=time,
         level=level,
-        change_waves=0.08,
-        change_nm=43.2,
-        uncertainty=0.004,
-        modes=("vertical coma",),
-        mode_changes=(0.079,),
+        change=0.08,
+        change_sigma=0.004,
+        unit="waves rms",
+        coefficients=("vertical coma",),
+        changes=(0.079,),
         since=30.0,
         text=f"{level.upper()}: the wavefront has changed by 43 ± 2 nm rms",
     )

@@ -12,8 +12,8 @@ from deepblur_live.acquisition.core_signals import let_core_exit
 from deepblur_live.profile import Drift, Profile
 from deepblur_live.runtime.frame import Frame
 from deepblur_live.session import LiveSession
-from deepblur_live.session.core_moves import follow_core
-from deepblur_live.session.specimen import SpecimenWatch
+from deepblur_live.session.comparability import AcquisitionChanges
+from deepblur_live.session.core_changes import follow_core
 
 SMALL, LARGE = np.zeros((4, 4), np.uint16), np.zeros((8, 4), np.uint16)
 
@@ -39,23 +39,23 @@ def frame(pixels=SMALL, **metadata) -> Frame:
     ],
 )
 def test_what_is_another_specimen(first, second, why):
-    watch = SpecimenWatch()
-    assert watch.notice(first) == ""
-    assert watch.notice(second) == why
-    assert watch.notice(second) == ""
+    changes = AcquisitionChanges()
+    assert changes.check(first) == ""
+    assert changes.check(second) == why
+    assert changes.check(second) == ""
 
 
-def test_what_is_told_counts_once_from_the_next_frame():
-    watch = SpecimenWatch()
-    watch.tell("before the first frame nothing can differ")
-    assert watch.notice(frame()) == ""
-    watch.tell("the stage has moved")
-    assert watch.notice(frame()) == "the stage has moved"
-    assert watch.notice(frame()) == ""
+def test_a_report_counts_once_from_the_next_frame():
+    changes = AcquisitionChanges()
+    changes.report("before the first frame nothing can differ")
+    assert changes.check(frame()) == ""
+    changes.report("the stage has moved")
+    assert changes.check(frame()) == "the stage has moved"
+    assert changes.check(frame()) == ""
 
 
 @pytest.mark.parametrize("backend", ["psygnal", "qt"])
-def test_a_core_tells_of_stage_turret_and_preset(monkeypatch, request, backend):
+def test_a_core_reports_stage_turret_and_preset(monkeypatch, request, backend):
     if backend == "qt":
         monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
         request.getfixturevalue("qapp")
@@ -63,47 +63,47 @@ def test_a_core_tells_of_stage_turret_and_preset(monkeypatch, request, backend):
     core = CMMCorePlus()
     let_core_exit(core)
     core.loadSystemConfiguration()
-    told: queue.Queue[str] = queue.Queue()
-    unfollow = follow_core(core, told.put)
+    reported: queue.Queue[str] = queue.Queue()
+    unfollow = follow_core(core, reported.put)
 
-    def told_next() -> str:
-        return told.get(timeout=20)
+    def next_reported() -> str:
+        return reported.get(timeout=20)
 
-    # Set again as it was: no change, nor is the core's word of its startup preset,
-    # which may still be on its way.
+    # Set again to the same value: no change; nor is the core's late report of its
+    # startup preset.
     preset = core.getCurrentConfig("System")
     core.events.configSet.emit("System", preset)
     objective = core.getStateLabel("Objective")
     core.events.propertyChanged.emit("Objective", "Label", objective)
     core.setXYPosition(1, 1)
-    # A focus lock moves the focus all the time.
+    # An autofocus moves the focus all the time.
     core.setPosition(5.0)
     core.setProperty("Camera", "Gain", 1)
     core.setXYPosition(100, 0)
-    assert told_next() == "the stage has moved"
+    assert next_reported() == "the stage has moved"
     core.waitForSystem()
     core.setConfig("Channel", "FITC")
-    said = {told_next()}
-    while "Channel was set to FITC" not in said:
-        said.add(told_next())
+    seen = {next_reported()}
+    while "Channel was set to FITC" not in seen:
+        seen.add(next_reported())
     label = next(x for x in core.getStateLabels("Objective") if x != objective)
     core.setProperty("Objective", "Label", label)
-    while told_next() != f"Objective was set to {label}":
+    while next_reported() != f"Objective was set to {label}":
         pass
     unfollow()
     core.unloadAllDevices()
 
 
-def test_after_its_end_a_core_tells_nothing(monkeypatch):
+def test_after_its_end_nothing_is_reported(monkeypatch):
     monkeypatch.setenv("PYMM_SIGNALS_BACKEND", "psygnal")
     core = CMMCorePlus()
     let_core_exit(core)
     core.loadSystemConfiguration()
-    told = []
-    follow_core(core, told.append)()
+    reported = []
+    follow_core(core, reported.append)()
     core.events.XYStagePositionChanged.emit("XY", 1000.0, 0.0)
     core.events.configSet.emit("Channel", "FITC")
-    assert told == []
+    assert reported == []
     core.unloadAllDevices()
 
 
@@ -112,10 +112,10 @@ def test_a_moved_stage_raises_no_alert(family, listener, results, start, clock):
     profile = Profile(drift=Drift(baseline_points=5))
     session = LiveSession(profile, family, listener, clock=clock)
     for _ in range(8):
-        listener.tell(results(start))
-    session.specimen.tell("the stage has moved")
+        listener.emit(results(start))
+    session.specimen_changed("the stage has moved")
     for _ in range(3):
-        listener.tell(results(start + 0.1))
+        listener.emit(results(start + 0.1))
     assert session.alerts == ()
     assert session.status.reason == "the stage has moved"
     assert session.status.n_baseline == 3

@@ -1,8 +1,9 @@
-"""A new baseline where estimates cannot be compared, and the reason of it told."""
+"""A new baseline where estimates cannot be compared, with its reason."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from deepblur_live.acquisition.specimen import load_specimen
 from deepblur_live.profile import Camera, Drift, Profile
 from deepblur_live.runtime.frame import Frame
 from deepblur_live.session import LiveSession
-from deepblur_live.session.comparable import frame_light
+from deepblur_live.session.comparability import mean_light
 
 SPECIMEN = load_specimen()
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_monitor")
 
 
 class Fed:
-    """A session told of frames of the specimen."""
+    """A session that is given frames of the specimen."""
 
     def __init__(self, session, listener, results) -> None:
         self.session, self._listener, self._results = session, listener, results
@@ -30,17 +31,16 @@ class Fed:
             result = self._results(**more)
             here = 100 + 500 * light * SPECIMEN[place : place + 128, :128]
             pixels = (here + self._rng.normal(0, 5, here.shape)).astype(np.uint16)
-            object.__setattr__(result.frame, "pixels", pixels)
-            object.__setattr__(result.frame, "time", result.frame.number * every)
-            self._listener.tell(result)
+            info = replace(result.info, time=result.info.number * every)
+            self._listener.emit(replace(result, info=info, raw=pixels))
 
     @property
     def events(self):
         assert self.session.flush()
         lines = (self.session.folder / "events.jsonl").read_text("utf-8").splitlines()
-        told = [json.loads(line) for line in lines]
+        events = [json.loads(line) for line in lines]
         kinds = ("specimenChanged", "brightnessChanged")
-        return [(e["event"], e["reason"]) for e in told if e["event"] in kinds]
+        return [(e["event"], e["reason"]) for e in events if e["event"] in kinds]
 
 
 @pytest.fixture
@@ -65,19 +65,19 @@ def test_the_monitor_knows_how_much_light_has_gone(fed):
     fed(20)
     fed(300, light=0.75)
     assert fed.session.monitor.light == pytest.approx(np.log(0.75), abs=0.02)
-    fed.session.specimen.tell("the stage has moved")
+    fed.session.specimen_changed("the stage has moved")
     fed(1, place=300, light=0.75)
     assert fed.session.monitor.light == 0
 
 
-def test_a_place_that_nobody_told_of(fed, start):
+def test_a_move_that_is_not_reported(fed, start):
     fed(20)
     fed(20, place=300, coefficients=start + 0.1)
     assert fed.events == [("specimenChanged", "the frames show another place")]
     assert fed.session.alerts == ()
 
 
-def test_dark_frames_that_tell_nothing_are_no_other_place(fed):
+def test_dark_frames_are_not_another_place(fed):
     fed(20)
     for _ in range(5):
         fed(3, light=0.0, trusted=False, accepted=False)
@@ -86,9 +86,9 @@ def test_dark_frames_that_tell_nothing_are_no_other_place(fed):
     assert fed.session.status.baseline is not None
 
 
-def test_a_place_that_somebody_told_of_is_told_once(fed):
+def test_a_reported_move_is_recorded_once(fed):
     fed(20)
-    fed.session.specimen.tell("the stage has moved")
+    fed.session.specimen_changed("the stage has moved")
     fed(20, place=300, light=0.3)
     assert fed.events == [("specimenChanged", "the stage has moved")]
 
@@ -98,9 +98,9 @@ def test_light_is_that_above_the_dark():
     pixels[:16] = 101
     pixels[16:32] = 199
     made = Frame(pixels, 0, 0.0, "made up")
-    assert frame_light(made, 100.0) == pytest.approx(50)
+    assert mean_light(made, 100.0) == pytest.approx(50)
     # The dim quarter, where the dark is not known.
-    assert frame_light(made, None) == pytest.approx(49)
+    assert mean_light(made, None) == pytest.approx(49)
 
 
 @pytest.mark.parametrize("background", [0.0, 300.0, 1000.0])
@@ -110,7 +110,7 @@ def test_light_goes_with_the_lamp_whatever_offset_and_background(background):
     lights = []
     for lamp in (1.0, 0.4):
         pixels = (100 + rng.poisson(lamp * specimen)).astype(np.uint16)
-        lights.append(frame_light(Frame(pixels, 0, 0.0, "made up"), None))
+        lights.append(mean_light(Frame(pixels, 0, 0.0, "made up"), None))
     assert lights[1] == pytest.approx(0.4 * lights[0], rel=0.05)
 
 
@@ -118,5 +118,5 @@ def test_small_and_large_frames_are_averaged_alike():
     rng = np.random.default_rng(2)
     for side in (8, 64, 2048):
         pixels = rng.integers(100, 1100, (side, side), dtype=np.uint16)
-        light = frame_light(Frame(pixels, 0, 0.0, "made up"), 100.0)
+        light = mean_light(Frame(pixels, 0, 0.0, "made up"), 100.0)
         assert light == pytest.approx(500, abs=130)

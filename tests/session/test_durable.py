@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from deepblur_live.profile import Drift, Profile
-from deepblur_live.session import DriftLog, LiveSession
+from deepblur_live.session import LiveSession
+from deepblur_live.session.line_file import LineFile, csv_line
 
 pytestmark = pytest.mark.usefixtures("quick_monitor")
 
@@ -47,16 +48,16 @@ spec = importlib.util.spec_from_file_location("made_up", {conftest!r})
 made_up = importlib.util.module_from_spec(spec)
 sys.modules["made_up"] = made_up
 spec.loader.exec_module(made_up)
-from deepblur_live.optics import ZernikeFamily
+from deepblur_live.blur import family_from_profile
 from deepblur_live.profile import Drift, Profile
 from deepblur_live.session import LiveSession, live
 listener, results = made_up.FakeListener(), made_up.Results()
 profile = Profile(drift=Drift(baseline_points=5))
 live.DriftMonitor = made_up.LimitMonitor
-session = LiveSession(profile, ZernikeFamily(), listener, Path({folder!r}))
+session = LiveSession(profile, family_from_profile(profile), listener, Path({folder!r}))
 for k in itertools.count():
     step = 0.2 if k > 40 else 0.0
-    listener.tell(results(made_up.START + step))
+    listener.emit(results(made_up.START + step))
     session.flush()
 """
 
@@ -113,7 +114,7 @@ def test_a_disk_that_is_full_costs_rows_and_no_more(
     session = LiveSession(PROFILE, family, listener, small_disk, clock=clock, now=now)
     folder = session.folder
     for _ in range(400):
-        listener.tell(results())
+        listener.emit(results())
     assert session.flush()
     assert any("No space left" in error for error in session.background_errors)
     assert len(session.history.times) == 400
@@ -123,7 +124,7 @@ def test_a_disk_that_is_full_costs_rows_and_no_more(
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
     clock.now += 10.0
     for _ in range(10):
-        listener.tell(results())
+        listener.emit(results())
     summary = session.close()
     assert summary.rows + summary.rows_lost == 410
     assert summary.rows_lost > 0
@@ -138,13 +139,13 @@ def test_a_disk_that_is_full_costs_rows_and_no_more(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_the_systems_own_full_disk_is_survived(tmp_path, clock):
-    log = DriftLog(tmp_path / "drift.csv", ("time_s",), clock=clock)
-    log._file._file.close()
-    log._file._file = open("/dev/full", "wb", buffering=0)
-    assert not log.write([1.0])
+    log = LineFile(tmp_path / "drift.csv", csv_line(["time_s"]), clock=clock)
+    log._file.close()
+    log._file = open("/dev/full", "wb", buffering=0)
+    assert not log.write(csv_line([1.0]))
     assert log.error == os.strerror(errno.ENOSPC)
     clock.now += 10
-    assert log.write([2.0])
+    assert log.write(csv_line([2.0]))
     log.close()
     assert (tmp_path / "drift.csv").read_text() == "time_s\n2\n"
 
@@ -165,19 +166,19 @@ class HangingFile:
 
 
 def test_a_disk_that_hangs_holds_nobody(session, listener, results):
-    lines = session._record._log._file
+    lines = session._record._log
     lines._file = hanging = HangingFile(lines._file)
-    # With the disk's answer to wait for, this loop would not end.
+    # This loop would not end if it waited for the disk.
     for _ in range(2500):
-        listener.tell(results())
+        listener.emit(results())
     assert session.monitor.status.baseline is not None
     assert len(session.history.times) == 2500
     assert not session.flush(0.05)
     (error,) = session.background_errors
-    assert "drift.csv: cannot be written: the disk does not answer" in error
+    assert "drift.csv: cannot be written: the disk does not respond" in error
     hanging.back.set()
     assert session.flush(PATIENCE)
-    listener.tell(results())
+    listener.emit(results())
     summary = session.close()
     assert summary.rows + summary.rows_lost == 2501
     assert 0 < summary.rows_lost < 600
@@ -189,14 +190,14 @@ def test_an_interrupt_while_closing_leaves_a_finished_session(
 ):
     drawing, go_on = threading.Event(), threading.Event()
 
-    def slow_plot(path, *_):
+    def slow_plot(folder, path):
         drawing.set()
         assert go_on.wait(PATIENCE)
         path.touch()
 
-    monkeypatch.setattr("deepblur_live.session.plot.save_drift_plot", slow_plot)
+    monkeypatch.setattr("deepblur_live.session.report.save_overview", slow_plot)
     for _ in range(6):
-        listener.tell(results())
+        listener.emit(results())
 
     def interrupt():
         assert drawing.wait(PATIENCE)
@@ -218,7 +219,7 @@ def test_an_interrupt_while_closing_leaves_a_finished_session(
 
 def test_an_end_is_written_before_anything_slow(session, listener, results):
     for _ in range(6):
-        listener.tell(results())
+        listener.emit(results())
     seen = []
 
     def look(*_):
@@ -232,34 +233,34 @@ def test_an_end_is_written_before_anything_slow(session, listener, results):
     assert about(session.folder)["state"] == "finished"
 
 
-def test_events_tell_the_session(session, listener, results, start, clock):
+def test_events_describe_the_session(session, listener, results, start, clock):
     for _ in range(6):
-        listener.tell(results(start))
+        listener.emit(results(start))
     listener.count(camera_gaps=7)
     for _ in range(20):
         clock.now += 1.0
-        listener.tell(results(start + 0.2))
+        listener.emit(results(start + 0.2))
     session.acknowledge()
     session.rebaseline()
     clock.now += 60.0
     assert session.status.reason
     session.close()
-    told = events(session.folder)
-    kinds = [event["event"] for event in told]
+    logged = events(session.folder)
+    kinds = [event["event"] for event in logged]
     assert kinds[0] == "sessionStarted"
     assert kinds[-1] == "sessionEnded"
     order = ["cameraGap", "alertRaised", "alertAcknowledged", "rebaselined"]
     assert [kind for kind in kinds if kind in order] == order
     assert "alertCleared" in kinds
-    gap = told[kinds.index("cameraGap")]
+    gap = logged[kinds.index("cameraGap")]
     assert (gap["frames"], gap["so_far"]) == (7, 7)
-    states = [event["state"] for event in told if event["event"] == "stateChanged"]
+    states = [event["state"] for event in logged if event["event"] == "stateChanged"]
     assert states[-1] == "stale"
-    assert all("time_s" in event and "when" in event for event in told)
+    assert all("time_s" in event and "when" in event for event in logged)
 
 
 def test_the_sidecar_names_the_weights_and_what_ran_them(session, listener, results):
-    listener.tell(results())
+    listener.emit(results())
     assert session.flush()
     assert about(session.folder)["engine"] == {"executor": "a made-up one"}
     model = about(session.folder)["model"]

@@ -107,7 +107,7 @@ def test_summary_in_words():
     )
     assert summary.text().splitlines() == [
         "Frames   1000 captured, 900 processed, 100 dropped, in 0:01:40; passed on "
-        "raw: 4 saturated; 3 never came from the camera",
+        "raw: 4 saturated; 3 not delivered by the camera",
         "Speed    9.0 frames/s, latency 80 ms (median), 140 ms (95 %)",
         "Alerts   none",
         "Log      2 rows lost",

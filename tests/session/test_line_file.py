@@ -1,4 +1,4 @@
-"""The drift log: whole rows, on a disk that fills up, vanishes and comes back."""
+"""A file of lines: whole rows, on a disk that fills up, vanishes and comes back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from deepblur_live.session import DriftLog
+from deepblur_live.session.line_file import LineFile, csv_line
 
 COLUMNS = ("time_s", "defocus_waves", "reason")
 
@@ -44,6 +44,20 @@ def read(path):
         return list(csv.reader(file))
 
 
+class Log(LineFile):
+    """A drift log; its files are opened by a `Disk`."""
+
+    def __init__(self, path, disk, **options) -> None:
+        self._disk = disk
+        super().__init__(path, csv_line(COLUMNS), **options)
+
+    def _open(self, mode):
+        return self._disk(self.path, mode)
+
+    def row(self, *values) -> bool:
+        return self.write(csv_line(values))
+
+
 @pytest.fixture
 def disk() -> Disk:
     return Disk()
@@ -51,51 +65,44 @@ def disk() -> Disk:
 
 @pytest.fixture
 def log(tmp_path, clock, disk):
-    log = DriftLog(
-        tmp_path / "drift.csv", COLUMNS, clock=clock, open_file=disk, retry_s=2.0
-    )
+    log = Log(tmp_path / "drift.csv", disk, clock=clock, retry_s=2.0)
     yield log
     log.close()
 
 
 def test_each_row_is_in_the_file_at_once(log):
     assert read(log.path) == [list(COLUMNS)]
-    assert log.write([0.5, 0.0123456789, ""])
-    assert log.write([1.0, float("nan"), "too dark, too small"])
-    assert log.write([28800.125, None, 'a "word"'])
+    assert log.row(0.5, 0.0123456789, "")
+    assert log.row(1.0, float("nan"), "too dark, too small")
+    assert log.row(28800.125, None, 'a "word"')
     assert read(log.path)[1:] == [
         ["0.5", "0.0123456789", ""],
         ["1", "", "too dark, too small"],
         ["28800.125", "", 'a "word"'],
     ]
-    assert (log.rows, log.lost, log.error) == (3, 0, "")
+    assert (log.lines, log.lost, log.error) == (3, 0, "")
 
 
 def test_nothing_is_overwritten(log):
     with pytest.raises(FileExistsError):
-        DriftLog(log.path, COLUMNS)
-
-
-def test_wrong_number_of_values_is_refused(log):
-    with pytest.raises(ValueError, match="2 values for the 3 columns"):
-        log.write([1.0, 2.0])
+        LineFile(log.path)
 
 
 def test_full_disk_costs_rows_and_two_log_lines(log, disk, clock, caplog):
-    log.write([0.0, 0.1, ""])
+    log.row(0.0, 0.1, "")
     disk.full = True
     with caplog.at_level(logging.INFO, "deepblur_live.session"):
         for k in range(50):
             clock.now += 0.5
-            assert not log.write([float(k), 0.2, ""])
+            assert not log.row(float(k), 0.2, "")
         assert "No space left" in log.error
         assert log.lost == 50
-        # It is asked again every two seconds, not at every row.
+        # It is tried again every two seconds, not at every row.
         assert disk.opened <= 15
         disk.full = False
         clock.now += 2.0
-        assert log.write([99.0, 0.3, ""])
-        assert log.write([100.0, 0.4, ""])
+        assert log.row(99.0, 0.3, "")
+        assert log.row(100.0, 0.4, "")
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert "50 rows lost" in caplog.text
     assert str(log.path) in caplog.records[0].message
@@ -115,34 +122,32 @@ def test_short_write_is_a_full_disk(tmp_path, clock):
         def write(self, data):
             return self._file.write(data[:3] if short else data)
 
-    log = DriftLog(
-        tmp_path / "drift.csv",
-        COLUMNS,
-        clock=clock,
-        open_file=lambda path, mode: Short(None, path.open(mode, buffering=0)),
-    )
+    def open_file(path, mode):
+        return Short(None, path.open(mode, buffering=0))
+
+    log = Log(tmp_path / "drift.csv", open_file, clock=clock)
     short = True
-    assert not log.write([1.0, 2.0, ""])
+    assert not log.row(1.0, 2.0, "")
     short = False
     clock.now += 10
-    assert log.write([3.0, 4.0, ""])
+    assert log.row(3.0, 4.0, "")
     log.close()
     assert read(log.path) == [list(COLUMNS), ["3", "4", ""]]
 
 
 def test_lost_file_begins_anew_with_its_header(log, disk, clock):
-    log.write([0.0, 0.1, ""])
+    log.row(0.0, 0.1, "")
     disk.full = True
-    log.write([1.0, 0.1, ""])
+    log.row(1.0, 0.1, "")
     log.path.unlink()
     disk.full = False
     clock.now += 5
-    log.write([2.0, 0.1, ""])
+    log.row(2.0, 0.1, "")
     assert read(log.path) == [list(COLUMNS), ["2", "0.1", ""]]
 
 
 def test_closed_log_writes_no_more(log, clock):
     log.close()
     clock.now += 1e6
-    assert not log.write([0.0, 0.1, ""])
+    assert not log.row(0.0, 0.1, "")
     assert read(log.path) == [list(COLUMNS)]

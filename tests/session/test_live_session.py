@@ -1,4 +1,4 @@
-"""A session behind a listener: what it follows, keeps, tells, and survives."""
+"""A session behind a listener: what it follows, keeps, reports, and survives."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deepblur_live.acquisition.worker import WorkerState
+from deepblur_live.blur import ResolvedBy, orbit
 from deepblur_live.drift import DriftState
 from deepblur_live.profile import Alerts, Drift, Profile, check_profile
 from deepblur_live.session import LiveSession
@@ -59,7 +60,7 @@ def rows_of(session: LiveSession):
 
 def feed(listener, results, coefficients, n, **options):
     for _ in range(n):
-        listener.tell(results(coefficients, **options))
+        listener.emit(results(coefficients, **options))
 
 
 def test_follows_from_baseline_to_alarm_and_back(session, listener, results, start):
@@ -106,25 +107,25 @@ def test_rebaseline_clears_the_alert(session, listener, results, start):
     assert session.status.state is DriftState.OK
 
 
-def test_what_was_never_told_is_not_told_as_cleared(
+def test_an_alert_that_was_not_raised_is_not_cleared(
     session, listener, results, start, monkeypatch
 ):
     """As while alerts are snoozed, or too soon after the last."""
-    told = []
-    session.events.alertCleared.connect(lambda: told.append("cleared"))
+    cleared = []
+    session.events.alertCleared.connect(lambda: cleared.append(1))
     feed(listener, results, start, 6)
     update = session.monitor.update
     for times in (1, 2):
         monkeypatch.setattr(session.monitor, "update", update)
         feed(listener, results, start + 0.1 * COMA, 10)
         feed(listener, results, start, 10)
-        assert told == ["cleared"] * times
+        assert cleared == [1] * times
         monkeypatch.setattr(session.monitor, "update", lambda t: update(t) and None)
         feed(listener, results, start + 0.1 * COMA, 10)
         assert session.status.state is DriftState.ALARM
         feed(listener, results, start, 10)
         assert session.status.state is DriftState.OK
-        assert told == ["cleared"] * times
+        assert cleared == [1] * times
 
 
 def test_alert_is_a_log_line(session, listener, results, start, caplog):
@@ -140,13 +141,14 @@ def test_only_identified_frames_are_points(session, listener, results, start):
     assert len(session.history.times) == 0
 
 
-def test_history_has_the_truth_in_the_nearest_twin(
+def test_history_has_the_equivalent_of_the_truth_nearest_the_track(
     session, listener, results, start, family
 ):
-    twin = family.equivalents(start)[1]
-    listener.tell(results(start, truth=twin))
-    listener.tell(results(start))
-    listener.tell(results(start, truth=[0.1] * 3))
+    (symmetry,) = orbit(family, ResolvedBy.NEVER)[1:]
+    other = symmetry.apply(start)
+    listener.emit(results(start, truth=other))
+    listener.emit(results(start))
+    listener.emit(results(start, truth=[0.1] * 3))
     history = session.history
     np.testing.assert_allclose(history.truth[0], start)
     assert np.isnan(history.truth[1:]).all()
@@ -161,20 +163,22 @@ def test_stale_names_its_source_and_resumes(session, listener, results, start, c
     assert session.status.state is DriftState.BASELINING
     for _ in range(8):
         clock.now += 0.1
-        listener.tell(results(start, exposure_ms=2000.0))
+        listener.emit(results(start, exposure_ms=2000.0))
     clock.now += 12.0
     assert session.status.state is DriftState.OK
     clock.now += 0.3
     assert session.status.state is DriftState.STALE
     assert session.status.reason == "no frame from fake since 0:00:07"
     assert session.status.baseline is not None
-    listener.tell(results(start))
+    listener.emit(results(start))
     assert session.status.state is DriftState.OK
     assert [s.state for s in states] == [DriftState.OK, DriftState.STALE, DriftState.OK]
 
 
-def test_blurs_that_are_no_longer_told_are_stale(session, listener, results, start):
-    """Frames still come back deblurred, with the last blur that was told."""
+def test_a_session_without_trusted_estimates_is_stale(
+    session, listener, results, start
+):
+    """Frames still come back deblurred, with the last identified blur."""
     feed(listener, results, start, 10)
     feed(listener, results, start, 60, accepted=False, trusted=False)
     assert session.status.state is DriftState.OK
@@ -208,7 +212,7 @@ def test_time_lapse_is_not_stale_between_its_points(
     session, listener, results, start, clock
 ):
     for _ in range(4):
-        listener.tell(results(start))
+        listener.emit(results(start))
         clock.now += 60.0
     assert session.status.state is DriftState.BASELINING
 
@@ -234,12 +238,12 @@ def test_drift_csv_and_sidecar(make, tmp_path, listener, results, start):
     about = json.loads((session.folder / "session.json").read_text(encoding="utf-8"))
     assert about["state"] == "running"
     assert about["profile"]["drift"]["baseline_points"] == 5
-    assert about["modes"][1] == "oblique astigmatism"
+    assert about["coefficients"][1] == "oblique astigmatism"
     assert {"python", "torch", "numpy"} <= set(about["versions"])
 
-    listener.tell(results(start, truth=start + 0.001))
-    listener.tell(results(start, identified=False))
-    listener.tell(results(start, accepted=False))
+    listener.emit(results(start, truth=start + 0.001))
+    listener.emit(results(start, identified=False))
+    listener.emit(results(start, accepted=False))
     feed(listener, results, start, 5, raw_reason="constant")
     rows = rows_of(session)
     assert list(rows[0]) == list(about["columns"])
@@ -293,7 +297,7 @@ def test_close_writes_all_and_sums_up(make, tmp_path, listener, results, start):
 def test_speed_is_by_the_clock_on_the_wall(make, listener, results, start, clock):
     session = make()
     for _ in range(11):  # a frame a second in the recording, four when replayed
-        listener.tell(results(start))
+        listener.emit(results(start))
         clock.now += 0.25
     summary = session.close()
     assert summary.duration_s == pytest.approx(10.0)
@@ -302,7 +306,7 @@ def test_speed_is_by_the_clock_on_the_wall(make, listener, results, start, clock
 
 def test_closed_session_follows_no_more(session, listener, results, start):
     session.close()
-    listener.tell(results(start))
+    listener.emit(results(start))
     assert len(session.history.times) == 0
 
 
@@ -328,13 +332,13 @@ def test_slots_that_raise_touch_nothing_else(session, listener, results, start, 
     assert len(caplog.records) >= 1
 
 
-def test_errors_are_told_when_they_happen(session, listener, results):
-    told = []
-    session.events.errorRaised.connect(told.append)
+def test_errors_are_emitted_when_they_occur(session, listener, results):
+    emitted = []
+    session.events.errorRaised.connect(emitted.append)
     for _ in range(3):
-        listener.tell(results(np.zeros(3)))
-    assert told == list(session.background_errors)
-    assert len(told) == 1
+        listener.emit(results(np.zeros(3)))
+    assert emitted == list(session.background_errors)
+    assert len(emitted) == 1
 
 
 def test_a_slot_for_errors_that_raises_is_no_endless_loop(session, listener, results):
@@ -342,8 +346,8 @@ def test_a_slot_for_errors_that_raises_is_no_endless_loop(session, listener, res
         raise RuntimeError("no such console")
 
     session.events.errorRaised.connect(broken)
-    listener.tell(results(np.zeros(3)))
-    listener.tell(results())
+    listener.emit(results(np.zeros(3)))
+    listener.emit(results())
     assert "no such console" in session.background_errors[-1]
     assert len(session.history.times) == 1
 
@@ -358,8 +362,8 @@ def test_slot_may_close_the_session(session, listener, results, start):
 
 def test_result_that_cannot_be_taken_is_kept_as_an_error(session, listener, results):
     for _ in range(10):
-        listener.tell(results(np.zeros(3)))
-    listener.tell(results())
+        listener.emit(results(np.zeros(3)))
+    listener.emit(results())
     (error,) = session.background_errors
     assert error.startswith("frame 0: ")
     assert len(session.history.times) == 1
@@ -367,7 +371,7 @@ def test_result_that_cannot_be_taken_is_kept_as_an_error(session, listener, resu
 
 def test_lost_log_rows_surface_once(make, tmp_path, listener, results, start, caplog):
     session = make(tmp_path)
-    lines = session._record._log._file
+    lines = session._record._log
     lines._file.close()
     lines._file = FullDisk()
     lines.path.unlink()

@@ -35,7 +35,7 @@ def test_eight_hours(family, listener, results, clock, now, tmp_path, start):
         clock.now += EVERY_S
         # A drift that comes and goes, an alert each time; and one lone excursion.
         change = bump * (k // 150 % 2) if k != 3_111 else 5 * bump
-        listener.tell(results(start + change))
+        listener.emit(results(start + change))
         if k % 100 == 0:
             assert session.flush()
     assert session.flush()
@@ -56,5 +56,5 @@ def test_eight_hours(family, listener, results, clock, now, tmp_path, start):
     assert len(rows) == POINTS + 1
     assert {len(row) for row in rows} == {len(rows[0])}
     assert [row[1] for row in rows[1:]] == [str(k) for k in range(POINTS)]
-    assert len(read_session(session.folder).told("alertRaised")) == 25
+    assert len(read_session(session.folder).events_of("alertRaised")) == 25
     assert list(session.background_errors) == []

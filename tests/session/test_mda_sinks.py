@@ -10,15 +10,15 @@ from pymmcore_plus.mda import MDAEngine
 from useq import CustomAction, MDAEvent, MDASequence
 
 from deepblur_live.acquisition.core_signals import let_core_exit
-from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.acquisition.simulated import simulated_core
+from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.session.sinks import AlertDispatcher, NoticeKind
 from deepblur_live.session.sinks.mda import (
     InterruptibleEvents,
+    MdaPauseSink,
     RecalibrateSink,
     RecalibratingEngine,
 )
-from deepblur_live.session.sinks.mda_pause import MdaPauseSink
 
 PATIENCE = 20.0
 
@@ -26,8 +26,8 @@ PATIENCE = 20.0
 @pytest.fixture
 def core(monkeypatch):
     monkeypatch.setenv("PYMM_SIGNALS_BACKEND", "psygnal")
-    scene = SimulatedScene(shape=(128, 128))
-    core = simulated_core(scene, exposure_ms=1.0, wait=lambda seconds: None)
+    sample = SimulatedSample(shape=(128, 128))
+    core = simulated_core(sample, exposure_ms=1.0, wait=lambda seconds: None)
     let_core_exit(core)
     yield core
     core.mda.cancel()
@@ -94,26 +94,28 @@ def wait_for_pause(core, frames: Frames) -> None:
 
 def pause_as_somebody_else(core) -> None:
     """Ask during an event: there a request is never lost."""
-    asked = threading.Event()
+    requested = threading.Event()
 
     def ask(event: MDAEvent) -> None:
         core.mda.events.eventStarted.disconnect(ask)
         core.mda.set_paused(True)
-        asked.set()
+        requested.set()
 
     core.mda.events.eventStarted.connect(ask)
-    assert asked.wait(PATIENCE)
+    assert requested.wait(PATIENCE)
 
 
-@pytest.mark.parametrize("answer", [NoticeKind.ACKNOWLEDGED, NoticeKind.CLEARED])
-def test_an_alarm_pauses_until_it_is_answered(core, running, make_notice, answer):
+@pytest.mark.parametrize("kind", [NoticeKind.ACKNOWLEDGED, NoticeKind.CLEARED])
+def test_an_alarm_pauses_until_it_is_acknowledged_or_clears(
+    core, running, make_notice, kind
+):
     frames, errors = Frames(core), []
     dispatcher = AlertDispatcher([MdaPauseSink(core)], errors.append)
     running()
     assert frames.wait_more(3)
     dispatcher.send(make_notice())
     wait_for_pause(core, frames)
-    dispatcher.send(make_notice(answer))
+    dispatcher.send(make_notice(kind))
     assert frames.wait_more(3)
     dispatcher.close()
     assert errors == []
@@ -225,17 +227,17 @@ def test_a_recalibration_in_the_users_own_queue(core, make_notice):
 
 def test_an_alarm_recalibrates_in_the_middle_of_a_sequence(core, make_notice):
     frames, done = Frames(core), threading.Event()
-    told: list = []
+    calls: list = []
     errors: list[str] = []
 
     def recalibrate(own_core, alert):
-        told.append((own_core is core, alert["event"], frames.count))
+        calls.append((own_core is core, alert["event"], frames.count))
         done.set()
-        if len(told) == 2:
-            raise RuntimeError("the mirror does not answer")
+        if len(calls) == 2:
+            raise RuntimeError("the mirror does not respond")
 
     core.mda.set_engine(RecalibratingEngine(core, recalibrate, errors.append))
-    events = InterruptibleEvents(MDASequence(time_plan={"interval": 0, "loops": 300}))
+    events = InterruptibleEvents(MDASequence(time_plan={"interval": 0, "loops": 60}))
     dispatcher = AlertDispatcher([RecalibrateSink(events.put)], errors.append)
     run = core.run_mda(events)
     for expected in (1, 2):
@@ -243,16 +245,16 @@ def test_an_alarm_recalibrates_in_the_middle_of_a_sequence(core, make_notice):
         done.clear()
         dispatcher.send(make_notice())
         assert done.wait(PATIENCE)
-        assert len(told) == expected
+        assert len(calls) == expected
     run.join(PATIENCE)
     assert not run.is_alive()
     dispatcher.close()
     # Between two frames, with none lost, and a failure costs no frame either.
-    assert frames.count == 300
-    assert all(own and event == "alertRaised" for own, event, _ in told)
-    assert 3 <= told[0][2] < told[1][2] < 300
+    assert frames.count == 60
+    assert all(own and event == "alertRaised" for own, event, _ in calls)
+    assert 3 <= calls[0][2] < calls[1][2] < 60
     assert errors == [
-        "recalibration failed: RuntimeError: the mirror does not answer",
+        "recalibration failed: RuntimeError: the mirror does not respond",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The report of sessions of every ending; it stands alone, and tells what happened."""
+"""The report of sessions, however they ended: one page, with all that happened."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deepblur_live.profile import Profile
+from deepblur_live.blur import family_from_profile
+from deepblur_live.profile import Drift, Model, Profile
 from deepblur_live.session import LiveSession
-from deepblur_live.session.report import ReportError, write_report
-from deepblur_live.session.report.figures import modes_figure
-from deepblur_live.session.report.numbers import verdict
+from deepblur_live.session.report import ReportError, save_overview, write_report
+from deepblur_live.session.report.figures import coefficients_figure, quality_figure
+from deepblur_live.session.report.page import verdict
 from deepblur_live.session.report.read import read_session
 
 EVENTS = """\
@@ -24,8 +26,8 @@ EVENTS = """\
 {"event": "stateChanged", "time_s": 5.0, "state": "ok", "reason": ""}
 {"event": "stateChanged", "time_s": 40.0, "state": "alarm", "reason": ""}
 {"event": "alertRaised", "time_s": 40.0, "alert": {"time": 40.0, "level": "alarm",
- "change_waves": 0.1, "uncertainty": 0.004, "modes": ["vertical coma"],
- "mode_changes": [0.1], "cause": "tilt of the <coverslip>", "remedy": "level it"}}
+ "change": 0.1, "change_sigma": 0.004, "coefficients": ["vertical coma"],
+ "changes": [0.1], "cause": "tilt of the <coverslip>", "remedy": "level it"}}
 {"event": "alertAcknowledged", "time_s": 50.0, "alert": {"time": 40.0}}
 {"event": "alertCleared", "time_s": 55.0, "alert": {"time": 40.0}}
 """.replace("\n ", " ")
@@ -33,7 +35,7 @@ EVENTS = """\
 
 @pytest.fixture
 def folder(closed_session, tmp_path):
-    """A closed session of a minute, and what it told."""
+    """A closed session of a minute, and its events."""
     folder = tmp_path / "kept" / closed_session.name
     shutil.copytree(closed_session, folder)
     (folder / "events.jsonl").write_text(EVENTS, "utf-8")
@@ -41,7 +43,7 @@ def folder(closed_session, tmp_path):
 
 
 class Page(HTMLParser):
-    """What a page has: its words, and what it would fetch."""
+    """A page: its text, and what it would fetch."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -68,25 +70,29 @@ def test_the_page_stands_alone(folder):
     assert all(place.startswith(("data:", "#")) for place in seen.fetched)
     assert not {"script", "link", "iframe", "object"} & set(seen.tags)
     assert not re.search(r"url\((?!#)|@import", text)
-    assert seen.tags.count("svg") == 3
+    assert seen.tags.count("svg") == 4
     assert len(pictures) == 4
     for picture in pictures:
         with Image.open(picture) as image:
             assert min(image.size) > 200
 
 
-def test_it_tells_what_happened(folder):
+def test_it_describes_what_happened(folder):
     words = Page(write_report(folder)[0].read_text("utf-8")).words
-    assert "The wavefront moved past the alarm limit at 0:00:40" in words
+    assert (
+        "The change from the baseline exceeded the alarm limit at 0:00:40: 54 nm"
+        in words
+    )
     assert "tilt of the <coverslip>" in words
     assert "level it" in words
     assert "acknowledged 0:00:50" in words and "cleared 0:00:55" in words
     assert "rig <3> & co" in words
     assert "PSF SNR against the truth" in words
-    for mode in read_session(folder).modes:
-        assert mode in words
-    # Figures speak in text, which can be found and read aloud.
-    assert "change from baseline" in words and "Strehl ratio" in words
+    for name in read_session(folder).family.names:
+        assert name in words
+    # The text of figures is text, which can be searched and read aloud.
+    assert "change from baseline" in words and "Strehl" in words
+    assert "The common sign of all even modes" in words
 
 
 def test_names_of_the_user_are_no_markup(folder):
@@ -121,7 +127,7 @@ def test_a_session_without_events_or_baseline(folder):
     lines = (folder / "drift.csv").read_text("utf-8").splitlines(keepends=True)
     (folder / "drift.csv").write_text("".join(lines[:3]), "utf-8")
     words = Page(write_report(folder)[0].read_text("utf-8")).words
-    assert "before there was a baseline" in words
+    assert "before a baseline was measured" in words
 
 
 def test_a_session_of_one_point(folder):
@@ -132,16 +138,16 @@ def test_a_session_of_one_point(folder):
     assert "points in the drift log 1 " in words
     # It is the start, the worst and the end.
     assert "start worst end end − start defocus +27 ± 1 +27 ± 1 +27 ± 1 0 " in words
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 4
 
 
 def test_a_session_that_was_raw_only(family, listener, results, now, tmp_path):
     session = LiveSession(Profile(), family, listener, tmp_path, now=now)
     for _ in range(10):
-        listener.tell(results(raw_reason="constant"))
+        listener.emit(results(raw_reason="constant"))
     session.close()
     words = Page(write_report(session.folder)[0].read_text("utf-8")).words
-    assert "Nothing was tracked." in words
+    assert "No blur was identified." in words
     assert "raw-only" in words
 
 
@@ -150,13 +156,27 @@ def test_gaps_stay_gaps(folder):
     lines = (folder / "drift.csv").read_text("utf-8").splitlines(keepends=True)
     (folder / "drift.csv").write_text("".join(lines[:20] + lines[45:]), "utf-8")
     shorter = read_session(folder)
-    from deepblur_live.session.report.figures import wavefront_figure
-
-    whole = wavefront_figure(data).axes[0].lines[0].get_ydata()
-    broken = wavefront_figure(shorter).axes[0].lines[0].get_ydata()
+    whole = quality_figure(data).axes[0].lines[0].get_ydata()
+    broken = quality_figure(shorter).axes[0].lines[0].get_ydata()
     # One hole at the end of each stretch.
     assert np.isnan(whole).sum() == 1
     assert np.isnan(broken).sum() == 2
+
+
+@pytest.mark.parametrize("points", [1, 2, 50])
+@pytest.mark.parametrize("units", ["nm", "waves"])
+def test_the_overview_of_any_length(folder, points, units):
+    spoil(
+        "session.json",
+        lambda b: b.replace(b'"units": "nm"', b'"units": "%s"' % units.encode()),
+    )(folder)
+    spoil("drift.csv", lambda b: b"".join(b.splitlines(True)[: points + 1]))(folder)
+    save_overview(folder, folder / "drift.png")
+    with Image.open(folder / "drift.png") as opened:
+        picture = np.asarray(opened.convert("RGB"), float)
+    assert picture.shape[0] > 600
+    # Something coloured is drawn: curves, limits.
+    assert (np.ptp(picture, axis=2) > 60).sum() > 500
 
 
 def spoil(name, change):
@@ -167,7 +187,7 @@ def spoil(name, change):
     return damage
 
 
-def told(**event):
+def logged(**event):
     return spoil("events.jsonl", lambda b: b + json.dumps(event).encode() + b"\n")
 
 
@@ -179,10 +199,10 @@ def told(**event):
         spoil("drift.csv", lambda b: b + b"," * 200 + b"\n"),
         spoil("drift.csv", lambda b: b.replace(b"\n7,", b"\nx,")),
         spoil("events.jsonl", lambda b: b + bytes(5000)),
-        told(event="stateChanged", state="ok"),
-        told(event="stateChanged", state="ok", time_s=None),
-        told(event="alertRaised", time_s=3),
-        told(event="alertRaised", time_s=3, alert={"time": 3, "level": "alarm"}),
+        logged(event="stateChanged", state="ok"),
+        logged(event="stateChanged", state="ok", time_s=None),
+        logged(event="alertRaised", time_s=3),
+        logged(event="alertRaised", time_s=3, alert={"time": 3, "level": "alarm"}),
     ],
 )
 def test_what_is_not_whole_is_left_out(folder, damage):
@@ -192,13 +212,13 @@ def test_what_is_not_whole_is_left_out(folder, damage):
 
 def test_limits_and_bands_of_the_modes_are_in_view(folder):
     data = read_session(folder)
-    reach = modes_figure(data).axes[0].get_ylim()[1]
-    limit = data.profile.drift.alarm_waves * 540
-    baseline = np.max(np.abs(data.told("baselineSet")[0]["coefficients"])) * 540
-    assert reach > baseline + limit
+    top = coefficients_figure(data).axes[0].get_ylim()[1]
+    limit = data.profile.drift.alarm * 540
+    baseline = np.max(np.abs(data.events_of("baselineSet")[0]["coefficients"])) * 540
+    assert top > baseline + limit
 
 
-def test_why_there_was_no_baseline_is_told(folder):
+def test_why_there_was_no_baseline_is_stated(folder):
     for name, change in (
         ("events.jsonl", lambda b: b""),
         (
@@ -207,9 +227,11 @@ def test_why_there_was_no_baseline_is_told(folder):
         ),
     ):
         spoil(name, change)(folder)
-    told(event="stateChanged", state="baselining", reason="not armed", time_s=3)(folder)
+    logged(event="stateChanged", state="baselining", reason="not armed", time_s=3)(
+        folder
+    )
     data = read_session(folder)
-    data.numbers["change_waves"][:] = np.nan
+    data.change[:] = np.nan
     assert "(not armed)" in verdict(data)
 
 
@@ -220,10 +242,10 @@ def test_why_there_was_no_baseline_is_told(folder):
             lambda f: spoil(
                 "session.json",
                 lambda b: json.dumps(
-                    json.loads(b) | {"modes": json.loads(b)["modes"][:3]}
+                    json.loads(b) | {"coefficients": json.loads(b)["coefficients"][:3]}
                 ).encode(),
             )(f),
-            "is not as a session writes it",
+            "the family of its profile has",
         ),
         (lambda f: (f / "session.json").unlink(), "it has no session.json"),
         (
@@ -231,7 +253,10 @@ def test_why_there_was_no_baseline_is_told(folder):
             "session.json: cannot be read",
         ),
         (lambda f: (f / "session.json").write_text("[]"), "not what a session writes"),
-        (lambda f: (f / "session.json").write_text("{}"), "no profile or modes"),
+        (
+            lambda f: (f / "session.json").write_text("{}"),
+            "no profile, coefficients or coverage_factor",
+        ),
         (
             lambda f: (f / "session.json").write_text('{"profile": {"x": 1}}'),
             "unknown key x",
@@ -240,8 +265,41 @@ def test_why_there_was_no_baseline_is_told(folder):
         (lambda f: (f / "drift.csv").write_text(""), "no point in it"),
     ],
 )
-def test_what_is_no_session_is_refused_by_name(folder, damage, why):
+def test_other_folders_are_refused_by_name(folder, damage, why):
     damage(folder)
     with pytest.raises(ReportError, match=re.escape(why)) as refused:
         write_report(folder)
     assert str(folder) in str(refused.value)
+
+
+def test_a_family_that_is_not_zernike(listener, results, now, tmp_path, monkeypatch):
+    """Its names, units and quality are in the log, the page and the figures."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "blur"))
+    profile = Profile(
+        model=Model(family="gaussian_family:GaussianFamily"),
+        drift=Drift(
+            baseline_points=10, warn=0.1, alarm=0.2, batch_s=1, false_alarm_hours=0.2
+        ),
+    )
+    family = family_from_profile(profile)
+    session = LiveSession(profile, family, listener, tmp_path, now=now)
+    noise = np.random.default_rng(0).normal(0, 0.01, (100, 3))
+    for k in range(100):
+        wider = np.array([1.5 + max(0, k - 40) / 100, 0.1, 0.0])
+        listener.emit(results(wider + noise[k], sigma=0.01))
+    summary = session.close()
+    assert list(session.background_errors) == []
+    assert summary.alerts[-1].unit == "pixels"
+    with (session.folder / "drift.csv").open(encoding="utf-8") as file:
+        head = file.readline().split(",")
+    for column in (
+        *("width_pixels", "sigma_elongation_along_x_pixels", "resolution_pixels"),
+        *("peak", "change_pixels", "change_sigma_pixels"),
+    ):
+        assert column in head
+    words = Page(write_report(session.folder)[0].read_text("utf-8")).words
+    assert "change from baseline" in words
+    for text in ("elongation at 45°", "resolution (pixels)", "mean of the prior"):
+        assert text in words
+    for other in ("waves", "Strehl", "nm rms", "even modes"):
+        assert other not in words.partition("Model and versions")[0]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from deepblur_live.acquisition.specimen import load_specimen
-from deepblur_live.optics import Convolution, ZernikeFamily
-from deepblur_live.session.scenery import Scenery
+from deepblur_live.blur import Convolution
+from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.session.comparability import SceneChanges
 
 ANOTHER = "the frames show another place"
 SPECIMEN = load_specimen()
@@ -26,23 +27,24 @@ def camera():
     return take
 
 
-def told(frames):
-    scenery = Scenery()
-    return [k for k, frame in enumerate(frames) if scenery.notice(frame)]
+def changes(frames):
+    """Return the numbers of the frames that show another place."""
+    scene = SceneChanges()
+    return [k for k, frame in enumerate(frames) if scene.check(frame)]
 
 
 @pytest.mark.parametrize("electrons", [300.0, 20.0])
-def test_a_stage_that_tells_nobody(camera, electrons):
+def test_a_stage_that_does_not_report_its_moves(camera, electrons):
     there = [camera(electrons=electrons) for _ in range(12)]
     elsewhere = [camera(230, 210, electrons=electrons) for _ in range(12)]
-    scenery = Scenery()
-    said = [scenery.notice(frame) for frame in there + elsewhere]
-    assert [k for k, reason in enumerate(said) if reason] == [12]
-    assert said[12] == ANOTHER
+    scene = SceneChanges()
+    reasons = [scene.check(frame) for frame in there + elsewhere]
+    assert [k for k, reason in enumerate(reasons) if reason] == [12]
+    assert reasons[12] == ANOTHER
 
 
 def test_a_move_right_at_the_beginning_has_no_baseline_to_spoil(camera):
-    assert told([camera(), camera(), camera(230, 210), camera(230, 210)]) == []
+    assert changes([camera(), camera(), camera(230, 210), camera(230, 210)]) == []
 
 
 def test_blur_light_and_a_stage_that_creeps_are_no_other_place(camera):
@@ -54,15 +56,15 @@ def test_blur_light_and_a_stage_that_creeps_are_no_other_place(camera):
     stepped = [camera(picture=blurred.clamp(min=0).numpy()) for _ in range(10)]
     dimmed = [camera(electrons=30.0) for _ in range(10)]
     crept = [camera(100 + k, 100 + k) for k in range(60)]
-    assert told(still + stepped + still + dimmed + still + crept) == []
+    assert changes(still + stepped + still + dimmed + still + crept) == []
 
 
 def test_frames_that_are_never_alike_say_nothing():
     rng = np.random.default_rng(1)
-    assert told(rng.integers(0, 200, (200, 128, 128), dtype=np.uint8)) == []
+    assert changes(rng.integers(0, 200, (200, 128, 128), dtype=np.uint8)) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (70, 300)])
 def test_any_shape_and_a_flat_frame(shape):
     flat = np.full(shape, 7, np.uint16)
-    assert told([flat] * 20) == []
+    assert changes([flat] * 20) == []

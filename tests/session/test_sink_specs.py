@@ -1,4 +1,4 @@
-"""Sinks by their words: what is understood, and what is refused by name."""
+"""Sinks from their specifications, and what is refused by name."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_command_is_a_list_without_a_shell(tmp_path, make_notice, written):
         ("jsonl:no-such-folder/alarms.jsonl", "cannot be written: No such file"),
         ("command:no-such-program -x", "no-such-program: no such program"),
         ('command:python "-c', "no closing quotation"),
-        ('command:["python", 3]', "a JSON list of texts"),
+        ('command:["python", 3]', "a JSON list of strings"),
         ('command:["python"', "not a JSON list"),
         ("python:nowhere_to_be_found:call", "nowhere_to_be_found: cannot be imported"),
         ("python:os", "must be module:function"),

@@ -1,4 +1,4 @@
-"""Sinks of every temper behind the dispatcher: what they do reaches nothing else."""
+"""Sinks that fail, block or flood, behind the dispatcher: nothing else is affected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 20.0
 
 
 class Errors(list):
-    """Keeps what is told, and lets one wait for it."""
+    """Keeps the errors reported, and can wait for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,16 +58,16 @@ def command(*code: str, **options) -> CommandSink:
 
 
 def test_a_sink_that_hangs_holds_neither_the_sender_nor_the_others(make_notice, errors):
-    free, told = threading.Event(), []
+    free, got = threading.Event(), []
     hanging = CallableSink(lambda notice: free.wait(PATIENCE), "hanging")
     broken = CallableSink(lambda notice: 1 / 0, "broken")
-    well = CallableSink(told.append, "well")
-    dispatcher = AlertDispatcher([hanging, broken, well], errors, most_waiting=4)
+    well = CallableSink(got.append, "well")
+    dispatcher = AlertDispatcher([hanging, broken, well], errors, max_waiting=4)
     notices = [make_notice() for _ in range(20)]
     for notice in notices:
         dispatcher.send(notice)
         wait_until(lambda: dispatcher.statistics[2].waiting == 0)
-    assert told == notices
+    assert got == notices
     stuck, failing, delivering = dispatcher.statistics
     assert (stuck.delivered, stuck.dropped, stuck.waiting) == (0, 15, 5)
     assert delivering.delivered == 20
@@ -103,15 +103,15 @@ def test_a_flood_is_bounded_and_every_notice_accounted_for(make_notice, errors):
 
 
 def test_what_waits_is_delivered_before_the_end(make_notice, errors):
-    told = []
-    dispatcher = AlertDispatcher([CallableSink(told.append)], errors)
+    got = []
+    dispatcher = AlertDispatcher([CallableSink(got.append)], errors)
     for _ in range(10):
         dispatcher.send(make_notice())
     dispatcher.close()
-    assert len(told) == 10
+    assert len(got) == 10
     dispatcher.send(make_notice())
     dispatcher.close()
-    assert len(told) == 10
+    assert len(got) == 10
     assert errors == []
 
 
@@ -127,27 +127,29 @@ def test_a_function_may_even_try_to_leave(make_notice, errors):
 def test_sinks_are_for_alarms_and_actions_for_their_beginning(
     make_notice, errors, tmp_path
 ):
-    told = []
+    got = []
     kept = JsonlSink(tmp_path / "alarms.jsonl")
-    dispatcher = AlertDispatcher([CallableSink(told.append), kept], errors)
+    dispatcher = AlertDispatcher([CallableSink(got.append), kept], errors)
     for level in (DriftState.WARN, DriftState.ALARM):
         for kind in NoticeKind:
             dispatcher.send(make_notice(kind, level))
     dispatcher.close()
-    assert [notice.kind for notice in told] == [NoticeKind.RAISED]
+    assert [notice.kind for notice in got] == [NoticeKind.RAISED]
     lines = [json.loads(line) for line in kept.path.read_text("utf-8").splitlines()]
     events = [line["event"] for line in lines]
     assert events == ["alertRaised", "alertAcknowledged", "alertCleared"]
     assert lines[0]["text"].startswith("rig 3: ALARM: the wavefront has changed")
     assert lines[2]["text"].endswith("cleared: the alarm of 0:01:05.")
-    assert lines[0]["alert"]["modes"] == ["vertical coma"]
+    assert lines[0]["alert"]["coefficients"] == ["vertical coma"]
     assert lines[0]["when"] == "2025-03-04T15:07:12+00:00"
 
 
 def test_a_file_that_cannot_be_written_is_an_error(make_notice, errors, tmp_path):
     path = tmp_path / "alarms.jsonl"
+    sink = JsonlSink(path)
+    path.unlink()
     path.mkdir()
-    dispatcher = AlertDispatcher([JsonlSink(path)], errors)
+    dispatcher = AlertDispatcher([sink], errors)
     dispatcher.send(make_notice())
     errors.wait()
     dispatcher.close()
@@ -234,7 +236,7 @@ def test_a_program_under_way_ends_with_the_session(make_notice, errors, tmp_path
     (now,) = dispatcher.statistics
     assert (now.failed, now.dropped, now.waiting) == (1, 1, 0)
     assert not any("left behind" in error for error in errors)
-    # It is not the program's fault.
+    # It is not reported as a failure of the program.
     assert any("given up: the session has ended" in error for error in errors)
 
 

@@ -1,4 +1,4 @@
-"""The webhook against a real server that answers, refuses, hangs and drips."""
+"""The webhook against a real server that accepts, refuses and hangs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepblur_live.session.sinks import AlertDispatcher, WebhookSink
 
 
 class Server(ThreadingHTTPServer):
-    """Answers with the codes it is given, the last again and again."""
+    """Responds with the codes it is given, the last one repeatedly."""
 
     daemon_threads = True
 
@@ -75,15 +75,15 @@ def test_posts_json_that_chat_services_show(server, make_notice):
     assert server.got[0]["text"].startswith("rig 3: ALARM")
 
 
-def test_tries_again_while_the_server_is_ill(server, make_notice):
+def test_retries_while_the_server_fails(server, make_notice):
     server.codes = [500, 503, 200]
     sink_to(server).deliver(make_notice())
     assert len(server.got) == 3
 
 
-def test_gives_up_after_its_tries(server, make_notice):
+def test_gives_up_after_its_retries(server, make_notice):
     server.codes = [500]
-    with pytest.raises(OSError, match=r"answered 500 .*\(tried 3 times\)"):
+    with pytest.raises(OSError, match=r"HTTP status 500 .*\(tried 3 times\)"):
         sink_to(server).deliver(make_notice())
     assert len(server.got) == 3
 
@@ -91,7 +91,7 @@ def test_gives_up_after_its_tries(server, make_notice):
 @pytest.mark.parametrize("code", [404, 302])
 def test_a_refusal_is_final_and_redirects_are_not_followed(server, make_notice, code):
     server.codes = [code]
-    with pytest.raises(OSError, match=rf"answered {code} .*\(tried once\)"):
+    with pytest.raises(OSError, match=rf"HTTP status {code} .*\(tried once\)"):
         sink_to(server).deliver(make_notice())
     assert len(server.got) == 1
 
@@ -99,7 +99,7 @@ def test_a_refusal_is_final_and_redirects_are_not_followed(server, make_notice, 
 def test_a_server_that_hangs_is_left_after_its_timeout(server, make_notice):
     server.codes = [0]
     sink = sink_to(server, timeout_s=0.2, pauses_s=())
-    with pytest.raises(OSError, match=r"no answer within 0\.2 s|timed out"):
+    with pytest.raises(OSError, match=r"no response within 0\.2 s|timed out"):
         sink.deliver(make_notice())
 
 
@@ -115,22 +115,22 @@ def test_nobody_there(make_notice):
 def test_the_session_does_not_end_later_for_a_server_that_hangs(server, make_notice):
     server.codes = [0]
     errors: list[str] = []
-    told = threading.Event()
+    reported = threading.Event()
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         errors.append(text)
-        told.set()
+        reported.set()
 
     sink = sink_to(server, timeout_s=0.2, pauses_s=(3600.0,))
-    dispatcher = AlertDispatcher([sink], tell)
+    dispatcher = AlertDispatcher([sink], report)
     dispatcher.send(make_notice())
-    # It waits an hour before its next try: the end interrupts that.
+    # It waits an hour before its next attempt; the end interrupts that.
     dispatcher.close(timeout=0.5)
-    assert told.wait(10)
+    assert reported.wait(10)
     (now,) = dispatcher.statistics
     assert (now.failed, now.waiting) == (1, 0)
     assert "the session has ended" in now.last_error
-    # The address may hold a key: it is not told.
+    # The URL may contain a key: it is not reported.
     assert now.name == f"webhook:127.0.0.1:{server.server_port}"
     assert not any("secret" in error for error in errors)
 

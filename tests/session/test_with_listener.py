@@ -8,31 +8,41 @@ import numpy as np
 import pytest
 
 from deepblur_live.acquisition.listener import DeblurListener
+from deepblur_live.blur import Estimate, family_from_profile
 from deepblur_live.drift import DriftState, Tracker
-from deepblur_live.optics import Estimate, ZernikeFamily
 from deepblur_live.profile import Drift, Profile
-from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.frame import (
+    Frame,
+    FrameResult,
+    FrameState,
+    SynchronousPipeline,
+)
+from deepblur_live.runtime.pack import load_manifest
 from deepblur_live.session import LiveSession
 
 PROFILE = Profile(drift=Drift(baseline_points=10))
 
 
-class TrueIdentification:
+class TrueIdentification(SynchronousPipeline):
     """A pipeline that reads the truth and adds a millliwave of noise."""
 
     def __init__(self) -> None:
-        self._tracker = Tracker(ZernikeFamily())
+        errors = load_manifest(PROFILE.model.name)[1].error_model
+        self._tracker = Tracker(family_from_profile(PROFILE), errors)
         self._rng = np.random.default_rng(0)
 
     def process(self, frame: Frame) -> FrameResult:
         if not np.ptp(frame.pixels):
-            return FrameResult(frame, FrameState.RAW_ONLY, "constant")
+            return FrameResult(
+                frame.info, FrameState.RAW_ONLY, "constant", raw=frame.pixels
+            )
         truth = np.array(frame.metadata["truth"])
         noisy = truth + self._rng.normal(0, 0.001, 7)
         estimate = Estimate(noisy, np.eye(7) * 1e-6, 1.0)
         return FrameResult(
-            frame,
+            frame.info,
             FrameState.DEBLURRED,
+            raw=frame.pixels,
             deblurred=frame.pixels.astype(np.float32),
             estimate=estimate,
             track=self._tracker.update(frame.time, estimate),

@@ -1,48 +1,40 @@
-"""A finished session as a page: drift, alerts, PSFs, numbers; and as pictures."""
+"""A finished session as an HTML page and as pictures."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
-
-from deepblur_live.drift import clock_text
-from deepblur_live.session.palette import INK
 from deepblur_live.session.report.figures import (
     change_figure,
-    modes_figure,
+    coefficients_figure,
+    overview_figure,
+    psf_figure,
+    quality_figure,
     svg,
-    wavefront_figure,
 )
-from deepblur_live.session.report.moments import Moment, moments, psf_pictures
+from deepblur_live.session.report.moments import moments, reference
 from deepblur_live.session.report.page import page
 from deepblur_live.session.report.read import ReportError, read_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["ReportError", "write_report"]
+__all__ = ["ReportError", "save_overview", "write_report"]
 
 _DPI = 130
-_FIGURES = {
-    "change": change_figure,
-    "wavefront": wavefront_figure,
-    "modes": modes_figure,
-}
 
 
 def write_report(folder: Path, to: Path | None = None) -> list[Path]:
-    """Write a session's report: ``report.html``, and its pictures as PNGs beside it.
+    """Write a session's report: ``report.html``, and its figures as PNG.
 
-    The page needs nothing beside itself and no network.
+    The page needs no other file and no network.
 
     Parameters
     ----------
     folder
         The session's.
     to
-        Where they go; the session's folder when None.
+        Where the files go; the session's folder if None.
 
     Returns
     -------
@@ -52,7 +44,7 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     Raises
     ------
     ReportError
-        The folder holds no session, or no point.
+        The folder holds no session, or the session no point.
     OSError
         A file cannot be written.
     """
@@ -60,11 +52,15 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     to = folder if to is None else to
     to.mkdir(parents=True, exist_ok=True)
     try:
-        figures = {name: draw(data) for name, draw in _FIGURES.items()}
-        found = moments(data)
-        pictures = psf_pictures(data, found)
-        drawn = {name: svg(one, name) for name, one in figures.items()}
-        text = page(data, drawn, found, pictures)
+        shown = moments(data)
+        figures = {
+            "change": change_figure(data),
+            "psf": psf_figure(data, [*shown, reference(data)]),
+            "coefficients": coefficients_figure(data),
+            "quality": quality_figure(data),
+        }
+        drawn = {name: svg(figure, name) for name, figure in figures.items()}
+        text = page(data, drawn, shown)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ReportError(
             f"{folder}: its session.json, drift.csv or events.jsonl is not as a "
@@ -76,26 +72,17 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     for name, figure in figures.items():
         paths.append(to / f"report_{name}.png")
         figure.savefig(paths[-1], dpi=_DPI)
-    paths.append(to / "report_psf.png")
-    _side_by_side(pictures, [_caption(moment) for moment in found]).save(paths[-1])
     return paths
 
 
-def _caption(moment: Moment) -> str:
-    when = "" if moment.time is None else f", {clock_text(moment.time)}"
-    return f"{moment.name}{when}: Strehl {moment.strehl:.2f}"
+def save_overview(folder: Path, path: Path) -> None:
+    """Write a PNG of a session: coefficients, change from the baseline, state.
 
-
-def _side_by_side(
-    pictures: Sequence[Image.Image], captions: Sequence[str]
-) -> Image.Image:
-    width, height = pictures[0].size
-    gap = width // 20
-    size = (len(pictures) * (width + gap) - gap, height + 2 * gap)
-    row = Image.new("RGB", size, "white")
-    drawing = ImageDraw.Draw(row)
-    font = ImageFont.load_default(gap)
-    for k, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        row.paste(picture, (k * (width + gap), 2 * gap))
-        drawing.text((k * (width + gap), gap // 3), caption, INK, font)
-    return row
+    Raises
+    ------
+    ReportError
+        The folder holds no session, or the session no point.
+    OSError
+        The file cannot be written.
+    """
+    overview_figure(read_session(folder)).savefig(path, dpi=110)

@@ -1,18 +1,19 @@
-"""The report's figures: each for paper, or as an SVG that takes the page's colours."""
+"""The figures of a session: its overview, and those of the report."""
 
 from __future__ import annotations
 
 import io
-import re
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.signal import resample
 
-from deepblur_live.optics import reach
-from deepblur_live.session.axes import beside, dress
+from deepblur_live.drift import clock_text
+from deepblur_live.session.columns import quality_columns
 from deepblur_live.session.palette import (
     ALARM,
     CURVES,
@@ -22,15 +23,26 @@ from deepblur_live.session.palette import (
     STATES,
     WARN,
 )
-from deepblur_live.session.report.scale import Scale
+from deepblur_live.session.report.curves import Curves
+from deepblur_live.session.report.moments import short_value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from deepblur_live.session.report.moments import Moment
     from deepblur_live.session.report.read import SessionData
 
-__all__ = ["change_figure", "modes_figure", "svg", "wavefront_figure"]
+__all__ = [
+    "change_figure",
+    "coefficients_figure",
+    "overview_figure",
+    "psf_figure",
+    "quality_figure",
+    "svg",
+]
 
 _WIDE = 10.6
 _FONT: dict[Any, Any] = {
@@ -40,203 +52,267 @@ _FONT: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "text.color": INK,
 }
+# Colours that the page's style sheet sets, for light and dark pages and for paper.
 _THEMED = {INK: "--ink", MUTED: "--muted", GRID: "--grid", WARN: "--warn"}
 _THEMED |= {ALARM: "--alarm", CURVES[4]: "--blue", CURVES[7]: "--slate"}
+# The PSF is shown within so many cut-off periods of its centre, interpolated.
+_PSF_PERIODS = 2.1
+_FINER = 8
+
+
+def overview_figure(data: SessionData) -> Figure:
+    """Draw all coefficients, the change from the baseline, and the state."""
+    curves = Curves(data)
+    with mpl.rc_context(_FONT):
+        figure, (upper, axis, strip) = _figure(6.6, (18, 10, 1))
+        _style(upper)
+        upper.axhline(0, color=MUTED, linewidth=0.8)
+        for k, name in enumerate(data.family.names):
+            colour = CURVES[k % len(CURVES)]
+            _draw_coefficient(upper, data, curves, k, colour, (1.0,), colour)
+            upper.plot([], [], color=colour, label=name)
+        upper.plot([], [], color=MUTED, linewidth=6, alpha=0.3, label="± 1 σ")
+        if np.isfinite(data.coefficients("truth_")).any():
+            upper.plot([], [], color=MUTED, dashes=(3, 2), label="truth")
+        upper.legend(
+            loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False, fontsize=9.5
+        )
+        upper.set_ylabel(f"coefficient ({curves.coefficient.name})")
+        upper.set_title(f"Blur over the session: {data.profile.name}", loc="left")
+        _mark_alerts(data, curves, upper)
+        _draw_change(axis, data, curves)
+        _draw_states(strip, data, curves)
+    return figure
 
 
 def change_figure(data: SessionData) -> Figure:
-    """Draw the change from the baseline with its limits, its alerts, and the states."""
-    scale = Scale(data)
+    """Draw the change from the baseline with its limits, its alerts, and the state."""
+    curves = Curves(data)
     with mpl.rc_context(_FONT):
-        figure = _figure(3.9)
-        axis, strip = figure.subplots(
-            2, 1, sharex=True, gridspec_kw={"height_ratios": (12, 1)}
+        figure, (axis, strip) = _figure(3.9, (12, 1))
+        _draw_change(axis, data, curves)
+        _draw_states(strip, data, curves)
+    return figure
+
+
+def quality_figure(data: SessionData) -> Figure:
+    """Draw the family's measures of quality."""
+    curves = Curves(data)
+    qualities = quality_columns(data.family)
+    with mpl.rc_context(_FONT):
+        figure, axes = _figure(0.4 + 1.6 * len(qualities), (1,) * len(qualities))
+        for k, (quality, axis) in enumerate(zip(qualities, axes, strict=True)):
+            name, unit = quality.name, quality.display_unit or quality.unit
+            values = data.numbers[quality.column] * quality.display_scale
+            _style(axis)
+            axis.plot(*curves.line(values), color=CURVES[(4, 2)[k % 2]], linewidth=1.2)
+            axis.set_ylabel(f"{name} ({unit})" if unit else name)
+            axis.set_ylim(0, 1.05 * _highest(values, 0.02 * quality.display_scale))
+        _mark_alerts(data, curves, *axes)
+        _time_axis(axes[-1], curves)
+    return figure
+
+
+def coefficients_figure(data: SessionData) -> Figure:
+    """Draw each coefficient with its bands, and the changes that alone would alarm."""
+    curves = Curves(data)
+    scale = curves.coefficient.scale
+    tracked, truth = data.coefficients() * scale, data.coefficients("truth_") * scale
+    factor = data.coverage_factor
+    limits = _alarm_limits(data)
+    names = data.family.names
+    rows = -(-len(names) // 2)
+    with mpl.rc_context(_FONT):
+        figure = Figure(
+            (_WIDE, 0.5 + 1.65 * rows), facecolor="white", layout="constrained"
         )
-        _draw_change(axis, data, scale)
-        _draw_states(strip, data, scale)
-    return figure
-
-
-def wavefront_figure(data: SessionData) -> Figure:
-    """Draw the rms wavefront error and the Strehl ratio."""
-    scale = Scale(data)
-    with mpl.rc_context(_FONT):
-        figure = _figure(3.6)
-        upper, lower = figure.subplots(2, 1, sharex=True)
-        rms = data.numbers["wavefront_rms_waves"] * scale.factor
-        dress(upper, INK)
-        upper.plot(*scale.line(rms), color=CURVES[4], linewidth=1.2)
-        upper.set_ylabel(f"rms ({scale.unit})")
-        upper.set_ylim(0, 1.15 * _highest(rms, 0.02 * scale.factor))
-        dress(lower, INK)
-        lower.plot(*scale.line(data.numbers["strehl"]), color=CURVES[2], linewidth=1.2)
-        lower.axhline(0.8, color=WARN, linewidth=1, linestyle=(0, (4, 3)))
-        beside(lower, 0.8, "0.8", WARN)
-        lower.set_ylabel("Strehl ratio")
-        lower.set_ylim(0, 1.03)
-        _mark_alerts(data, scale, upper, lower)
-        _time_axis(lower, scale)
-    return figure
-
-
-def modes_figure(data: SessionData) -> Figure:
-    """Draw each mode with its bands, and the limits it would reach all by itself."""
-    scale = Scale(data)
-    tracked = data.coefficients() * scale.factor
-    sigma = data.coefficients("sigma_") * scale.factor
-    truth = data.coefficients("truth_") * scale.factor
-    limit = data.profile.drift.alarm_waves * scale.factor
-    rows = -(-len(data.modes) // 2)
-    with mpl.rc_context(_FONT):
-        figure = _figure(0.5 + 1.65 * rows)
+        FigureCanvasAgg(figure)
         grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
-        # The first estimates may know nothing; all others' bands are in view.
-        bands = np.abs(tracked) + reach(0.95) * sigma
+        # The first estimates may be very uncertain; the other bands are in view.
+        bands = np.abs(tracked) + factor * data.coefficients("sigma_") * scale
         bands = bands[np.argsort(bands.max(1))[: -(-len(bands) * 9 // 10)]]
         drawn = [np.abs(tracked), np.abs(truth), bands]
-        drawn += [
-            np.abs(level) * scale.factor + limit for *_, level in _baselines(data)
-        ]
-        top = 1.05 * max(_highest(np.asarray(part), limit) for part in drawn)
+        drawn += [(np.abs(level) + limits) * scale for *_, level in data.baselines]
+        top = 1.05 * max(_highest(part, limits.max() * scale) for part in drawn)
         for k, axis in enumerate(grid.ravel()):
-            if k >= len(data.modes):
+            if k >= len(names):
                 axis.set_visible(False)
                 continue
-            _draw_mode(axis, data, scale, (tracked[:, k], sigma[:, k], truth[:, k]), k)
+            _style(axis)
+            axis.axhline(0, color=MUTED, linewidth=0.8)
+            for begin, end, level in data.baselines:
+                x = [begin * curves.per_second, end * curves.per_second]
+                for edge in (level[k] - limits[k], level[k] + limits[k]):
+                    y = [edge * scale, edge * scale]
+                    axis.plot(
+                        x, y, color=ALARM, linewidth=0.9, alpha=0.7, dashes=(4, 3)
+                    )
+            colour = CURVES[k % len(CURVES)]
+            _draw_coefficient(axis, data, curves, k, colour, (factor, 1.0), INK)
+            _mark_alerts(data, curves, axis)
+            axis.set_title(names[k], loc="left", pad=3)
             axis.set_ylim(-top, top)
-            axis.set_xlim(scale.begin, scale.end)
-            if k + 2 >= len(data.modes):
+            axis.set_xlim(0, curves.end)
+            if k + 2 >= len(names):
                 axis.tick_params(labelbottom=True)
             if k % 2 == 0:
-                axis.set_ylabel(f"{scale.unit} rms")
-        figure.supxlabel(f"time ({scale.time_name})", fontsize=10)
+                axis.set_ylabel(curves.coefficient.name)
+        figure.supxlabel(f"time ({curves.time_unit})", fontsize=10)
     return figure
 
 
-def svg(figure: Figure, salt: str) -> str:
-    """Return a figure as SVG for a page: its text is text, its colours the page's.
+def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
+    """Draw the square root of the PSF of each moment, all on one scale."""
+    gammas = np.array([moment.coefficients for moment in shown])
+    psfs = data.family.psf(torch.as_tensor(gammas)).numpy()
+    middle = psfs.shape[-1] // 2
+    half = min(middle, round(_PSF_PERIODS / data.family.cutoff))
+    window = slice((middle - half) * _FINER, (middle + half) * _FINER + 1)
+    # A PSF is band-limited: Fourier interpolation.
+    fine = resample(resample(psfs, n := psfs.shape[-1] * _FINER, axis=1), n, axis=2)
+    pixel_um = data.profile.optics.pixel_size_nm / 1000
+    width = f"{(2 * half + 1) * pixel_um:.2g} µm wide"
+    with mpl.rc_context(_FONT):
+        figure = Figure((_WIDE, 3.4), facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, 4)
+        for axis, psf, moment in zip(axes, fine, shown, strict=False):
+            image = np.sqrt(np.maximum(psf[window, window], 0) / fine.max())
+            axis.imshow(image, cmap="inferno", vmin=0, vmax=1, interpolation="bicubic")
+            when = "" if moment.time is None else f"  {clock_text(moment.time)}"
+            axis.set_title(f"{moment.name}{when}", loc="left", weight="bold")
+            quality = [f"{q.name} {' '.join(short_value(q))}" for q in moment.quality]
+            axis.set_xlabel("\n".join(quality), loc="left")
+            axis.set(xticks=[], yticks=[])
+        for axis in axes[len(shown) :]:
+            axis.set_axis_off()
+        axes[0].text(0.03, 0.03, width, color="white", transform=axes[0].transAxes)
+    return figure
 
-    Parameters
-    ----------
-    salt
-        Another for each figure of a page: their parts are named by it.
+
+def svg(figure: Figure, name: str) -> str:
+    """Return a figure as SVG: its text is text, its greys the colours of the page.
+
+    `name` distinguishes the ids of the figures of one page.
     """
     content = io.StringIO()
-    options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": salt}
-    unsaid = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context(options):
-        figure.savefig(content, format="svg", transparent=True, metadata=unsaid)
+        figure.savefig(content, format="svg", transparent=True, metadata=metadata)
     text = content.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = text[text.index("<svg") :]
-    # Wide as the page lets it be.
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
-    text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     for colour, variable in _THEMED.items():
         text = text.replace(colour, f"var({variable})")
-    return text
+    return text[text.index("<svg") :]
 
 
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(_WIDE, height), facecolor="white", layout="constrained")
+def _figure(height: float, ratios: tuple[int, ...]) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure of axes below each other that share their time."""
+    figure = Figure((_WIDE, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    axes = figure.subplots(
+        len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios
+    )
+    return figure, list(axes[:, 0])
 
 
-def _draw_change(axis: Axes, data: SessionData, scale: Scale) -> None:
-    dress(axis, INK)
-    drift = data.profile.drift
-    change = data.numbers["change_waves"] * scale.factor
-    sigma = data.numbers["change_sigma_waves"] * scale.factor
-    warn, alarm = drift.warn_waves * scale.factor, drift.alarm_waves * scale.factor
-    top = 1.15 * max(_highest(change + sigma, 0.0), 1.1 * alarm)
+def _style(axis: Axes) -> None:
+    axis.grid(color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_color(MUTED)
+    axis.tick_params(colors=MUTED, labelcolor=INK)
+
+
+def _draw_coefficient(
+    axis: Axes,
+    data: SessionData,
+    curves: Curves,
+    k: int,
+    colour: str,
+    widths: tuple[float, ...],
+    truth_colour: str,
+) -> None:
+    """Draw one coefficient with bands of some numbers of standard deviations."""
+    scale = curves.coefficient.scale
+    tracked, sigma, truth = (
+        data.coefficients(prefix)[:, k] * scale for prefix in ("", "sigma_", "truth_")
+    )
+    for width in widths:
+        band = curves.band(tracked - width * sigma, tracked + width * sigma)
+        axis.fill_between(*band, color=colour, alpha=0.22, linewidth=0)
+    axis.plot(*curves.line(tracked), color=colour, linewidth=1.2)
+    if np.isfinite(truth).any():
+        line = curves.line(truth)
+        axis.plot(*line, color=truth_colour, linewidth=0.9, dashes=(3, 2))
+
+
+def _draw_change(axis: Axes, data: SessionData, curves: Curves) -> None:
+    _style(axis)
+    unit, drift = curves.change, data.profile.drift
+    change, sigma = data.change * unit.scale, data.change_sigma * unit.scale
+    warn, alarm = drift.warn * unit.scale, drift.alarm * unit.scale
+    high = np.fmax(change + sigma, change)
+    top = 1.15 * _highest(high, 1.1 * alarm)
     axis.axhspan(warn, alarm, color=WARN, alpha=0.09, linewidth=0)
     axis.axhspan(alarm, top, color=ALARM, alpha=0.09, linewidth=0)
-    for name, limit, colour in (("warn", warn, WARN), ("alarm", alarm, ALARM)):
-        axis.axhline(limit, color=colour, linewidth=1.1)
-        beside(axis, limit, f"{name} {_amount(limit, scale.unit)}", colour)
-    band = scale.band(np.maximum(change - sigma, 0), change + sigma)
+    for name, limit, colour in (
+        ("warn", drift.warn, WARN),
+        ("alarm", drift.alarm, ALARM),
+    ):
+        axis.axhline(limit * unit.scale, color=colour, linewidth=1.1)
+        axis.annotate(
+            f"{name} {unit.text(limit)}",
+            (1.0, limit * unit.scale),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=9.5,
+            annotation_clip=False,
+        )
+    band = curves.band(np.maximum(change - sigma, 0), change + sigma)
     axis.fill_between(*band, color=CURVES[4], alpha=0.25, linewidth=0)
-    axis.plot(*scale.line(change), color=CURVES[4], linewidth=1.3)
-    _mark_alerts(data, scale, axis)
+    axis.plot(*curves.line(change), color=CURVES[4], linewidth=1.3)
+    _mark_alerts(data, curves, axis)
     axis.set_ylim(0, top)
-    axis.set_ylabel(f"change from baseline\n({scale.unit} rms)")
+    axis.set_ylabel(f"change from baseline\n({unit.name})")
 
 
-def _draw_states(strip: Axes, data: SessionData, scale: Scale) -> None:
+def _draw_states(strip: Axes, data: SessionData, curves: Curves) -> None:
     for span in data.spans:
-        colour = STATES.get(span.state, MUTED)
-        edges = (span.begin * scale.second, span.end * scale.second)
-        strip.axvspan(*edges, color=colour, linewidth=0)
+        edges = (span.begin * curves.per_second, span.end * curves.per_second)
+        strip.axvspan(*edges, color=STATES.get(span.state, MUTED), linewidth=0)
     strip.set_yticks([])
     strip.set_ylabel("state", rotation=0, ha="right", va="center", color=MUTED)
     for side in strip.spines.values():
         side.set_visible(False)
     strip.tick_params(colors=MUTED, labelcolor=INK)
-    _time_axis(strip, scale)
+    _time_axis(strip, curves)
 
 
-def _draw_mode(
-    axis: Axes,
-    data: SessionData,
-    scale: Scale,
-    values: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
-    k: int,
-) -> None:
-    tracked, sigma, truth = values
-    dress(axis, INK)
-    colour = CURVES[k % len(CURVES)]
-    axis.axhline(0, color=MUTED, linewidth=0.8)
-    limit = data.profile.drift.alarm_waves * scale.factor
-    for begin, end, baseline in _baselines(data):
-        level = baseline[k] * scale.factor
-        x = [begin * scale.second, end * scale.second]
-        for edge in (level - limit, level + limit):
-            axis.plot(
-                x, [edge, edge], color=ALARM, linewidth=0.9, alpha=0.7, dashes=(4, 3)
-            )
-    for width, alpha in ((reach(0.95), 0.16), (1.0, 0.28)):
-        band = scale.band(tracked - width * sigma, tracked + width * sigma)
-        axis.fill_between(*band, color=colour, alpha=alpha, linewidth=0)
-    axis.plot(*scale.line(tracked), color=colour, linewidth=1.2)
-    if np.isfinite(truth).any():
-        axis.plot(*scale.line(truth), color=INK, linewidth=0.9, dashes=(3, 2))
-    axis.set_title(data.modes[k], loc="left", color=INK, pad=3)
-    _mark_alerts(data, scale, axis)
-
-
-def _baselines(data: SessionData) -> list[tuple[float, float, list[float]]]:
-    """Return begin, end (s) and the P coefficients of each baseline."""
-    told = data.told(
-        "baselineSet", "rebaselined", "specimenChanged", "brightnessChanged"
-    )
-    if not told:
-        return []
-    ends = [float(event["time_s"]) for event in told[1:]] + [float(data.times[-1])]
-    return [
-        (float(event["time_s"]), end, event["coefficients"])
-        for event, end in zip(told, ends, strict=True)
-        if len(event.get("coefficients") or ()) == len(data.modes)
-    ]
-
-
-def _mark_alerts(data: SessionData, scale: Scale, *axes: Axes) -> None:
-    for event in data.told("alertRaised"):
+def _mark_alerts(data: SessionData, curves: Curves, *axes: Axes) -> None:
+    for event in data.events_of("alertRaised"):
         colour = ALARM if event["alert"]["level"] == "alarm" else WARN
+        x = float(event["alert"]["time"]) * curves.per_second
         for axis in axes:
-            x = float(event["alert"]["time"]) * scale.second
             axis.axvline(x, color=colour, linewidth=1.1, alpha=0.85)
 
 
-def _time_axis(axis: Axes, scale: Scale) -> None:
-    axis.set_xlim(scale.begin, scale.end)
-    axis.set_xlabel(f"time ({scale.time_name})")
+def _time_axis(axis: Axes, curves: Curves) -> None:
+    axis.set_xlim(0, curves.end)
+    axis.set_xlabel(f"time ({curves.time_unit})")
+
+
+def _alarm_limits(data: SessionData) -> NDArray[np.float64]:
+    """Return (P,): the change of each coefficient that would raise the alarm alone."""
+    per_unit = np.sqrt(np.diag(data.family.metric.matrix))
+    limits: NDArray[np.float64] = data.profile.drift.alarm / per_unit
+    return limits
 
 
 def _highest(values: NDArray[np.float64], least: float) -> float:
     return float(np.nanmax(values, initial=least))
-
-
-def _amount(value: float, unit: str) -> str:
-    return f"{value:.0f} nm" if unit == "nm" else f"{value:.3f}"

@@ -1,123 +1,82 @@
-"""Three moments of a session: how the optics were at its start, worst and end."""
+"""Moments of a session to compare: its start, its worst, its end."""
 
 from __future__ import annotations
 
-import io
-from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from matplotlib import colormaps
-from PIL import Image
-
-from deepblur_live.optics import ZernikeFamily
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepblur_live.blur import Quality
     from deepblur_live.session.report.read import SessionData
 
-__all__ = ["Moment", "moments", "psf_picture", "psf_pictures"]
-
-# Finer than the camera, so that a PSF looks like one.
-_FINER = 4
-_WIDE_UM = 1.6
-_PIXELS = 260
+__all__ = ["Moment", "moments", "reference", "short_value"]
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The optics at one moment, or without any aberration.
+    """The blur at one moment.
 
     Parameters
     ----------
     name
-        ``"start"``, ``"worst"``, ``"end"`` or ``"diffraction limit"``.
+        ``"start"``, ``"worst"``, ``"end"``, or what the reference is.
     time
-        Seconds since the session began; None for the limit.
+        Seconds since the session began; None for the reference.
     coefficients, sigma
-        (P,) waves rms.
-    rms, strehl
-        Of the wavefront, waves; of the PSF.
+        (P,) in the family's unit.
+    quality
+        The family's measures of its quality.
     """
 
     name: str
     time: float | None
     coefficients: NDArray[np.float64]
     sigma: NDArray[np.float64]
-    rms: float
-    strehl: float
+    quality: tuple[Quality, ...]
 
 
 def moments(data: SessionData) -> list[Moment]:
-    """Return start, worst, end and the diffraction limit.
+    """Return start, worst and end; nothing where no frame was identified.
 
-    The start is the first tracked point; the worst has the largest change from the
-    baseline, or the largest rms where there never was one.
+    The start is the first tracked point. The worst has the largest change from the
+    baseline, or from the mean of the prior where there never was a baseline.
     """
-    family = ZernikeFamily.from_optics(data.profile.optics)
+    family = data.family
     tracked, sigma = data.coefficients(), data.coefficients("sigma_")
     known = np.flatnonzero(np.isfinite(tracked).all(axis=1))
-    zero = np.zeros(family.n_coefficients)
-    found = []
-    if known.size:
-        change = data.numbers["change_waves"][known]
-        if not np.isfinite(change).any():
-            change = data.numbers["wavefront_rms_waves"][known]
-        worst = int(np.nanargmax(change)) if np.isfinite(change).any() else -1
-        places = {"start": known[0], "worst": known[worst], "end": known[-1]}
-        found = [
-            _moment(family, name, float(data.times[k]), tracked[k], sigma[k])
-            for name, k in places.items()
-        ]
-    return [*found, _moment(family, "diffraction limit", None, zero, zero)]
-
-
-def _moment(
-    family: ZernikeFamily,
-    name: str,
-    time: float | None,
-    coefficients: NDArray[np.float64],
-    sigma: NDArray[np.float64],
-) -> Moment:
-    rms = float(family.wavefront_rms(coefficients))
-    strehl = float(family.strehl(coefficients))
-    return Moment(name, time, coefficients, sigma, rms, strehl)
-
-
-def psf_pictures(data: SessionData, found: list[Moment]) -> list[Image.Image]:
-    """Return a picture of each moment's PSF, all on one scale of intensity.
-
-    The square root of the intensity is shown, so that the rings are seen.
-    """
-    optics = data.profile.optics
-    family = ZernikeFamily(
-        optics.numerical_aperture,
-        optics.wavelength_nm,
-        optics.refractive_index,
-        optics.pixel_size_nm / _FINER,
-        tuple(optics.noll),
-    )
-    gammas = torch.as_tensor(np.array([moment.coefficients for moment in found]))
-    psfs = family.psf(gammas).numpy()
-    half = min(psfs.shape[-1] // 2, round(500 * _WIDE_UM / family.pixel_size_nm))
-    middle = psfs.shape[-1] // 2
-    window = slice(middle - half, middle + half + 1)
-    shown = np.sqrt(psfs[:, window, window] / psfs.max())
-    coloured = colormaps["inferno"](shown)[..., :3]
-    side = (_PIXELS, _PIXELS)
+    if not known.size:
+        return []
+    change = data.change[known]
+    if not np.isfinite(change).any():
+        offsets = tracked[known] - family.prior.mean
+        change = np.array([family.metric.size(offset) for offset in offsets])
+    worst = known[int(np.nanargmax(change))]
+    places = {"start": known[0], "worst": worst, "end": known[-1]}
     return [
-        Image.fromarray(np.round(255 * image).astype(np.uint8)).resize(
-            side, Image.Resampling.BICUBIC
+        Moment(
+            name,
+            float(data.times[k]),
+            tracked[k],
+            sigma[k],
+            family.quality(tracked[k]),
         )
-        for image in coloured
+        for name, k in places.items()
     ]
 
 
-def psf_picture(picture: Image.Image) -> str:
-    """Return a picture as a ``data:`` address."""
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    return f"data:image/png;base64,{b64encode(content.getvalue()).decode()}"
+def short_value(quality: Quality) -> tuple[str, str]:
+    """Return a value and its unit, in the display unit if there is one."""
+    value = quality.value * quality.display_scale
+    text = f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
+    return text, quality.display_unit or quality.unit
+
+
+def reference(data: SessionData) -> Moment:
+    """Return the mean of the family's prior, to compare the moments with."""
+    mean = data.family.prior.mean
+    name = "mean of the prior" if mean.any() else "all coefficients zero"
+    return Moment(name, None, mean, np.zeros_like(mean), data.family.quality(mean))

@@ -1,180 +1,333 @@
-"""The report as one HTML page that needs nothing beside itself."""
+"""The report's page: its texts and tables, put into the template ``report.html``."""
 
 from __future__ import annotations
 
 import html
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepblur_live.drift import clock_text
+from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import STATES
-from deepblur_live.session.report.alerts import alerts_table
-from deepblur_live.session.report.moments import psf_picture
-from deepblur_live.session.report.numbers import (
-    frames_table,
-    tiles,
-    time_in_states,
-    tracking_table,
-    verdict,
-    versions_table,
-)
-from deepblur_live.session.report.style import STYLE
+from deepblur_live.session.report.moments import short_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from PIL import Image
+    from collections.abc import Iterable, Mapping, Sequence
 
     from deepblur_live.session.report.moments import Moment
     from deepblur_live.session.report.read import SessionData
 
-__all__ = ["page"]
+__all__ = ["page", "verdict"]
+
+_MAX_ALERTS = 200
+_MAX_EVENTS = 500
+_ENDINGS = {
+    "running": "The session was cut off, or is still running: the report ends here.",
+    "ended": "The session's end was interrupted: its summary is missing.",
+}
 
 
-def page(
-    data: SessionData,
-    figures: Mapping[str, str],
-    found: Sequence[Moment],
-    pictures: Sequence[Image.Image],
-) -> str:
-    """Return the page.
+def page(data: SessionData, figures: Mapping[str, str], shown: Sequence[Moment]) -> str:
+    """Return the page, which needs no other file.
 
     Parameters
     ----------
     figures
-        SVGs: ``"change"``, ``"wavefront"`` and ``"modes"``.
-    found, pictures
-        Moments and the pictures of their PSFs.
+        SVGs: ``"change"``, ``"psf"``, ``"coefficients"`` and ``"quality"``.
+    shown
+        The session's start, worst and end; may be empty.
     """
-    said = html.escape
-    name = f"{data.profile.name}, {data.folder.name}"
-    parts = [
-        f"<h1>{said(data.profile.name)}</h1>",
-        f"<p class=muted>{said(_when(data))}</p>",
-        f"<p class=verdict>{verdict(data)}</p>",
-        tiles(data),
-        _section(
-            "Change of the wavefront from the baseline",
-            figures["change"],
-            _state_legend(data),
-            "Band: ± 1 σ. Vertical lines: alerts. The strip shows the state.",
-        ),
-        _section("Alerts", alerts_table(data)),
-        _section("The point spread function", _psfs(data, found, pictures)),
-        _section(
-            "Drift of each mode",
-            figures["modes"],
-            "",
-            "Bands: ± 1 σ and 95 %. Dashed: so far from the baseline, a mode would "
-            f"raise the alarm by itself.{_truth_note(data)}",
-        ),
-        _section("Wavefront error and Strehl ratio", figures["wavefront"]),
-        _section("Coefficients", _coefficients(data, found)),
-        "<section><div class=two>"
-        f"<div><h2>Frames</h2>{frames_table(data)}</div>"
-        f"<div><h2>Tracking</h2>{tracking_table(data)}</div></div></section>",
-        _section("Model and versions", versions_table(data), _details(data)),
-    ]
-    return (
-        "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{said(name)}</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
-
-
-def _when(data: SessionData) -> str:
-    started = str(data.about.get("started", ""))[:19].replace("T", " ")
+    template = Template(Path(__file__).with_name("report.html").read_text("utf-8"))
     optics = data.profile.optics
-    rig = (
-        f"NA {optics.numerical_aperture:g}, {optics.wavelength_nm:g} nm, "
-        f"pixels of {optics.pixel_size_nm:g} nm"
+    known = np.isfinite(data.coefficients("truth_")).any()
+    profile = json.dumps(data.about.get("profile", {}), indent=2, ensure_ascii=False)
+    events = [json.dumps(e, ensure_ascii=False) for e in data.events[-_MAX_EVENTS:]]
+    texts = {
+        "name": data.profile.name,
+        "folder": data.folder.name,
+        "started": str(data.about.get("started", ""))[:19].replace("T", " "),
+        "rig": f"NA {optics.numerical_aperture:g}, {optics.wavelength_nm:g} nm, "
+        f"pixels of {optics.pixel_size_nm:g} nm",
+        "truth_note": " Thin and dashed: the truth, which is known here."
+        if known
+        else "",
+        "profile": profile,
+        "events": "\n".join(events),
+        "n_events": str(len(data.events)),
+    }
+    return template.substitute(
+        {name: html.escape(text) for name, text in texts.items()},
+        verdict=verdict(data),
+        tiles=_tiles(data, shown),
+        legend=_state_legend(data),
+        alerts=_alerts(data),
+        coefficients=_coefficients(data, shown),
+        frames=_frames(data),
+        tracking=_tracking(data),
+        versions=_versions(data),
+        **{f"{name}_figure": svg for name, svg in figures.items()},
     )
-    return f"Session of {started} · {rig} · folder {data.folder.name}"
 
 
-def _section(title: str, *parts: str) -> str:
-    *content, last = parts
-    if last and not last.startswith("<"):
-        last = f"<p class=note>{last}</p>"
-    return f"<section><h2>{title}</h2>{''.join(content)}{last}</section>"
+def verdict(data: SessionData) -> str:
+    """Return the result of the session in a sentence or two, as HTML."""
+    show = data.family.metric.show
+    raised = [event["alert"] for event in data.events_of("alertRaised")]
+    change = data.change[np.isfinite(data.change)]
+    level = next((x for x in ("alarm", "warn") for a in raised if a["level"] == x), "")
+    if level:
+        first = next(alert for alert in raised if alert["level"] == level)
+        text = (
+            f"The change from the baseline exceeded the {level} limit at "
+            f"{clock_text(float(first['time']))}: {show(float(first['change']))}, "
+            f"mostly {' and '.join(map(str, first['coefficients']))}."
+        )
+        if first.get("cause"):
+            text += f" Likely cause: {first['cause']}."
+        if change.size:
+            text += f" At the end it was {show(float(change[-1]))}."
+    elif change.size:
+        level = "ok"
+        text = (
+            "The optics stayed within their limits: the largest change from the "
+            f"baseline was {show(float(change.max()))}."
+        )
+    else:
+        level = "baselining"
+        text = "The session ended before a baseline was measured."
+        reasons = [span.reason for span in data.spans if span.state == level]
+        if reasons and reasons[-1]:
+            text += f" ({reasons[-1]})"
+    text += f" {_ENDINGS.get(str(data.about.get('state')), '')}"
+    return f"{_chip(level)}{html.escape(text.strip())}"
+
+
+def _tiles(data: SessionData, shown: Sequence[Moment]) -> str:
+    change = data.change[np.isfinite(data.change)]
+    largest = data.family.metric.show(float(change.max())) if change.size else "–"
+    worst = [quality for moment in shown[1:2] for quality in moment.quality]
+    tiles = [
+        (clock_text(float(data.times[-1])), "session (h:mm:ss)"),
+        (largest, "largest change"),
+        *(
+            (value, f"{quality.name} at the worst, {unit}".rstrip(", "))
+            for quality in worst
+            for value, unit in (short_value(quality),)
+        ),
+        (str(len(data.events_of("alertRaised"))), "alerts"),
+        (_counted(data, "processed"), "frames processed"),
+        (_counted(data, "dropped"), "frames dropped, to stay live"),
+    ]
+    return "".join(
+        f"<div class=tile><b>{html.escape(value)}</b><span>{html.escape(name)}</span>"
+        "</div>"
+        for value, name in tiles
+    )
 
 
 def _state_legend(data: SessionData) -> str:
-    shares = time_in_states(data)
-    items = [
+    seconds: dict[str, float] = {}
+    for span in data.spans:
+        seconds[span.state] = seconds.get(span.state, 0.0) + span.end - span.begin
+    return "".join(
         f'<li><i style="background:{STATES.get(state, "#888")}"></i>'
-        f"{html.escape(state)} {clock_text(seconds)}</li>"
-        for state, seconds in shares.items()
+        f"{html.escape(state)} {clock_text(total)}</li>"
+        for state, total in seconds.items()
+    )
+
+
+def _alerts(data: SessionData) -> str:
+    raised = data.events_of("alertRaised")
+    if not raised:
+        return "<p class=muted>None.</p>"
+    head = ("time", "level", "change", "coefficients", "likely cause", "what to do")
+    rows = [_alert_row(data, event["alert"]) for event in raised[:_MAX_ALERTS]]
+    more = len(raised) - _MAX_ALERTS
+    note = f"<p class=note>{more} more are in events.jsonl.</p>" if more > 0 else ""
+    return _table(rows, (*head, "then"), numeric=(2,)) + note
+
+
+def _alert_row(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
+    metric, unit = (
+        data.family.metric,
+        coefficient_unit(data.family, data.profile.display),
+    )
+    change, sigma = float(alert["change"]), float(alert["change_sigma"] or 0.0)
+    size = html.escape(metric.show(change, sigma))
+    if metric.display_scale != 1:
+        size += f"<br><span class=muted>{change:.3f} {html.escape(metric.unit)}</span>"
+    digits = _digits(data)
+    coefficients = ", ".join(
+        f"{name} ({_signed(float(moved) * unit.scale, digits)} {unit.name})"
+        for name, moved in zip(alert["coefficients"], alert["changes"], strict=True)
+    )
+    words = {"alertAcknowledged": "acknowledged", "alertCleared": "cleared"}
+    then = [
+        f"{words[event['event']]} {clock_text(float(event['time_s']))}"
+        for event in data.events_of(*words)
+        # These events carry the alert that stood, with its own time.
+        if event["alert"]["time"] == alert["time"]
     ]
-    return f"<ul class=legend>{''.join(items)}</ul>"
+    return [
+        clock_text(float(alert["time"])),
+        _chip(str(alert["level"])),
+        size,
+        html.escape(coefficients),
+        html.escape(str(alert.get("cause") or "–")),
+        html.escape(str(alert.get("remedy") or "–")),
+        "<br>".join(then) or "–",
+    ]
 
 
-def _psfs(
-    data: SessionData, found: Sequence[Moment], pictures: Sequence[Image.Image]
-) -> str:
-    wavelength = data.profile.optics.wavelength_nm
-    figures = []
-    for moment, picture in zip(found, pictures, strict=True):
-        at = "" if moment.time is None else f" {clock_text(moment.time)}"
-        if moment.time is None:
-            words = "no aberration"
-        else:
-            words = f"Strehl {moment.strehl:.2f}, {moment.rms * wavelength:.0f} nm rms"
-        figures.append(
-            f'<figure><img src="{psf_picture(picture)}" alt="PSF, {moment.name}">'
-            f"<figcaption><b>{moment.name}{at}</b>{words}</figcaption></figure>"
-        )
-    note = (
-        "<p class=note>1.6 µm wide, all on one scale; the square root of the intensity "
-        "is shown, so that the rings are seen. Worst: the largest change from the "
-        "baseline.</p>"
-    )
-    return f"<div class=psfs>{''.join(figures)}</div>{note}"
-
-
-def _coefficients(data: SessionData, found: Sequence[Moment]) -> str:
-    wavelength = data.profile.optics.wavelength_nm
-    real = [moment for moment in found if moment.time is not None]
-    if not real:
-        return "<p class=muted>Nothing was tracked.</p>"
-    head = "".join(f"<th class=n>{moment.name}</th>" for moment in real)
+def _coefficients(data: SessionData, shown: Sequence[Moment]) -> str:
+    if not shown:
+        return "<p class=muted>No blur was identified.</p>"
+    unit, digits = coefficient_unit(data.family, data.profile.display), _digits(data)
     rows = []
-    for k, mode in enumerate(data.modes):
-        cells = "".join(
-            f"<td class=n>{_signed(moment.coefficients[k] * wavelength)} ± "
-            f"{moment.sigma[k] * wavelength:.0f}</td>"
-            for moment in real
-        )
-        moved = (real[-1].coefficients[k] - real[0].coefficients[k]) * wavelength
-        rows.append(
-            f"<tr><td>{html.escape(mode)}</td>{cells}"
-            f"<td class=n>{_signed(moved)}</td></tr>"
-        )
-    return (
-        f"<div class=scroll><table><tr><th>nm rms</th>{head}"
-        f"<th class=n>end − start</th></tr>{''.join(rows)}</table></div>"
-        "<p class=note>The common sign of all even modes (defocus, astigmatisms, "
-        "spherical) cannot be told from in-focus images.</p>"
+    for k, name in enumerate(data.family.names):
+        values = [
+            f"{_signed(moment.coefficients[k] * unit.scale, digits)} ± "
+            f"{moment.sigma[k] * unit.scale:.{digits}f}"
+            for moment in shown
+        ]
+        moved = shown[-1].coefficients[k] - shown[0].coefficients[k]
+        rows.append([html.escape(name), *values, _signed(moved * unit.scale, digits)])
+    head = (html.escape(unit.name), *(moment.name for moment in shown), "end − start")
+    notes = "".join(
+        f"<p class=note>{html.escape(symmetry.explanation)}</p>"
+        for symmetry in data.family.symmetries
+        if symmetry.explanation
     )
+    return _table(rows, head, numeric=range(1, len(head))) + notes
 
 
-def _truth_note(data: SessionData) -> str:
-    known = np.isfinite(data.coefficients("truth_")).any()
-    return " Thin and dashed: the truth, which is known here." if known else ""
+def _frames(data: SessionData) -> str:
+    summary = data.about.get("summary") or {}
+    rows = [
+        ("captured", _counted(data, "captured")),
+        ("processed", _counted(data, "processed")),
+        ("dropped, to stay live", _counted(data, "dropped")),
+        ("not delivered by the camera", _counted(data, "camera_gaps")),
+    ]
+    raw = _counts(data).get("raw_only") or {}
+    rows += [(f"passed on raw: {why}", _count(n)) for why, n in sorted(raw.items())]
+    if summary:
+        rows += [
+            ("processed per second", _fixed(summary.get("fps"), 1)),
+            ("latency, median", f"{_fixed(summary.get('latency_p50_ms'), 0)} ms"),
+            ("latency, 95 %", f"{_fixed(summary.get('latency_p95_ms'), 0)} ms"),
+        ]
+    for sink in summary.get("sinks") or ():
+        counts = [f"{sink['delivered']} delivered"]
+        counts += [f"{sink[k]} {k}" for k in ("failed", "dropped") if sink[k]]
+        rows.append((f"alarms to {sink['name']}", ", ".join(counts)))
+    return _pairs(rows)
 
 
-def _details(data: SessionData) -> str:
-    profile = json.dumps(data.about.get("profile", {}), indent=2, ensure_ascii=False)
-    lines = [json.dumps(event, ensure_ascii=False) for event in data.events[-500:]]
-    return (
-        f"<details><summary>Profile</summary><pre>{html.escape(profile)}</pre></details>"
-        f"<details><summary>Events ({len(data.events)})</summary>"
-        f"<pre>{html.escape(chr(10).join(lines))}</pre></details>"
-    )
+def _tracking(data: SessionData) -> str:
+    accepted, nis = data.numbers["accepted"], data.numbers["nis"]
+    quality, steps = data.numbers["quality"], np.diff(data.times)
+    summary = data.about.get("summary") or {}
+    rows = [("points in the drift log", _count(len(data.times)))]
+    if lost := summary.get("rows_lost"):
+        rows.append(("points not written to the disk", _count(lost)))
+    if steps.size:
+        rows += [
+            ("seconds between points, median", _fixed(float(np.median(steps)), 2)),
+            ("longest gap", clock_text(float(steps.max()))),
+        ]
+    if np.isfinite(accepted).any():
+        rows.append(("estimates accepted", f"{100 * np.nanmean(accepted):.0f} %"))
+    if np.isfinite(nis).any():
+        expected = data.family.n_coefficients
+        name = f"mean NIS (expected: {expected}; less where frames are averaged)"
+        rows.append((name, _fixed(float(np.nanmean(nis)), 1)))
+    if np.isfinite(quality).any():
+        rows.append(("residual of the fit, median", _fixed(np.nanmedian(quality), 2)))
+    psf = summary.get("psf") or {}
+    if psf.get("n"):
+        rows.append(("PSF SNR against the truth", f"{_fixed(psf.get('mean'), 1)} dB"))
+    return _pairs(rows)
 
 
-def _signed(value: float) -> str:
-    return f"{round(value) + 0:+d}".replace("-", "−") if round(value) else "0"
+def _versions(data: SessionData) -> str:
+    model = data.about.get("model")
+    model = model if isinstance(model, dict) else {"name": model}
+    engine = data.about.get("engine") or {}
+    hashes = {"manifest.json": model.get("manifest_sha256")}
+    hashes |= model.get("weights_sha256") or {}
+    plans = engine.get("plans_sha256") or {}
+    rows = [("model", html.escape(str(model.get("name"))))]
+    rows += [(file, _code(digest)) for file, digest in hashes.items() if digest]
+    if executor := engine.get("executor"):
+        rows.append(("run by", html.escape(str(executor))))
+    rows += [(file, _code(digest)) for file, digest in plans.items()]
+    versions = data.about.get("versions") or {}
+    rows += [(name, html.escape(str(version))) for name, version in versions.items()]
+    return _table([[html.escape(name), value] for name, value in rows])
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> str:
+    return _table([[html.escape(n), html.escape(v)] for n, v in rows], numeric=(1,))
+
+
+def _table(
+    rows: Iterable[Sequence[str]],
+    head: Sequence[str] = (),
+    numeric: Sequence[int] | range = (),
+) -> str:
+    """Return a table of cells that are HTML already; some columns are of numbers."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        kinds = [f"{tag} class=n" if k in numeric else tag for k in range(len(cells))]
+        inner = zip(kinds, cells, strict=True)
+        return f"<tr>{''.join(f'<{kind}>{cell}</{tag}>' for kind, cell in inner)}</tr>"
+
+    top = line("th", head) if head else ""
+    body = "".join(line("td", row) for row in rows)
+    return f"<div class=scroll><table>{top}{body}</table></div>"
+
+
+def _chip(level: str) -> str:
+    colour = STATES.get(level, "#888")
+    text = html.escape(level.upper())
+    return f'<span class=chip style="background:{colour}">{text}</span>'
+
+
+def _code(value: object) -> str:
+    return f"<code>{html.escape(str(value))}</code>"
+
+
+def _counts(data: SessionData) -> Mapping[str, Any]:
+    """Return the session's own counts; empty where it was cut off."""
+    return data.about.get("summary") or data.about.get("counts") or {}
+
+
+def _counted(data: SessionData, name: str) -> str:
+    """Return a count of frames, of the whole session or as in the last row."""
+    return _count(_counts(data).get(name, float(data.numbers[name][-1])))
+
+
+def _count(value: float | None) -> str:
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{round(value):,}".replace(",", "\u202f")
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _digits(data: SessionData) -> int:
+    """Return the decimals that show two digits of a change that alarms."""
+    unit = coefficient_unit(data.family, data.profile.display)
+    return max(0, unit.decimals(data.profile.drift.alarm) - 1)
+
+
+def _signed(value: float, digits: int) -> str:
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else "0"

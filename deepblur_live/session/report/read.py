@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepblur_live.blur import BlurFamily, family_from_profile
 from deepblur_live.profile import Profile, check_profile
-from deepblur_live.session.columns import log_columns, mode_columns
+from deepblur_live.session.columns import (
+    change_columns,
+    coefficient_columns,
+    log_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,9 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ReportError", "SessionData", "StateSpan", "read_session"]
 
+_TEXT_COLUMNS = ("state", "reason")
+_NEW_BASELINE = ("baselineSet", "rebaselined", "specimenChanged", "brightnessChanged")
+
 
 class ReportError(ValueError):
-    """A folder that no report can be made of; the text names it and says why."""
+    """No report can be made of a folder; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +46,22 @@ class StateSpan:
 
 @dataclass(frozen=True)
 class SessionData:
-    """What a session's folder holds.
+    """What a session's folder contains.
 
     Parameters
     ----------
     folder
-        Where.
+        Its path.
     about
         ``session.json``.
-    profile
-        The rig, from it.
+    profile, family
+        The rig, from it, and the blurs it names.
+    coverage_factor
+        Number of standard deviations that contain 95 % of the errors.
     events
         ``events.jsonl``, oldest first.
     numbers
-        The drift log's columns of numbers by name, (N,) each; NaN for empty cells.
-    states, reasons
-        Its columns of words, N each.
+        The drift log's numeric columns by name, (N,) each; NaN for empty cells.
     spans
         The states in order, without gaps.
     """
@@ -61,10 +69,10 @@ class SessionData:
     folder: Path
     about: Mapping[str, Any]
     profile: Profile
+    family: BlurFamily
+    coverage_factor: float
     events: Sequence[Mapping[str, Any]]
     numbers: Mapping[str, NDArray[np.float64]]
-    states: Sequence[str]
-    reasons: Sequence[str]
     spans: Sequence[StateSpan]
 
     @property
@@ -73,53 +81,72 @@ class SessionData:
         return self.numbers["time_s"]
 
     @property
-    def modes(self) -> tuple[str, ...]:
-        """Names of the P modes."""
-        return tuple(self.about["modes"])
+    def change(self) -> NDArray[np.float64]:
+        """(N,) size of the change from the baseline, in the metric's unit."""
+        return self.numbers[change_columns(self.family)[0]]
+
+    @property
+    def change_sigma(self) -> NDArray[np.float64]:
+        """(N,) its standard deviation."""
+        return self.numbers[change_columns(self.family)[1]]
 
     def coefficients(self, prefix: str = "") -> NDArray[np.float64]:
-        """Return (N, P): tracked, or ``"sigma_"`` or ``"truth_"``; waves rms."""
-        columns = mode_columns(self.modes, prefix)
+        """Return (N, P): tracked, or ``"sigma_"`` or ``"truth_"``; family's unit."""
+        columns = coefficient_columns(self.family, prefix)
         return np.column_stack([self.numbers[name] for name in columns])
 
-    def told(self, *kinds: str) -> list[Mapping[str, Any]]:
+    def events_of(self, *kinds: str) -> list[Mapping[str, Any]]:
         """Return the events of some kinds, oldest first."""
         return [event for event in self.events if event.get("event") in kinds]
+
+    @property
+    def baselines(self) -> list[tuple[float, float, NDArray[np.float64]]]:
+        """Begin and end, seconds, and (P,) coefficients of each baseline."""
+        events = self.events_of(*_NEW_BASELINE)
+        ends = [float(event["time_s"]) for event in events[1:]]
+        return [
+            (float(event["time_s"]), end, np.asarray(event["coefficients"], float))
+            for event, end in zip(events, [*ends, float(self.times[-1])], strict=False)
+            if len(event.get("coefficients") or ()) == self.family.n_coefficients
+        ]
 
 
 def read_session(folder: Path) -> SessionData:
     """Read a session's folder.
 
-    Rows and events that are not whole (the session was cut off in the middle of one,
-    or lost its power) are left out.
+    Incomplete rows and events are left out: the session was cut off while writing one,
+    or lost power.
 
     Raises
     ------
     ReportError
-        It is no session's folder, a file of it cannot be read, or it holds no point.
+        It is not a session's folder, a file cannot be read, or the log has no row.
     """
     folder = folder.resolve()
     about = _about(folder)
+    origin = str(folder / "session.json")
     try:
-        origin = str(folder / "session.json")
         profile = check_profile(about["profile"], origin)
-        modes = [str(name) for name in about["modes"]]
+        family = family_from_profile(profile)
+        names = [str(name) for name in about["coefficients"]]
+        coverage_factor = float(about["coverage_factor"]["95 %"])
     except (KeyError, TypeError) as error:
-        raise ReportError(f"{origin}: no profile or modes in it") from error
+        raise ReportError(
+            f"{origin}: no profile, coefficients or coverage_factor in it"
+        ) from error
     except ValueError as error:
-        raise ReportError(str(error)) from error
-    numbers, states, reasons = _columns(folder / "drift.csv", modes)
+        text = str(error)
+        raise ReportError(text if origin in text else f"{origin}: {text}") from error
+    if names != list(family.names):
+        raise ReportError(
+            f"{origin}: its coefficients are {', '.join(names)}; the family of its "
+            f"profile has {', '.join(family.names)}"
+        )
+    numbers, states = _columns(folder / "drift.csv", family)
     events = _events(folder / "events.jsonl")
-    end = float(numbers["time_s"][-1])
+    spans = _spans(events, states, numbers["time_s"])
     return SessionData(
-        folder,
-        about,
-        profile,
-        events,
-        numbers,
-        states,
-        reasons,
-        _spans(events, states, numbers["time_s"], end),
+        folder, about, profile, family, coverage_factor, events, numbers, spans
     )
 
 
@@ -139,12 +166,11 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def _columns(
-    path: Path, modes: Sequence[str]
-) -> tuple[dict[str, NDArray[np.float64]], list[str], list[str]]:
-    known = list(log_columns(modes))
+    path: Path, family: BlurFamily
+) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            # A power cut may leave zeros where a file had been made longer.
+            # After a power cut a file may end with zero bytes.
             rows = list(csv.reader(line.replace("\0", "") for line in file))
     except OSError as error:
         raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
@@ -153,20 +179,18 @@ def _columns(
     head = rows[0] if rows else []
     rows = [row for row in rows[1:] if len(row) == len(head)]
     if "time_s" in head:
-        when = head.index("time_s")
-        rows = [row for row in rows if math.isfinite(_number(row[when]))]
+        time = head.index("time_s")
+        rows = [row for row in rows if math.isfinite(_number(row[time]))]
     if "time_s" not in head or not rows:
         raise ReportError(f"{path}: no point in it: nothing was identified")
     columns = dict(zip(head, zip(*rows, strict=True), strict=True))
-    nothing = ("",) * len(rows)
-    words = ("state", "reason")
+    empty = ("",) * len(rows)
     numbers = {
-        name: np.array([_number(cell) for cell in columns.get(name, nothing)])
-        for name in known
-        if name not in words
+        name: np.array([_number(cell) for cell in columns.get(name, empty)])
+        for name in log_columns(family, math.nan)
+        if name not in _TEXT_COLUMNS
     }
-    states, reasons = (list(columns.get(name, nothing)) for name in words)
-    return numbers, states, reasons
+    return numbers, list(columns.get("state", empty))
 
 
 def _number(cell: str) -> float:
@@ -180,7 +204,6 @@ def _events(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except OSError:
-        # A session of an earlier version has none.
         return []
     events = []
     for line in lines:
@@ -188,35 +211,34 @@ def _events(path: Path) -> list[dict[str, Any]]:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and _is_whole(event):
+        if isinstance(event, dict) and _is_complete(event):
             events.append(event)
     return events
 
 
-def _is_whole(event: Mapping[str, Any]) -> bool:
-    """Return whether an event, and the alert in it if any, has its numbers."""
+def _is_complete(event: Mapping[str, Any]) -> bool:
+    """Return whether an event, and the alert in it if any, has finite numbers."""
     try:
-        times = [float(event["time_s"])]
+        numbers = [float(event["time_s"])]
         if str(event.get("event")).startswith("alert"):
-            times.append(float(event["alert"]["time"]))
+            numbers.append(float(event["alert"]["time"]))
         if event.get("event") == "alertRaised":
             alert = event["alert"]
-            times.append(float(alert["change_waves"]))
-            times += [float(moved) for moved in alert["mode_changes"]]
+            numbers.append(float(alert["change"]))
+            numbers += [float(change) for change in alert["changes"]]
             if not isinstance(alert["level"], str):
                 return False
-            if len(alert["modes"]) != len(alert["mode_changes"]):
+            if len(alert["coefficients"]) != len(alert["changes"]):
                 return False
     except (KeyError, TypeError, ValueError):
         return False
-    return all(map(math.isfinite, times))
+    return all(map(math.isfinite, numbers))
 
 
 def _spans(
     events: Sequence[Mapping[str, Any]],
     states: Sequence[str],
     times: NDArray[np.float64],
-    end: float,
 ) -> list[StateSpan]:
     changes = [
         (float(event["time_s"]), str(event["state"]), str(event.get("reason", "")))
@@ -229,10 +251,9 @@ def _spans(
             for k in range(1, len(states))
             if states[k] != states[k - 1]
         ]
-    first = (0.0, states[0] or "baselining", "")
-    changes = [first, *changes]
-    ends = [begin for begin, *_ in changes[1:]] + [end]
+    changes = [(0.0, states[0] or "baselining", ""), *changes]
+    ends = [*(begin for begin, *_ in changes[1:]), float(times[-1])]
     return [
-        StateSpan(state, begin, max(begin, until), reason)
-        for (begin, state, reason), until in zip(changes, ends, strict=True)
+        StateSpan(state, begin, max(begin, end), reason)
+        for (begin, state, reason), end in zip(changes, ends, strict=True)
     ]

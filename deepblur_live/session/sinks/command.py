@@ -1,4 +1,4 @@
-"""Alerts to a program of the user's, in its own process, as JSON on its input."""
+"""Alerts to a program of the user's, as JSON on its standard input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepblur_live.session.sinks.notice import AlertNotice, OnAlarm
+from deepblur_live.session.sinks.base import AlertNotice, AlertSink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,15 +25,15 @@ __all__ = ["CommandSink"]
 _LAST_BYTES = 300
 
 
-class CommandSink(OnAlarm):
-    """Runs a program at each alarm, one at a time; no shell is involved.
+class CommandSink(AlertSink):
+    """Runs a program at each alarm, one at a time, without a shell.
 
     Parameters
     ----------
     arguments
         The program and its arguments.
     timeout_s
-        A program that runs longer is killed, and has failed.
+        A program that runs longer is killed, and counts as failed.
 
     Raises
     ------
@@ -56,41 +56,41 @@ class CommandSink(OnAlarm):
         self._closed = False
 
     def deliver(self, notice: AlertNotice) -> None:
-        """Run the program and wait for its end.
+        """Run the program and wait until it ends.
 
         Raises
         ------
         OSError
             It cannot be started, runs too long, or ends with a code other than 0.
         """
-        # Files, not pipes: a program that reads or says nothing, or leaves a child
-        # with our end of a pipe, cannot hold us.
-        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as told:
-            told.write(json.dumps(notice.record(), allow_nan=False).encode() + b"\n")
-            told.seek(0)
-            code = self._run(told, said)
+        # Files, not pipes: a program that reads or writes nothing, or whose child keeps
+        # a pipe open, cannot block this thread.
+        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
+            stdin.write(json.dumps(notice.record(), allow_nan=False).encode() + b"\n")
+            stdin.seek(0)
+            code = self._run(stdin, stderr)
             if code and self._closed:
                 raise OSError("given up: the session has ended")
             if code:
-                raise OSError(f"ended with code {code}{_last_words(said)}")
+                raise OSError(f"ended with code {code}{_last_line(stderr)}")
 
     def close(self) -> None:
-        """Kill the program if it runs."""
+        """Kill the program if it is running."""
         with self._lock:
             self._closed = True
             if self._process is not None:
                 _kill(self._process)
 
-    def _run(self, told: IO[bytes], said: IO[bytes]) -> int:
+    def _run(self, stdin: IO[bytes], stderr: IO[bytes]) -> int:
         with self._lock:
             if self._closed:
                 raise OSError("given up: the session has ended")
             process = self._process = subprocess.Popen(
                 self._arguments,
-                stdin=told,
+                stdin=stdin,
                 stdout=subprocess.DEVNULL,
-                stderr=said,
-                # A group of its own, that its children may be killed with it.
+                stderr=stderr,
+                # A process group of its own, so that its children are killed with it.
                 start_new_session=True,
             )
         try:
@@ -105,17 +105,17 @@ class CommandSink(OnAlarm):
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program, and where there are process groups what it has started."""
+    """Kill a program; on POSIX, with the processes that it has started."""
     if sys.platform == "win32":
         process.kill()
     elif process.poll() is None:
-        # It may end meanwhile.
+        # It may have ended meanwhile.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _last_words(said: IO[bytes]) -> str:
-    size = said.seek(0, 2)
-    said.seek(max(0, size - _LAST_BYTES))
-    lines = said.read().decode(errors="replace").strip().splitlines()
+def _last_line(stderr: IO[bytes]) -> str:
+    size = stderr.seek(0, 2)
+    stderr.seek(max(0, size - _LAST_BYTES))
+    lines = stderr.read().decode(errors="replace").strip().splitlines()
     return f": {lines[-1]}" if lines else ""

@@ -1,4 +1,4 @@
-"""Alerts on their way to the sinks: a thread and a bounded queue for each of them."""
+"""Delivery of alerts: one thread and one bounded queue per sink."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from deepblur_live.drift import DriftState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from deepblur_live.session.sinks.notice import AlertNotice, AlertSink
+    from deepblur_live.session.sinks.base import AlertNotice, AlertSink
 
 __all__ = ["AlertDispatcher", "SinkStatistics"]
 
 _log = logging.getLogger(__name__)
 
-_MOST_WAITING = 32
-# For a sink that was told to give up, to do so.
-_LAST_S = 1.0
+_MAX_WAITING = 32
+# For a sink to return after it was asked to abort.
+_ABORT_S = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class SinkStatistics:
-    """A sink at one moment; offered = delivered + failed + dropped + waiting.
+    """Deliveries of one sink; offered = delivered + failed + dropped + waiting.
 
     Parameters
     ----------
     name
         The sink's.
     delivered, failed, dropped
-        Notices brought there, given up, and let go because too many were waiting.
+        Notices delivered, given up, and dropped because too many were waiting.
     waiting
-        Notices in the queue, the one under way among them.
+        Notices in the queue, with the one in progress.
     last_error
-        Why the last that failed did; empty when none did.
+        Why the last failed delivery failed; empty if none did.
     """
 
     name: str
@@ -52,22 +54,22 @@ class SinkStatistics:
         parts = [f"{self.delivered} delivered"]
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [f"{self.dropped} dropped"] if self.dropped else []
-        parts += [f"{self.waiting} never ended"] if self.waiting else []
+        parts += [f"{self.waiting} not finished"] if self.waiting else []
         why = f" ({self.last_error})" if self.last_error else ""
         return f"{self.name}: {', '.join(parts)}{why}"
 
 
 class AlertDispatcher:
-    """Brings notices to sinks, so that none can hold, break or flood anything else.
+    """Delivers notices to sinks, so that none can block, break or flood anything else.
 
     Parameters
     ----------
     sinks
         They belong to the dispatcher from now on, and end with it.
     on_error
-        Told, on the sink's thread, each time one fails or drops; must not raise.
-    most_waiting
-        Notices that may wait for one sink; beyond, its oldest goes, counted.
+        Called on the sink's thread when one fails or drops; must not raise.
+    max_waiting
+        Notices that may wait for one sink; beyond, its oldest is dropped.
     """
 
     def __init__(
@@ -75,58 +77,51 @@ class AlertDispatcher:
         sinks: Sequence[AlertSink],
         on_error: Callable[[str], None],
         *,
-        most_waiting: int = _MOST_WAITING,
+        max_waiting: int = _MAX_WAITING,
     ) -> None:
-        self._lanes = [_Lane(sink, on_error, most_waiting) for sink in sinks]
+        self._threads = [_SinkThread(sink, on_error, max_waiting) for sink in sinks]
         self._on_error = on_error
 
     @property
     def statistics(self) -> tuple[SinkStatistics, ...]:
-        """How each sink does, in the order given."""
-        return tuple(lane.statistics for lane in self._lanes)
+        """Deliveries of each sink, in the order given."""
+        return tuple(thread.statistics for thread in self._threads)
 
     def send(self, notice: AlertNotice) -> None:
-        """Put a notice on its way; returns at once and never raises."""
-        for lane in self._lanes:
-            lane.offer(notice)
+        """Queue a notice for the sinks that want it; returns at once, never raises."""
+        for thread in self._threads:
+            thread.offer(notice)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Let what waits be delivered for `timeout` seconds in all, then end it."""
+        """Finish the queues within `timeout` seconds in all, then end the sinks."""
         deadline = time.monotonic() + timeout
-        for lane in self._lanes:
-            lane.stop()
-        for lane in self._lanes:
-            lane.join(deadline)
-        late = [lane for lane in self._lanes if lane.alive]
-        for lane in late:
-            lane.give_up()
-        deadline = time.monotonic() + _LAST_S
-        for lane in late:
-            lane.join(deadline)
-            if lane.alive:
+        for thread in self._threads:
+            thread.stop()
+        for thread in self._threads:
+            thread.join(deadline)
+            # Of a sink that is done this only releases what it holds.
+            thread.abort()
+        deadline = time.monotonic() + _ABORT_S
+        for thread in self._threads:
+            thread.join(deadline)
+            if thread.alive:
                 # A daemon: it cannot keep the program from ending.
-                self._on_error(f"{lane.name}: does not return; it was left behind")
-        for lane in self._lanes:
-            if lane not in late:
-                lane.give_up()
+                self._on_error(f"{thread.name}: does not return; it was left behind")
 
 
-class _Lane:
-    """One sink, its thread and what waits for it."""
-
+class _SinkThread:
     def __init__(
-        self, sink: AlertSink, on_error: Callable[[str], None], most: int
+        self, sink: AlertSink, on_error: Callable[[str], None], max_waiting: int
     ) -> None:
         self._sink = sink
         self.name = sink.name
         self._on_error = on_error
-        self._most = most
-        self._waiting: deque[AlertNotice] = deque()
+        self._max_waiting = max_waiting
+        self._queue: deque[AlertNotice] = deque()
         self._changed = threading.Condition()
-        self._under_way = 0
-        self._delivered = self._failed = self._dropped = 0
-        self._last_error = ""
-        self._stopping = self._giving_up = False
+        self._in_progress = 0
+        self._counts = SinkStatistics(sink.name)
+        self._stopping = False
         self._thread = threading.Thread(
             target=self._run, name=f"alerts to {self.name}", daemon=True
         )
@@ -138,53 +133,43 @@ class _Lane:
     @property
     def statistics(self) -> SinkStatistics:
         with self._changed:
-            return SinkStatistics(
-                self.name,
-                self._delivered,
-                self._failed,
-                self._dropped,
-                len(self._waiting) + self._under_way,
-                self._last_error,
-            )
+            waiting = len(self._queue) + self._in_progress
+            return replace(self._counts, waiting=waiting)
 
     def offer(self, notice: AlertNotice) -> None:
-        try:
-            wanted = self._sink.wants(notice)
-        except Exception as error:
-            self._tell(f"{self.name}: {_said(error)}")
+        if notice.alert.level is not DriftState.ALARM:
             return
         with self._changed:
-            if not wanted or self._stopping:
+            if notice.kind not in self._sink.kinds or self._stopping:
                 return
-            full = len(self._waiting) >= self._most
+            full = len(self._queue) >= self._max_waiting
             if full:
-                # What is true now matters more than what was.
-                self._waiting.popleft()
-                self._dropped += 1
-            self._waiting.append(notice)
+                # The latest notices matter most.
+                self._queue.popleft()
+                self._counts.dropped += 1
+            self._queue.append(notice)
             self._changed.notify()
             if self._thread.ident is None:
-                # Not before: a session that cannot begin leaves no thread behind.
+                # Not earlier: a session that fails to start leaves no thread behind.
                 self._thread.start()
         if full:
-            self._tell(f"{self.name}: too many alerts are waiting; the oldest goes")
+            self._report("too many alerts are waiting; the oldest is dropped")
 
     def stop(self) -> None:
-        """Take no more; the thread ends when nothing waits."""
+        """Accept no more; the thread ends when its queue is empty."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
 
-    def give_up(self) -> None:
-        """Drop what waits, and tell the sink to end what is under way."""
+    def abort(self) -> None:
+        """Drop the queue, and have the sink abort a delivery in progress."""
         with self._changed:
-            self._giving_up = True
-            self._dropped += len(self._waiting)
-            self._waiting.clear()
+            self._counts.dropped += len(self._queue)
+            self._queue.clear()
         try:
             self._sink.close()
         except Exception as error:
-            self._tell(f"{self.name}: {_said(error)}")
+            self._report(_text(error))
 
     def join(self, deadline: float) -> None:
         if self._thread.ident is not None:
@@ -197,35 +182,34 @@ class _Lane:
                 self._sink.deliver(notice)
             except BaseException as error:
                 # A user's function may raise anything, SystemExit included.
-                failure = _said(error)
+                failure = _text(error)
             with self._changed:
-                self._under_way = 0
+                self._in_progress = 0
                 if failure:
-                    self._failed += 1
-                    self._last_error = failure
+                    self._counts.failed += 1
+                    self._counts.last_error = failure
                 else:
-                    self._delivered += 1
+                    self._counts.delivered += 1
             if failure:
-                self._tell(f"{self.name}: {failure}")
+                self._report(failure)
 
     def _next(self) -> AlertNotice | None:
         with self._changed:
-            while not self._waiting:
-                if self._stopping:
-                    return None
-                self._changed.wait()
-            self._under_way = 1
-            return self._waiting.popleft()
+            self._changed.wait_for(lambda: self._queue or self._stopping)
+            if not self._queue:
+                return None
+            self._in_progress = 1
+            return self._queue.popleft()
 
-    def _tell(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         try:
-            self._on_error(text)
+            self._on_error(f"{self.name}: {text}")
         except Exception:
-            _log.exception("%s", text)
+            _log.exception("%s: %s", self.name, text)
 
 
-def _said(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     text = str(error).strip()
-    # Our own errors are sentences; of others the type says more than the text.
-    own = isinstance(error, OSError | RuntimeError | TimeoutError) and text
+    # The sinks' own errors are sentences; others need the name of their type.
+    own = isinstance(error, OSError | RuntimeError) and text
     return text if own else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -1,7 +1,7 @@
-"""Alerts into a running acquisition: put a recalibration between two of its events.
+"""Alerts that act on a running MDA: pause it, or insert a recalibration.
 
-pymmcore-plus takes events from an iterator while an MDA runs; `CustomAction` is what
-useq has for an event that is no picture. The default engine passes over it:
+pymmcore-plus takes events from an iterator while an MDA runs, and useq's
+`CustomAction` is an event that acquires nothing. The default engine ignores it;
 `RecalibratingEngine` calls a function.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 from typing import TYPE_CHECKING, Any
 
 from pymmcore_plus.mda import MDAEngine
 from useq import CustomAction, MDAEvent
 
-from deepblur_live.session.sinks.notice import AlertNotice, OnAlarm
+from deepblur_live.acquisition.core_signals import connect_direct
+from deepblur_live.session.sinks.base import AlertNotice, AlertSink, NoticeKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RECALIBRATE",
     "InterruptibleEvents",
+    "MdaPauseSink",
     "RecalibrateSink",
     "RecalibratingEngine",
 ]
@@ -31,16 +34,98 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 RECALIBRATE = "recalibrate"
-"""The name of the `CustomAction` that asks for a recalibration."""
+"""Name of the `CustomAction` that requests a recalibration."""
 
-_MOST_WAITING = 16
+_MAX_WAITING = 16
 
 
-class RecalibrateSink(OnAlarm):
+class MdaPauseSink(AlertSink):
+    """Pauses a running MDA at an alarm, until the alarm is acknowledged or clears.
+
+    Only a pause made here is ended here. The current event is finished first; if the
+    request came between two events, the event that begins just then.
+
+    pymmcore-plus (0.18) forgets a request that arrives after its last check and before
+    an event begins, which is most of the time between two events of a fast time lapse.
+    A request during an event always holds. So an event that begins all the same means
+    that the request was lost, and it is made again.
+
+    Parameters
+    ----------
+    core
+        Whose MDA.
+    """
+
+    name = "mda-pause"
+    kinds = frozenset(NoticeKind)
+
+    def __init__(self, core: CMMCorePlus) -> None:
+        self._runner = core.mda
+        self._lock = threading.Lock()
+        self._ours = False
+        self._unconfirmed = False
+        events = self._runner.events
+        self._ends = (
+            connect_direct(events.eventStarted, self._on_event),
+            connect_direct(events.sequencePauseToggled, self._on_toggled),
+            connect_direct(events.sequenceFinished, self._on_finished),
+        )
+
+    def deliver(self, notice: AlertNotice) -> None:
+        """Pause, or resume."""
+        if notice.kind is NoticeKind.RAISED:
+            self._pause()
+        elif self._forget():
+            self._runner.set_paused(False)
+
+    def close(self) -> None:
+        """Disconnect from the MDA; a pause stays."""
+        self._forget()
+        for end in self._ends:
+            end()
+
+    def _pause(self) -> None:
+        runner = self._runner
+        if not runner.is_running():
+            return
+        requested = self._requested()
+        with self._lock:
+            # A pause requested by others may be lost as well.
+            self._unconfirmed = True
+            self._ours = self._ours or not requested
+        if not requested:
+            runner.set_paused(True)
+
+    def _requested(self) -> bool:
+        return self._runner.is_paused() or self._runner.status.pause_requested
+
+    def _forget(self) -> bool:
+        with self._lock:
+            ours, self._ours, self._unconfirmed = self._ours, False, False
+        return ours
+
+    def _on_event(self, *_: object) -> None:
+        with self._lock:
+            lost, self._unconfirmed = self._unconfirmed, False
+            if not lost or self._requested():
+                return
+            self._ours = True
+        self._runner.set_paused(True)
+
+    def _on_toggled(self, paused: bool) -> None:
+        # Resumed by a user: also if the request was just repeated.
+        if not paused and self._forget():
+            self._runner.set_paused(False)
+
+    def _on_finished(self, *_: object) -> None:
+        self._forget()
+
+
+class RecalibrateSink(AlertSink):
     """Puts ``MDAEvent(action=CustomAction("recalibrate"))`` into a queue at an alarm.
 
-    The alert is the action's ``data``. What is done then is for the engine that takes
-    the events: a `RecalibratingEngine`, or the user's own.
+    The alert is the action's ``data``. The engine that takes the events acts on it: a
+    `RecalibratingEngine`, or the user's own.
 
     Parameters
     ----------
@@ -55,16 +140,16 @@ class RecalibrateSink(OnAlarm):
         self._put = put
 
     def deliver(self, notice: AlertNotice) -> None:
-        """Put the event in."""
+        """Put the event into the queue."""
         action = CustomAction(name=RECALIBRATE, data=dict(notice.record()))
         self._put(MDAEvent(action=action))
 
 
 class InterruptibleEvents:
-    """Events of a sequence, with others let in between two of them.
+    """Iterates over the events of a sequence, with others inserted between them.
 
-    An iterator, so that the engine does not gather events for hardware sequencing:
-    what is put in comes next.
+    An iterator, so that the engine does not combine events for hardware sequencing: an
+    inserted event comes next.
 
     Parameters
     ----------
@@ -74,21 +159,21 @@ class InterruptibleEvents:
 
     def __init__(self, events: Iterable[MDAEvent]) -> None:
         self._events = iter(events)
-        self._inserted: queue.Queue[MDAEvent] = queue.Queue(_MOST_WAITING)
+        self._inserted: queue.Queue[MDAEvent] = queue.Queue(_MAX_WAITING)
 
     def put(self, event: MDAEvent) -> None:
-        """Let an event in before the next.
+        """Insert an event before the next.
 
         Raises
         ------
         RuntimeError
-            Too many are waiting: the acquisition does not take them.
+            Too many are waiting: the MDA does not take them.
         """
         try:
             self._inserted.put_nowait(event)
         except queue.Full:
             raise RuntimeError(
-                f"{_MOST_WAITING} events wait already: the MDA does not take them"
+                f"{_MAX_WAITING} events are waiting already: the MDA does not take them"
             ) from None
 
     def __iter__(self) -> Iterator[MDAEvent]:
@@ -104,7 +189,7 @@ class InterruptibleEvents:
 class RecalibratingEngine(MDAEngine):
     """pymmcore-plus's engine, which calls a function at a recalibration.
 
-    The acquisition waits for it. What the function raises is kept and logged, and the
+    The acquisition waits for it. An exception of the function is logged, and the
     acquisition goes on.
 
     Parameters
@@ -112,9 +197,9 @@ class RecalibratingEngine(MDAEngine):
     core
         The microscope.
     recalibrate
-        Called with the core and the alert's record, on the thread of the MDA.
+        Called with the core and the alert's record, on the MDA's thread.
     on_error
-        Told when the function has raised.
+        Called when the function has raised.
     """
 
     def __init__(
@@ -128,7 +213,7 @@ class RecalibratingEngine(MDAEngine):
         self._on_error = on_error
 
     def exec_event(self, event: MDAEvent) -> Iterable[Any]:
-        """Take the picture, or recalibrate."""
+        """Acquire the event, or recalibrate."""
         action = event.action
         if isinstance(action, CustomAction) and action.name == RECALIBRATE:
             try:

@@ -1,4 +1,4 @@
-"""Sinks from the words of a command line or a profile: ``webhook:https://…``."""
+"""Sinks from their specification in a profile or on the command line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepblur_live.session.sinks.command import CommandSink
-from deepblur_live.session.sinks.files import JsonlSink, LogSink
-from deepblur_live.session.sinks.python import CallableSink, find_function
+from deepblur_live.session.sinks.local import (
+    CallableSink,
+    JsonlSink,
+    LogSink,
+    find_function,
+)
 from deepblur_live.session.sinks.webhook import WebhookSink
 
 if TYPE_CHECKING:
@@ -19,21 +23,21 @@ if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent
 
-    from deepblur_live.session.sinks.notice import AlertSink
+    from deepblur_live.session.sinks.base import AlertSink
 
 __all__ = ["MdaHandles", "make_sinks", "without_secret"]
 
 
 @dataclass(frozen=True)
 class MdaHandles:
-    """The acquisition that ``mda-…`` acts on.
+    """The MDA that ``mda-pause`` and ``mda-recalibrate`` act on.
 
     Parameters
     ----------
     core
-        Whose MDA.
+        Runs the MDA.
     put
-        Takes an event into it; None where there is no way in.
+        Inserts an event into it; None if that is not possible.
     """
 
     core: CMMCorePlus
@@ -43,35 +47,35 @@ class MdaHandles:
 def make_sinks(
     specs: Sequence[str], origin: str, mda: MdaHandles | None = None
 ) -> list[AlertSink]:
-    """Return a sink a spec.
+    """Return one sink per specification.
 
     Parameters
     ----------
     specs
-        As a profile's ``alerts.on_alarm`` holds them: ``log``, ``jsonl:PATH``,
+        As in a profile's ``alerts.on_alarm``: ``log``, ``jsonl:PATH``,
         ``webhook:URL``, ``command:PROGRAM ARGUMENTS``, ``python:module:function``,
         ``mda-pause``, ``mda-recalibrate``.
     origin
-        Where they stand; the error begins with it.
+        Where they are written; an error message begins with it.
     mda
-        What ``mda-…`` acts on.
+        The MDA, if there is one.
 
     Raises
     ------
     ValueError
-        A spec is none, or names what there is not; the text names it.
+        A specification is invalid; the message names it.
     """
     sinks = []
     for spec in specs:
         try:
-            sinks.append(_sink(spec, mda))
+            sinks.append(_make(spec, mda))
         except ValueError as error:
             raise ValueError(f"{origin} {spec!r}: {error}") from error
     return sinks
 
 
 def without_secret(spec: str) -> str:
-    """Return a spec as it may be kept with a session: a webhook's by its host alone."""
+    """Return a specification as it may be stored: a webhook by its host alone."""
     kind, _, rest = spec.partition(":")
     if kind != "webhook":
         return spec
@@ -81,77 +85,44 @@ def without_secret(spec: str) -> str:
         return "webhook:…"
 
 
-def _sink(spec: str, mda: MdaHandles | None) -> AlertSink:
+def _make(spec: str, mda: MdaHandles | None) -> AlertSink:
     kind, _, rest = spec.partition(":")
-    if kind in _MDA:
-        if rest:
-            raise ValueError(f"nothing follows {kind} here")
-        return _MDA[kind](mda)
-    if kind == "log" and not rest:
-        return LogSink()
-    make = _MAKERS.get(kind)
-    if make is None or not rest:
-        raise ValueError(
-            "must be log, jsonl:PATH, webhook:URL, command:PROGRAM ARGUMENTS, "
-            "python:module:function, mda-pause or mda-recalibrate"
-        )
-    return make(rest)
+    if kind.startswith("mda-") and rest:
+        raise ValueError(f"nothing follows {kind} here")
+    match kind, bool(rest):
+        case "log", False:
+            return LogSink()
+        case "jsonl", True:
+            return JsonlSink(Path(rest))
+        case "webhook", True:
+            return WebhookSink(rest)
+        case "command", True:
+            return CommandSink(_arguments(rest))
+        case "python", True:
+            return CallableSink(find_function(rest), f"python:{rest}")
+        case "mda-pause", False:
+            if mda is None:
+                raise ValueError("there is no MDA here to be paused")
+            # pymmcore-plus is slow to import: only where there is a core.
+            from deepblur_live.session.sinks.mda import MdaPauseSink
 
+            return MdaPauseSink(mda.core)
+        case "mda-recalibrate", False:
+            if mda is None or mda.put is None:
+                raise ValueError("there is no MDA here that accepts a recalibration")
+            from deepblur_live.session.sinks.mda import RecalibrateSink
 
-def _jsonl(rest: str) -> AlertSink:
-    path = Path(rest)
-    if path.exists() and not (path.is_file() or path.is_char_device()):
-        # To open a pipe that nobody reads would wait for ever.
-        raise ValueError(f"{path}: is not a file")
-    try:
-        # Found out now, not at the first alarm of the night.
-        path.open("ab").close()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written: {error.strerror}") from error
-    return JsonlSink(path)
-
-
-def _command(rest: str) -> AlertSink:
-    return CommandSink(_arguments(rest))
-
-
-def _python(rest: str) -> AlertSink:
-    return CallableSink(find_function(rest), f"python:{rest}")
-
-
-def _mda_pause(mda: MdaHandles | None) -> AlertSink:
-    if mda is None:
-        raise ValueError("there is no MDA here to be paused")
-    # The microscope's libraries take their time to come: only where there is one.
-    from deepblur_live.session.sinks.mda_pause import MdaPauseSink
-
-    return MdaPauseSink(mda.core)
-
-
-def _mda_recalibrate(mda: MdaHandles | None) -> AlertSink:
-    if mda is None or mda.put is None:
-        raise ValueError("there is no MDA here that takes a recalibration")
-    from deepblur_live.session.sinks.mda import RecalibrateSink
-
-    return RecalibrateSink(mda.put)
-
-
-_MAKERS: dict[str, Callable[[str], AlertSink]] = {
-    "jsonl": _jsonl,
-    "webhook": WebhookSink,
-    "command": _command,
-    "python": _python,
-}
-_MDA: dict[str, Callable[[MdaHandles | None], AlertSink]] = {
-    "mda-pause": _mda_pause,
-    "mda-recalibrate": _mda_recalibrate,
-}
+            return RecalibrateSink(mda.put)
+    raise ValueError(
+        "must be log, jsonl:PATH, webhook:URL, command:PROGRAM ARGUMENTS, "
+        "python:module:function, mda-pause or mda-recalibrate"
+    )
 
 
 def _arguments(line: str) -> list[str]:
-    """Return the arguments of a line, or of a JSON list; no shell's rules but quotes.
+    """Return the arguments in a line with quotes, or in a JSON list.
 
-    A backslash is a backslash, as Windows' paths need it.
+    A backslash is literal, as in the paths of Windows.
     """
     if line.lstrip().startswith("["):
         try:
@@ -159,7 +130,7 @@ def _arguments(line: str) -> list[str]:
         except json.JSONDecodeError as error:
             raise ValueError(f"not a JSON list: {error}") from error
         if not listed or not all(isinstance(item, str) for item in listed):
-            raise ValueError("must be a JSON list of texts, the program first")
+            raise ValueError("must be a JSON list of strings, the program first")
         return list(listed)
     words = shlex.shlex(line, posix=True, punctuation_chars=False)
     words.whitespace_split, words.commenters, words.escape = True, "", ""

@@ -1,4 +1,4 @@
-"""Alerts as a POST of JSON to a web address."""
+"""Alerts as a POST of JSON to a URL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from deepblur_live.session.sinks.notice import AlertNotice, NoticeKind, OnAlarm
+from deepblur_live.session.sinks.base import AlertNotice, AlertSink, NoticeKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,31 +21,31 @@ _TOO_MANY_REQUESTS = 429
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """Refuses to be sent elsewhere: a POST would arrive there as an empty GET."""
+    """Refuses redirects: they would turn the POST into an empty GET."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Return None: the answer becomes an error."""
+        """Return None: the response becomes an error."""
 
 
-class WebhookSink(OnAlarm):
-    """Posts each notice as JSON; its ``text`` is what chat services show.
+class WebhookSink(AlertSink):
+    """Posts each notice as JSON; chat services show its ``text``.
 
-    A connection that fails, an answer of 5xx or 429, and silence are tried again; any
-    other refusal is final. Proxies of the environment are used.
+    Failed connections, time-outs and the status codes 5xx and 429 are retried; other
+    codes are final. Proxies of the environment are used.
 
     Parameters
     ----------
     url
         ``http`` or ``https``.
     timeout_s
-        For each step of a try: connect, send, each piece of the answer.
+        For each step of an attempt: connect, send, each part of the response.
     pauses_s
-        Seconds before each further try; their number bounds the tries.
+        Seconds before each retry; their number limits the reattempts.
 
     Raises
     ------
     ValueError
-        The address is none that can be posted to.
+        The URL cannot be posted to.
     """
 
     kinds = frozenset(NoticeKind)
@@ -64,13 +64,13 @@ class WebhookSink(OnAlarm):
             raise ValueError(f"{url}: {error}") from error
         if parts.username is not None or parts.password is not None:
             raise ValueError(
-                f"webhook:{parts.hostname}: no name or password may stand before it"
+                f"webhook:{parts.hostname}: no name or password may be in the URL"
             )
         spaced = any(sign.isspace() for sign in url)
         if parts.scheme not in ("http", "https") or not parts.hostname or spaced:
             raise ValueError(f"{url}: must be http://HOST/… or https://HOST/…")
         self._url = url
-        # An address often holds a secret; the host is enough to tell them apart.
+        # The path of a URL is often a secret; the host is enough to identify it.
         self.name = f"webhook:{parts.hostname}{port}"
         self._timeout_s = timeout_s
         self._pauses_s = tuple(pauses_s)
@@ -83,45 +83,45 @@ class WebhookSink(OnAlarm):
         Raises
         ------
         OSError
-            It was refused, or no try came through; the text says why.
+            It was refused, or no attempt succeeded; the message says why.
         """
         body = json.dumps(notice.record(), allow_nan=False).encode()
-        tries = 0
+        attempts = 0
         while True:
-            tries += 1
+            attempts += 1
             failure, again = self._post(body)
             if not failure:
                 return
-            if not again or tries > len(self._pauses_s):
-                times = "once" if tries == 1 else f"{tries} times"
+            if not again or attempts > len(self._pauses_s):
+                times = "once" if attempts == 1 else f"{attempts} times"
                 raise OSError(f"{failure} (tried {times})")
-            if self._closing.wait(self._pauses_s[tries - 1]):
+            if self._closing.wait(self._pauses_s[attempts - 1]):
                 raise OSError(f"{failure} (given up: the session has ended)")
 
     def close(self) -> None:
-        """Try no further."""
+        """Make no further attempt."""
         self._closing.set()
 
     def _post(self, body: bytes) -> tuple[str, bool]:
-        """Return why it failed, or nothing; and whether to try again."""
+        """Return why it failed, or nothing; and whether to retry."""
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "deepblur-live",
         }
         request = Request(self._url, data=body, headers=headers, method="POST")
         try:
-            # What is answered beside the status does not matter, and may be endless.
+            # The body of the response does not matter, and may be endless.
             self._opener.open(request, timeout=self._timeout_s).close()
         except HTTPError as error:
             error.close()
             again = error.code >= 500 or error.code == _TOO_MANY_REQUESTS
-            return f"answered {error.code} {error.reason}", again
+            return f"HTTP status {error.code} {error.reason}", again
         except URLError as error:
             return f"not reached: {error.reason}", True
         except TimeoutError:
-            return f"no answer within {self._timeout_s:g} s", True
+            return f"no response within {self._timeout_s:g} s", True
         except http.client.HTTPException as error:
-            # Its text may hold the address.
+            # Its text may contain the URL.
             return f"the connection broke: {type(error).__name__}", True
         except OSError as error:
             return f"the connection broke: {error!r}", True
