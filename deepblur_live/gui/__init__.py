@@ -1,1 +1,29 @@
-"""The window: raw, deblurred and drift; it pulls on a timer and blocks nobody."""
+"""The window: raw and deblurred images, the drift plot, and the session's state.
+
+A timer in the GUI thread fetches the newest result; the acquisition never waits for
+the window.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepblur_live.gui.event_loop import application, show
+    from deepblur_live.gui.main_window import MainWindow
+
+__all__ = ["MainWindow", "application", "show"]
+
+_MODULES = {
+    "MainWindow": "deepblur_live.gui.main_window",
+    "application": "deepblur_live.gui.event_loop",
+    "show": "deepblur_live.gui.event_loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: parts of this package are used where Qt is not installed.
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""One Qt binding for qtpy and pyqtgraph alike; the widgets import both from here."""
+"""Qt and pyqtgraph with one common binding; all widgets import them from here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ else:
     from qtpy import QtCore, QtGui, QtWidgets
     from qtpy.QtCore import Signal
 
-    # Left alone, the two search in different orders and may load two bindings.
+    # qtpy and pyqtgraph search in different orders and could load different bindings.
     os.environ.setdefault("PYQTGRAPH_QT_LIB", qtpy.API_NAME)
 
 import pyqtgraph as pg

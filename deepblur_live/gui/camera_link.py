@@ -1,4 +1,4 @@
-"""Live, snap and exposure of a core, asked on a thread of their own."""
+"""Live mode, snap and exposure of a core, controlled from a background thread."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 __all__ = ["CameraLink"]
 
 _POLL_S = 1.0
-# A long exposure must not pile up commands behind it.
+# Commands must not accumulate during a long exposure.
 _MAX_COMMANDS = 4
 
 
 class CameraLink:
-    """Asks the core on one thread, and remembers what the core last said.
+    """Sends commands to a core from one thread and caches the camera's state.
 
-    Cameras take their time (a snap lasts its exposure, stopping a sequence waits for
-    the last frame), so nothing here waits for one except `close`. What others do to
-    the camera is seen through the core's events and a poll each second.
+    Camera calls block (a snap for its exposure, stopping a sequence until the last
+    frame), so no method but `close` waits for the camera. Changes made elsewhere are
+    noticed through the core's events and by polling once a second.
 
     Parameters
     ----------
     core
-        Any core; it need not have a camera.
+        The core, with or without a camera.
     """
 
     def __init__(self, core: CMMCorePlus) -> None:
@@ -39,12 +39,12 @@ class CameraLink:
         self._exposure_ms: float | None = None
         self._error = ""
         self._started_live = False
-        self._commands: queue.Queue[tuple[str, Callable[[], None]] | None]
+        self._commands: queue.Queue[tuple[str, Callable[[], object]] | None]
         self._commands = queue.Queue(_MAX_COMMANDS)
         self._closing = threading.Event()
         self._busy = threading.Event()
         events = core.events
-        # Direct: a slot queued for the window's thread may come after we are gone.
+        # Direct: a slot queued for the GUI thread could run after this object is gone.
         self._disconnect: tuple[Callable[[], None], ...] = (
             connect_direct(
                 events.continuousSequenceAcquisitionStarted, self._on_live_started
@@ -53,7 +53,7 @@ class CameraLink:
             connect_direct(events.exposureChanged, self._on_exposure),
         )
         let_core_exit(core)
-        # A camera that never answers must not keep the program from ending.
+        # A daemon, so that a camera that does not respond cannot block the exit.
         self._thread = threading.Thread(
             target=self._run, name="camera controls", daemon=True
         )
@@ -66,60 +66,60 @@ class CameraLink:
 
     @property
     def exposure_ms(self) -> float | None:
-        """Exposure of the camera, None without a camera."""
+        """Exposure of the camera; None without a camera."""
         return self._exposure_ms
 
     @property
     def error(self) -> str:
-        """What went wrong last, empty once something has worked since."""
+        """The last error; empty after the next command that succeeds."""
         return self._error
 
     @property
     def busy(self) -> bool:
-        """True while a command is under way."""
+        """True while a command is queued or running."""
         return self._busy.is_set() or not self._commands.empty()
 
     @property
     def acquiring(self) -> bool:
-        """True while an MDA runs: hands off the camera."""
+        """True while an MDA runs and no command is sent."""
         return bool(self._core.mda.is_running())
 
     def set_live(self, live: bool) -> None:
         """Start or stop the continuous sequence."""
-        self._ask("Live", self._start if live else self._stop)
+        self._submit("Live", self._start if live else self._stop)
 
     def snap(self) -> None:
-        """Take one picture; it comes in the way all frames do."""
-        self._ask("Snap", self._snap)
+        """Acquire one image; it arrives like any other frame."""
+        self._submit("Snap", self._core.snap)
 
     def set_exposure(self, exposure_ms: float) -> None:
-        """Set the exposure, pausing live mode for it: many cameras insist."""
-        self._ask("Exposure", lambda: self._change_exposure(exposure_ms))
+        """Set the exposure; live mode is paused, as many cameras require."""
+        self._submit("Exposure", lambda: self._change_exposure(exposure_ms))
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Stop live if it was started here, and end the thread.
+        """Stop live mode if it was started here, and end the thread.
 
         Returns
         -------
         ended
-            False when the camera did not answer within `timeout` seconds.
+            False if the camera did not respond within `timeout` seconds.
         """
         self._closing.set()
         try:
             self._commands.put_nowait(None)
         except queue.Full:
-            pass  # the thread looks at `_closing` after each command
+            pass  # the thread checks `_closing` after each command
         self._thread.join(timeout)
         for disconnect in self._disconnect:
             disconnect()
         self._disconnect = ()
         return not self._thread.is_alive()
 
-    def _ask(self, name: str, command: Callable[[], None]) -> None:
+    def _submit(self, name: str, command: Callable[[], object]) -> None:
         try:
             self._commands.put_nowait((name, command))
         except queue.Full:
-            self._error = f"{name}: the camera is still busy with the last command"
+            self._error = f"{name}: the camera is still busy with the previous command"
 
     def _run(self) -> None:
         self._poll()
@@ -138,12 +138,12 @@ class CameraLink:
         if self._started_live and self._live:
             self._do("Live", self._stop)
 
-    def _do(self, name: str, command: Callable[[], None]) -> None:
+    def _do(self, name: str, command: Callable[[], object]) -> None:
         try:
             if self.acquiring:
                 raise RuntimeError("an acquisition is running")
             command()
-        except Exception as error:  # a driver may raise anything: say it, stay
+        except Exception as error:  # a driver may raise anything
             self._error = f"{name}: {str(error).strip() or type(error).__name__}"
         else:
             self._error = ""
@@ -169,9 +169,6 @@ class CameraLink:
     def _stop(self) -> None:
         self._core.stopSequenceAcquisition()
         self._live = self._started_live = False
-
-    def _snap(self) -> None:
-        self._core.snap()
 
     def _change_exposure(self, exposure_ms: float) -> None:
         running, ours = bool(self._core.isSequenceRunning()), self._started_live

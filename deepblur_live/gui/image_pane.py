@@ -1,4 +1,4 @@
-"""One picture with zoom and pan: it draws no more pixels than the screen shows."""
+"""One image with zoom and pan, drawn at screen resolution."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, Signal, pg
-from deepblur_live.gui.picture import reduce_to, to_uint8
+from deepblur_live.gui.rendering import reduce_to, to_uint8
 from deepblur_live.gui.theme import BACKGROUND, TEXT
 
 if TYPE_CHECKING:
@@ -16,41 +16,37 @@ if TYPE_CHECKING:
 __all__ = ["ImagePane"]
 
 _MARGIN = 8
-_SNUG = 0.02
+# Tolerance, as a fraction of the view, within which the whole image counts as shown.
+_FIT_TOLERANCE = 0.02
 _Align = QtCore.Qt.AlignmentFlag
 
 
 class ImagePane(QtWidgets.QWidget):
-    """A picture in image coordinates (x right, y down, one unit a pixel).
+    """An image in pixel coordinates (x to the right, y down).
 
-    `show_picture` and `show_nothing` only remember; `paint_if_needed`, called by the
-    window's timer, draws: many changes between two ticks cost one drawing.
+    `show_image` and `show_nothing` only store what to show; `paint_if_needed`, called
+    by the window's timer, draws it, once for all changes since the last call.
 
     Parameters
     ----------
     pixel_size_nm
-        Draws the scale bar; None leaves it out.
+        Size of a pixel, for the scale bar.
     """
 
     pointed = Signal(object)
-    """(x, y) of the pixel under the pointer, or None when it has left."""
+    """(x, y) of the pixel under the pointer, or None outside the image."""
 
-    def __init__(
-        self,
-        *,
-        pixel_size_nm: float | None = None,
-        parent: QtWidgets.QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, pixel_size_nm: float) -> None:
+        super().__init__()
         self._pixel_size_nm = pixel_size_nm
-        self._picture: NDArray[Any] | None = None
+        self._image: NDArray[Any] | None = None
         self._levels = (0.0, 1.0)
         self._shape: tuple[int, ...] = ()
         self._dirty = False
-        # Of the view when it was last drawn: its size, if it showed the whole picture.
-        self._whole_at: tuple[float, float] | None = None
+        # View size at the last drawing if the whole image was visible, else None.
+        self._fitted_size: tuple[float, float] | None = None
         self._graphics = pg.GraphicsView(self, background=BACKGROUND)
-        # Keys are the window's: the view would swallow them.
+        # The window handles the keys, which the view would consume.
         self._graphics.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
         self.view_box = pg.ViewBox(
             invertY=True, lockAspect=True, enableMenu=False, defaultPadding=0.0
@@ -83,122 +79,120 @@ class ImagePane(QtWidgets.QWidget):
         self._graphics.scene().sigMouseMoved.connect(self._on_pointer)
 
     @property
-    def picture(self) -> NDArray[Any] | None:
-        """The array that is shown, None where there is none."""
-        return self._picture
+    def image(self) -> NDArray[Any] | None:
+        """The array shown, or None."""
+        return self._image
 
     @property
     def caption(self) -> str:
-        """What is written on the picture."""
+        """Text in the upper left corner."""
         return self._caption.text()
 
     @property
     def notice(self) -> str:
-        """What is written in the middle, in place of a picture."""
+        """Text in the middle, shown in place of an image."""
         return self._notice.text()
 
-    def show_picture(
-        self, picture: NDArray[Any], caption: str, levels: tuple[float, float]
+    def show_image(
+        self, image: NDArray[Any], caption: str, levels: tuple[float, float]
     ) -> None:
         """Show (H, W) grey or (H, W, 3) colour between `levels`."""
-        self._picture, self._levels, self._dirty = picture, levels, True
+        self._image, self._levels, self._dirty = image, levels, True
         self._write(self._caption, caption)
         self._write(self._notice, "")
-        # The zoom outlives raw-only frames between; only another shape starts afresh.
-        if picture.shape[:2] != self._shape:
-            self._shape = picture.shape[:2]
+        # The zoom is kept, also over raw-only frames, until the image shape changes.
+        if image.shape[:2] != self._shape:
+            self._shape = image.shape[:2]
             self.fit()
 
     def show_nothing(self, notice: str, caption: str = "") -> None:
-        """Take the picture away and say why."""
-        if self._picture is not None:
+        """Remove the image and show `notice` in its place."""
+        if self._image is not None:
             self.item.clear()
-        self._picture, self._dirty, self._whole_at = None, False, None
+        self._image, self._dirty, self._fitted_size = None, False, None
         self._write(self._caption, caption)
         self._write(self._notice, notice)
         self._scale.hide()
 
     def set_badge(self, text: str) -> None:
-        """Write `text` in the upper right corner; empty takes it away."""
+        """Show `text` in the upper right corner; empty hides it."""
         self._write(self._badge, text)
 
     def set_readout(self, text: str) -> None:
-        """Write `text` in the lower left corner; empty takes it away."""
+        """Show `text` in the lower left corner; empty hides it."""
         self._write(self._readout, text)
 
     def set_cross(self, point: tuple[float, float] | None) -> None:
-        """Draw the crosshair at the middle of a pixel, or nowhere."""
+        """Draw the crosshair at the centre of a pixel; None hides it."""
         for line, value in zip(self._cross, point or (0.0, 0.0), strict=True):
             line.setVisible(point is not None)
             line.setValue(value + 0.5)
 
     def value_at(self, point: tuple[int, int]) -> str:
-        """Return the value of the pixel at (x, y), empty outside."""
+        """Return the pixel value at (x, y) as text; empty outside the image."""
         x, y = point
-        picture = self._picture
-        if picture is None or not (
-            0 <= y < picture.shape[0] and 0 <= x < picture.shape[1]
-        ):
+        image = self._image
+        if image is None or not (0 <= y < image.shape[0] and 0 <= x < image.shape[1]):
             return ""
-        values = np.atleast_1d(picture[y, x])
+        values = np.atleast_1d(image[y, x])
         return " ".join(f"{float(value):.5g}" for value in values)
 
     def fit(self) -> None:
-        """Show the whole picture."""
-        if self._picture is not None:
-            height, width = self._picture.shape[:2]
+        """Show the whole image."""
+        if self._image is not None:
+            height, width = self._image.shape[:2]
             self.view_box.setRange(QtCore.QRectF(0, 0, width, height), padding=0)
 
     def zoom(self, factor: float) -> None:
-        """Magnify by `factor` about the middle."""
+        """Magnify by `factor` about the centre."""
         self.view_box.scaleBy((1 / factor, 1 / factor))
 
     def zoom_to_pixels(self) -> None:
-        """Show one pixel of the picture on one of the screen, middle unmoved."""
+        """Show one image pixel per screen pixel, keeping the centre."""
         width = self.view_box.viewRect().width()
         if width > 0 and self.view_box.width() > 0:
             self.zoom(width * self._ratio() / self.view_box.width())
 
     def pan(self, right: float, down: float) -> None:
-        """Move by shares of what is seen."""
-        seen = self.view_box.viewRect()
-        self.view_box.translateBy(right * seen.width(), down * seen.height())
+        """Move the view by fractions of its width and height."""
+        visible = self.view_box.viewRect()
+        self.view_box.translateBy(right * visible.width(), down * visible.height())
 
     def paint_if_needed(self) -> None:
-        """Draw what changed since the last call."""
-        if not self._dirty or self._picture is None or not self.isVisible():
+        """Redraw if anything has changed since the last call."""
+        if not self._dirty or self._image is None or not self.isVisible():
             return
         self._dirty = False
-        drawn_on = (self.view_box.width(), self.view_box.height())
-        # Who saw the whole picture goes on seeing it in a window of another size.
-        if self._whole_at not in (None, drawn_on):
+        view_size = (self.view_box.width(), self.view_box.height())
+        # A view of the whole image stays one when the window is resized.
+        if self._fitted_size not in (None, view_size):
             self.fit()
-        seen = self.view_box.viewRect()
-        self._whole_at = drawn_on if self._shows_the_whole(seen) else None
+        visible = self.view_box.viewRect()
+        self._fitted_size = view_size if self._is_fitted(visible) else None
         ratio = self._ratio()
         size = (int(self.view_box.width() * ratio), int(self.view_box.height() * ratio))
-        region = (seen.x(), seen.y(), seen.width(), seen.height())
-        reduced, rectangle = reduce_to(self._picture, region, size)
-        # Shrunk pixels are blended, magnified ones are shown as they are.
+        region = (visible.x(), visible.y(), visible.width(), visible.height())
+        reduced, rectangle = reduce_to(self._image, region, size)
+        # Interpolate when zoomed out; show magnified pixels as squares.
         self._graphics.setRenderHint(
             QtGui.QPainter.RenderHint.SmoothPixmapTransform,
-            reduced.shape[1] * seen.width() > rectangle[2] * size[0],
+            reduced.shape[1] * visible.width() > rectangle[2] * size[0],
         )
         self.item.setImage(
             to_uint8(reduced, self._levels), levels=None, autoLevels=False
         )
         self.item.setRect(QtCore.QRectF(*rectangle))
-        self._update_scale(seen.width())
+        self._update_scale(visible.width())
 
     def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
-        """Keep the words in their corners."""
+        """Keep the overlays in their corners."""
         super().resizeEvent(event)
         for label in (self._caption, self._badge, self._readout, self._notice):
             self._place(label)
-        self._dirty = self._picture is not None
+        self._dirty = self._image is not None
 
     def leaveEvent(self, event: QtCore.QEvent | None) -> None:
-        """Tell that the pointer has left."""
+        """Report that the pointer has left."""
         super().leaveEvent(event)
         self.pointed.emit(None)
 
@@ -230,13 +224,13 @@ class ImagePane(QtWidgets.QWidget):
         }.get(label, ((self.width() - label.width()) // 2, low // 2))
         label.move(x, y)
 
-    def _update_scale(self, seen_width: float) -> None:
-        if self._pixel_size_nm is None or seen_width <= 0:
+    def _update_scale(self, visible_width: float) -> None:
+        if visible_width <= 0:
             return
-        longest_nm = 0.25 * seen_width * self._pixel_size_nm
+        longest_nm = 0.25 * visible_width * self._pixel_size_nm
         power = 10.0 ** np.floor(np.log10(longest_nm))
         length_nm = power * next(n for n in (5, 2, 1) if n * power <= longest_nm)
-        across = length_nm / self._pixel_size_nm / seen_width * self.view_box.width()
+        across = length_nm / self._pixel_size_nm / visible_width * self.view_box.width()
         if length_nm >= 1000:
             self._scale.setText(f"{length_nm / 1000:g} µm")
         else:
@@ -245,25 +239,29 @@ class ImagePane(QtWidgets.QWidget):
         self._place(self._scale)
         self._scale.show()
 
-    def _shows_the_whole(self, seen: QtCore.QRectF) -> bool:
+    def _is_fitted(self, visible: QtCore.QRectF) -> bool:
         height, width = self._shape[:2]
-        slack = _SNUG * max(width, height)
-        inside = seen.adjusted(-slack, -slack, slack, slack).contains(
+        slack = _FIT_TOLERANCE * max(width, height)
+        inside = visible.adjusted(-slack, -slack, slack, slack).contains(
             QtCore.QRectF(0, 0, width, height)
         )
-        return inside and min(seen.width() / width, seen.height() / height) < 1 + _SNUG
+        return (
+            inside
+            and min(visible.width() / width, visible.height() / height)
+            < 1 + _FIT_TOLERANCE
+        )
 
     def _ratio(self) -> float:
         return float(self.devicePixelRatioF())
 
     def _on_range(self) -> None:
-        self._dirty = self._picture is not None
+        self._dirty = self._image is not None
 
     def _on_pointer(self, position: Any) -> None:
-        if self._picture is None:
+        if self._image is None:
             return
         point = self.view_box.mapSceneToView(position)
         x, y = int(np.floor(point.x())), int(np.floor(point.y()))
-        height, width = self._picture.shape[:2]
+        height, width = self._image.shape[:2]
         inside = 0 <= x < width and 0 <= y < height
         self.pointed.emit((x, y) if inside else None)

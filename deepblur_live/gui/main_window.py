@@ -1,4 +1,4 @@
-"""The window: a timer pulls the newest result; nothing in the pipeline waits for it."""
+"""The main window; a timer fetches the newest result, so that nothing waits for it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from deepblur_live.gui.alert_banner import AlertBanner
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
 from deepblur_live.gui.camera_link import CameraLink
 from deepblur_live.gui.drift_plot import DriftPlot
+from deepblur_live.gui.image_pair import ImagePair
 from deepblur_live.gui.message_line import MessageLine
-from deepblur_live.gui.picture_pair import PicturePair
 from deepblur_live.gui.psf_view import PsfView
 from deepblur_live.gui.snapshot import save_snapshot
 from deepblur_live.gui.state_text import chip_of, raw_only_text, status_text
@@ -21,38 +21,35 @@ from deepblur_live.gui.theme import STYLE
 from deepblur_live.gui.toolbar import Toolbar
 
 if TYPE_CHECKING:
-    from pymmcore_plus import CMMCorePlus
+    from collections.abc import Callable
 
-    from deepblur_live.gui.session_view import SessionView
     from deepblur_live.runtime.frame import FrameResult
+    from deepblur_live.session import LiveSession
 
 __all__ = ["MainWindow"]
 
 logger = logging.getLogger(__name__)
 
-# Curves and words need no more; a plot costs some 10 ms each time.
+# Interval of plots and texts; a plot takes about 10 ms.
 _SLOW_S = 0.2
 
 
 class MainWindow(QtWidgets.QMainWindow):
-    """Raw and deblurred side by side, drift below, the session's state in words.
+    """Raw and deblurred image, drift below, and the session's state.
+
+    It may also be placed in a dock of another Qt program.
 
     Parameters
     ----------
     session
-        What is shown; it belongs to the caller, who closes it after the window.
-    mmcore
-        A core to control: Live, Snap and exposure appear. Live mode started here ends
+        The session to show; its owner closes it after the window. If it has a core,
+        there are Live, Snap and exposure controls; live mode started with them ends
         with the window.
-    parent
-        Qt's.
     """
 
     def __init__(
         self,
-        session: SessionView,
-        *,
-        mmcore: CMMCorePlus | None = None,
+        session: LiveSession,
         parent: QtWidgets.QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -64,23 +61,22 @@ class MainWindow(QtWidgets.QMainWindow):
         self._interval = 0.0
         self._shown_at: deque[float] = deque(maxlen=60)
         self._folder: Path | None = None
-        self._link = None if mmcore is None else CameraLink(mmcore)
+        self._link = None if session.core is None else CameraLink(session.core)
 
         display = session.profile.display
         self.setWindowTitle(f"deblur live · {session.profile.name}")
         self.setStyleSheet(STYLE)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
-        self.toolbar = Toolbar(camera=mmcore is not None)
+        self.toolbar = Toolbar(camera=self._link is not None)
         self.banner = AlertBanner()
-        self.pictures = PicturePair(
-            clip_percent=display.clip_percent,
-            pixel_size_nm=session.profile.optics.pixel_size_nm,
+        self.images = ImagePair(
+            display.clip_percent, session.profile.optics.pixel_size_nm
         )
-        self.drift = DriftPlot(session)
-        self.psf = PsfView(session)
+        self.drift = DriftPlot(session.profile, session.family)
+        self.psf = PsfView(session.family)
         self.status = QtWidgets.QLabel()
         self.status.setObjectName("status")
-        # Cut where there is no room: the window must fit on a small screen.
+        # Cut off if too long: the window must fit on a small screen.
         self.status.setSizePolicy(
             QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Preferred
         )
@@ -96,80 +92,65 @@ class MainWindow(QtWidgets.QMainWindow):
 
     @property
     def shown(self) -> FrameResult | None:
-        """The result on the screen."""
+        """The result on screen, or None."""
         return self._shown
 
     @property
     def error(self) -> str:
-        """What went wrong in the window itself last; empty when nothing ever did."""
+        """The last error in the window itself, or empty."""
         return self.message.error
 
     def refresh(self) -> None:
-        """Pull the newest of everything; the timer's slot. Never raises."""
+        """Show the newest result and state; the timer's slot. Never raises."""
         self.message.guard(self._refresh)
 
-    def acknowledge(self) -> None:
-        """Tell the session that the alert was seen, and take the banner away."""
-        self._session.acknowledge()
-        self.banner.answer()
-
-    def snooze(self, seconds: float) -> None:
-        """Have the session tell no alert for `seconds`, and take the banner away."""
-        self._session.snooze(seconds)
-        self.banner.answer()
-
-    def rebaseline(self) -> None:
-        """Take the present optics for the new baseline."""
-        self._session.rebaseline()
-        self.banner.answer()
-
     def save_snapshot(self, folder: Path | None = None) -> tuple[Path, ...]:
-        """Save the result on the screen.
+        """Save the result on screen.
 
         Parameters
         ----------
         folder
-            Where; the session's folder, or the one chosen last, by default.
+            By default, the folder chosen last, the session's, or one the user chooses.
 
         Returns
         -------
         paths
-            The files written; none when there is nothing to save or no folder.
+            The files written; none without a result or a folder.
         """
         if self._shown is None:
-            self.message.say("nothing to save yet")
+            self.message.notify("no frame to save yet")
             return ()
         folder = folder or self._folder or self._session.folder or self._choose_folder()
         if folder is None:
             return ()
         paths = save_snapshot(self._shown, self._session, folder)
-        self.message.say(f"saved {paths[-1].stem} in {folder}")
+        self.message.notify(f"saved {paths[-1].stem} in {folder}")
         return paths
 
     def keyPressEvent(self, event: QtGui.QKeyEvent | None) -> None:
-        """Give the pictures their keys; the rest is Qt's."""
-        if event is None or not self.pictures.press(event.key()):
+        """Pass keys to the images first."""
+        if event is None or not self.images.press(event.key()):
             super().keyPressEvent(event)
 
     def keyReleaseEvent(self, event: QtGui.QKeyEvent | None) -> None:
-        """Swap back."""
+        """End the swap when Space is released."""
         if event is not None and event.key() == QtCore.Qt.Key.Key_Space:
             if not event.isAutoRepeat():
-                self.pictures.set_held(False)
+                self.images.set_held(False)
             return
         super().keyReleaseEvent(event)
 
     def changeEvent(self, event: QtCore.QEvent | None) -> None:
-        """Swap back when another window takes the keys: the release goes there."""
+        """End the swap when another window gets the keys, and thus the release."""
         super().changeEvent(event)
         if event is not None and event.type() == QtCore.QEvent.Type.ActivationChange:
-            self.pictures.set_held(False)
+            self.images.set_held(False)
 
     def closeEvent(self, event: QtGui.QCloseEvent | None) -> None:
         """Stop the timer, and live mode if it was started here."""
         self.timer.stop()
         if self._link is not None and not self._link.close():
-            logger.warning("the camera did not answer while the window closed")
+            logger.warning("the camera did not respond while the window was closing")
         super().closeEvent(event)
 
     def _refresh(self) -> None:
@@ -179,23 +160,23 @@ class MainWindow(QtWidgets.QMainWindow):
             self._interval = now - self._new_at if self._newest is not None else 0.0
             self._newest, self._new_at = latest, now
             if not self.toolbar.freeze.isChecked():
-                # Before it is drawn: one that cannot be drawn is tried once only.
+                # Set first, so that a result that cannot be drawn is tried only once.
                 self._shown = latest
                 self._shown_at.append(now)
-                self.pictures.show_result(latest)
-        self.pictures.paint_if_needed()
+                self.images.show_result(latest)
+        self.images.paint_if_needed()
         if now - self._slow_at >= _SLOW_S:
             self._slow_at = now
-            self._refresh_words(now)
+            self._refresh_texts(now)
             self._refresh_plots()
 
-    def _refresh_words(self, now: float) -> None:
+    def _refresh_texts(self, now: float) -> None:
         session = self._session
         statistics = session.listener.statistics
         alert = session.alerts[-1] if session.alerts else None
         status = session.status
-        waited = now - self._new_at
-        chip = chip_of(self._newest, status, statistics, waited, self._interval)
+        age = now - self._new_at
+        chip = chip_of(self._newest, status, statistics, age, self._interval)
         self.toolbar.show_chip(chip)
         self.banner.show_alert(alert, status)
         self.status.setText(status_text(statistics, self._fps_shown(now)))
@@ -230,26 +211,26 @@ class MainWindow(QtWidgets.QMainWindow):
             self.save_snapshot(folder)
 
     def _connect(self) -> None:
-        bar, pictures = self.toolbar, self.pictures
-        bar.flicker.toggled.connect(pictures.set_swapped)
-        bar.auto.toggled.connect(pictures.set_auto)
-        bar.lock.toggled.connect(pictures.set_locked)
-        bar.cross.toggled.connect(pictures.set_crosshair)
-        bar.freeze.toggled.connect(pictures.set_frozen)
-        bar.fit.triggered.connect(pictures.raw.fit)
-        bar.pixels.triggered.connect(pictures.raw.zoom_to_pixels)
-        # Bound methods: a connected closure would keep the window alive for ever.
+        bar, images = self.toolbar, self.images
+        bar.flicker.toggled.connect(images.set_swapped)
+        bar.auto.toggled.connect(images.set_auto)
+        bar.lock.toggled.connect(images.set_locked)
+        bar.cross.toggled.connect(images.set_crosshair)
+        bar.freeze.toggled.connect(images.set_frozen)
+        bar.fit.triggered.connect(images.raw.fit)
+        bar.pixels.triggered.connect(images.raw.zoom_to_pixels)
+        # Bound methods, as a connected closure would keep the window alive.
         bar.save.triggered.connect(self._on_save)
         bar.save_as.triggered.connect(self._on_save_as)
         bar.acknowledge.triggered.connect(self._on_acknowledge)
-        self.banner.acknowledged.connect(self._on_acknowledge)
+        self.banner.acknowledge_button.clicked.connect(self._on_acknowledge)
         bar.rebaseline.triggered.connect(self._on_rebaseline)
-        self.banner.rebaselined.connect(self._on_rebaseline)
+        self.banner.rebaseline_button.clicked.connect(self._on_rebaseline)
         self.banner.snoozed.connect(self._on_snooze)
         if self._link is not None:
             bar.live.triggered.connect(self._link.set_live)
-            bar.snap.triggered.connect(self._on_snap)
-            bar.exposure_asked.connect(self._on_exposure)
+            bar.snap.triggered.connect(self._link.snap)
+            bar.exposure_edited.connect(self._on_exposure)
 
     def _on_save(self) -> None:
         self.message.guard(self.save_snapshot)
@@ -258,17 +239,22 @@ class MainWindow(QtWidgets.QMainWindow):
         self.message.guard(self._save_as)
 
     def _on_acknowledge(self) -> None:
-        self.message.guard(self.acknowledge)
+        self._respond(self._session.acknowledge)
 
     def _on_rebaseline(self) -> None:
-        self.message.guard(self.rebaseline)
+        self._respond(self._session.rebaseline)
 
     def _on_snooze(self, seconds: float) -> None:
-        self.message.guard(lambda: self.snooze(seconds))
+        self._respond(lambda: self._session.snooze(seconds))
 
-    def _on_snap(self) -> None:
-        if self._link is not None:
-            self._link.snap()
+    def _respond(self, response: Callable[[], None]) -> None:
+        """Respond to the alert and hide its banner."""
+
+        def respond() -> None:
+            response()
+            self.banner.dismiss()
+
+        self.message.guard(respond)
 
     def _on_exposure(self, exposure_ms: float) -> None:
         if self._link is not None and exposure_ms != self._link.exposure_ms:
@@ -284,7 +270,7 @@ class MainWindow(QtWidgets.QMainWindow):
         row.addWidget(self.psf)
         splitter = QtWidgets.QSplitter(QtCore.Qt.Orientation.Vertical)
         splitter.setChildrenCollapsible(False)
-        splitter.addWidget(self.pictures)
+        splitter.addWidget(self.images)
         splitter.addWidget(bottom)
         splitter.setSizes([560, 280])
         splitter.setStretchFactor(0, 1)

@@ -1,4 +1,4 @@
-"""The line at the foot that says what went wrong, or what has just been done."""
+"""The message line at the bottom of the window: errors first, then notices."""
 
 from __future__ import annotations
 
@@ -19,55 +19,55 @@ _SHOWN_S = 8.0
 
 
 class MessageLine(QtWidgets.QLabel):
-    """Shows, for some seconds each: the window's errors, the camera's, other news."""
+    """Shows errors of the window and the camera, and notices, for a few seconds."""
 
-    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setObjectName("message")
-        # A long text is cut, not a reason for the window to grow; the tooltip has it.
+        # A long text is cut off rather than widening the window; see the tooltip.
         self.setMinimumWidth(1)
         self.error = ""
-        self._error_until = self._note_until = 0.0
-        self._note = ""
+        self._notice = ""
+        self._error_until = self._notice_until = 0.0
         self._background: tuple[str, ...] = ()
 
-    def guard(self, work: Callable[[], object]) -> None:
-        """Do `work`; what it raises is shown and logged, not raised.
+    def guard(self, action: Callable[[], object]) -> None:
+        """Run `action`; show and log its exception instead of raising it.
 
-        An exception that leaves a slot ends the program under PyQt6.
+        PyQt6 aborts the program when an exception leaves a slot.
         """
         try:
-            work()
+            action()
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             if text != self.error:
-                logger.exception("the window could not do what was asked")
+                logger.exception("error in the window")
             self.error, self._error_until = text, time.monotonic() + _SHOWN_S
             self._show(text)
 
-    def say(self, text: str) -> None:
-        """Tell something that has been done."""
-        self._note, self._note_until = text, time.monotonic() + _SHOWN_S
+    def notify(self, text: str) -> None:
+        """Show a notice at the next update."""
+        self._notice, self._notice_until = text, time.monotonic() + _SHOWN_S
 
     def update_from(self, background: Sequence[str], camera: str) -> None:
-        """Show what matters most now.
+        """Show the most important message.
 
         Parameters
         ----------
         background
-            What has gone wrong out of sight so far; the newest is told when it comes.
+            All errors of background threads so far; the newest is shown when it is new.
         camera
-            The core's standing error, or empty.
+            The camera's current error, or empty.
         """
         if background and tuple(background) != self._background:
-            self.say(background[-1])
+            self.notify(background[-1])
         self._background = tuple(background)
         now = time.monotonic()
         error = self.error if now <= self._error_until else ""
-        note = self._note if now <= self._note_until else ""
-        self._show(error or camera or note)
+        notice = self._notice if now <= self._notice_until else ""
+        self._show(error or camera or notice)
 
     def _show(self, text: str) -> None:
-        # Below the first line of an error stands the worker's traceback.
+        # The lines after the first hold the worker's traceback.
         self.setText(text.partition("\n")[0])
         self.setToolTip(text)

@@ -1,4 +1,4 @@
-"""The PSF's thumbnail with its Strehl ratio, and the true one beside it when known."""
+"""Thumbnails of the estimated PSF and, if known, the true one, with their quality."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
-from deepblur_live.gui.state_text import format_wavefront
+from deepblur_live.gui.state_text import quality_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.gui.session_view import SessionView
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.runtime.frame import FrameResult
 
 __all__ = ["PsfView"]
@@ -24,19 +24,16 @@ _Align = QtCore.Qt.AlignmentFlag
 
 
 class PsfView(QtWidgets.QWidget):
-    """Estimated PSF, and the true PSF where the source knows its truth.
+    """The estimated PSF, and the true PSF of a simulated camera.
 
-    Drawn as the square root of the intensity, each to its own peak: side lobes and
-    wings are what tells aberrations apart, and a linear scale hides them. The outer
-    sixths of the window, nearly dark, are left out.
+    Each is drawn as the square root of its intensity, scaled to its own maximum: the
+    side lobes, which distinguish aberrations, are invisible on a linear scale. The
+    outer sixths of the PSF, nearly dark, are cropped.
     """
 
-    def __init__(
-        self, session: SessionView, parent: QtWidgets.QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
-        self._family = session.family
-        self._wavelength_nm = session.profile.optics.wavelength_nm
+    def __init__(self, family: BlurFamily) -> None:
+        super().__init__()
+        self._family = family
         self.estimated = _Thumbnail("PSF, estimated")
         self.true = _Thumbnail("PSF, true")
         self.true.hide()
@@ -53,14 +50,14 @@ class PsfView(QtWidgets.QWidget):
         layout.addStretch(1)
 
     def show_result(self, result: FrameResult) -> None:
-        """Show the tracked PSF of `result`; without one, keep saying so."""
+        """Show the PSF of a result, or that there is none."""
         track = result.track
         if track is None or result.psf is None:
             self.estimated.show_nothing("no estimate")
         else:
             self.estimated.show_psf(result.psf, self._caption(track.coefficients))
-        truth = read_truth(result.frame.metadata)
-        if truth is not None and len(truth.coefficients) != len(self._family.names):
+        truth = read_truth(result.info.metadata)
+        if truth is not None and len(truth.coefficients) != self._family.n_coefficients:
             truth = None
         self.true.setVisible(truth is not None)
         if truth is not None:
@@ -69,11 +66,7 @@ class PsfView(QtWidgets.QWidget):
             self.true.show_psf(psf, self._caption(truth.coefficients))
 
     def _caption(self, coefficients: NDArray[np.float64]) -> str:
-        return format_wavefront(
-            float(self._family.strehl(coefficients)),
-            float(self._family.wavefront_rms(coefficients)),
-            self._wavelength_nm,
-        )
+        return quality_text(self._family.quality(coefficients))
 
 
 class _Thumbnail(QtWidgets.QWidget):
@@ -81,15 +74,15 @@ class _Thumbnail(QtWidgets.QWidget):
         super().__init__()
         heading = QtWidgets.QLabel(title)
         heading.setObjectName("muted")
-        self.picture = QtWidgets.QLabel()
-        self.picture.setFixedSize(_SIDE, _SIDE)
-        self.picture.setAlignment(_Align.AlignCenter)
-        self.picture.setStyleSheet("background: black;")
+        self.image = QtWidgets.QLabel()
+        self.image.setFixedSize(_SIDE, _SIDE)
+        self.image.setAlignment(_Align.AlignCenter)
+        self.image.setStyleSheet("background: black;")
         self.text = QtWidgets.QLabel()
         layout = QtWidgets.QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for label in (heading, self.picture, self.text):
+        for label in (heading, self.image, self.text):
             label.setAlignment(_Align.AlignCenter)
             layout.addWidget(label, alignment=_Align.AlignHCenter)
         layout.addStretch(1)
@@ -105,11 +98,11 @@ class _Thumbnail(QtWidgets.QWidget):
             data, width, height, width, QtGui.QImage.Format.Format_Grayscale8
         )
         pixmap = QtGui.QPixmap.fromImage(image)
-        self.picture.setPixmap(
+        self.image.setPixmap(
             pixmap.scaled(_SIDE, _SIDE, QtCore.Qt.AspectRatioMode.KeepAspectRatio)
         )
         self.text.setText(text)
 
     def show_nothing(self, text: str) -> None:
-        self.picture.clear()
+        self.image.clear()
         self.text.setText(text)

@@ -1,68 +1,66 @@
-"""The session's state in words: the chip, the status line, the PSF's caption."""
+"""The session's state as text: state chip, status line, PSF caption, times."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from deepblur_live.drift import clock_text
+from deepblur_live.drift import DriftState, clock_text
 
 if TYPE_CHECKING:
-    from deepblur_live.gui.session_view import DriftStatusView, StatisticsView
+    from collections.abc import Iterable
+
+    from deepblur_live.acquisition.statistics import Statistics
+    from deepblur_live.blur import Quality
+    from deepblur_live.drift import DriftStatus
     from deepblur_live.runtime.frame import FrameResult
 
 __all__ = [
     "Chip",
-    "ChipState",
     "chip_of",
-    "format_wavefront",
+    "quality_text",
     "raw_only_text",
+    "session_time",
     "status_text",
 ]
 
-# Frames under way for this long, and for so many intervals, are stuck.
+# No result for this long, and for so many frame intervals, means that frames are stuck.
 _STUCK_S = 5.0
 _STUCK_INTERVALS = 5.0
 
-
-class ChipState(StrEnum):
-    """What the chip can say; colours go with these, words too."""
-
-    NO_FRAMES = "no frames"
-    BASELINING = "baselining"
-    OK = "ok"
-    WARN = "warn"
-    ALARM = "alarm"
-    RAW_ONLY = "raw-only"
-    STALE = "stale"
+_MEANING = {
+    DriftState.OK: "no significant change beyond the warning limit",
+    DriftState.WARN: "significant change beyond the warning limit",
+    DriftState.ALARM: "significant change beyond the alarm limit",
+}
 
 
 @dataclass(frozen=True)
 class Chip:
-    """The chip: its state, its text, and why (for the tooltip)."""
+    """The state chip.
 
-    state: ChipState
+    Parameters
+    ----------
+    state
+        None before the first frame.
+    text, reason
+        The label, and its tooltip.
+    """
+
+    state: DriftState | None
     text: str
     reason: str
 
 
-_MEANING = {
-    ChipState.OK: "the wavefront is where the baseline was",
-    ChipState.WARN: "the wavefront has moved past the warning limit",
-    ChipState.ALARM: "the wavefront has moved past the alarm limit",
-}
-
-
 def chip_of(
     latest: FrameResult | None,
-    status: DriftStatusView,
-    statistics: StatisticsView,
+    status: DriftStatus,
+    statistics: Statistics,
     seconds_since_new: float,
     interval: float = 0.0,
 ) -> Chip:
-    """Choose the one thing to say; the session judges, all but what is on the screen.
+    """Return the chip for the session's state, or STALE if the image itself is old.
 
     Parameters
     ----------
@@ -71,43 +69,37 @@ def chip_of(
     status, statistics
         The session's.
     seconds_since_new
-        Since the window saw a new result.
+        Time since the window received a new result.
     interval
-        Seconds between the last two: a slow pipeline is not a stuck one.
+        Time between the last two results, seconds: a slow pipeline is not stuck.
     """
     if latest is None:
-        return Chip(
-            ChipState.NO_FRAMES,
-            "NO FRAMES",
-            f"no frame has come through yet; worker {statistics.worker_state}",
-        )
+        reason = f"no frame has been processed yet; worker {statistics.worker_state}"
+        return Chip(None, "NO FRAMES", reason)
+    state, reason = status.state, status.reason
     waited = f"{seconds_since_new:.0f} s"
-    try:
-        state = ChipState(str(status.state))
-    except ValueError:
-        # A state newer than this window is still said, in its own words.
-        return Chip(ChipState.NO_FRAMES, str(status.state).upper(), status.reason)
-    if state is ChipState.STALE:
-        return Chip(state, f"STALE {waited}", status.reason)
     patience = max(_STUCK_S, _STUCK_INTERVALS * interval)
     stuck = statistics.in_flight > 0 and seconds_since_new > patience
-    if stuck and state is not ChipState.RAW_ONLY:
-        # The session calls frames that come a sign of life; the picture is old anyway.
-        reason = f"frames come, but none has come back for {waited}"
-        return Chip(ChipState.STALE, f"STALE {waited}", reason)
-    if state is ChipState.BASELINING:
+    if stuck and state not in (DriftState.RAW_ONLY, DriftState.STALE):
+        # For the session, frames that arrive are enough; here the image is outdated.
+        state = DriftState.STALE
+        reason = f"frames arrive, but none has been processed for {waited}"
+    if state is DriftState.STALE:
+        return Chip(state, f"STALE {waited}", reason)
+    if state is DriftState.BASELINING:
         text = f"BASELINING {status.n_baseline}/{status.n_needed}"
-        why = status.reason or "collecting the baseline that drift is measured from"
-        return Chip(state, text, why)
-    reason = status.reason or _MEANING.get(state, "")
+        return Chip(
+            state, text, reason or "collecting the baseline for drift detection"
+        )
+    text, reason = state.upper(), reason or _MEANING.get(state, "")
     if status.snoozed_until is not None:
+        text += " · SNOOZED"
         reason += f"; alerts are snoozed until {clock_text(status.snoozed_until)}"
-        return Chip(state, f"{str(state).upper()} · SNOOZED", reason)
-    return Chip(state, str(state).upper(), reason)
+    return Chip(state, text, reason)
 
 
-def status_text(statistics: StatisticsView, fps_shown: float) -> str:
-    """Return the status line: rates, latency, the frames' balance, the worker."""
+def status_text(statistics: Statistics, fps_shown: float) -> str:
+    """Return the status line: frame rates, latency, frame counts, worker state."""
     s = statistics
     return "   │   ".join(
         (
@@ -122,20 +114,35 @@ def status_text(statistics: StatisticsView, fps_shown: float) -> str:
     )
 
 
-def raw_only_text(statistics: StatisticsView) -> str:
-    """Return how many frames were passed on raw and why, a line a reason."""
+def raw_only_text(statistics: Statistics) -> str:
+    """Return the number of frames that were not deblurred, by reason."""
     if not statistics.raw_only:
-        return "no frame was passed on raw"
+        return "no frames passed on without deblurring"
     lines = (f"{_count(n)} × {why}" for why, n in sorted(statistics.raw_only.items()))
-    return "frames passed on raw:\n" + "\n".join(lines)
+    return "frames passed on without deblurring:\n" + "\n".join(lines)
 
 
-def format_wavefront(strehl: float, rms_waves: float, wavelength_nm: float) -> str:
-    """Return Strehl ratio and rms wavefront error, in nm and in waves."""
-    return (
-        f"Strehl {strehl:.2f}\n{rms_waves * wavelength_nm:.0f} nm rms\n"
-        f"{rms_waves:.3f} waves"
-    )
+def quality_text(qualities: Iterable[Quality]) -> str:
+    """Return the caption of a PSF; a value with a unit has a line of its own."""
+    lines: list[str] = []
+    for quality in qualities:
+        named = [quality.name, quality.value_text] if quality.unit else [quality.text]
+        lines.extend(named)
+    return "\n".join(lines)
+
+
+def session_time(seconds: float) -> str:
+    """Return a session time as ``m:ss``, from an hour on as ``h:mm:ss``.
+
+    >>> session_time(65)
+    '1:05'
+    """
+    sign = "−" if seconds < 0 else ""
+    minutes, second = divmod(round(abs(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{sign}{hours}:{minute:02d}:{second:02d}"
+    return f"{sign}{minute}:{second:02d}"
 
 
 def _rate(value: float) -> str:
@@ -143,7 +150,7 @@ def _rate(value: float) -> str:
 
 
 def _ms(value: float) -> str:
-    # The counters say 0 before there is a first.
+    # The latencies are 0 before the first frame.
     return f"{value:.0f} ms" if math.isfinite(value) and value > 0 else "–"
 
 

@@ -1,10 +1,10 @@
-"""Colours and style sheet: dark for the dark room, and safe for the colour-blind."""
+"""Colours and style sheet: dark for dark rooms, and colour-blind safe."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepblur_live.gui.state_text import ChipState
+from deepblur_live.drift import DriftState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ MUTED = "#9aa0a6"
 WARN = "#e69f00"
 ALARM = "#ff6a33"
 
-# Okabe and Ito's palette, its blue and vermilion lightened for a dark ground.
+# Okabe and Ito's palette, with blue and vermilion lightened for a dark background.
 CURVE_COLOURS = (
     "#e69f00",
     "#56b4e9",
@@ -41,15 +41,16 @@ CURVE_COLOURS = (
     "#c8ccd0",
 )
 
-# Background and text of the chip; each pair has a contrast of 4.5 or more.
-CHIP_COLOURS: Mapping[ChipState, tuple[str, str]] = {
-    ChipState.NO_FRAMES: ("#3a3f45", TEXT),
-    ChipState.BASELINING: ("#56b4e9", "#000000"),
-    ChipState.OK: ("#1fbf8f", "#000000"),
-    ChipState.WARN: (WARN, "#000000"),
-    ChipState.ALARM: (ALARM, "#000000"),
-    ChipState.RAW_ONLY: ("#c8ccd0", "#000000"),
-    ChipState.STALE: ("#d98bb8", "#000000"),
+# Background and text colour by state, None before the first frame; the contrast of
+# each pair is at least 4.5.
+CHIP_COLOURS: Mapping[DriftState | None, tuple[str, str]] = {
+    None: ("#3a3f45", TEXT),
+    DriftState.BASELINING: ("#56b4e9", "#000000"),
+    DriftState.OK: ("#1fbf8f", "#000000"),
+    DriftState.WARN: (WARN, "#000000"),
+    DriftState.ALARM: (ALARM, "#000000"),
+    DriftState.RAW_ONLY: ("#c8ccd0", "#000000"),
+    DriftState.STALE: ("#d98bb8", "#000000"),
 }
 
 STYLE = f"""

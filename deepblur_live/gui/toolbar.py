@@ -1,4 +1,4 @@
-"""The row of buttons: camera, view, snapshot; each with its key in the tooltip."""
+"""The toolbar: camera, view, snapshot and state; tooltips name the shortcuts."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ __all__ = ["Toolbar"]
 
 
 class Toolbar(QtWidgets.QWidget):
-    """Buttons and the state chip. It decides nothing: actions and signals only.
+    """Actions and the state chip; the window connects them.
 
     Parameters
     ----------
     camera
-        True shows Live, Snap and the exposure.
+        Whether to show Live, Snap and the exposure.
     """
 
-    exposure_asked = Signal(float)
-    """Exposure in milliseconds, typed by the user."""
+    exposure_edited = Signal(float)
+    """Exposure typed by the user, milliseconds."""
 
-    def __init__(
-        self, *, camera: bool, parent: QtWidgets.QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
-        # What has no room goes into the bar's own menu (»): the window may be narrow.
+    def __init__(self, *, camera: bool) -> None:
+        super().__init__()
+        # In a narrow window, the bar moves actions into its own menu (»).
         self._bar = QtWidgets.QToolBar()
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(6)
         row.addWidget(self._bar, 1)
-        self.live = self._action("Live", "L", "Start or stop live mode", check=True)
-        self.snap = self._action("Snap", "S", "Take one picture")
+        self.live = self._toggle("Live", "L", "Start or stop live mode")
+        self.snap = self._action("Snap", "S", "Acquire one image")
         self.exposure = self._exposure_box()
         camera_actions = (self.live, self.snap)
         for action in camera_actions:
@@ -49,50 +47,48 @@ class Toolbar(QtWidgets.QWidget):
             shown = self._bar.addWidget(self.exposure)
             if shown is not None:
                 shown.setVisible(True)
-            self._gap()
-        self.freeze = self._action(
-            "Freeze", "F", "Hold the picture; acquisition and drift go on", check=True
+            self._space()
+        self.freeze = self._toggle(
+            "Freeze", "F", "Freeze the images; acquisition and monitoring continue"
         )
-        self.flicker = self._action(
+        self.flicker = self._toggle(
             "Flicker",
             "Shift+Space",
-            "Show the deblurred picture on the left; hold Space for a moment of it",
-            check=True,
+            "Show the deblurred image on the left, as holding Space does",
         )
-        self.auto = self._action(
-            "Auto", "A", "Follow the contrast of each frame", check=True
+        self.auto = self._toggle(
+            "Auto", "A", "Adjust the display levels to each frame", on=True
         )
-        self.auto.setChecked(True)
-        self.lock = self._action(
-            "Lock",
-            "K",
-            "Give both pictures the levels of the raw one",
-            check=True,
+        self.lock = self._toggle(
+            "Lock", "K", "Use the levels of the raw image for both images"
         )
-        self.cross = self._action(
-            "Cross", "X", "Mark the same pixel in both pictures", check=True
+        self.cross = self._toggle(
+            "Cross", "X", "Show a crosshair at the same pixel of both images", on=True
         )
-        self.cross.setChecked(True)
-        self.fit = self._action("Fit", "0", "Show the whole picture")
-        self.pixels = self._action("1:1", "1", "One pixel on one of the screen")
+        self.fit = self._action("Fit", "0", "Show the whole image")
+        self.pixels = self._action("1:1", "1", "One image pixel per screen pixel")
         self._add(self.freeze, self.flicker)
-        self._gap()
+        self._space()
         self._label("Levels")
         self._add(self.auto, self.lock)
-        self._gap()
+        self._space()
         self._add(self.cross, self.fit, self.pixels)
-        self._gap()
+        self._space()
         self.save = self._action(
-            "Save", "Ctrl+S", "Snapshot: raw and deblurred TIFF, coefficients as JSON"
+            "Save",
+            "Ctrl+S",
+            "Save a snapshot: raw and deblurred TIFF, coefficients as JSON",
         )
         self.save_as = self._action(
-            "Save in …", "Ctrl+Shift+S", "Snapshot into a folder you choose"
+            "Save in …", "Ctrl+Shift+S", "Save a snapshot in another folder"
         )
         self.rebaseline = self._action(
-            "Re-baseline", "Ctrl+B", "Measure changes from the optics as they are now"
+            "Re-baseline",
+            "Ctrl+B",
+            "Use the present state of the optics as the new baseline",
         )
         self.acknowledge = self._action(
-            "Acknowledge", "Ctrl+K", "I have seen the alert; keep watching"
+            "Acknowledge", "Ctrl+K", "Mark the alert as seen; monitoring continues"
         )
         self._add(self.save, self.rebaseline)
         self.chip = QtWidgets.QLabel()
@@ -101,7 +97,7 @@ class Toolbar(QtWidgets.QWidget):
         row.addWidget(self.chip)
 
     def show_chip(self, chip: Chip) -> None:
-        """Show the session's state, in colour and in words."""
+        """Show the session's state as colour and text."""
         if chip.text != self.chip.text():
             ground, ink = CHIP_COLOURS[chip.state]
             self.chip.setStyleSheet(
@@ -112,7 +108,7 @@ class Toolbar(QtWidgets.QWidget):
         self.chip.setToolTip(chip.reason)
 
     def show_camera(self, link: CameraLink) -> None:
-        """Show what the camera does, whoever told it to."""
+        """Show the camera's state, whoever changed it."""
         acquiring, exposure = link.acquiring, link.exposure_ms
         usable = exposure is not None and not acquiring
         self.live.setEnabled(usable)
@@ -123,7 +119,7 @@ class Toolbar(QtWidgets.QWidget):
             if exposure is not None and not self.exposure.hasFocus():
                 self.exposure.setValue(exposure)
         self.live.setToolTip(
-            "An acquisition is running: the camera is its own (L)"
+            "The camera is in use by an acquisition (L)"
             if acquiring
             else "Start or stop live mode (L)"
         )
@@ -138,7 +134,7 @@ class Toolbar(QtWidgets.QWidget):
         box.setSuffix(" ms")
         box.setKeyboardTracking(False)
         box.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
-        box.setToolTip("Exposure; live mode pauses while it changes (E)")
+        box.setToolTip("Exposure time; changing it pauses live mode (E)")
         box.setParent(self)
         box.hide()
         box.editingFinished.connect(self._on_exposure)
@@ -146,14 +142,19 @@ class Toolbar(QtWidgets.QWidget):
         self.edit_exposure.activated.connect(self._on_edit_exposure)
         return box
 
-    def _action(
-        self, text: str, key: str, tip: str, *, check: bool = False
-    ) -> QtGui.QAction:
+    def _action(self, text: str, key: str, tip: str) -> QtGui.QAction:
         action = QtGui.QAction(text, self)
         action.setShortcut(QtGui.QKeySequence(key))
         action.setToolTip(f"{tip} ({key})")
-        action.setCheckable(check)
         self.addAction(action)
+        return action
+
+    def _toggle(
+        self, text: str, key: str, tip: str, *, on: bool = False
+    ) -> QtGui.QAction:
+        action = self._action(text, key, tip)
+        action.setCheckable(True)
+        action.setChecked(on)
         return action
 
     def _add(self, *actions: QtGui.QAction) -> None:
@@ -161,7 +162,7 @@ class Toolbar(QtWidgets.QWidget):
             self._bar.addAction(action)
             button = self._bar.widgetForAction(action)
             if button is not None:
-                # Space is for the flicker, not for the button clicked last.
+                # Space belongs to the flicker, not to the button clicked last.
                 button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
 
     def _label(self, text: str) -> None:
@@ -169,7 +170,7 @@ class Toolbar(QtWidgets.QWidget):
         label.setObjectName("muted")
         self._bar.addWidget(label)
 
-    def _gap(self) -> None:
+    def _space(self) -> None:
         gap = QtWidgets.QWidget()
         gap.setFixedWidth(6)
         self._bar.addWidget(gap)
@@ -181,4 +182,4 @@ class Toolbar(QtWidgets.QWidget):
 
     def _on_exposure(self) -> None:
         self.exposure.clearFocus()
-        self.exposure_asked.emit(self.exposure.value())
+        self.exposure_edited.emit(self.exposure.value())

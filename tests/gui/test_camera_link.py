@@ -1,4 +1,4 @@
-"""Live, snap and exposure on the real core with its demo camera."""
+"""Live mode, snap and exposure with a core and its demo camera."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepblur_live.gui.camera_link import CameraLink
 
 
 def wait_until(what: Callable[[], bool], timeout: float = 10.0) -> bool:
-    """Wait, letting queued Qt signals through, until `what` or the timeout."""
+    """Process Qt events until `what` is true; return False after the timeout."""
     from qtpy.QtWidgets import QApplication
 
     end = time.monotonic() + timeout
@@ -56,14 +56,16 @@ def test_live_starts_and_stops(core: CMMCorePlus, link: CameraLink) -> None:
     assert link.error == ""
 
 
-def test_live_from_elsewhere_is_seen(core: CMMCorePlus, link: CameraLink) -> None:
+def test_live_mode_started_elsewhere_is_noticed(
+    core: CMMCorePlus, link: CameraLink
+) -> None:
     core.startContinuousSequenceAcquisition(0)
     assert wait_until(lambda: link.live, 0.9)
     core.stopSequenceAcquisition()
     assert wait_until(lambda: not link.live, 0.9)
 
 
-def test_exposure_goes_both_ways(core: CMMCorePlus, link: CameraLink) -> None:
+def test_exposure_is_read_and_set(core: CMMCorePlus, link: CameraLink) -> None:
     core.setExposure(33)
     assert wait_until(lambda: link.exposure_ms == 33)
     link.set_exposure(7.5)
@@ -71,7 +73,7 @@ def test_exposure_goes_both_ways(core: CMMCorePlus, link: CameraLink) -> None:
     assert core.getExposure() == 7.5
 
 
-def test_exposure_during_live_keeps_it_running(
+def test_live_mode_continues_after_a_change_of_exposure(
     core: CMMCorePlus, link: CameraLink
 ) -> None:
     link.set_live(True)
@@ -90,7 +92,9 @@ def test_snap_takes_a_picture(core: CMMCorePlus, link: CameraLink) -> None:
     assert link.error == ""
 
 
-def test_a_refusal_is_said_and_survived(core: CMMCorePlus, link: CameraLink) -> None:
+def test_an_error_is_reported_until_a_command_succeeds(
+    core: CMMCorePlus, link: CameraLink
+) -> None:
     link.set_live(True)
     assert wait_until(lambda: link.live)
     link.snap()
@@ -104,14 +108,16 @@ def test_a_core_without_a_camera(core: CMMCorePlus) -> None:
     link = CameraLink(core)
     link.snap()
     assert wait_until(lambda: link.error.startswith("Snap: "))
-    # The core's word of the camera's exposure may come after the camera has gone: what
-    # is polled next puts it right.
+    # An exposure event may arrive after the camera was unloaded; the next poll
+    # corrects it.
     assert wait_until(lambda: link.exposure_ms is None)
     assert link.close()
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_close_ends_only_its_own_live(core: CMMCorePlus, ours: bool) -> None:
+def test_close_ends_live_mode_only_if_started_here(
+    core: CMMCorePlus, ours: bool
+) -> None:
     link = CameraLink(core)
     if ours:
         link.set_live(True)
@@ -122,7 +128,7 @@ def test_close_ends_only_its_own_live(core: CMMCorePlus, ours: bool) -> None:
     assert core.isSequenceRunning() is not ours
 
 
-def test_a_busy_camera_is_not_buried(
+def test_commands_do_not_accumulate(
     core: CMMCorePlus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -137,7 +143,7 @@ def test_a_busy_camera_is_not_buried(
     assert link.close()
 
 
-def test_close_does_not_wait_for_ever(
+def test_close_has_a_timeout(
     core: CMMCorePlus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, release = threading.Event(), threading.Event()

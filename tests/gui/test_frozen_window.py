@@ -1,4 +1,4 @@
-"""A window that stands still holds nobody up."""
+"""A blocked window does not block the pipeline."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from deepblur_live.gui.main_window import MainWindow
 
 
-def test_publishing_goes_on_while_the_window_is_blocked(
-    session, picture: np.ndarray, qtbot
+def test_results_are_published_while_the_window_is_blocked(
+    session, image: np.ndarray, qtbot
 ) -> None:
     window = MainWindow(session)
     qtbot.addWidget(window)
     window.show()
-    session.publish(picture)
+    session.publish(image)
     qtbot.waitUntil(lambda: window.shown is session.listener.latest, timeout=5000)
     shown_before = window.shown
     done, blocked = threading.Event(), threading.Event()
@@ -24,25 +24,26 @@ def test_publishing_goes_on_while_the_window_is_blocked(
     def produce() -> None:
         assert blocked.wait(10)
         for _ in range(300):
-            published.append(session.publish(picture))
+            published.append(session.publish(image))
         done.set()
 
     producer = threading.Thread(target=produce)
     producer.start()
-    # The GUI's thread stands here, outside its event loop, until all is published:
-    # were anything waiting for the window, this would run into the timeout.
+    # The GUI thread waits here, outside its event loop, until everything is published;
+    # if anything waited for the window, this would time out.
     blocked.set()
     assert done.wait(20)
     producer.join(5)
     assert len(published) == 300
     assert window.shown is shown_before
-    # Awake again it shows the newest alone, in one step.
+    # Afterwards, only the newest result is shown.
     qtbot.waitUntil(lambda: window.shown is published[-1], timeout=5000)
     assert window.error == ""
 
 
-def test_every_read_is_of_the_newest(session, picture: np.ndarray, qtbot) -> None:
-    """A producer at full speed: the window keeps up by leaving frames out."""
+def test_a_fast_producer_is_followed_by_skipping_frames(
+    session, image: np.ndarray, qtbot
+) -> None:
     window = MainWindow(session)
     qtbot.addWidget(window)
     window.show()
@@ -50,7 +51,7 @@ def test_every_read_is_of_the_newest(session, picture: np.ndarray, qtbot) -> Non
 
     def produce() -> None:
         while not stop.wait(0.001):
-            session.publish(picture)
+            session.publish(image)
 
     producer = threading.Thread(target=produce)
     producer.start()

@@ -1,4 +1,4 @@
-"""The window on a real session: listener, worker thread, drift monitor, history."""
+"""The window with a real session: listener, worker thread, drift monitor, history."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ import numpy as np
 import torch
 
 from deepblur_live.acquisition.listener import DeblurListener
-from deepblur_live.drift.tracker import TrackState
+from deepblur_live.blur import Estimate
+from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.drift import TrackState
 from deepblur_live.gui.main_window import MainWindow
-from deepblur_live.optics import Estimate, ZernikeFamily
 from deepblur_live.profile import Drift, Profile
-from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.frame import (
+    Frame,
+    FrameResult,
+    FrameState,
+    SynchronousPipeline,
+)
 from deepblur_live.session import LiveSession
 
 PROFILE = Profile(drift=Drift(baseline_points=5))
 
 
-class TruthfulPipeline:
+class TruthfulPipeline(SynchronousPipeline):
     """Knows each frame's coefficients from its metadata; no network needed."""
 
     def __init__(self) -> None:
@@ -28,15 +34,18 @@ class TruthfulPipeline:
 
     def process(self, frame: Frame) -> FrameResult:
         if frame.pixels.min() == frame.pixels.max():
-            return FrameResult(frame, FrameState.RAW_ONLY, "constant")
+            return FrameResult(
+                frame.info, FrameState.RAW_ONLY, "constant", raw=frame.pixels
+            )
         gamma = np.asarray(frame.metadata["truth"], dtype=np.float64)
         gamma = gamma + self._rng.normal(0, 0.001, 7)
         covariance = np.eye(len(gamma)) * 1e-6
         with torch.inference_mode():
             psf = self.family.psf(torch.as_tensor(gamma)).numpy().astype(np.float32)
         return FrameResult(
-            frame,
+            frame.info,
             FrameState.DEBLURRED,
+            raw=frame.pixels,
             deblurred=frame.pixels.astype(np.float32),
             estimate=Estimate(gamma, covariance, 1.0),
             track=TrackState(frame.time, gamma, covariance, 7.0, True),
@@ -49,7 +58,7 @@ def truth(defocus: float) -> dict[str, object]:
 
 
 def test_from_frames_to_banner_and_back(
-    picture: np.ndarray, tmp_path: Path, qtbot: object
+    image: np.ndarray, tmp_path: Path, qtbot: object
 ) -> None:
     family = ZernikeFamily.from_optics(PROFILE.optics)
     with DeblurListener(TruthfulPipeline, policy="all", in_process=True) as listener:
@@ -57,12 +66,12 @@ def test_from_frames_to_banner_and_back(
         window = MainWindow(session)
         qtbot.addWidget(window)
         window.show()
-        # A frame a batch of the control charts.
+        # One frame per batch of the control charts.
         times = itertools.count(0.0, PROFILE.drift.batch_s)
 
         def submit(metadata: dict[str, object]) -> None:
             assert listener.submit(
-                picture, metadata, "replay", block=True, time=next(times)
+                image, metadata, "replay", block=True, time=next(times)
             )
 
         for _ in range(12):
@@ -92,7 +101,7 @@ def test_from_frames_to_banner_and_back(
         qtbot.waitUntil(
             lambda: window.toolbar.chip.text() == "RAW-ONLY", timeout=10_000
         )
-        assert "constant" in window.pictures.deblurred.notice
+        assert "constant" in window.images.deblurred.notice
         paths = window.save_snapshot()
         assert paths and all(path.parent == session.folder for path in paths)
         assert "in flight 0" in window.status.text()

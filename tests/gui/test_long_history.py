@@ -1,4 +1,4 @@
-"""The plot of an eight-hour session: few points to draw, every excursion in them."""
+"""The plot of an eight-hour session has few points and all extremes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_eight_hours_are_drawn_with_few_points_and_all_extremes(session, qtbot) 
     for k, gamma in enumerate(noise):
         change = 0.5 if k == 777 else float(np.linalg.norm(gamma))
         buffer.append(float(k), gamma, sigma, None, change)
-    plot = DriftPlot(session)
+    plot = DriftPlot(session.profile, session.family)
     qtbot.addWidget(plot)
     plot.show()
     plot.show_history(buffer.snapshot(), [])
@@ -26,11 +26,11 @@ def test_eight_hours_are_drawn_with_few_points_and_all_extremes(session, qtbot) 
     curves = [curve.getData() for curve in plot._curves]
     change = plot._change_curve.getData()
     drawn = [*curves, change, *(edge.getData() for b in plot._bands for edge in b)]
-    # What can be painted in some 10 ms.
+    # Few enough to paint in about 10 ms.
     assert sum(len(times) for times, _ in drawn) <= 6000
     assert np.nanmax(curves[3][1]) == 0.2 * factor
     assert np.nanmin(curves[5][1]) == -0.3 * factor
     assert np.nanmax(change[1]) == 0.5 * factor
-    # It is in view, too.
+    # The maximum is in view.
     assert plot.change.getViewBox().viewRange()[1][1] > 0.5 * factor
     assert abs(curves[3][0][np.argmax(curves[3][1])] - 12_345) < 30

@@ -1,4 +1,4 @@
-"""The window on a session set by hand: what it shows, and what it does when asked."""
+"""The window with a session set by hand: what it shows, and how it responds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
+from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from deepblur_live.cli.windowed import show_replay
+from deepblur_live.drift import DriftState
 from deepblur_live.gui.main_window import MainWindow
 from deepblur_live.profile import Display, Profile
 
@@ -26,40 +25,40 @@ def window(session, qtbot) -> Iterator[MainWindow]:
     qtbot.addWidget(window)
     window.show()
     qtbot.waitExposed(window)
-    # The tests turn the crank themselves.
+    # The tests refresh the window themselves.
     window.timer.stop()
     yield window
     assert window.error == ""
 
 
 @pytest.fixture
-def turn(window: MainWindow) -> Callable[[], None]:
-    """Pull and draw as the timer would, words and curves included."""
+def redraw(window: MainWindow) -> Callable[[], None]:
+    """Refresh as the timer would, texts and plots included."""
 
-    def turn() -> None:
+    def redraw() -> None:
         window._slow_at = -np.inf
         window.refresh()
         QApplication.processEvents()
 
-    return turn
+    return redraw
 
 
-def test_it_opens_without_a_frame(window: MainWindow, turn) -> None:
-    turn()
+def test_it_opens_without_a_frame(window: MainWindow, redraw) -> None:
+    redraw()
     assert window.toolbar.chip.text() == "NO FRAMES"
-    assert window.pictures.raw.notice == "waiting for the first frame"
+    assert window.images.raw.notice == "waiting for the first frame"
     assert window.banner.isHidden()
 
 
-def test_a_frame_is_shown(window: MainWindow, session, picture, turn) -> None:
-    result = session.publish(picture)
-    turn()
+def test_a_frame_is_shown(window: MainWindow, session, image, redraw) -> None:
+    result = session.publish(image)
+    redraw()
     assert window.shown is result
-    assert window.pictures.raw.picture is picture
-    assert window.pictures.deblurred.picture is result.deblurred
-    assert window.pictures.raw.caption.startswith("raw")
-    assert window.pictures.deblurred.caption.startswith("deblurred (estimate)")
-    for pane in (window.pictures.raw, window.pictures.deblurred):
+    assert window.images.raw.image is image
+    assert window.images.deblurred.image is result.deblurred
+    assert window.images.raw.caption.startswith("raw")
+    assert window.images.deblurred.caption.startswith("deblurred (estimate)")
+    for pane in (window.images.raw, window.images.deblurred):
         drawn = pane.item.image
         assert drawn.dtype == np.uint8
         assert drawn.min() < 20 and drawn.max() == 255
@@ -67,31 +66,31 @@ def test_a_frame_is_shown(window: MainWindow, session, picture, turn) -> None:
     assert "processed 310" in window.status.text()
 
 
-def test_the_timer_pulls_by_itself(session, picture, qtbot) -> None:
+def test_the_timer_fetches_results(session, image, qtbot) -> None:
     window = MainWindow(session)
     qtbot.addWidget(window)
     window.show()
-    result = session.publish(picture)
+    result = session.publish(image)
     qtbot.waitUntil(lambda: window.shown is result, timeout=5000)
     assert window.timer.interval() == 33
 
 
 def test_the_same_frame_is_not_drawn_twice(
-    window: MainWindow, session, picture, turn, monkeypatch
+    window: MainWindow, session, image, redraw, monkeypatch
 ) -> None:
-    session.publish(picture)
-    turn()
+    session.publish(image)
+    redraw()
     drawn = []
-    monkeypatch.setattr(window.pictures.raw.item, "setImage", drawn.append)
-    turn()
-    turn()
+    monkeypatch.setattr(window.images.raw.item, "setImage", drawn.append)
+    redraw()
+    redraw()
     assert drawn == []
 
 
-def test_zoom_and_pan_are_linked(window: MainWindow, session, picture, turn) -> None:
-    session.publish(picture)
-    turn()
-    raw, deblurred = window.pictures.raw, window.pictures.deblurred
+def test_zoom_and_pan_are_linked(window: MainWindow, session, image, redraw) -> None:
+    session.publish(image)
+    redraw()
+    raw, deblurred = window.images.raw, window.images.deblurred
     for change in (
         lambda: raw.zoom(4),
         lambda: raw.pan(0.3, -0.2),
@@ -110,98 +109,76 @@ def test_zoom_and_pan_are_linked(window: MainWindow, session, picture, turn) -> 
     assert raw.view_box.viewRect().width() == pytest.approx(raw.view_box.width())
 
 
-def test_the_whole_picture_stays_whole_in_a_window_of_another_size(
-    window: MainWindow, session, picture, turn
+def test_a_fitted_image_stays_fitted_when_the_window_is_resized(
+    window: MainWindow, session, image, redraw
 ) -> None:
-    session.publish(picture)
-    turn()
-    raw, deblurred = window.pictures.raw, window.pictures.deblurred
-    height, width = picture.shape
+    session.publish(image)
+    redraw()
+    raw, deblurred = window.images.raw, window.images.deblurred
+    height, width = image.shape
     for size in ((1300, 520), (1400, 900), (1700, 800)):
         window.resize(*size)
         QApplication.processEvents()
-        turn()
+        redraw()
         for pane in (raw, deblurred):
             seen = pane.view_box.viewRect()
             tightest = min(seen.width() / width, seen.height() / height)
             assert tightest == pytest.approx(1, rel=0.03)
 
 
-def test_a_zoom_outlives_a_window_of_another_size(
-    window: MainWindow, session, picture, turn
+def test_a_zoom_is_kept_when_the_window_is_resized(
+    window: MainWindow, session, image, redraw
 ) -> None:
-    session.publish(picture)
-    turn()
-    window.pictures.raw.zoom(4)
-    turn()
-    seen = window.pictures.raw.view_box.viewRect()
+    session.publish(image)
+    redraw()
+    window.images.raw.zoom(4)
+    redraw()
+    seen = window.images.raw.view_box.viewRect()
     window.resize(window.width() + 200, window.height() + 100)
     QApplication.processEvents()
-    turn()
-    now = window.pictures.raw.view_box.viewRect()
+    redraw()
+    now = window.images.raw.view_box.viewRect()
     assert now.width() < 1.5 * seen.width()
 
 
 def test_a_long_message_does_not_widen_the_window(
-    window: MainWindow, session, turn
+    window: MainWindow, session, redraw
 ) -> None:
-    turn()
+    redraw()
     least = window.minimumSizeHint()
     session.background_errors.append("the worker died; " * 30 + "\nTraceback: line 1")
-    turn()
+    redraw()
     assert window.minimumSizeHint() == least
     assert "Traceback" not in window.message.text()
     assert "Traceback" in window.message.toolTip()
 
 
-def test_a_replay_that_breaks_off_says_so_while_the_window_is_open(
-    session, qtbot
-) -> None:
-    def frames() -> Iterator[None]:
-        raise ValueError("img7.tif: not a readable TIFF")
-        yield
-
-    told: list[str] = []
-    rig = SimpleNamespace(session=session)
-    timer = QTimer()
-    timer.timeout.connect(
-        lambda: told.extend(
-            window.message.text()
-            for window in QApplication.topLevelWidgets()
-            if isinstance(window, MainWindow)
-        )
-    )
-    timer.start(50)
-    with pytest.raises(ValueError, match=r"img7\.tif"):
-        show_replay(rig, frames(), seconds=0.6)
-    timer.stop()
-    assert any("replay ended: img7.tif" in text for text in told)
-
-
 def test_raw_only_frames_keep_the_zoom(
-    window: MainWindow, session, picture, turn
+    window: MainWindow, session, image, redraw
 ) -> None:
-    session.publish(picture)
-    turn()
-    window.pictures.raw.zoom(4)
-    seen = window.pictures.raw.view_box.viewRect()
-    session.publish_raw_only(picture, "constant")
-    turn()
-    session.publish(picture)
-    turn()
-    assert window.pictures.raw.view_box.viewRect() == seen
+    session.publish(image)
+    redraw()
+    window.images.raw.zoom(4)
+    seen = window.images.raw.view_box.viewRect()
+    session.publish_raw_only(image, "constant")
+    redraw()
+    session.publish(image)
+    redraw()
+    assert window.images.raw.view_box.viewRect() == seen
 
 
-def test_raw_only_says_so_and_shows_nothing_old(
-    window: MainWindow, session, picture, turn
+def test_a_raw_only_frame_shows_no_old_image(
+    window: MainWindow, session, image, redraw
 ) -> None:
-    session.publish(picture)
-    turn()
-    session.publish_raw_only(picture, "saturated")
-    session.status = replace(session.status, state="raw-only", reason="saturated")
-    turn()
-    pane = window.pictures.deblurred
-    assert pane.picture is None and pane.item.image is None
+    session.publish(image)
+    redraw()
+    session.publish_raw_only(image, "saturated")
+    session.status = replace(
+        session.status, state=DriftState.RAW_ONLY, reason="saturated"
+    )
+    redraw()
+    pane = window.images.deblurred
+    assert pane.image is None and pane.item.image is None
     assert "raw only" in pane.notice and "saturated" in pane.notice
     assert "estimate" not in pane.caption
     assert window.toolbar.chip.text() == "RAW-ONLY"
@@ -234,56 +211,60 @@ def frames() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", frames())
-def test_no_frame_brings_it_down(
-    window: MainWindow, session, picture, turn, name: str
+def test_the_window_survives_any_frame(
+    window: MainWindow, session, image, redraw, name: str
 ) -> None:
     pixels = frames()[name]
-    session.publish(picture)
-    turn()
+    session.publish(image)
+    redraw()
     session.publish_raw_only(pixels, name)
-    turn()
+    redraw()
     window.grab()
     session.publish(pixels, deblurred=np.full(pixels.shape, np.nan, np.float32))
-    turn()
+    redraw()
     window.grab()
-    session.publish(picture)
-    turn()
+    session.publish(image)
+    redraw()
     window.grab()
-    assert window.pictures.raw.picture is picture
+    assert window.images.raw.image is image
     assert window.error == ""
 
 
-def test_what_is_no_picture_is_named(window: MainWindow, session, turn) -> None:
+def test_an_array_that_cannot_be_shown_is_described(
+    window: MainWindow, session, redraw
+) -> None:
     session.publish_raw_only(np.zeros(10, np.uint16), "not an image")
-    turn()
-    assert "(10,)" in window.pictures.raw.notice
+    redraw()
+    assert "(10,)" in window.images.raw.notice
 
 
-def test_another_size_is_fitted(window: MainWindow, session, picture, turn) -> None:
-    session.publish(picture)
-    turn()
-    session.publish(np.ascontiguousarray(picture[:31, :77]))
-    turn()
-    seen = window.pictures.raw.view_box.viewRect()
+def test_an_image_of_another_size_is_fitted(
+    window: MainWindow, session, image, redraw
+) -> None:
+    session.publish(image)
+    redraw()
+    session.publish(np.ascontiguousarray(image[:31, :77]))
+    redraw()
+    seen = window.images.raw.view_box.viewRect()
     assert seen.center().x() == pytest.approx(77 / 2)
     assert seen.center().y() == pytest.approx(31 / 2)
 
 
-def test_baselining_is_counted(window: MainWindow, session, picture, turn) -> None:
-    session.status = replace(session.status, state="baselining", n_baseline=7)
-    session.publish(picture)
-    turn()
+def test_baselining_is_counted(window: MainWindow, session, image, redraw) -> None:
+    session.status = replace(session.status, state=DriftState.BASELINING, n_baseline=7)
+    session.publish(image)
+    redraw()
     assert window.toolbar.chip.text() == "BASELINING 7/20"
 
 
 @pytest.mark.parametrize("how", ["button", "key", "elsewhere"])
 def test_an_alert_is_acknowledged(
-    window: MainWindow, session, picture, turn, how: str, make_alert
+    window: MainWindow, session, image, redraw, how: str, make_alert
 ) -> None:
-    session.publish(picture)
-    session.status = replace(session.status, state="alarm")
+    session.publish(image)
+    session.status = replace(session.status, state=DriftState.ALARM)
     session.alerts.append(make_alert(1.0, "alarm", "ALARM: the wavefront has moved"))
-    turn()
+    redraw()
     assert window.banner.isVisible()
     assert window.banner.text.text() == "<b>ALARM: the wavefront has moved</b>"
     assert window.toolbar.chip.text() == "ALARM"
@@ -293,23 +274,23 @@ def test_an_alert_is_acknowledged(
         window.toolbar.acknowledge.trigger()
     else:
         session.status = replace(session.status, acknowledged=True)
-    turn()
+    redraw()
     assert window.banner.isHidden()
     assert session.calls == ([] if how == "elsewhere" else ["acknowledge"])
 
     session.status = replace(session.status, acknowledged=False)
     session.alerts.append(make_alert(2.0, "alarm", "ALARM: it moved again"))
-    turn()
+    redraw()
     assert window.banner.isVisible()
     assert window.banner.text.text() == "<b>ALARM: it moved again</b>"
 
 
-def test_an_alert_tells_its_cause_and_what_to_do(
-    window: MainWindow, session, turn, make_alert
+def test_an_alert_shows_its_cause_and_remedy(
+    window: MainWindow, session, redraw, make_alert
 ) -> None:
     text = "ALARM: moved by <40> nm. Likely cause: a tilt. What to do: Level it."
     session.alerts.append(make_alert(1.0, "alarm", text, "a tilt", "Level it."))
-    turn()
+    redraw()
     assert window.banner.text.text() == (
         "<b>ALARM: moved by &lt;40&gt; nm.</b><br>Likely cause: a tilt.<br>"
         "What to do: Level it."
@@ -317,100 +298,100 @@ def test_an_alert_tells_its_cause_and_what_to_do(
 
 
 def test_an_alert_is_snoozed(
-    window: MainWindow, session, picture, turn, make_alert
+    window: MainWindow, session, image, redraw, make_alert
 ) -> None:
-    session.publish(picture)
-    session.status = replace(session.status, state="alarm")
+    session.publish(image)
+    session.status = replace(session.status, state=DriftState.ALARM)
     session.alerts.append(make_alert(1.0, "alarm", "ALARM: moved"))
-    turn()
+    redraw()
     names = [action.text() for action in window.banner.snooze_button.menu().actions()]
     assert names == ["15 minutes", "1 hour", "4 hours"]
     window.banner.snooze_button.menu().actions()[1].trigger()
     assert session.calls == ["snooze 3600"]
     assert window.banner.isHidden()
     session.status = replace(session.status, snoozed_until=3700.0)
-    turn()
+    redraw()
     assert window.banner.isHidden()
     assert window.toolbar.chip.text() == "ALARM · SNOOZED"
     assert "until 1:01:40" in window.toolbar.chip.toolTip()
     session.status = replace(session.status, snoozed_until=None)
     session.alerts.append(make_alert(3700.0, "alarm", "ALARM: still there"))
-    turn()
+    redraw()
     assert window.banner.isVisible()
 
 
 def test_the_window_fits_on_a_small_screen(
-    window: MainWindow, session, picture, turn, make_alert
+    window: MainWindow, session, image, redraw, make_alert
 ) -> None:
-    session.publish(picture)
+    session.publish(image)
     session.alerts.append(make_alert(1.0, "alarm", "ALARM: moved " + 60 * "far "))
-    turn()
+    redraw()
     assert window.minimumSizeHint().width() <= 900
     assert window.minimumSizeHint().height() <= 700
     window.resize(900, 700)
-    turn()
+    redraw()
     assert window.size().width() == 900
     assert window.toolbar.chip.isVisible()
-    # What has no room is in the bar's menu, and its key works.
+    # Hidden actions are in the toolbar's menu; their shortcuts still work.
     window.toolbar.rebaseline.trigger()
     assert session.calls == ["rebaseline"]
 
 
-def test_rebaseline_calls_through(
-    window: MainWindow, session, picture, turn, make_alert
+def test_rebaseline_is_passed_to_the_session(
+    window: MainWindow, session, image, redraw, make_alert
 ) -> None:
-    session.publish(picture)
+    session.publish(image)
     session.alerts.append(make_alert(1.0, "warn", "WARN: moved"))
-    turn()
+    redraw()
     window.banner.rebaseline_button.click()
-    turn()
+    redraw()
     assert session.calls == ["rebaseline"]
     assert window.banner.isHidden()
     window.toolbar.rebaseline.trigger()
     assert session.calls == ["rebaseline"] * 2
 
 
-def test_freeze_holds_the_picture_alone(
-    window: MainWindow, session, picture, turn
+def test_freeze_stops_only_the_images(
+    window: MainWindow, session, image, redraw
 ) -> None:
-    first = session.publish(picture)
-    turn()
+    first = session.publish(image)
+    redraw()
     window.toolbar.freeze.trigger()
-    second = session.publish_raw_only(picture + 1, "constant")
-    session.status = replace(session.status, state="alarm")
-    turn()
+    second = session.publish_raw_only(image + 1, "constant")
+    session.status = replace(session.status, state=DriftState.ALARM)
+    redraw()
     assert window.shown is first
-    assert window.pictures.raw.picture is picture
+    assert window.images.raw.image is image
     assert window.toolbar.chip.text() == "ALARM"
     window.toolbar.freeze.trigger()
-    third = session.publish(picture)
-    turn()
+    third = session.publish(image)
+    redraw()
     assert window.shown is third is not second
 
 
-def test_space_swaps_while_held(window: MainWindow, session, picture, turn) -> None:
-    result = session.publish(picture)
-    turn()
-    raw = window.pictures.raw
+def test_space_swaps_while_held(window: MainWindow, session, image, redraw) -> None:
+    result = session.publish(image)
+    redraw()
+    raw = window.images.raw
     QTest.keyPress(window, Qt.Key.Key_Space)
-    assert raw.picture is result.deblurred
+    assert raw.image is result.deblurred
     assert raw.caption.startswith("deblurred (estimate)")
     QTest.keyRelease(window, Qt.Key.Key_Space)
-    assert raw.picture is picture
+    assert raw.image is image
     QTest.keyPress(window, Qt.Key.Key_Space)
     QApplication.sendEvent(window, QEvent(QEvent.Type.ActivationChange))
-    assert raw.picture is picture
+    assert raw.image is image
     window.toolbar.flicker.trigger()
-    assert raw.picture is result.deblurred
-    session.publish_raw_only(picture, "constant")
-    turn()
-    assert raw.picture is picture and raw.caption.startswith("raw")
+    assert raw.image is result.deblurred
+    session.publish_raw_only(image, "constant")
+    redraw()
+    assert raw.image is image and raw.caption.startswith("raw")
 
 
-def test_keys_move_the_view(window: MainWindow, session, picture, turn) -> None:
-    session.publish(picture)
-    turn()
-    box = window.pictures.raw.view_box
+def test_keys_move_the_view(window: MainWindow, session, image, redraw) -> None:
+    session.publish(image)
+    redraw()
+    box = window.images.raw.view_box
     centre, width = box.viewRect().center().x(), box.viewRect().width()
     QTest.keyClick(window, Qt.Key.Key_Right)
     assert box.viewRect().center().x() > centre
@@ -420,49 +401,51 @@ def test_keys_move_the_view(window: MainWindow, session, picture, turn) -> None:
     assert box.viewRect().width() == pytest.approx(width)
 
 
-def test_locked_levels_are_the_raw_ones(
-    window: MainWindow, session, picture, turn
+def test_locked_levels_are_those_of_the_raw_image(
+    window: MainWindow, session, image, redraw
 ) -> None:
-    session.publish(picture)
-    turn()
-    raw, deblurred = window.pictures.raw, window.pictures.deblurred
+    session.publish(image)
+    redraw()
+    raw, deblurred = window.images.raw, window.images.deblurred
     independent = deblurred.item.image.copy()
     assert deblurred._levels != raw._levels
     window.toolbar.lock.trigger()
-    turn()
+    redraw()
     assert deblurred._levels == raw._levels
     assert deblurred.item.image.mean() > independent.mean()
 
 
-def test_contrast_can_be_held(window: MainWindow, session, picture, turn) -> None:
-    session.publish(picture)
-    turn()
-    levels = window.pictures.raw._levels
+def test_autocontrast_can_be_switched_off(
+    window: MainWindow, session, image, redraw
+) -> None:
+    session.publish(image)
+    redraw()
+    levels = window.images.raw._levels
     window.toolbar.auto.trigger()
-    session.publish(picture * 10)
-    turn()
-    assert window.pictures.raw._levels == levels
+    session.publish(image * 10)
+    redraw()
+    assert window.images.raw._levels == levels
     window.toolbar.auto.trigger()
-    assert window.pictures.raw._levels[1] > 5 * levels[1]
+    assert window.images.raw._levels[1] > 5 * levels[1]
 
 
 def test_the_crosshair_reads_both_values(
-    window: MainWindow, session, picture, turn
+    window: MainWindow, session, image, redraw
 ) -> None:
-    session.publish(picture)
-    turn()
-    pane = window.pictures.deblurred
+    session.publish(image)
+    redraw()
+    pane = window.images.deblurred
     scene = pane.view_box.mapViewToScene(pane.view_box.viewRect().center())
     pane._graphics.scene().sigMouseMoved.emit(scene)
-    y, x = picture.shape[0] // 2, picture.shape[1] // 2
-    text = window.pictures.raw._readout.text()
+    y, x = image.shape[0] // 2, image.shape[1] // 2
+    text = window.images.raw._readout.text()
     assert text.startswith(f"x {x}   y {y}")
-    assert text.endswith(f"{picture[y, x]:g}")
-    assert pane._readout.text().endswith(f"{picture[y, x] * 1.5:g}")
-    assert all(line.isVisible() for line in window.pictures.raw._cross)
+    assert text.endswith(f"{image[y, x]:g}")
+    assert pane._readout.text().endswith(f"{image[y, x] * 1.5:g}")
+    assert all(line.isVisible() for line in window.images.raw._cross)
     QApplication.sendEvent(pane, QEvent(QEvent.Type.Leave))
-    assert not any(line.isVisible() for line in window.pictures.raw._cross)
-    assert window.pictures.raw._readout.text().startswith("frame ")
+    assert not any(line.isVisible() for line in window.images.raw._cross)
+    assert window.images.raw._readout.text().startswith("frame ")
 
 
 @pytest.mark.parametrize("units", ["nm", "waves"])
@@ -499,40 +482,43 @@ def test_curves_bands_and_truth(
     assert drift._marks.getData()[0].tolist() == [421.0]
     assert ("true" in drift.legend.text()) is truth
     assert "oblique astigmatism" in drift.legend.text()
+    assert f"{units} rms · band" in drift.legend.text()
+    assert "sign of all even modes" in drift.legend.toolTip()
     assert window.error == ""
 
 
-def test_short_histories(window: MainWindow, session, turn, make_history) -> None:
+def test_short_histories(window: MainWindow, session, redraw, make_history) -> None:
     for n in (0, 1, 2, 3):
         session.history = make_history(n, 7)
-        turn()
+        redraw()
     assert len(window.drift._curves[0].getData()[0]) == 3
 
 
-def test_the_psf_and_the_true_one(window: MainWindow, session, picture, turn) -> None:
-    result = session.publish(picture)
-    turn()
-    rms = 540 * float(np.sqrt((result.track.coefficients**2).sum()))
-    assert f"{rms:.0f} nm rms" in window.psf.estimated.text.text()
-    assert "Strehl 0." in window.psf.estimated.text.text()
+def test_the_psf_and_the_true_one(window: MainWindow, session, image, redraw) -> None:
+    result = session.publish(image)
+    redraw()
+    rms = np.linalg.norm(result.track.coefficients)
+    estimated, true = window.psf.estimated.text.text(), window.psf.true.text.text()
+    assert f"{540 * rms:.3g} nm ({rms:.3f} waves)" in estimated
+    assert "Strehl 0." in estimated
     assert window.psf.true.isVisible()
-    assert f"{1.1 * rms:.0f} nm rms" in window.psf.true.text.text()
+    assert f"{540 * 1.1 * rms:.3g} nm ({1.1 * rms:.3f} waves)" in true
 
 
 def test_a_snapshot_is_saved(
-    window: MainWindow, session, picture, turn, tmp_path: Path
+    window: MainWindow, session, image, redraw, tmp_path: Path
 ) -> None:
     assert window.save_snapshot(tmp_path) == ()
-    session.publish(picture)
+    session.publish(image)
     session.folder = tmp_path
-    turn()
+    redraw()
     window.toolbar.save.trigger()
     assert len(list(tmp_path.iterdir())) == 3
-    turn()
+    redraw()
     assert "saved" in window.message.text()
 
 
-def test_what_goes_wrong_is_said_and_survived(session, picture, qtbot) -> None:
+def test_an_error_in_the_window_is_shown_and_survived(session, image, qtbot) -> None:
     def refuse() -> None:
         raise RuntimeError("the session is gone")
 
@@ -542,19 +528,19 @@ def test_what_goes_wrong_is_said_and_survived(session, picture, qtbot) -> None:
     window.toolbar.acknowledge.trigger()
     assert window.error == "RuntimeError: the session is gone"
     assert "the session is gone" in window.message.text()
-    session.publish(picture)
+    session.publish(image)
     window.refresh()
     assert window.shown is not None
 
 
 @pytest.mark.parametrize("whose", ["session", "listener"])
-def test_errors_out_of_sight_are_told(
-    window: MainWindow, session, turn, whose: str
+def test_background_errors_are_shown(
+    window: MainWindow, session, redraw, whose: str
 ) -> None:
-    turn()
+    redraw()
     source = session if whose == "session" else session.listener
     source.background_errors.append("the disk is full")
-    turn()
+    redraw()
     assert window.message.text() == "the disk is full"
 
 
@@ -567,11 +553,11 @@ def test_close_stops_the_timer(session, qtbot) -> None:
     assert not window.timer.isActive()
 
 
-def test_no_widget_outlives_the_window(session, picture, make_alert) -> None:
+def test_no_widget_leaks(session, image, make_alert) -> None:
     def cycle() -> weakref.ref[MainWindow]:
         window = MainWindow(session)
         window.show()
-        session.publish(picture)
+        session.publish(image)
         session.alerts.append(make_alert(1.0, "warn", "WARN"))
         window.refresh()
         window.grab()
@@ -592,11 +578,11 @@ def test_no_widget_outlives_the_window(session, picture, make_alert) -> None:
     assert [reference() for reference in gone] == [None] * 3
 
 
-def test_the_pointer_outside_the_picture(
-    window: MainWindow, session, picture, turn
+def test_the_pointer_outside_the_image(
+    window: MainWindow, session, image, redraw
 ) -> None:
-    session.publish(picture)
-    turn()
-    QTest.mouseMove(window.pictures.raw, QPoint(1, 1))
-    window.pictures._on_pointed((10_000, 10_000))
-    assert window.pictures.raw.value_at((10_000, 10_000)) == ""
+    session.publish(image)
+    redraw()
+    QTest.mouseMove(window.images.raw, QPoint(1, 1))
+    window.images._on_pointed((10_000, 10_000))
+    assert window.images.raw.value_at((10_000, 10_000)) == ""

@@ -1,26 +1,27 @@
-"""One chip, one line: what cannot be trusted is said first."""
+"""Texts of the window: the state chip, the status line, PSF captions, times."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from deepblur_live.blur import Quality
+from deepblur_live.drift import DriftState
 from deepblur_live.gui.state_text import (
-    ChipState,
     chip_of,
-    format_wavefront,
+    quality_text,
     raw_only_text,
+    session_time,
     status_text,
 )
 from deepblur_live.gui.theme import CHIP_COLOURS
-from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.frame import FrameInfo, FrameResult, FrameState
 
-GOOD = FrameResult(Frame(np.zeros((2, 2)), 0, 0.0), FrameState.DEBLURRED)
+GOOD = FrameResult(FrameInfo(0, 0.0), FrameState.DEBLURRED, raw=np.zeros((2, 2)))
 RAW = replace(GOOD, state=FrameState.RAW_ONLY, reason="saturated")
 
 
@@ -40,9 +41,11 @@ def statistics(session):
         ("stale", "STALE 0 s"),
     ],
 )
-def test_the_monitors_states(session, statistics, state: str, text: str) -> None:
+def test_states_of_the_session(session, statistics, state: str, text: str) -> None:
     reason = "why" if state in ("raw-only", "stale") else ""
-    status = replace(session.status, state=state, n_baseline=7, reason=reason)
+    status = replace(
+        session.status, state=DriftState(state), n_baseline=7, reason=reason
+    )
     chip = chip_of(GOOD, status, statistics, 0.1)
     assert chip.text == text
     assert chip.state == state
@@ -50,40 +53,39 @@ def test_the_monitors_states(session, statistics, state: str, text: str) -> None
 
 
 def test_no_frames(session, statistics) -> None:
-    assert chip_of(None, session.status, statistics, 99.0).text == "NO FRAMES"
+    chip = chip_of(None, session.status, statistics, 99.0)
+    assert (chip.state, chip.text) == (None, "NO FRAMES")
+    assert "worker running" in chip.reason
 
 
-def test_why_is_told(session, statistics) -> None:
-    status = replace(session.status, state="raw-only", reason="the process is down")
+def test_the_reason_is_passed_on(session, statistics) -> None:
+    status = replace(
+        session.status, state=DriftState.RAW_ONLY, reason="the process is down"
+    )
     chip = chip_of(RAW, status, statistics, 0.1)
-    assert (chip.state, chip.reason) == (ChipState.RAW_ONLY, "the process is down")
+    assert (chip.state, chip.reason) == (DriftState.RAW_ONLY, "the process is down")
 
 
-def test_how_long_it_has_been_stale(session, statistics) -> None:
-    status = replace(session.status, state="stale", reason="no frame from live")
+def test_stale_shows_for_how_long(session, statistics) -> None:
+    status = replace(
+        session.status, state=DriftState.STALE, reason="no frame from live"
+    )
     chip = chip_of(GOOD, status, statistics, 12.0)
     assert (chip.text, chip.reason) == ("STALE 12 s", "no frame from live")
 
 
-def test_frames_that_do_not_come_back_make_the_picture_stale(
-    session, statistics
-) -> None:
+def test_stuck_frames_make_the_image_stale(session, statistics) -> None:
     assert statistics.in_flight > 0
     stuck = chip_of(GOOD, session.status, statistics, 8.0, 0.1)
-    assert (stuck.state, stuck.text) == (ChipState.STALE, "STALE 8 s")
+    assert (stuck.state, stuck.text) == (DriftState.STALE, "STALE 8 s")
     slow = chip_of(GOOD, session.status, statistics, 8.0, 4.0)
-    assert slow.state is ChipState.OK
+    assert slow.state is DriftState.OK
     paused = chip_of(GOOD, session.status, replace(statistics, in_flight=0), 8.0, 0.1)
-    assert paused.state is ChipState.OK
+    assert paused.state is DriftState.OK
 
 
-def test_a_state_from_the_future_is_said(session, statistics) -> None:
-    status = SimpleNamespace(state="snoozed", n_baseline=0, n_needed=0, reason="")
-    assert chip_of(GOOD, status, statistics, 0.1).text == "SNOOZED"
-
-
-@pytest.mark.parametrize("state", ChipState)
-def test_chips_can_be_read(state: ChipState) -> None:
+@pytest.mark.parametrize("state", [None, *DriftState])
+def test_chips_are_legible(state: DriftState | None) -> None:
     def luminance(colour: str) -> float:
         parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
         linear = [
@@ -95,7 +97,7 @@ def test_chips_can_be_read(state: ChipState) -> None:
     assert (high + 0.05) / (low + 0.05) > 4.5
 
 
-def test_the_status_line_says_it_all(statistics) -> None:
+def test_the_status_line_is_complete(statistics) -> None:
     text = status_text(statistics, 18.5)
     for part in (
         "camera 97.0",
@@ -121,16 +123,31 @@ def test_raw_only_reasons(statistics) -> None:
     assert raw_only_text(replace(statistics, raw_only={})).startswith("no frame")
 
 
-def test_wavefront_in_both_units() -> None:
-    assert (
-        format_wavefront(0.815, 0.072, 540.0) == "Strehl 0.81\n39 nm rms\n0.072 waves"
+def test_a_psf_caption_has_both_units() -> None:
+    qualities = (
+        Quality("width", 2.5, "pixels"),
+        Quality("wavefront rms", 0.072, "waves", "nm", 540.0),
+        Quality("Strehl", 0.8125),
     )
+    assert quality_text(qualities).splitlines() == [
+        "width",
+        "2.5 pixels",
+        "wavefront rms",
+        "38.9 nm (0.072 waves)",
+        "Strehl 0.812",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (65, "1:05"), (7400, "2:03:20"), (-5, "−0:05")],
+)
+def test_times(seconds: float, text: str) -> None:
+    assert session_time(seconds) == text
 
 
 def test_what_needs_no_qt_imports_none() -> None:
-    modules = (
-        "contrast picture curves state_text theme snapshot camera_link session_view"
-    )
+    modules = "contrast rendering state_text theme snapshot camera_link"
     code = (
         "import sys, importlib\n"
         f"for name in {modules.split()!r}:\n"

@@ -1,4 +1,4 @@
-"""The window with a real core: its controls follow the camera, and let go of it."""
+"""The window of a session with a core: its controls follow the camera."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def core(qapp: object) -> Iterator[CMMCorePlus]:
 
 @pytest.fixture
 def window(session, core: CMMCorePlus, qtbot) -> Iterator[MainWindow]:
-    window = MainWindow(session, mmcore=core)
+    session.core = core
+    window = MainWindow(session)
     qtbot.addWidget(window)
     window.show()
     qtbot.waitUntil(lambda: window.toolbar.live.isEnabled(), timeout=10_000)
@@ -32,7 +33,9 @@ def window(session, core: CMMCorePlus, qtbot) -> Iterator[MainWindow]:
     assert window.error == ""
 
 
-def test_live_by_key_and_back(window: MainWindow, core: CMMCorePlus, qtbot) -> None:
+def test_live_mode_starts_and_stops(
+    window: MainWindow, core: CMMCorePlus, qtbot
+) -> None:
     window.toolbar.live.trigger()
     qtbot.waitUntil(core.isSequenceRunning, timeout=10_000)
     qtbot.waitUntil(lambda: not window.toolbar.snap.isEnabled(), timeout=10_000)
@@ -52,7 +55,7 @@ def test_changes_from_elsewhere_are_shown(
     qtbot.waitUntil(lambda: not window.toolbar.live.isChecked(), timeout=10_000)
 
 
-def test_typed_exposure_reaches_the_camera(
+def test_an_edited_exposure_is_set(
     window: MainWindow, core: CMMCorePlus, qtbot
 ) -> None:
     window.toolbar.exposure.setValue(12.5)
@@ -74,7 +77,7 @@ def test_the_cores_errors_are_shown(
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_closing_ends_its_own_live_only(
+def test_closing_ends_live_mode_only_if_started_here(
     window: MainWindow, core: CMMCorePlus, qtbot, ours: bool
 ) -> None:
     if ours:

@@ -1,4 +1,4 @@
-"""From a camera's array to the 8-bit picture that a pane of the screen needs."""
+"""Convert camera arrays to the 8-bit images drawn on screen."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["displayable", "reduce_to", "to_uint8"]
 
 
 def displayable(pixels: NDArray[Any]) -> NDArray[Any] | None:
-    """View an array as a picture.
+    """Return a view of an array that can be displayed as an image.
 
     Parameters
     ----------
     pixels
-        Any array a source gave.
+        Any array delivered by a source.
 
     Returns
     -------
-    picture
-        (H, W) or (H, W, 3) of a real number type, sharing memory where it can; a stack
-        gives its first plane. None when no picture can be made of it.
+    image
+        (H, W) or (H, W, 3) of a real dtype, sharing memory where possible; the first
+        plane of a stack. None if the array cannot be displayed.
     """
     if pixels.dtype.kind == "c":
         pixels = np.abs(pixels)
@@ -40,35 +40,35 @@ def displayable(pixels: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def reduce_to(
-    picture: NDArray[Any],
+    image: NDArray[Any],
     region: tuple[float, float, float, float],
     size: tuple[int, int],
 ) -> tuple[NDArray[Any], tuple[int, int, int, int]]:
-    """Cut out what is seen and average it down to about the screen's pixels.
+    """Crop an image to the visible region and average it down to screen resolution.
 
     Parameters
     ----------
-    picture
+    image
         (H, W) or (H, W, 3).
     region
-        x, y, width, height that is seen, in pixels of `picture`.
+        Visible x, y, width, height, in pixels of `image`.
     size
-        Width and height of the screen area it fills.
+        Width and height of the region on screen, in screen pixels.
 
     Returns
     -------
     reduced
-        float32 block means, or a view of `picture` where nothing is to be reduced.
+        float32 block means, or a view of `image` if the screen resolves every pixel.
     rectangle
-        x, y, width, height of the part of `picture` that `reduced` covers: the region
-        with a margin, so that a pan does not meet an edge before the next repaint.
+        x, y, width, height of the part of `image` that `reduced` covers: the region
+        and a margin, so that panning shows no border before the next repaint.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x, y, w, h = region
     step = max(1, int(min(w / max(size[0], 1), h / max(size[1], 1), width, height)))
 
     def span(start: float, length: float, limit: int) -> tuple[int, int]:
-        # Whole blocks only: at most step - 1 pixels at the picture's edge are left out.
+        # Whole blocks only: up to step - 1 pixels at the image border are dropped.
         blocks = limit // step
         first = int(np.clip((start - 0.25 * length) // step, 0, blocks - 1))
         last = int(np.clip(np.ceil((start + 1.25 * length) / step), first + 1, blocks))
@@ -76,10 +76,10 @@ def reduce_to(
 
     left, across = span(x, w, width)
     top, down = span(y, h, height)
-    part = picture[top : top + down, left : left + across]
+    part = image[top : top + down, left : left + across]
     if step == 1:
         return part, (left, top, across, down)
-    total = np.zeros((down // step, across // step, *picture.shape[2:]), np.float32)
+    total = np.zeros((down // step, across // step, *image.shape[2:]), np.float32)
     for i in range(step):
         for j in range(step):
             total += part[i:down:step, j:across:step]
@@ -87,10 +87,10 @@ def reduce_to(
     return total, (left, top, across, down)
 
 
-def to_uint8(picture: NDArray[Any], levels: tuple[float, float]) -> NDArray[np.uint8]:
-    """Map `levels` to 0 and 255; what is not a number becomes black."""
+def to_uint8(image: NDArray[Any], levels: tuple[float, float]) -> NDArray[np.uint8]:
+    """Map `levels` to 0 and 255; NaN becomes black."""
     low, high = levels
-    scaled = picture.astype(np.float32)
+    scaled = image.astype(np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         scaled -= np.float32(low)
         scaled *= np.float32(255.0 / max(high - low, 1e-30))

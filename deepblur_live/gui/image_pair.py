@@ -1,4 +1,4 @@
-"""Raw and deblurred side by side: one zoom, two contrasts, one crosshair."""
+"""Raw and deblurred image side by side, with linked view and crosshair."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from deepblur_live.gui.binding import QtCore, QtWidgets
 from deepblur_live.gui.contrast import AutoContrast
-from deepblur_live.gui.curves import session_time
 from deepblur_live.gui.image_pane import ImagePane
-from deepblur_live.gui.picture import displayable
+from deepblur_live.gui.rendering import displayable
+from deepblur_live.gui.state_text import session_time
 from deepblur_live.runtime.frame import FrameState
 
 if TYPE_CHECKING:
@@ -16,38 +16,32 @@ if TYPE_CHECKING:
 
     from deepblur_live.runtime.frame import FrameResult
 
-__all__ = ["PicturePair"]
+__all__ = ["ImagePair"]
 
 RAW = "raw"
 DEBLURRED = "deblurred (estimate)"
 
 
-class PicturePair(QtWidgets.QWidget):
-    """The two panes and what ties them.
+class ImagePair(QtWidgets.QWidget):
+    """The raw and the deblurred image, with one zoom and two contrasts.
 
     Parameters
     ----------
     clip_percent
-        Tails ignored by the autocontrast, at each end.
+        Percentage of the pixels ignored at each end by the autocontrast.
     pixel_size_nm
-        For the scale bars.
+        Size of a pixel, for the scale bars.
     """
 
-    def __init__(
-        self,
-        *,
-        clip_percent: float,
-        pixel_size_nm: float | None,
-        parent: QtWidgets.QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, clip_percent: float, pixel_size_nm: float) -> None:
+        super().__init__()
         self._contrasts = (AutoContrast(clip_percent), AutoContrast(clip_percent))
         self._result: FrameResult | None = None
         self._held = self._swapped = self._locked = False
         self._auto = self._crosshair = True
         self._point: tuple[int, int] | None = None
-        self.raw = ImagePane(pixel_size_nm=pixel_size_nm)
-        self.deblurred = ImagePane(pixel_size_nm=pixel_size_nm)
+        self.raw = ImagePane(pixel_size_nm)
+        self.deblurred = ImagePane(pixel_size_nm)
         self.deblurred.view_box.setXLink(self.raw.view_box)
         self.deblurred.view_box.setYLink(self.raw.view_box)
         layout = QtWidgets.QHBoxLayout(self)
@@ -59,113 +53,112 @@ class PicturePair(QtWidgets.QWidget):
             pane.show_nothing("waiting for the first frame")
 
     def show_result(self, result: FrameResult) -> None:
-        """Take a new result; its contrast is followed when that is on."""
+        """Show a new result, with its own contrast if autocontrast is on."""
         self._result = result
         if self._auto:
             self._follow_contrast()
         self._draw()
 
     def paint_if_needed(self) -> None:
-        """Draw what changed since the last call."""
+        """Redraw what has changed since the last call."""
         self.raw.paint_if_needed()
         self.deblurred.paint_if_needed()
 
     def press(self, key: int) -> bool:
-        """Do what a key asks: Space swaps, arrows pan, plus and minus zoom.
+        """Handle a key: Space swaps, arrows pan, plus and minus zoom.
 
         Returns
         -------
-        known
+        handled
             False for any other key.
         """
         keys = QtCore.Qt.Key
-        steps = {
+        steps: dict[int, tuple[float, float]] = {
             keys.Key_Left: (-0.1, 0.0),
             keys.Key_Right: (0.1, 0.0),
             keys.Key_Up: (0.0, -0.1),
             keys.Key_Down: (0.0, 0.1),
         }
-        for arrow, step in steps.items():
-            if key == arrow:
-                self.raw.pan(*step)
-                return True
-        if key in (keys.Key_Plus, keys.Key_Equal, keys.Key_Minus):
+        if key in steps:
+            self.raw.pan(*steps[key])
+        elif key in (keys.Key_Plus, keys.Key_Equal, keys.Key_Minus):
             self.raw.zoom(0.8 if key == keys.Key_Minus else 1.25)
-            return True
-        if key == keys.Key_Space:
+        elif key == keys.Key_Space:
             self.set_held(True)
-            return True
-        return False
+        else:
+            return False
+        return True
 
     def set_held(self, held: bool) -> None:
-        """Swap the left picture while a key is down."""
+        """Show the deblurred image on the left while a key is held."""
         self._held = held
         self._draw()
 
     def set_swapped(self, swapped: bool) -> None:
-        """Swap the left picture until told otherwise."""
+        """Show the deblurred image on the left, or the raw one again."""
         self._swapped = swapped
         self._draw()
 
     def set_auto(self, auto: bool) -> None:
-        """Follow each frame's contrast, or keep the levels as they are."""
+        """Adjust the levels to each frame, or keep the present ones."""
         self._auto = auto
         if auto and self._result is not None:
             self._follow_contrast()
         self._draw()
 
     def set_locked(self, locked: bool) -> None:
-        """Give both pictures the raw one's levels."""
+        """Use the levels of the raw image for both, or separate levels."""
         self._locked = locked
         self._draw()
 
     def set_frozen(self, frozen: bool) -> None:
-        """Say on the pictures that they stand still."""
+        """Mark the images as frozen, or remove the mark."""
         for pane in (self.raw, self.deblurred):
             pane.set_badge("FROZEN" if frozen else "")
 
     def set_crosshair(self, shown: bool) -> None:
-        """Follow the pointer with a cross in both pictures, or not."""
+        """Show or hide the crosshair at the pointer in both images."""
         self._crosshair = shown
         if not shown:
             self._on_pointed(None)
 
-    def _pictures(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    def _images(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
         result = self._result
         if result is None:
             return None, None
         deblurred = result.deblurred
-        return displayable(result.frame.pixels), (
+        return displayable(result.raw), (
             None if deblurred is None else displayable(deblurred)
         )
 
     def _follow_contrast(self) -> None:
-        for contrast, picture in zip(self._contrasts, self._pictures(), strict=True):
-            if picture is not None:
-                contrast.update(picture)
+        for contrast, image in zip(self._contrasts, self._images(), strict=True):
+            if image is not None:
+                contrast.update(image)
 
     def _draw(self) -> None:
         result = self._result
         if result is None:
             return
-        raw, deblurred = self._pictures()
+        raw, deblurred = self._images()
         raw_levels, levels = (contrast.levels for contrast in self._contrasts)
         if self._locked:
             levels = raw_levels
         if raw is None:
-            shape = f"{result.frame.pixels.dtype} array of {result.frame.pixels.shape}"
-            self.raw.show_nothing(f"no picture can be made of this {shape}", RAW)
+            pixels = result.raw
+            array = f"{pixels.dtype} array of shape {pixels.shape}"
+            self.raw.show_nothing(f"cannot display a {array}", RAW)
         elif (self._held != self._swapped) and deblurred is not None:
-            self.raw.show_picture(deblurred, _caption(DEBLURRED, levels), levels)
+            self.raw.show_image(deblurred, _caption(DEBLURRED, levels), levels)
         else:
-            self.raw.show_picture(raw, _caption(RAW, raw_levels), raw_levels)
+            self.raw.show_image(raw, _caption(RAW, raw_levels), raw_levels)
         if deblurred is None:
-            # An older picture would pass for a new one.
+            # An older image could be taken for this frame's.
             why = f"\n{result.reason}" if result.reason else ""
-            text = "raw only" if result.state is FrameState.RAW_ONLY else "no picture"
+            text = "raw only" if result.state is FrameState.RAW_ONLY else "no image"
             self.deblurred.show_nothing(f"{text}{why}", "not deblurred")
         else:
-            self.deblurred.show_picture(deblurred, _caption(DEBLURRED, levels), levels)
+            self.deblurred.show_image(deblurred, _caption(DEBLURRED, levels), levels)
         self._write_readouts()
 
     def _on_pointed(self, point: tuple[int, int] | None) -> None:
@@ -175,12 +168,12 @@ class PicturePair(QtWidgets.QWidget):
     def _write_readouts(self) -> None:
         point = self._point
         for pane in (self.raw, self.deblurred):
-            pane.set_cross(point if pane.picture is not None else None)
+            pane.set_cross(point if pane.image is not None else None)
             value = "" if point is None else pane.value_at(point)
             at = "" if point is None else f"x {point[0]}   y {point[1]}   "
             pane.set_readout(f"{at}{value}" if value else "")
         if point is None and self._result is not None:
-            frame = self._result.frame
+            frame = self._result.info
             self.raw.set_readout(f"frame {frame.number}   {session_time(frame.time)}")
 
 

@@ -1,0 +1,86 @@
+"""Open the window of a session, in a script or in a Qt program that already runs."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from deepblur_live.gui.binding import QtCore, QtWidgets
+from deepblur_live.gui.main_window import MainWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deepblur_live.session import LiveSession
+
+__all__ = ["application", "show"]
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+
+
+@functools.cache
+def application() -> QtWidgets.QApplication:
+    """Return Qt's application, created if there is none.
+
+    The reference is kept until the program ends: Qt aborts if a widget outlives the
+    application.
+    """
+    running = QtWidgets.QApplication.instance()
+    if isinstance(running, QtWidgets.QApplication):
+        return running
+    return QtWidgets.QApplication(["deepblur-live"])
+
+
+def show(session: LiveSession, *, seconds: float | None = None) -> MainWindow:
+    """Show a session in a window.
+
+    Where Qt's event loop runs already (napari, pymmcore-gui, IPython after ``%gui qt``)
+    the window is returned at once; keep a reference to it, as Qt does not. Elsewhere
+    this runs the event loop and returns when the window is closed; Ctrl+C closes it.
+
+    Parameters
+    ----------
+    session
+        The session; close it after the window. If it has a core, the window controls
+        live mode and exposure.
+    seconds
+        Close the window after this time.
+    """
+    app = application()
+    window = MainWindow(session)
+    window.show()
+    if seconds is not None:
+        QtCore.QTimer.singleShot(round(1000 * seconds), window.close)
+    if not _event_loop_runs():
+        try:
+            with _closed_by_signals(window):
+                app.exec()
+        finally:
+            window.close()
+    return window
+
+
+def _event_loop_runs() -> bool:
+    thread = QtCore.QThread.currentThread()
+    if thread is not None and thread.loopLevel() > 0:
+        return True
+    # IPython runs Qt's loop between two inputs only.
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and str(shell.active_eventloop).startswith("qt")
+
+
+@contextmanager
+def _closed_by_signals(window: MainWindow) -> Iterator[None]:
+    """Close the window on Ctrl+C: a KeyboardInterrupt in a Qt slot would abort."""
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    handled = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
+    before = [signal.signal(n, lambda *_: window.close()) for n in handled]
+    try:
+        yield
+    finally:
+        for number, handler in zip(handled, before, strict=True):
+            signal.signal(number, handler)
