@@ -137,6 +137,9 @@ class Model(Section):
     """Which networks, and how they are run."""
 
     name: str = setting("zernike7", "a model's name, or the folder it is in")
+    family: str = setting(
+        "zernike", 'of blurs: "zernike", or your own as "package.module:Class"'
+    )
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto", "where the networks run: a CUDA card where there is one"
     )
@@ -164,43 +167,54 @@ class Model(Section):
 
 
 class Drift(Section):
-    """When a change of the wavefront becomes a warning, and when an alarm."""
+    """How large a change from the baseline is a warning, and how large an alarm."""
 
-    warn_waves: float = setting(
-        0.036, "change of the wavefront that warns", unit="waves rms", gt=0, le=0.5
+    warn: float = setting(
+        0.036,
+        "size of the change that raises a warning, in the unit of the family's metric",
+        unit="waves rms",
+        gt=0,
+        le=0.5,
     )
-    alarm_waves: float = setting(
-        0.072, "change of the wavefront that alarms", unit="waves rms", gt=0, le=0.5
+    alarm: float = setting(
+        0.072,
+        "size of the change that raises an alarm, in the unit of the family's metric",
+        unit="waves rms",
+        gt=0,
+        le=0.5,
     )
     batch_s: float = setting(
         30.0,
-        "length of a point of the control charts: six times model.average_s or more",
+        "time averaged into one control-chart point: at least six times "
+        "model.average_s",
         unit="s",
         ge=1,
         le=3600,
     )
     baseline_points: int = setting(
-        20, "points of the control charts that make the baseline", ge=4, le=10_000
+        20, "number of control-chart points in the baseline", ge=4, le=10_000
     )
     false_alarm_hours: float = setting(
         160.0,
-        "mean time between false signals of the charts: 160 is 5 % of 8-hour sessions",
+        "mean time between false signals of the control charts: 160 h is one in 20 "
+        "sessions of 8 h",
         unit="h",
         ge=0.1,
         le=10_000,
     )
     cooldown_s: float = setting(
-        300.0, "before a level that was left is told again", unit="s", ge=0, le=86_400
+        300.0,
+        "shortest time between two notifications of the same level",
+        unit="s",
+        ge=0,
+        le=86_400,
     )
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        if self.warn_waves >= self.alarm_waves:
-            raise ValueError(
-                f"warn_waves {self.warn_waves:g} must be below alarm_waves "
-                f"{self.alarm_waves:g}"
-            )
-        # Points are made up to eight times as long; charts have limits from ten on.
+        if self.warn >= self.alarm:
+            raise ValueError(f"warn {self.warn:g} must be below alarm {self.alarm:g}")
+        # Batches are lengthened up to eightfold; limits exist from an ARL of ten on.
         if self.false_alarm_hours * 3600 < 80 * self.batch_s:
             raise ValueError(
                 f"false_alarm_hours {self.false_alarm_hours:g} must be at least 80 "

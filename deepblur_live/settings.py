@@ -1,4 +1,4 @@
-"""Strict settings that explain themselves: written as TOML, refused by name."""
+"""Strictly validated settings: TOML with explanations, errors with a remedy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Section", "as_toml", "explain", "setting"]
 
-# What a number was probably given in, for each unit: factors and their names.
-_SLIPS: Mapping[str, Mapping[float, str]] = {
+# Likely mistakes of unit: factor to the right unit, and name of the wrong one.
+_UNIT_MISTAKES: Mapping[str, Mapping[float, str]] = {
     "nm": {1e3: "micrometres", 1e9: "metres", 1e-1: "angstroms"},
     "s": {1e-3: "milliseconds"},
 }
 
 
 class Section(BaseModel):
-    """A table of settings: strict types, no unknown key, no change afterwards."""
+    """A table of settings: strict types, no unknown keys, immutable."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False
@@ -33,18 +33,18 @@ class Section(BaseModel):
 def setting(
     default: Any, meaning: str, *, unit: str = "", example: Any = None, **limits: Any
 ) -> Any:
-    """Return a field that knows its meaning and unit.
+    """Return a field with its meaning and unit.
 
     Parameters
     ----------
     default
-        The value when the key is left out.
+        Value when the key is left out.
     meaning
-        A few words for the person who edits the file.
+        A short explanation for the user who edits the file.
     unit
-        Of the value; empty for a pure number or a text.
+        Unit of the value; empty for a pure number or a text.
     example
-        Shown where the default is None.
+        Shown if the default is None.
     limits
         ``ge``, ``gt``, ``le``, ``lt``: as `pydantic.Field` takes them.
     """
@@ -55,16 +55,16 @@ def setting(
 def as_toml(settings: Section, title: str) -> str:
     """Return `settings` as TOML with the meaning, unit and range of each key.
 
-    Plain keys come first, then one table a section. A value of None, which TOML
-    cannot say, becomes a commented line with an example.
+    Plain keys come first, then one table for each section. None, which TOML does not
+    have, becomes a comment with an example.
     """
     lines = [f"# {title}"]
     tables: list[str] = []
     for key, field in type(settings).model_fields.items():
         value = getattr(settings, key)
         if isinstance(value, Section):
-            about = (type(value).__doc__ or "").strip().splitlines()[0]
-            tables += ["", f"# {about}", f"[{key}]"]
+            title = (type(value).__doc__ or "").strip().splitlines()[0]
+            tables += ["", f"# {title}", f"[{key}]"]
             for inner, inner_field in type(value).model_fields.items():
                 tables += _entry(inner, getattr(value, inner), inner_field)
         else:
@@ -75,12 +75,12 @@ def as_toml(settings: Section, title: str) -> str:
 def explain(
     error: ValidationError, model: type[Section], content: Mapping[str, Any]
 ) -> list[str]:
-    """Return a sentence a mistake: the key, what is wrong, what would be right.
+    """Return one sentence per mistake: the key, what is wrong, what would be right.
 
     Parameters
     ----------
     error
-        What the validation of `content` against `model` raised.
+        Raised by the validation of `content` against `model`.
     model, content
         The settings as they should be, and as they were given.
     """
@@ -91,7 +91,7 @@ def _entry(key: str, value: Any, field: FieldInfo) -> list[str]:
     unit, example = _extra(field)
     parts = [field.description or "", _allowed(field) or unit]
     lines = ["# " + "; ".join(part for part in parts if part)]
-    # JSON's numbers, strings and lists of them are TOML's too.
+    # JSON numbers, strings and lists of them are valid TOML.
     if value is None:
         return [*lines, f"# {key} = {json.dumps(example)}"]
     return [*lines, f"{key} = {json.dumps(value, ensure_ascii=False)}"]
@@ -100,7 +100,7 @@ def _entry(key: str, value: Any, field: FieldInfo) -> list[str]:
 def _sentence(
     detail: ErrorDetails, model: type[Section], content: Mapping[str, Any]
 ) -> str:
-    # Past a field of this file's own, the rest of the place is pydantic's business.
+    # Only the path down to a field of ours; pydantic adds the types within its value.
     place = [str(part) for part in detail["loc"][: _depth(detail["loc"], model)]]
     key = ".".join(place)
     given: Any = content
@@ -130,7 +130,7 @@ def _section_type(field: FieldInfo | None) -> type[Section] | None:
 
 
 def _field_at(place: Sequence[str], model: type[Section]) -> FieldInfo | None:
-    """Return the setting at `place`, or None where a whole section stands there."""
+    """Return the setting at `place`, or None if that is a whole section."""
     field = model.model_fields.get(place[0]) if place else None
     inner = _section_type(field)
     if inner is None:
@@ -139,12 +139,12 @@ def _field_at(place: Sequence[str], model: type[Section]) -> FieldInfo | None:
 
 
 def _closest(place: Sequence[str], model: type[Section]) -> str:
-    """Return the question that most likely puts an unknown key right."""
+    """Return the most likely correction of an unknown key."""
     known = {key: _section_type(field) for key, field in model.model_fields.items()}
     inside = known.get(place[0]) if len(place) > 1 else model
     here = list((inside or model).model_fields)
     wrong = place[-1].lower()
-    # Initials first: "na" is the field's own name for the numerical aperture.
+    # Initials first: "na" is the usual name of the numerical aperture.
     initials = [key for key in here if _initials(key) == wrong]
     if near := initials or difflib.get_close_matches(wrong, here, 1, 0.5):
         return f"did you mean {near[0]}?"
@@ -166,7 +166,7 @@ def _initials(key: str) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """Return the range, or the list, that a field admits; empty where any goes."""
+    """Return the allowed range or choices of a field; empty if there is no limit."""
     choices = (
         get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     )
@@ -183,7 +183,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _limits(field: FieldInfo) -> tuple[float | None, float | None, bool, bool]:
-    """Return lowest, highest, and whether each is itself excluded."""
+    """Return the lowest and highest value, and whether each is excluded."""
     found: dict[str, float] = {}
     for item in field.metadata:
         found |= {
@@ -198,25 +198,25 @@ def _holds(field: FieldInfo, kind: type) -> bool:
 
 
 def _wanted(detail: ErrorDetails) -> str:
-    """Return what pydantic wanted, for a setting without a range."""
+    """Return what pydantic expected, for a setting without a range."""
     if detail["type"] == "string_type":
         return 'a text in "quotes"'
     return detail["msg"].removeprefix("Input should be ")
 
 
 def _hint(given: Any, field: FieldInfo) -> str:
-    """Return the likely slip and its cure, or nothing."""
+    """Return the likely mistake and its remedy, or nothing."""
     number = _holds(field, float) or _holds(field, int)
     if isinstance(given, str) and number:
         return ", without quotes"
     # Python counts true as 1.
     if isinstance(given, bool) and number:
-        return f", and {_shown(given)} is no number"
+        return f", and {_shown(given)} is not a number"
     low, high, *_ = _limits(field)
     if not isinstance(given, int | float) or low is None or high is None:
         return ""
     unit, _ = _extra(field)
-    for factor, name in _SLIPS.get(unit, {}).items():
+    for factor, name in _UNIT_MISTAKES.get(unit, {}).items():
         if low <= given * factor <= high:
             return f" (given in {name}? then {given * factor:g})"
     if unit.startswith("waves") and given > high:

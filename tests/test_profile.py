@@ -56,7 +56,7 @@ def test_every_setting_survives_a_round_trip(rig: Path) -> None:
         ),
         camera=Camera(offset_adu=100.0, gain_e_per_adu=0.46, read_noise_e=1.6),
         model=Model(name="other", device="cpu", threads=2, average_s=0.0),
-        drift=Drift(warn_waves=0.01, alarm_waves=0.02, baseline_points=50),
+        drift=Drift(warn=0.01, alarm=0.02, baseline_points=50),
     )
     write_profile(profile, rig)
     assert load_profile(rig) == profile
@@ -89,7 +89,7 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
             "refractive_index = 1.33",
             ["refractive_index", "did you mean refractive_index under [optics]?"],
         ),
-        ("[drift]\nzzz = 1", ["drift.zzz", "[drift] has warn_waves, alarm_waves"]),
+        ("[drift]\nzzz = 1", ["drift.zzz", "[drift] has warn, alarm"]),
         ("[optics]\nwavelength_nm = 0.54", ["0.54", "300 to 1200 nm", "then 540"]),
         ("[optics]\npixel_size_nm = 6.5e-8", ["metres", "then 65"]),
         ('[optics]\nwavelength_nm = "540"', ["300 to 1200 nm", "without quotes"]),
@@ -106,12 +106,12 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
         ("[model]\nname = 7", ["model.name = 7", "quotes"]),
         ('[model]\ndevice = "gpu"', ["model.device", '"auto" or "cpu" or "cuda"']),
         ("[model]\nthreads = 1.5", ["model.threads", "whole number from 1 to 64"]),
-        ("[drift]\nwarn_waves = 20", ["drift.warn_waves", "divide by the wavelength"]),
+        ("[drift]\nwarn = 20", ["drift.warn", "divide by the wavelength"]),
         (
             "[drift]\nbatch_s = 100\nfalse_alarm_hours = 0.1",
             ["drift:", "false_alarm_hours 0.1", "80 batches of 100 s: 2.22 hours"],
         ),
-        ("[drift]\nwarn_waves = 0.1", ["drift:", "0.1", "below alarm_waves 0.072"]),
+        ("[drift]\nwarn = 0.1", ["drift:", "0.1", "below alarm 0.072"]),
         ("[display]\nrefresh_hz = true", ["display.refresh_hz = true", "60 Hz"]),
         ("optics = 3", ["optics = 3", "[optics]"]),
         ("name = 3", ["name = 3", "quotes"]),
@@ -140,7 +140,7 @@ NUMBERS = [
 def test_true_is_no_number(rig: Path, section: str, key: str) -> None:
     said = refusal(rig, f"[{section}]\n{key} = true")
     assert said.startswith(f"rig.toml: {section}.{key} = true: must be ")
-    assert said.endswith(", and true is no number")
+    assert said.endswith(", and true is not a number")
 
 
 def test_every_mistake_of_a_file_is_told_at_once(rig: Path) -> None:

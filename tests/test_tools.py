@@ -140,20 +140,6 @@ def test_a_training_begins_with_a_models_weights(tool, pictures, tmp_path):
     assert "has no 'other'" in wrong
 
 
-def test_the_quality_preset_trains_with_the_same_tool(tool, pictures, tmp_path):
-    common = ["train_deblurring.py", "--data", pictures, "--out", tmp_path]
-    common += ["--minutes", "0.02", "--device", "cpu", "--crop", 34, "--batch", 2]
-    common += ["--kind", "douglas-rachford"]
-    assert "trivial" in tool(*common, "--blocks", 1, "--iterations", 2)
-    written = json.loads((tmp_path / "training.json").read_text("utf-8"))
-    assert written["architecture"] == {
-        "kind": "douglas-rachford",
-        "iterations": 2,
-        "blocks": 1,
-    }
-    assert "has no channels" in tool(*common, "--channels", 8, expect=2)
-
-
 def test_a_folder_without_a_tiles_list_is_named(tmp_path):
     said = run(
         "train_deblurring.py", "--data", tmp_path, "--out", tmp_path / "o", expect=2
@@ -166,13 +152,11 @@ def test_a_folder_without_a_tiles_list_is_named(tmp_path):
     ("script", "option", "missing"),
     [
         ("evaluate.py", "--data", "MANIFEST.csv"),
-        ("compare_parts.py", "--data", "MANIFEST.csv"),
-        ("compare_targets.py", "--data", "TILES.csv"),
-        ("fit_verdict.py", "--data", "MANIFEST.csv"),
+        ("fit_error_model.py", "--data", "MANIFEST.csv"),
         ("simulate_drift.py", "--measure", "MANIFEST.csv"),
     ],
 )
-def test_a_data_folder_that_is_none_is_told_in_a_line(
+def test_a_folder_without_data_ends_in_one_line(
     tool, tmp_path, script, option, missing
 ):
     for folder in (tmp_path, tmp_path / "none"):
@@ -180,15 +164,17 @@ def test_a_data_folder_that_is_none_is_told_in_a_line(
         assert line.startswith(f"{folder / missing}: not there; ")
 
 
-def test_a_data_folder_without_a_fitting_picture_is_told(tool, tmp_path):
+def test_a_data_folder_without_a_fitting_picture_is_named(tool, tmp_path):
     (tmp_path / "MANIFEST.csv").write_text("file,sha256,width,height\n")
     head = "file,y,x,size,texture,sharpness\n"
     (tmp_path / "TILES.csv").write_text(head)
     (line,) = tool("evaluate.py", "--data", tmp_path, expect=2).splitlines()
     assert line.startswith(f"{tmp_path / 'MANIFEST.csv'}: no picture of the test split")
-    (line,) = tool("compare_targets.py", "--data", tmp_path, expect=2).splitlines()
+    out = ["--out", tmp_path / "out"]
+    said = tool("train_deblurring.py", "--data", tmp_path, *out, expect=2)
+    (line,) = said.splitlines()
     assert line.startswith(f"{tmp_path / 'TILES.csv'}: no tile of the train split")
-    # Sharp photographs alone are not what the drift is simulated from.
+    # Drift is simulated from photographs and micrographs.
     name = "natural/tampere17__a.png"
     (tmp_path / "MANIFEST.csv").write_text(f"file,sha256\n{name},5\n")
     (tmp_path / "TILES.csv").write_text(f"{head}{name},0,0,256,5,0.6\n")
@@ -196,7 +182,7 @@ def test_a_data_folder_without_a_fitting_picture_is_told(tool, tmp_path):
     assert line.startswith(f"{tmp_path}: no micrographs of the test split")
 
 
-def test_what_there_is_to_simulate_is_told(tool):
+def test_unknown_models_and_scenarios_are_named(tool):
     said = tool("simulate_drift.py", "--model", "nosuch", expect=2)
     assert "nosuch: not there; models: zernike7" in said
     said = tool("simulate_drift.py", "--only", "nosuch", expect=2)
@@ -208,21 +194,19 @@ def test_the_evaluation_draws_into_the_tree_only_when_it_writes(
 ):
     evaluate = importlib.import_module("evaluate")
     drawn = []
-    section = SimpleNamespace(
-        name="coverage", summarise=lambda rows: [], table=lambda summary: ""
-    )
+    section = SimpleNamespace(summarise=lambda rows: [], table=lambda summary: "")
     for place, name, stub in (
         (evaluate, "SECTIONS", {"coverage": section}),
         (evaluate, "held_out_pictures", lambda *_: {}),
         (evaluate, "measure", lambda *_: ({"coverage": []}, {"coverage": 0.0})),
-        (evaluate.pictures, "draw", lambda *given: drawn.append(given[-1])),
-        (evaluate.coverage, "draw", lambda *given: drawn.append(given[-1])),
-        (evaluate.publish, "missing_places", lambda *_: []),
+        (evaluate.pictures, "draw_examples", lambda *given: drawn.append(given[-1])),
+        (evaluate.pictures, "draw_coverage", lambda *given: drawn.append(given[-1])),
+        (evaluate.publish, "missing_marks", lambda *_: ""),
         (evaluate.publish, "into_manifest", lambda *_: None),
-        (evaluate.publish, "into_readme", lambda *_: None),
+        (evaluate.publish, "into_page", lambda *_: None),
     ):
         monkeypatch.setattr(place, name, stub)
-    own, tree = tmp_path / "own.png", Path("tools/evaluation.png")
+    own, tree = tmp_path / "own.png", Path("docs/images/evaluation.png")
     for options, file in (
         ([], None),
         (["--pictures", own], own),
@@ -231,13 +215,35 @@ def test_the_evaluation_draws_into_the_tree_only_when_it_writes(
     ):
         drawn.clear()
         tool("evaluate.py", "--data", "FOLDER", *options)
-        beside = file and file.with_stem(f"{file.stem}_coverage")
-        assert drawn == ([] if file is None else [file, beside])
+        curve = file and file.with_stem(f"{file.stem}_coverage")
+        assert drawn == ([] if file is None else [file, curve])
     said = tool("evaluate.py", "--data", "FOLDER", "--only", "pictures", expect=2)
     assert "--pictures FILE" in said
 
 
-def test_the_evaluation_measures_beside_its_rivals(tool, tmp_path):
+@pytest.mark.parametrize(
+    ("script", "page"),
+    [
+        (["evaluate.py", "--data", "FOLDER"], "README.md"),
+        (["simulate_drift.py"], "docs/operating-characteristics.md"),
+        (["benchmark.py"], "docs/speed.md"),
+    ],
+)
+def test_a_page_without_a_place_for_the_table_is_named_before_measuring(
+    tool, tmp_path, monkeypatch, script, page
+):
+    """A model and a documentation of their own, without marks."""
+    name = script[0].removesuffix(".py")
+    module = importlib.import_module(name)
+    monkeypatch.setattr(
+        module, "find_packs", lambda: {"zernike7": tmp_path}, raising=False
+    )
+    monkeypatch.chdir(tmp_path)
+    said = tool(*script, "--write", expect=2)
+    assert f"{page} has no place for " in said
+
+
+def test_the_evaluation_compares_methods(tool, tmp_path):
     """Two held-out pictures by name, one of which --quick takes."""
     from deepblur_live.acquisition.specimen import load_specimen
 

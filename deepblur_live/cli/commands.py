@@ -1,85 +1,80 @@
-"""The commands, their options, and their errors in one line."""
+"""The commands and their options; errors are reported in one line."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import io
-import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from deepblur_live.cli.progress import say
-from deepblur_live.cli.screen import UNSEEN, find_binding, why_no_window
+from deepblur_live.cli.console import one_line_errors, say
+from deepblur_live.cli.screen import INVISIBLE, find_binding, why_no_window
 from deepblur_live.profile import Profile, load_profile, write_profile
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Live blind deblurring for microscopes, with the optics under watch.",
+    help="Live blind deblurring for microscopes, with alarms when the optics drift.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
 engines_app = typer.Typer(
-    help="The engines that TensorRT runs the networks by, where there is a card.",
+    help="The TensorRT engines that run the networks on an NVIDIA card.",
     no_args_is_help=True,
 )
 app.add_typer(engines_app, name="engines")
 
 _ProfileFile = Annotated[
-    Path | None, typer.Option("--profile", help="The rig's TOML file.")
+    Path | None, typer.Option("--profile", help="TOML file that describes the rig.")
 ]
 _Seconds = Annotated[
     float | None,
-    typer.Option(help="End by itself after so many seconds of frames.", min=1.0),
+    typer.Option(help="Stop after this many seconds of frames.", min=1.0),
 ]
 _Window = Annotated[
     bool | None,
-    typer.Option(
-        "--window/--headless", help="By default a window where there is a screen."
-    ),
+    typer.Option("--window/--headless", help="Default: a window if there is a screen."),
 ]
 _SESSIONS = Path("deepblur-sessions")
 _Output = Annotated[
     Path,
-    typer.Option("--output", help="Sessions are kept in folders of their own here."),
+    typer.Option("--output", help="Each session makes a folder of its own in here."),
 ]
 _InProcess = Annotated[
     bool,
-    typer.Option("--in-process", help="No worker process (slower; for debugging)."),
+    typer.Option("--in-process", help="No worker process (slower, for debugging)."),
 ]
 _OnAlarm = Annotated[
     list[str] | None,
     typer.Option(
         "--on-alarm",
         metavar="ACTION",
-        help="At an alarm, beside showing it; may be repeated: log, jsonl:PATH, "
+        help="What to do at an alarm; may be repeated: log, jsonl:PATH, "
         "webhook:URL, command:PROGRAM ARGUMENTS, python:module:function, mda-pause, "
         "mda-recalibrate:module:function.",
     ),
 ]
 _Debug = Annotated[
-    bool, typer.Option("--debug", help="Show where in the program an error came from.")
+    bool, typer.Option("--debug", help="Show the traceback of an error.")
 ]
 
 
 def main() -> None:
     """Run the command line."""
-    # A Windows console, or its redirection, may lack a character: no reason to end.
+    # A Windows console or its redirection may lack a character: replace it.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    # A run that is told to end by the system, or by the end of its terminal, ends as
-    # by Ctrl-C: with its session. `nohup` has its way.
+    # A run that the system or the terminal ends writes its session, as after Ctrl-C.
+    # A signal that `nohup` ignores stays ignored.
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -87,8 +82,8 @@ def main() -> None:
     app()
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"deepblur-live {importlib.metadata.version('deepblur-live')}")
         raise typer.Exit
 
@@ -98,58 +93,23 @@ def _whole(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show it and end."
+            "--version", callback=_show_version, is_eager=True, help="Show and exit."
         ),
     ] = False,
 ) -> None:
-    """Take what is asked without a command."""
+    """Take the options that need no command."""
 
 
-@contextlib.contextmanager
-def _told_in_one_line(*, debug: bool) -> Iterator[Console]:
-    """Give a console; turn errors into a line and exit code 2, interrupts into 130."""
-    # What the log says of the session is told on the console by the run itself.
-    handler = logging.StreamHandler() if debug else logging.NullHandler()
-    log = logging.getLogger("deepblur_live")
-    log.addHandler(handler)
-    core_log = logging.getLogger("pymmcore-plus")
-    core_log.addFilter(_adapters_are_optional)
-    try:
-        yield Console()
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except typer.Exit:
-        raise
-    except Exception as error:
-        if debug:
-            raise
-        expected = isinstance(error, OSError | ValueError | RuntimeError)
-        text = str(error) or type(error).__name__
-        if not expected:
-            text = f"{type(error).__name__}: {text} (--debug shows where)"
-        say(Console(stderr=True), f"deepblur-live: {text}")
-        raise typer.Exit(2) from error
-    finally:
-        core_log.removeFilter(_adapters_are_optional)
-        log.removeHandler(handler)
-
-
-def _adapters_are_optional(record: logging.LogRecord) -> bool:
-    # The simulated microscope needs none, `run` says itself which are missing, and
-    # the doctor says what there is.
-    return "compatible Micro-Manager installation" not in record.getMessage()
-
-
-def _wants_window(console: Console, asked: bool | None) -> bool:
-    if asked is False:
+def _wants_window(console: Console, option: bool | None) -> bool:
+    if option is False:
         return False
     reason = why_no_window()
-    if asked is None:
+    if option is None:
         if reason:
             say(console, f"No window: {reason}.")
         return not reason
-    unseen = os.environ.get("QT_QPA_PLATFORM") in UNSEEN
-    if reason and (find_binding() is None or not unseen):
+    invisible = os.environ.get("QT_QPA_PLATFORM") in INVISIBLE
+    if reason and (find_binding() is None or not invisible):
         raise RuntimeError(f"--window: {reason}")
     return True
 
@@ -168,15 +128,14 @@ def demo(
     on_alarm: _OnAlarm = None,
     debug: _Debug = False,
 ) -> None:
-    """Deblur a simulated microscope whose optics drift, and compare with the truth."""
-    with _told_in_one_line(debug=debug) as console:
+    """Deblur a simulated microscope whose optics drift; compare with the truth."""
+    with one_line_errors(debug=debug) as console:
         from deepblur_live.cli import runs
-        from deepblur_live.cli.alarms import Alarms
 
         profile = _profile(profile_file)
         shown = _wants_window(console, window)
-        # Not the profile's: nobody is to be called for a simulation.
-        alarms = Alarms([("--on-alarm", spec) for spec in on_alarm or ()])
+        # Not those of the profile: nobody should be called for a simulation.
+        alarms = [("--on-alarm", spec) for spec in on_alarm or ()]
         options = runs.Options(
             console, output, profile, shown, seconds, in_process, alarms
         )
@@ -196,31 +155,30 @@ def run(
     on_alarm: _OnAlarm = None,
     mda: Annotated[
         Path | None,
-        typer.Option("--mda", help="A useq sequence (YAML or JSON) to be acquired."),
+        typer.Option("--mda", help="A useq sequence (YAML or JSON) to acquire."),
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(help="Where its frames go, raw: NAME.ome.zarr or NAME.ome.tiff."),
+        typer.Option(help="File for its raw frames: NAME.ome.zarr or NAME.ome.tiff."),
     ] = None,
     debug: _Debug = False,
 ) -> None:
-    """Deblur what a real microscope's camera sends, until closed or Ctrl-C."""
-    with _told_in_one_line(debug=debug) as console:
+    """Deblur the camera of a real microscope, until closed or Ctrl-C."""
+    with one_line_errors(debug=debug) as console:
         from deepblur_live.cli import runs
-        from deepblur_live.cli.alarms import Alarms
         from deepblur_live.cli.mda import load_sequence
 
         if save is not None and mda is None:
             raise ValueError("--save: there are no frames to save: give --mda")
         profile = _profile(profile_file)
         sequence = None if mda is None else load_sequence(mda)
-        specs = [("--on-alarm", spec) for spec in on_alarm or ()]
+        alarms = [("--on-alarm", spec) for spec in on_alarm or ()]
         if profile is not None:
             place = f"{profile_file}: alerts.on_alarm"
-            specs += [(place, spec) for spec in profile.alerts.on_alarm]
+            alarms += [(place, spec) for spec in profile.alerts.on_alarm]
         shown = _wants_window(console, window)
         options = runs.Options(
-            console, output, profile, shown, seconds, in_process, Alarms(specs)
+            console, output, profile, shown, seconds, in_process, alarms
         )
         runs.run(options, config, sequence=sequence, save=save)
 
@@ -229,22 +187,22 @@ def run(
 def replay(
     file: Annotated[
         str,
-        typer.Argument(help="TIFF or OME-TIFF stack, OME-Zarr, folder of pictures."),
+        typer.Argument(help="TIFF or OME-TIFF stack, OME-Zarr, folder of images."),
     ],
     profile_file: _ProfileFile = None,
     pixel_size: Annotated[
-        float | None, typer.Option(help="Size of a pixel in the specimen, nm.")
+        float | None, typer.Option(help="Pixel size in the specimen, nm.")
     ] = None,
     channel: Annotated[
-        str | None, typer.Option(help="Name or number, where there are several.")
+        str | None, typer.Option(help="Name or number, if there are several.")
     ] = None,
     window: _Window = None,
     output: _Output = _SESSIONS,
     in_process: _InProcess = False,
     debug: _Debug = False,
 ) -> None:
-    """Send a recorded time series through, every frame: its drift, alerts, report."""
-    with _told_in_one_line(debug=debug) as console:
+    """Process every frame of a recorded series: drift, alerts, report."""
+    with one_line_errors(debug=debug) as console:
         from deepblur_live.cli import runs
 
         profile = _profile(profile_file)
@@ -256,16 +214,16 @@ def replay(
 @app.command()
 def report(
     session: Annotated[
-        Path, typer.Argument(help="A session's folder, finished or cut off.")
+        Path, typer.Argument(help="Folder of a session, finished or interrupted.")
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="Where it goes; the session's folder when left out."),
+        typer.Option(help="Folder for the report. [the session's folder]"),
     ] = None,
     debug: _Debug = False,
 ) -> None:
-    """Write a session's report: a page for any browser, and its pictures."""
-    with _told_in_one_line(debug=debug) as console:
+    """Write the report of a session: a web page and its figures."""
+    with one_line_errors(debug=debug) as console:
         from deepblur_live.session.report import write_report
 
         for path in write_report(session, output):
@@ -274,8 +232,8 @@ def report(
 
 @app.command()
 def doctor(profile_file: _ProfileFile = None, debug: _Debug = False) -> None:
-    """Say what is found on this machine, and what to do where something is missing."""
-    with _told_in_one_line(debug=debug) as console:
+    """Check this machine, and say what to do about what is missing."""
+    with one_line_errors(debug=debug) as console:
         from deepblur_live.cli.doctor import can_run, examine, findings_table
         from deepblur_live.cli.probes import PROBES
 
@@ -291,13 +249,13 @@ def doctor(profile_file: _ProfileFile = None, debug: _Debug = False) -> None:
 def engines_build(
     size: Annotated[
         list[str] | None,
-        typer.Option(help="Of frames, ROWSxCOLUMNS; may be repeated. [512x512]"),
+        typer.Option(help="Frame size, ROWSxCOLUMNS; may be repeated. [512x512]"),
     ] = None,
     profile_file: _ProfileFile = None,
     debug: _Debug = False,
 ) -> None:
-    """Build engines ahead of a session, and compare them with torch."""
-    with _told_in_one_line(debug=debug) as console:
+    """Build engines ahead of a session and compare them with torch."""
+    with one_line_errors(debug=debug) as console:
         from deepblur_live.cli import engines
 
         sizes = [engines.parse_size(text) for text in size or ["512x512"]]
@@ -306,8 +264,8 @@ def engines_build(
 
 @engines_app.command("list")
 def engines_list(debug: _Debug = False) -> None:
-    """List the engines there are, what each was built from, and whether it is sound."""
-    with _told_in_one_line(debug=debug) as console:
+    """List the engines, what each was built for, and whether it is usable."""
+    with one_line_errors(debug=debug) as console:
         from deepblur_live.cli import engines
 
         engines.show(console)
@@ -315,8 +273,8 @@ def engines_list(debug: _Debug = False) -> None:
 
 @engines_app.command("clear")
 def engines_clear(debug: _Debug = False) -> None:
-    """Delete all engines; they are built again when they are needed."""
-    with _told_in_one_line(debug=debug) as console:
+    """Delete all engines; they are rebuilt when needed."""
+    with one_line_errors(debug=debug) as console:
         from deepblur_live.cli import engines
 
         engines.clear(console)
@@ -325,16 +283,16 @@ def engines_clear(debug: _Debug = False) -> None:
 @app.command()
 def profile(
     file: Annotated[
-        Path | None, typer.Argument(help="Where to; printed when left out.")
+        Path | None, typer.Argument(help="File to write; printed when left out.")
     ] = None,
     debug: _Debug = False,
 ) -> None:
-    """Write a profile with every setting, its meaning, unit and range, to be edited."""
-    with _told_in_one_line(debug=debug) as console:
+    """Write a profile to edit: every setting with its meaning, unit and range."""
+    with one_line_errors(debug=debug) as console:
         if file is None:
             typer.echo(Profile().to_toml(), nl=False)
         elif file.exists():
             raise FileExistsError(f"{file} exists already: give another name")
         else:
             write_profile(Profile(), file)
-            say(console, f"{file}: edit it, then give it as --profile")
+            say(console, f"{file}: edit it, then pass it as --profile")

@@ -1,4 +1,4 @@
-"""What is found on this machine, and what to do where something is missing."""
+"""Findings of the doctor: what is installed here, and what to do about the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Finding", "Level", "Probe", "can_run", "examine", "findings_table"]
 
 
 class Level(StrEnum):
-    """What a finding means for the main job."""
+    """How serious a finding is."""
 
     OK = "ok"
     NOTE = "note"
@@ -27,16 +27,16 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """One thing examined.
 
     Parameters
     ----------
     subject, text
-        What was looked at, and what was found.
+        What was examined, and what was found.
     level
-        ``FAULT`` keeps the main job from running; ``NOTE`` does not.
+        A ``FAULT`` prevents a run; a ``NOTE`` does not.
     cure
-        What to do; empty where all is well.
+        What to do; empty when all is well.
     """
 
     subject: str
@@ -52,7 +52,7 @@ _STYLES = {Level.OK: "green", Level.NOTE: "yellow", Level.FAULT: "bold red"}
 
 
 def examine(profile: Profile, probes: Sequence[Probe]) -> list[Finding]:
-    """Return what every probe found; a probe that fails is itself a finding."""
+    """Return the findings of all probes; a probe that fails is itself a finding."""
     findings: list[Finding] = []
     for probe in probes:
         try:
@@ -65,7 +65,7 @@ def examine(profile: Profile, probes: Sequence[Probe]) -> list[Finding]:
 
 
 def can_run(findings: Iterable[Finding]) -> bool:
-    """Return whether the main job can run."""
+    """Return whether none of the findings prevents a run."""
     return all(finding.level is not Level.FAULT for finding in findings)
 
 
@@ -78,6 +78,6 @@ def findings_table(findings: Iterable[Finding]) -> Table:
         style = _STYLES[finding.level]
         mark = f"[{style}]{finding.level}[/]"
         cells = (finding.subject, finding.text, finding.cure)
-        # Paths and messages may hold brackets, which rich would take for styles.
+        # Paths and messages may contain brackets, which rich would take for styles.
         table.add_row(mark, *(escape(cell) for cell in cells))
     return table

@@ -1,4 +1,4 @@
-"""Building, listing and clearing the engines that TensorRT runs the networks by."""
+"""Build, list and delete the TensorRT engines of the networks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from deepblur_live.cli.progress import ProgressLine, say
-from deepblur_live.optics import ZernikeFamily
+from deepblur_live.blur import family_from_profile
+from deepblur_live.cli.console import say
+from deepblur_live.cli.progress import RunProgress
 from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import engine_sources
-from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.pack import load_pack
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.profile import Profile
     from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
@@ -37,82 +38,79 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        When it is neither, or out of range.
+        The text is neither, or a side is out of range.
     """
     found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text.strip().lower())
     sides = [int(side or found[1]) for side in found.groups()] if found else []
     if not sides or not all(64 <= side <= 16384 for side in sides):
         raise ValueError(
-            f"--size {text}: must be ROWSxCOLUMNS of a frame, as 512x640, each from "
-            "64 to 16384 pixels"
+            f"--size {text}: must be ROWSxCOLUMNS of a frame, such as 512x640, each "
+            "from 64 to 16384 pixels"
         )
     return sides[0], sides[1]
 
 
 def build(console: Console, profile: Profile, sizes: Sequence[tuple[int, int]]) -> None:
-    """Build the engines for frames of these sizes, and compare them with torch.
+    """Build the engines for frames of these sizes and compare them with torch.
 
     Raises
     ------
     EngineError
-        When no TensorRT can be had here, or none gave engines that agree with torch.
+        No TensorRT is available here, or no engine agrees with torch.
     """
     usable = []
     for attempt in executor_order(profile.model.device):
-        if attempt.backend is not None and attempt.card is not None:
-            usable.append((attempt.backend, attempt.card))
+        if attempt.library is not None and attempt.card is not None:
+            usable.append((attempt.library, attempt.card))
         elif not attempt.name.startswith("torch"):
-            say(console, f"{attempt.name}: left: {attempt.why}")
+            say(console, f"{attempt.name}: not used: {attempt.why}")
     if not usable:
         raise EngineError(
-            "no TensorRT can be had here: torch runs the networks; `deepblur-live "
+            "no TensorRT is available here: torch runs the networks; `deepblur-live "
             "doctor` says what to do"
         )
-    family = ZernikeFamily.from_optics(profile.optics)
+    family = family_from_profile(profile)
     pack = load_pack(profile.model.name)
-    pack.check(family)
+    pack.check(profile.optics)
     sources = [
         source
-        for backend, card in usable
-        for source in engine_sources(pack, backend, card, EngineCache())
+        for library, card in usable
+        for source in engine_sources(pack, library, card, EngineCache())
     ]
     for source in sources:
         try:
             _build_by(source, console, pack, family, sizes)
-        except RuntimeError as error:  # of a full card too: the next may need less
-            say(console, f"{source.name}: left: {error}")
+        except RuntimeError as error:  # out of memory, too: the next may need less
+            say(console, f"{source.name}: not used: {error}")
         else:
             return
-    raise EngineError("no engine can be used: torch runs the networks")
+    raise EngineError("no engine is usable: torch runs the networks")
 
 
 def _build_by(
     source: EngineSource,
     console: Console,
     pack: ModelPack,
-    family: ZernikeFamily,
+    family: BlurFamily,
     sizes: Sequence[tuple[int, int]],
 ) -> None:
     executor = EngineExecutor(pack, family, source)
-    reference = TorchExecutor(pack, family, executor.device, half=False)
-    with ProgressLine(console) as line:
+    with RunProgress(console) as shown:
         for size in sizes:
             begun = time.monotonic()
 
             def progress(text: str, begun: float = begun) -> None:
                 elapsed = time.monotonic() - begun
-                line.show(elapsed, f"{elapsed:.0f} s · {text}")
+                shown.show(0, f"{elapsed:.0f} s · {text}", elapsed)
 
-            executor.prepare(size, progress, lambda: False)
+            executor.prepare(size, progress)
             took = time.monotonic() - begun
-            for verdict in executor.check(size, reference):
-                line.say(f"{executor.name}, {took:.0f} s: {verdict.text}")
-                if not verdict.passed:
-                    raise EngineError(verdict.text)
+            for verdict in executor.check(size):
+                shown.say(f"{executor.name}, {took:.0f} s: {verdict.text}")
 
 
 def show(console: Console) -> None:
-    """List the engines there are."""
+    """List the engines in the cache."""
     cache = EngineCache()
     kept = cache.contents()
     if not kept:
@@ -133,14 +131,14 @@ def show(console: Console) -> None:
                 f"{spec.backend} {spec.version}",
                 f"{spec.gpu}, driver {spec.driver}",
             ]
-        state = f"not used: {engine.fault}" if engine.fault else "sound"
+        state = f"unusable: {engine.fault}" if engine.fault else "usable"
         cells = (*about, f"{engine.megabytes:.1f}", state)
         table.add_row(*(escape(cell) for cell in cells))
     console.print(table)
 
 
 def clear(console: Console) -> None:
-    """Delete all engines; they are built again when they are needed."""
+    """Delete all engines; they are rebuilt when needed."""
     cache = EngineCache()
     count = cache.clear()
     say(console, f"{count} engines deleted from {cache.folder}.")

@@ -1,79 +1,76 @@
-"""A run without a window: wait, say how it goes, end when told."""
+"""A run without a window: wait, report progress, stop in time."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from deepblur_live.acquisition.replay import ReplayError
+from deepblur_live.acquisition import SeriesError
 from deepblur_live.cli.cores import MicroscopeError
-from deepblur_live.cli.progress import ProgressLine, progress_text
+from deepblur_live.cli.progress import RunProgress, progress_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
-    from deepblur_live.acquisition.replay import ReplaySource
+    from deepblur_live.acquisition import Series
     from deepblur_live.cli.mda import MdaRun
-    from deepblur_live.cli.rig import Rig
     from deepblur_live.drift import Alert
+    from deepblur_live.session import LiveSession
 
 __all__ = ["feed", "watch_live", "watch_mda", "watch_replay"]
 
 _TICK_S = 0.25
 _SILENCE_S = 10.0
-# So long without an answer, and a recording's last frames are given up: longer than a
-# worker that hangs is given, and its restart.
+# Give up a recording after this long without a result: longer than a worker that hangs
+# may take, and its restart.
 _STALLED_S = 120.0
-_MOST_UNTOLD = 100
-# Of a recording so many frames are in flight: enough to keep a worker busy, few enough
-# for what is shown to be near what is sent, and for the ring to hold them at 4096².
+# Frames of a recording in flight: enough to keep the worker busy; few enough for the
+# display to be up to date, and for the ring to hold them at 4096².
 _AHEAD, _POLL_S = 4, 0.01
-# A recording that does not tell its times: slow enough to identify every frame.
+# For a recording without times: slow enough for every frame to be identified.
 _UNKNOWN_INTERVAL_S = 1.0
 
 
 def watch_live(
-    rig: Rig,
+    session: LiveSession,
     console: Console,
     seconds: float | None,
     *,
     clock: Callable[[], float] = time.monotonic,
     silence_s: float = _SILENCE_S,
 ) -> None:
-    """Run live mode for `seconds`, or until interrupted; the rig must have a core.
+    """Run live mode for `seconds`, or until interrupted; the session must have a core.
 
     Raises
     ------
     MicroscopeError
-        The camera cannot start, or has sent nothing within its exposure and
+        The camera cannot start, or has sent nothing within its exposure time plus
         `silence_s`.
     """
-    core = rig.core
+    core = session.core
     assert core is not None
     camera = core.getCameraDevice()
     try:
         core.startContinuousSequenceAcquisition()
-    except Exception as error:  # whatever a camera's driver raises
+    except Exception as error:  # whatever a camera driver raises
         raise MicroscopeError(f"camera {camera}: cannot start: {error}") from error
     patience = silence_s + core.getExposure() / 1000
-    with ProgressLine(console) as line, _telling(rig, line) as tell:
+    with _progress(session, console, seconds) as progress:
         for elapsed in _ticks(seconds, clock):
-            tell()
-            line.show(elapsed, _text(rig, elapsed, seconds))
-            if elapsed > patience and rig.listener.statistics.captured == 0:
+            progress.show(elapsed, _text(session, elapsed, seconds), elapsed)
+            if elapsed > patience and session.listener.statistics.captured == 0:
                 raise MicroscopeError(
                     f"camera {camera}: no frame in {elapsed:.0f} s of live mode: is it "
-                    "on, and is it not waiting for a trigger?"
+                    "switched on, and not waiting for a trigger?"
                 )
 
 
 def watch_mda(
-    rig: Rig, console: Console, mda: MdaRun, seconds: float | None = None
+    session: LiveSession, console: Console, mda: MdaRun, seconds: float | None = None
 ) -> None:
     """Run an MDA to its end, for `seconds`, or until interrupted.
 
@@ -84,101 +81,102 @@ def watch_mda(
     """
     mda.start()
     paused = False
-    assert rig.core is not None
-    with ProgressLine(console) as line, _telling(rig, line) as tell:
+    assert session.core is not None
+    with _progress(session, console, seconds) as progress:
         for elapsed in _ticks(seconds, time.monotonic):
-            tell()
-            text = _text(rig, elapsed, seconds)
-            if rig.core.mda.is_paused() != paused:
+            text = _text(session, elapsed, seconds)
+            if session.core.mda.is_paused() != paused:
                 paused = not paused
-                line.say("The MDA is paused." if paused else "The MDA goes on.")
-            line.show(elapsed, f"{text} · MDA paused" if paused else text)
+                progress.say("The MDA is paused." if paused else "The MDA continues.")
+            text = f"{text} · MDA paused" if paused else text
+            progress.show(elapsed, text, elapsed)
             if mda.ended:
                 break
 
 
 def watch_replay(
-    rig: Rig,
+    session: LiveSession,
     console: Console,
-    source: ReplaySource,
+    source: Series,
     *,
     clock: Callable[[], float] = time.monotonic,
     stalled_s: float = _STALLED_S,
 ) -> None:
-    """Send a whole recording through the rig, and say how it goes.
+    """Process a whole recording.
 
     Raises
     ------
-    ReplayError
-        A frame cannot be read; those before it have gone through.
+    SeriesError
+        A frame cannot be read; those before it have been processed.
     RuntimeError
-        The last frames have not been answered: none within `stalled_s`.
+        No result has come for `stalled_s`, although some are missing.
     """
     begun = changed = clock()
-    answered = 0
+    done = 0
 
     def show() -> None:
-        nonlocal answered, changed
-        statistics, now = rig.listener.statistics, clock()
-        if statistics.processed + statistics.dropped != answered:
-            answered, changed = statistics.processed + statistics.dropped, now
+        nonlocal done, changed
+        statistics, now = session.listener.statistics, clock()
+        if statistics.processed + statistics.dropped != done:
+            done, changed = statistics.processed + statistics.dropped, now
         elif now - changed > stalled_s:
             raise RuntimeError(
-                f"no frame has been answered for {stalled_s:.0f} s: the last "
-                f"{len(source) - answered} of the recording's {len(source)} are lost"
+                f"no frame has been processed for {stalled_s:.0f} s: the last "
+                f"{len(source) - done} of the recording's {len(source)} are lost"
             )
-        tell()
-        text = _text(rig, now - begun, None)
-        line.show(now - begun, f"frame {answered} of {len(source)} · {text}")
+        text = _text(session, now - begun, None)
+        text = f"frame {done} of {len(source)} · {text}"
+        progress.show(done, text, now - begun)
 
-    failure: ReplayError | None = None
-    with ProgressLine(console) as line, _telling(rig, line) as tell:
+    failure: SeriesError | None = None
+    with _progress(session, console, len(source)) as progress:
         try:
-            feed(rig, source, show)
-        except ReplayError as error:
+            feed(session, source, show)
+        except SeriesError as error:
             failure = error
-        while not rig.listener.drain(_TICK_S):
+        while not session.listener.drain(_TICK_S):
             show()
     if failure is not None:
         raise failure
 
 
 def feed(
-    rig: Rig,
-    source: ReplaySource,
+    session: LiveSession,
+    source: Series,
     show: Callable[[], object] = lambda: None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Submit every frame of a recording, a few ahead of the worker.
+    """Submit every frame of a recording, staying a few ahead of the worker.
 
-    Each goes with its own time, or else with the recording's interval.
+    Each frame has its own time, or else the recording's interval.
 
     Parameters
     ----------
-    rig
-        Where to.
+    session
+        A running session.
     source
-        What is sent.
+        The recording.
     show
-        Called with each frame, and while it waits for the worker.
+        Called after each frame, and while waiting for the worker.
     stop
         Ends it early when set.
     """
     stop = stop or threading.Event()
+    listener = session.listener
     for count, (pixels, metadata) in enumerate(source):
-        while not stop.is_set() and rig.listener.statistics.in_flight >= _AHEAD:
-            rig.listener.drain(_POLL_S)
+        while not stop.is_set() and listener.statistics.in_flight >= _AHEAD:
+            listener.drain(_POLL_S)
             show()
         if stop.is_set():
             return
         interval = source.interval_s or _UNKNOWN_INTERVAL_S
         when = float(metadata.get("time_s", count * interval))
-        rig.listener.submit(pixels, metadata, source="replay", block=True, time=when)
+        listener.submit(pixels, metadata, source="replay", block=True, time=when)
         show()
 
 
 def _ticks(seconds: float | None, clock: Callable[[], float]) -> Iterator[float]:
-    """Yield the seconds gone, every quarter of one, until `seconds` are over."""
+    """Yield the elapsed time every quarter of a second, until `seconds` have passed."""
     begun = clock()
     tick = threading.Event()  # never set: a wait that an interrupt ends at once
     while seconds is None or clock() - begun < seconds:
@@ -186,42 +184,38 @@ def _ticks(seconds: float | None, clock: Callable[[], float]) -> Iterator[float]
         yield clock() - begun
 
 
-def _text(rig: Rig, elapsed: float, whole: float | None) -> str:
-    return progress_text(elapsed, whole, rig.listener.statistics, rig.session.status)
+def _text(session: LiveSession, elapsed: float, total: float | None) -> str:
+    statistics = session.listener.statistics
+    return progress_text(elapsed, total, statistics, session.status)
 
 
 @contextmanager
-def _telling(rig: Rig, line: ProgressLine) -> Iterator[Callable[[], None]]:
-    """Give what says the alerts and errors that have come, on the caller's thread.
+def _progress(
+    session: LiveSession, console: Console, total: float | None
+) -> Iterator[RunProgress]:
+    """Show progress, with the alerts and errors of the session and its listener."""
+    with RunProgress(console, total) as progress:
 
-    A terminal may stand still (Ctrl-S, a pipe nobody reads): frames must not wait.
-    """
-    untold: deque[str] = deque(maxlen=_MOST_UNTOLD)
+        def raised(alert: Alert) -> None:
+            progress.say(alert.text)
 
-    def tell() -> None:
-        while untold:
-            line.say(untold.popleft())
+        def cleared() -> None:
+            progress.say("The alert has cleared.")
 
-    def alert(alert: Alert) -> None:
-        untold.append(alert.text)
+        def failed(error: str) -> None:
+            # The traceback of the worker follows the first line.
+            progress.say(f"Note: {error.splitlines()[0]}")
 
-    def warn(error: str) -> None:
-        # Below the first line stands the worker's traceback.
-        untold.append(f"Note: {error.splitlines()[0]}")
-
-    def cleared() -> None:
-        untold.append("The alert has cleared.")
-
-    events = rig.session.events
-    events.alertRaised.connect(alert)
-    events.alertCleared.connect(cleared)
-    events.errorRaised.connect(warn)
-    rig.listener.events.errorRaised.connect(warn)
-    try:
-        yield tell
-    finally:
-        rig.listener.events.errorRaised.disconnect(warn)
-        events.errorRaised.disconnect(warn)
-        events.alertCleared.disconnect(cleared)
-        events.alertRaised.disconnect(alert)
-        tell()
+        connections = (
+            (session.events.alertRaised, raised),
+            (session.events.alertCleared, cleared),
+            (session.events.errorRaised, failed),
+            (session.listener.events.errorRaised, failed),
+        )
+        for signal, slot in connections:
+            signal.connect(slot)
+        try:
+            yield progress
+        finally:
+            for signal, slot in connections:
+                signal.disconnect(slot)

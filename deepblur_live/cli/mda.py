@@ -1,4 +1,4 @@
-"""An MDA in a run: read from a file, run on a thread, ended with the run."""
+"""Run an MDA on a thread, which ends with the run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def load_sequence(file: Path) -> MDASequence:
     Raises
     ------
     MicroscopeError
-        It cannot be read, is none, or has no event; the text names the file and the
-        first mistake.
+        The file cannot be read, is not a sequence, or has no events; the text names
+        the file and the first mistake.
     """
     try:
         sequence = MDASequence.from_file(file)
@@ -47,24 +47,24 @@ def load_sequence(file: Path) -> MDASequence:
         ) from error
     if empty:
         raise MicroscopeError(
-            f"{file}: a useq sequence without any event: give it a time_plan, "
+            f"{file}: a useq sequence without any event: add a time_plan, "
             "stage_positions, channels or a z_plan"
         )
     return sequence
 
 
 class MdaRun:
-    """Runs a sequence on a thread of its own; a context manager that ends it.
+    """Runs a sequence on its own thread; a context manager that cancels it.
 
     Parameters
     ----------
     core
         The microscope.
     events
-        The sequence, or an iterator of its events.
+        The sequence, or an iterator over its events.
     save
-        Where pymmcore-plus writes the frames (``.ome.zarr`` or ``.ome.tiff``); None
-        keeps none.
+        File for the raw frames, written by pymmcore-plus (``.ome.zarr`` or
+        ``.ome.tiff``); None keeps none.
 
     Raises
     ------
@@ -84,12 +84,12 @@ class MdaRun:
         self._thread = threading.Thread(target=self._run, name="MDA", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the sequence."""
         self._thread.start()
 
     @property
     def ended(self) -> bool:
-        """Whether it is over.
+        """True once the sequence has ended.
 
         Raises
         ------
@@ -101,23 +101,23 @@ class MdaRun:
         return self._thread.ident is not None and not self._thread.is_alive()
 
     def __enter__(self) -> Self:
-        """Do nothing yet."""
+        """Return itself; `start` starts the sequence."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cancel it, and wait for the frame under way."""
+        """Cancel the sequence and wait for the current frame."""
         deadline = time.monotonic() + _JOIN_S
         while self._thread.is_alive():
             if time.monotonic() > deadline:
                 _log.error("the MDA did not end within %.0f s", _JOIN_S)
                 break
-            # Again: pymmcore-plus (0.18) forgets a request that comes just before an
-            # event begins.
+            # Repeatedly: pymmcore-plus (0.18) ignores a request that comes just before
+            # an event begins.
             self._core.mda.cancel()
             self._thread.join(_AGAIN_S)
 
     def _run(self) -> None:
         try:
             self._core.mda.run(self._events, output=self._save)
-        except Exception as error:  # told by `ended`
+        except Exception as error:  # raised by `ended`
             self._failure = error

@@ -1,4 +1,4 @@
-"""What the doctor looks at, one probe a subject."""
+"""The probes of the doctor, one for each subject."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["PROBES"]
 
 _TEST_BYTES = 16 << 20
-# A point lasts so many averages of the spectrum, as the profile says of batch_s.
+# A point of the charts should last this many averaging times: see Drift.batch_s.
 _BATCH_AVERAGES = 6
 
 
 def system(profile: Profile) -> Iterator[Finding]:
-    """Look at Python and the machine."""
+    """Describe Python and the machine."""
     del profile
     version = _version("deepblur-live")
     if version is None:
-        text = f"runs from {Path(__file__).parents[2]} without being installed"
+        text = f"runs from {Path(__file__).parents[2]}, not installed"
         yield Finding("deepblur-live", text, Level.NOTE, "pip install -e .")
     else:
         yield Finding("deepblur-live", version)
@@ -46,7 +46,7 @@ def system(profile: Profile) -> Iterator[Finding]:
 
 
 def devices(profile: Profile) -> Iterator[Finding]:
-    """Look at torch and the devices it sees."""
+    """Describe torch and the devices it finds."""
     import torch
 
     from deepblur_live.runtime.device import why_no_card
@@ -60,17 +60,17 @@ def devices(profile: Profile) -> Iterator[Finding]:
         yield Finding("device", f"{card.name}, {capability}, {memory}")
     if not torch.cuda.is_available():
         text = f"none: {why_no_card()}; the CPU is used"
-        cure = "where there is one: "
+        cure = "if there is one: "
         if torch.version.cuda is None:
-            # On Windows that is what PyPI gives.
-            cure += "install torch for CUDA as https://pytorch.org/get-started says"
+            # PyPI has only this one for Windows.
+            cure += "install torch for CUDA: https://pytorch.org/get-started"
         else:
-            cure += "look whether `nvidia-smi` shows it; if not, install its driver"
+            cure += "check that `nvidia-smi` shows it; if not, install its driver"
         yield Finding("NVIDIA card", text, Level.NOTE, cure)
 
 
 def executor(profile: Profile) -> Iterator[Finding]:
-    """Look at the ways to run the networks: which is taken, and why not the others."""
+    """List the ways to run the networks, in order, and why some are not used."""
     from deepblur_live.runtime.engine_cache import EngineCache
     from deepblur_live.runtime.order import executor_order
 
@@ -78,42 +78,38 @@ def executor(profile: Profile) -> Iterator[Finding]:
     for attempt in executor_order(profile.model.device):
         first = attempt.usable and not taken
         taken |= attempt.usable
-        # An engine may still be refused when it is built, or compared with torch.
-        chosen = "tried first" if attempt.backend is not None else "taken"
-        verdict = chosen if first else "next" if attempt.usable else "left"
+        # An engine may still be rejected when it is built or compared with torch.
+        chosen = "tried first" if attempt.library is not None else "used"
+        verdict = chosen if first else "next" if attempt.usable else "not used"
         level = Level.OK if attempt.usable else Level.NOTE
         yield Finding("executor", f"{attempt.name}, {verdict}: {attempt.why}", level)
     if kept := EngineCache().contents():
         wrong = sum(bool(engine.fault) for engine in kept)
-        text = f"{len(kept)} in the cache" + (f", {wrong} not sound" if wrong else "")
+        text = f"{len(kept)} in the cache" + (f", {wrong} unusable" if wrong else "")
         yield Finding("engines", f"{text}: `deepblur-live engines list`")
 
 
 def optics(profile: Profile) -> Iterator[Finding]:
-    """Look at the PSF that the optics make, and at what its window leaves out."""
-    import torch
-
-    from deepblur_live.optics import ZernikeFamily
+    """Describe the family of blurs that the optics make."""
+    from deepblur_live.blur import family_from_profile
 
     try:
-        family = ZernikeFamily.from_optics(profile.optics)
+        family = family_from_profile(profile)
     except ValueError as error:
         yield Finding("optics", str(error), Level.FAULT, "correct the profile")
         return
-    draws = family.sample(64, torch.Generator().manual_seed(0))
-    focus = float(family.energy_cut(torch.zeros(family.n_coefficients)))
-    most = float(family.energy_cut(draws).max())
+    names = ", ".join(family.names)
     yield Finding(
         "optics",
-        f"λ/(NA·px) {1 / family.cutoff:.2f} pixels, {family.n_coefficients} modes; the "
-        f"PSF's window of {family.window} × {family.window} pixels cuts {focus:.1%} of "
-        f"its energy in focus, up to {most:.1%} in the family's range",
+        f"{profile.model.family}: {family.n_coefficients} coefficients in "
+        f"{family.unit} ({names})",
     )
+    if text := family.describe():
+        yield Finding("PSF", text)
 
 
 def models(profile: Profile) -> Iterator[Finding]:
-    """Look at the models: whole, unaltered, and made for this rig's optics."""
-    from deepblur_live.optics import ZernikeFamily
+    """Check the models: complete, unaltered, and suited to this rig's optics."""
     from deepblur_live.runtime.pack import PackError, find_packs, load_pack
 
     wanted = profile.model.name
@@ -122,7 +118,7 @@ def models(profile: Profile) -> Iterator[Finding]:
         try:
             pack = load_pack(name)
         except PackError as error:
-            yield Finding("model", str(error), level, "install deepblur-live anew")
+            yield Finding("model", str(error), level, "reinstall deepblur-live")
             continue
         low, high = pack.manifest.sampling_min, pack.manifest.sampling_max
         text = f"{name}, unaltered, for λ/(NA·px) from {low:g} to {high:g} pixels"
@@ -130,16 +126,16 @@ def models(profile: Profile) -> Iterator[Finding]:
             yield Finding("model", text)
             continue
         try:
-            pack.check(ZernikeFamily.from_optics(profile.optics))
+            pack.check(profile.optics)
         except ValueError as error:
             cure = "change binning or magnification, or correct the profile"
             yield Finding("model", str(error), level, cure)
         else:
-            yield Finding("model", f"{text}: this rig's optics are among them")
+            yield Finding("model", f"{text}, which includes this rig")
 
 
 def microscope(profile: Profile) -> Iterator[Finding]:
-    """Look at the core and its device adapters."""
+    """Describe the core and its device adapters."""
     del profile
     import pymmcore
     from pymmcore_plus import CMMCorePlus, find_micromanager
@@ -165,7 +161,7 @@ def microscope(profile: Profile) -> Iterator[Finding]:
 
 
 def window(profile: Profile) -> Iterator[Finding]:
-    """Look at the Qt binding and the screen."""
+    """Check the Qt binding and the screen."""
     del profile
     found = find_binding()
     if found is None:
@@ -192,43 +188,44 @@ def window(profile: Profile) -> Iterator[Finding]:
 
 
 def shared_memory(profile: Profile) -> Iterator[Finding]:
-    """Look whether the worker process can be handed frames."""
+    """Check that frames can be passed to the worker process."""
     del profile
     try:
         memory = SharedMemory(create=True, size=_TEST_BYTES)
     except OSError as error:
         cure = "free some (in a container: --shm-size=1g), or use --in-process"
-        yield Finding("shared memory", f"not to be had: {error}", Level.FAULT, cure)
+        yield Finding("shared memory", f"not available: {error}", Level.FAULT, cure)
         return
     try:
         assert memory.buf is not None
         memory.buf[:1] = memory.buf[-1:] = b"x"
-        yield Finding("shared memory", f"{_TEST_BYTES >> 20} MiB taken and given back")
+        yield Finding("shared memory", f"{_TEST_BYTES >> 20} MiB can be allocated")
     finally:
         memory.close()
         memory.unlink()
 
 
 def alarms(profile: Profile) -> Iterator[Finding]:
-    """Look whether alarms are as rare as stated, and can be told where they should."""
-    from deepblur_live.cli.alarms import Alarms
+    """Check that false alarms are as rare as configured, and that sinks work."""
+    from deepblur_live.cli.alarms import alarm_sinks
     from deepblur_live.session.sinks import without_secret
 
     least = _BATCH_AVERAGES * profile.model.average_s
     if profile.drift.batch_s < least:
         text = f"drift.batch_s {profile.drift.batch_s:g} s, model.average_s "
-        text += f"{profile.model.average_s:g} s: points that share frames alarm falsely"
-        cure = f"make drift.batch_s {least:g} or more"
+        text += f"{profile.model.average_s:g} s: points share frames, which causes "
+        text += "false alarms"
+        cure = f"set drift.batch_s to {least:g} or more"
         yield Finding("alarms", text, Level.NOTE, cure)
     for spec in profile.alerts.on_alarm:
         if spec == "log" or spec.startswith("mda-"):
-            continue  # always to be had, or only with a sequence
+            continue  # always possible, or only with a sequence
         try:
-            Alarms([("alerts.on_alarm", spec)]).sinks()
+            alarm_sinks([("alerts.on_alarm", spec)])
         except ValueError as error:
             yield Finding("alarms", str(error), Level.FAULT, "correct the profile")
         else:
-            yield Finding("alarms", f"{without_secret(spec)} can be told")
+            yield Finding("alarms", f"{without_secret(spec)} is available")
 
 
 def _version(distribution: str) -> str | None:

@@ -1,59 +1,46 @@
-"""One line that says how a run goes: redrawn on a terminal, repeated in a log."""
+"""Progress of a run: a bar in place on a terminal, a line every 10 s elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Self
 
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from deepblur_live.cli.console import say
 from deepblur_live.drift import DriftState
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.status import Status
 
     from deepblur_live.acquisition import Statistics
     from deepblur_live.drift import DriftStatus
 
-__all__ = ["ProgressLine", "progress_text", "say"]
+__all__ = ["RunProgress", "progress_text"]
 
 _LOG_EVERY_S = 10.0
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line as it is: no styles in it, and paths in one piece.
-
-    Where nobody reads any more (a closed pipe or terminal, a full disk) the lines go
-    nowhere from then on: that is no reason for a run to end.
-    """
-    try:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    except (OSError, SystemExit):  # rich ends the program where a pipe was closed
-        console.quiet = True
-        # What is still buffered would fail once more when the program ends.
-        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), console.file.fileno())
+_MAX_MESSAGES = 100
 
 
 def progress_text(
     elapsed_s: float,
-    whole_s: float | None,
+    total_s: float | None,
     statistics: Statistics,
     drift: DriftStatus,
 ) -> str:
-    """Return the line: time, frames, speed, drift.
+    """Return one line: time, frames, speed, drift.
 
     Parameters
     ----------
-    elapsed_s, whole_s
-        Seconds gone, of how many; None for a run that ends when it is told to.
+    elapsed_s, total_s
+        Seconds elapsed, and in total; None for a run without a time limit.
     statistics, drift
-        The listener's and the monitor's, now.
+        Current state of the listener and of the drift monitor.
     """
-    whole = "" if whole_s is None else f" of {whole_s:.0f}"
+    total = "" if total_s is None else f" of {total_s:.0f}"
     parts = [
-        f"{elapsed_s:.0f}{whole} s",
+        f"{elapsed_s:.0f}{total} s",
         f"{statistics.processed} frames, {statistics.dropped} dropped",
     ]
     if statistics.fps_processed > 0:
@@ -65,51 +52,64 @@ def progress_text(
     state = str(drift.state)
     if drift.state is DriftState.BASELINING:
         state += f" {drift.n_baseline}/{drift.n_needed}"
-    elif math.isfinite(drift.change_nm):
-        state += f", wavefront changed by {drift.change_nm:.0f} nm"
+    elif drift.change_text:
+        state += f", changed by {drift.change_text}"
     if drift.reason:
         state += f" ({drift.reason})"
     return " · ".join([*parts, state])
 
 
-class ProgressLine:
-    """Shows the newest text in place on a terminal, every 10 s elsewhere.
+class RunProgress:
+    """Shows how far a run has come; a context manager.
 
-    A context manager: the line is gone when it is left.
+    All output is written by `show`, on the caller's thread: a terminal may block
+    (Ctrl-S, a pipe that nobody reads), and frames must not wait for it.
 
     Parameters
     ----------
     console
-        Where to.
+        Where to show it.
+    total
+        Amount of work, in the units that `show` is given; None when it is open-ended.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, total: float | None = None) -> None:
         self._console = console
-        self._status: Status | None = (
-            console.status("starting") if console.is_terminal else None
+        self._bar = Progress(
+            SpinnerColumn(),
+            *(() if total is None else (BarColumn(20),)),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
+        self._task = self._bar.add_task("starting", total=total)
         self._next_s = 0.0
+        self._messages: deque[str] = deque(maxlen=_MAX_MESSAGES)
 
-    def __enter__(self) -> ProgressLine:
-        """Begin."""
-        if self._status is not None:
-            self._status.start()
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the line away."""
-        if self._status is not None:
-            with contextlib.suppress(OSError):  # a terminal that was closed
-                self._status.stop()
+        """Remove the bar."""
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            self._bar.stop()
+        self._print_messages()
 
-    def show(self, elapsed_s: float, text: str) -> None:
-        """Show `text`, now or when its time has come."""
-        if self._status is not None:
-            self._status.update(text)
-        elif elapsed_s >= self._next_s:
+    def show(self, done: float, text: str, elapsed_s: float) -> None:
+        """Show how much is done, and `text`; `elapsed_s` seconds after the start."""
+        self._print_messages()
+        self._bar.update(self._task, completed=done, description=text)
+        if not self._console.is_terminal and elapsed_s >= self._next_s:
             self._next_s = elapsed_s + _LOG_EVERY_S
             say(self._console, text)
 
     def say(self, text: str) -> None:
-        """Print a line that stays, above."""
-        say(self._console, text)
+        """Print a line above the bar at the next `show`; from any thread."""
+        self._messages.append(text)
+
+    def _print_messages(self) -> None:
+        while self._messages:
+            say(self._console, self._messages.popleft())

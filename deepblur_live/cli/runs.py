@@ -1,28 +1,28 @@
-"""What demo, run and replay do: a source, a rig around it, a summary at the end."""
+"""The commands demo, run and replay: a source, a session, a summary at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deepblur_live.acquisition.replay import open_replay
-from deepblur_live.acquisition.scene import SimulatedScene
+from deepblur_live.acquisition import open_series
 from deepblur_live.acquisition.simulated import simulated_core
+from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.acquisition.truth import read_truth
-from deepblur_live.cli.alarms import Alarms
+from deepblur_live.blur import family_from_profile
+from deepblur_live.cli.alarms import alarm_sinks
+from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import core_from_config
 from deepblur_live.cli.headless import watch_live, watch_mda, watch_replay
 from deepblur_live.cli.mda import MdaRun
-from deepblur_live.cli.progress import say
-from deepblur_live.cli.rig import Rig
-from deepblur_live.optics import ZernikeFamily
 from deepblur_live.profile import Profile, check_profile
+from deepblur_live.session import LiveSession
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "demo", "demo_profile", "replay", "run"]
 
-# Two minutes in all is what the demonstration may take, on a slow machine too.
+# Within two minutes in all, on a slow machine too (docs/decisions/0082).
 _DEMO_S = 75.0
 _DEMO_WHOLE_S = 100.0
 _DEMO_LEAST_S = 30.0
@@ -43,24 +43,24 @@ _SAME_PIXEL = 0.02
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is done, whatever its source.
+    """Options that all runs have in common.
 
     Parameters
     ----------
     console
-        Where to say what happens.
+        Where messages go.
     output
-        Where sessions are kept, each in a folder of its own.
+        Folder of the sessions; each makes a folder of its own in it.
     profile
         The rig's settings; None for defaults that fit the source.
     window
-        Whether it is shown.
+        Whether to open the window.
     seconds
-        After which it ends by itself; None for the source's own way.
+        Time after which the run ends; None for the default of its source.
     in_process
-        Whether to do without a worker process.
+        Whether to run the pipeline without a worker process.
     alarms
-        What is done at an alarm.
+        What to do at an alarm, as `alarm_sinks` takes it.
     """
 
     console: Console
@@ -69,21 +69,23 @@ class Options:
     window: bool = False
     seconds: float | None = None
     in_process: bool = False
-    alarms: Alarms = field(default_factory=Alarms)
+    alarms: Sequence[tuple[str, str]] = ()
 
 
 def demo(options: Options) -> None:
-    """Run the simulated microscope through the whole of it, beside the known truth.
+    """Run a simulated microscope, and compare the results with the truth.
 
-    Headless it ends by itself within two minutes, start included.
+    Without a window it ends within two minutes, including the start.
     """
-    optics = (options.profile or Profile()).optics
-    scene = SimulatedScene(family=ZernikeFamily.from_optics(optics))
-    profile = options.profile or demo_profile(scene)
+    rig = options.profile or Profile()
+    sample = SimulatedSample(
+        family=family_from_profile(rig), pixel_size_nm=rig.optics.pixel_size_nm
+    )
+    profile = options.profile or demo_profile(sample)
 
     def truth_image(metadata: Mapping[str, Any]) -> NDArray[np.float32] | None:
         truth = read_truth(metadata)
-        return None if truth is None else scene.truth_image(truth.time)
+        return None if truth is None else sample.truth_image(truth.time)
 
     say(
         options.console,
@@ -91,19 +93,19 @@ def demo(options: Options) -> None:
         "and then jump, with camera noise. The blur is identified from the frames "
         "alone, removed, and compared with the truth.",
     )
-    sinks, _ = options.alarms.sinks()
+    sinks, _ = alarm_sinks(options.alarms)
     _prepare_window(options)
-    core = simulated_core(scene)
+    core = simulated_core(sample)
     source = {"core": core, "truth_image": truth_image, "sinks": sinks}
-    with _session(options, profile, **source) as rig:
+    with _session(options, profile, **source) as session:
         if options.window:
             from deepblur_live.cli.windowed import show_live
 
-            show_live(rig, start=True, seconds=options.seconds)
+            show_live(session, start=True, seconds=options.seconds)
         else:
             left = _DEMO_WHOLE_S - (time.monotonic() - _STARTED)
-            own = min(_DEMO_S, max(_DEMO_LEAST_S, left))
-            watch_live(rig, options.console, options.seconds or own)
+            default = min(_DEMO_S, max(_DEMO_LEAST_S, left))
+            watch_live(session, options.console, options.seconds or default)
 
 
 def run(
@@ -118,42 +120,43 @@ def run(
     Parameters
     ----------
     options
-        How.
+        Of the run.
     config
-        The microscope.
+        The configuration.
     sequence
-        What it does; live mode otherwise.
+        An MDA to run; live mode otherwise.
     save
-        Where the sequence's frames are written; None keeps none.
+        File for the raw frames of the sequence; None keeps none.
 
     Raises
     ------
     MicroscopeError
-        The configuration cannot be loaded, or the camera does not send.
+        The configuration cannot be loaded, or the camera sends no frames.
     ValueError
-        What is to be done at an alarm cannot be done.
+        An action at an alarm is not possible.
     """
     _prepare_window(options)
     core = core_from_config(config)
     size_nm = core.getPixelSizeUm() * 1000 or None
     profile = _with_pixel_size(options, size_nm, str(config))
     console = options.console
-    sinks, events = options.alarms.sinks(
-        core, sequence, lambda text: say(console, f"Note: {text}")
+    sinks, events = alarm_sinks(
+        options.alarms, core, sequence, lambda text: say(console, f"Note: {text}")
     )
     with contextlib.ExitStack() as owned:
-        rig = owned.enter_context(_session(options, profile, core=core, sinks=sinks))
+        source = {"core": core, "sinks": sinks}
+        session = owned.enter_context(_session(options, profile, **source))
         mda = None
         if events is not None:
             mda = owned.enter_context(MdaRun(core, events, save))
         if options.window:
             from deepblur_live.cli.windowed import show_live
 
-            show_live(rig, start=False, seconds=options.seconds, mda=mda)
+            show_live(session, start=False, seconds=options.seconds, mda=mda)
         elif mda is not None:
-            watch_mda(rig, console, mda, options.seconds)
+            watch_mda(session, console, mda, options.seconds)
         else:
-            watch_live(rig, console, options.seconds)
+            watch_live(session, console, options.seconds)
 
 
 def replay(
@@ -163,14 +166,14 @@ def replay(
     pixel_size_nm: float | None = None,
     channel: str | None = None,
 ) -> None:
-    """Send a recording through, every frame of it.
+    """Process every frame of a recording.
 
     Raises
     ------
-    ReplayError
+    SeriesError
         The recording cannot be read.
     """
-    with open_replay(file, channel=channel) as source:
+    with open_series(file, channel=channel) as source:
         if pixel_size_nm is None:
             profile = _with_pixel_size(options, source.pixel_size_nm, str(source.path))
         else:
@@ -187,65 +190,70 @@ def replay(
             say(
                 options.console,
                 f"Note: {source.path}: {source.planes} focal planes (its Z axis) "
-                "follow each other as if they were times: the drift shown mixes them",
+                "are treated as successive times: the drift shown mixes them",
             )
         _prepare_window(options)
-        with _session(options, profile, every_frame=True) as rig:
+        with _session(options, profile, every_frame=True, sinks=()) as session:
             if options.window:
                 from deepblur_live.cli.windowed import show_replay
 
-                show_replay(rig, source, options.seconds)
+                show_replay(session, source, options.seconds)
             else:
-                watch_replay(rig, options.console, source)
+                watch_replay(session, options.console, source)
 
 
 def _prepare_window(options: Options) -> None:
-    # A core built before Qt's application sends its events from its own threads.
+    # A core created before the Qt application emits its signals from its own threads.
     if options.window:
-        from deepblur_live.cli.windowed import application
+        from deepblur_live.gui import application
 
         application()
 
 
 @contextmanager
-def _session(options: Options, profile: Profile, **source: Any) -> Iterator[Rig]:
-    """Run a rig; an interrupt ends it early, with its session and summary."""
+def _session(
+    options: Options, profile: Profile, **source: Any
+) -> Iterator[LiveSession]:
+    """Run a session; an interrupt ends it early, with its files and summary."""
     console = options.console
     say(console, "Starting the pipeline.")
-    output = options.output.absolute()
-    rig = Rig(profile, output, in_process=options.in_process, **source)
-    # In the window it is a person who starts the camera, or does not.
+    session = LiveSession.from_profile(
+        profile,
+        folder=options.output.absolute(),
+        in_process=options.in_process,
+        **source,
+    )
+    # In the window it is the user who starts the camera, or does not.
     may_be_empty = options.window
     try:
-        with rig:
+        with session:
             try:
-                yield rig
+                yield session
             except KeyboardInterrupt:
                 may_be_empty = True
                 say(
                     console,
-                    "Interrupted: the session ends here. Writing it takes some "
-                    "seconds; Ctrl-C once more leaves it unfinished.",
+                    "Interrupted: the session ends here. Writing its files takes a few "
+                    "seconds; Ctrl-C again leaves them unfinished.",
                 )
     except Exception:
-        # What came through before the error is kept, and said.
-        if rig.summary is not None and rig.summary.processed:
-            say(console, rig.summary.text())
+        if session.summary is not None and session.summary.processed:
+            say(console, session.summary.text())
         raise
-    # Without a window the listener's errors were said when they came.
-    errors = rig.listener.background_errors if options.window else []
-    for error in (*errors, *rig.session.background_errors):
+    # Without a window, the errors of the listener have been printed already.
+    errors = session.listener.background_errors if options.window else []
+    for error in (*errors, *session.background_errors):
         say(console, f"Note: {error.splitlines()[0]}")
-    assert rig.summary is not None
-    say(console, rig.summary.text())
-    if rig.summary.rows:
-        say(console, f"A page of it: deepblur-live report {rig.summary.folder}")
-    if rig.summary.processed == 0 and not may_be_empty:
-        raise RuntimeError("no frame came through")
+    summary = session.summary
+    assert summary is not None
+    say(console, summary.text())
+    if summary.rows:
+        say(console, f"For a report of it: deepblur-live report {summary.folder}")
+    if summary.processed == 0 and not may_be_empty:
+        raise RuntimeError("no frame was processed")
 
 
-# A minute and a half has no room for the ten minutes that a baseline takes: these few,
-# short points would give a real microscope false alarms within hours.
+# Fewer and shorter points than a real microscope needs (docs/decisions/0082).
 _DEMO_DRIFT = {
     "batch_s": 4.0,
     "baseline_points": 4,
@@ -254,9 +262,9 @@ _DEMO_DRIFT = {
 }
 
 
-def demo_profile(scene: SimulatedScene) -> Profile:
-    """Return a profile with the simulated camera's data sheet."""
-    noise = scene.noise
+def demo_profile(sample: SimulatedSample) -> Profile:
+    """Return a profile with the calibration of the simulated camera."""
+    noise = sample.noise
     camera = {
         "offset_adu": noise.offset_adu,
         "gain_e_per_adu": noise.gain_e_per_adu,
@@ -271,9 +279,9 @@ def demo_profile(scene: SimulatedScene) -> Profile:
 
 
 def _with_pixel_size(options: Options, size_nm: float | None, origin: str) -> Profile:
-    """Return the profile; without one, the source's own pixel size counts.
+    """Return the profile; without one, the default with the source's pixel size.
 
-    A profile that differs from its source is followed, and the difference is said.
+    The profile takes precedence over its source; a note reports a difference.
     """
     if options.profile is None:
         if size_nm is None:
@@ -283,7 +291,7 @@ def _with_pixel_size(options: Options, size_nm: float | None, origin: str) -> Pr
     if size_nm is not None and abs(size_nm / own - 1) > _SAME_PIXEL:
         say(
             options.console,
-            f"Note: pixels of {own:g} nm as the profile says; {origin} says "
+            f"Note: using the profile's pixel size of {own:g} nm; {origin} says "
             f"{size_nm:g} nm",
         )
     return options.profile

@@ -1,4 +1,4 @@
-"""Whether a window can be opened here, and if not, why."""
+"""Find out whether a window can be opened here, and if not, why."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import sys
 
 __all__ = [
     "BINDINGS",
+    "INVISIBLE",
     "NOT_OPENED",
-    "UNSEEN",
     "binding_fault",
     "find_binding",
     "trial",
@@ -19,19 +19,19 @@ __all__ = [
 ]
 
 BINDINGS = ("PyQt6", "PySide6")
-UNSEEN = ("offscreen", "minimal", "vnc")
-"""Platforms of Qt that need no screen: who sets one wants no window to look at."""
-NOT_OPENED = "Qt does not open the screen"
-"""How `trial` begins its reason."""
+INVISIBLE = ("offscreen", "minimal", "vnc")
+"""Qt platforms that need no screen: whoever selects one wants no visible window."""
+NOT_OPENED = "Qt cannot open the screen"
+"""First words of a reason given by `trial`."""
 
 _TRIAL_S = 30.0
 
 
 def find_binding() -> tuple[str, str] | None:
-    """Return name and version of the Qt binding that loads first, or None.
+    """Return name and version of the first Qt binding that loads, or None.
 
-    Looks at the binding's own modules, because the libraries that Qt needs from the
-    system are missing more often than the binding itself.
+    It is imported, because the system libraries that Qt needs are missing more often
+    than the binding itself.
     """
     for name in _in_order():
         try:
@@ -43,27 +43,27 @@ def find_binding() -> tuple[str, str] | None:
 
 
 def _in_order() -> list[str]:
-    # QT_API is how qtpy is told which of several bindings to take.
+    # QT_API tells qtpy which of several bindings to use.
     wanted = os.environ.get("QT_API", "").lower()
     return sorted(BINDINGS, key=lambda name: name.lower() != wanted)
 
 
 def binding_fault() -> str:
-    """Return why no binding loads, for a person to read."""
+    """Return why no binding loads."""
     for name in BINDINGS:
         try:
             importlib.import_module(f"{name}.QtWidgets")
         except ModuleNotFoundError:
             continue
         except ImportError as error:
-            return f"{name} is installed and does not load: {error}"
+            return f"{name} is installed but does not load: {error}"
     return "no Qt binding is installed"
 
 
 def why_no_window() -> str:
-    """Return why a run must be headless; empty where a window can be opened."""
+    """Return why a run must be headless; empty if a window can be opened."""
     wanted = os.environ.get("QT_QPA_PLATFORM", "")
-    if wanted in UNSEEN:
+    if wanted in INVISIBLE:
         return f"QT_QPA_PLATFORM is {wanted}"
     screens = wanted, os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY")
     if sys.platform.startswith("linux") and not any(screens):
@@ -75,10 +75,9 @@ def why_no_window() -> str:
 
 
 def trial(binding: str) -> str:
-    """Return why Qt does not open the screen; empty where it does.
+    """Return why Qt cannot open the screen; empty if it can.
 
-    Tried by a process of its own: where a library of the screen's is missing, or the
-    screen is out of reach, Qt aborts.
+    This is tried in a separate process, because Qt aborts when it cannot.
     """
     script = f"from {binding}.QtWidgets import QApplication; QApplication([])"
     try:
@@ -95,6 +94,6 @@ def trial(binding: str) -> str:
         return f"{NOT_OPENED}: {error}"
     if tried.returncode == 0:
         return ""
-    said = [line for line in tried.stderr.splitlines() if "qt.qpa" in line]
-    why = said[0].partition(": ")[2].rstrip(".") if said else tried.returncode
+    messages = [line for line in tried.stderr.splitlines() if "qt.qpa" in line]
+    why = messages[0].partition(": ")[2].rstrip(".") if messages else tried.returncode
     return f"{NOT_OPENED}: {why}"

@@ -1,4 +1,4 @@
-"""Commands with a pipeline that answers with the truth, quickly."""
+"""Commands with a fast pipeline that knows the truth."""
 
 from __future__ import annotations
 
@@ -10,34 +10,46 @@ import pytest
 from typer.testing import CliRunner
 
 from deepblur_live.acquisition.truth import read_truth
-from deepblur_live.cli import rig
+from deepblur_live.blur import Estimate
 from deepblur_live.cli.commands import app
 from deepblur_live.drift import TrackState
-from deepblur_live.optics import Estimate
-from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.frame import (
+    Frame,
+    FrameResult,
+    FrameState,
+    SynchronousPipeline,
+)
+from deepblur_live.session import connection
 
 
-class JumpingPipeline:
-    """Says what the frame's metadata know, and a jump after so many frames."""
+class TruthPipeline(SynchronousPipeline):
+    """Estimates the truth in the frame's metadata, or zero, with a small error.
 
-    def __init__(self, jump_after: int) -> None:
+    Parameters
+    ----------
+    jump_after
+        Frames before a jump. Each is then a whole batch of the control charts.
+    """
+
+    def __init__(self, jump_after: int | None = None) -> None:
         self._jump_after = jump_after
         self._frames = 0
         self._rng = np.random.default_rng(0)
 
     def process(self, frame: Frame) -> FrameResult:
-        truth = read_truth(frame.metadata)
-        gamma = np.zeros(7) if truth is None else truth.coefficients.copy()
         self._frames += 1
-        if self._frames > self._jump_after:
-            gamma[3] += 0.3
-        gamma += self._rng.normal(0, 0.001, 7)
+        truth = read_truth(frame.metadata)
+        gamma = self._rng.normal(0, 0.001, 7)
+        gamma += 0 if truth is None else truth.coefficients
+        time = frame.time
+        if self._jump_after is not None:
+            time = 30.0 * self._frames
+            gamma[3] += 0.3 * (self._frames > self._jump_after)
         covariance = 1e-6 * np.eye(7)
-        # A frame a batch of the control charts.
-        time = 30.0 * self._frames
         return FrameResult(
-            frame,
+            frame.info,
             FrameState.DEBLURRED,
+            raw=frame.pixels,
             deblurred=frame.pixels.astype(np.float32),
             estimate=Estimate(gamma, covariance, 1.0),
             track=TrackState(time, gamma, covariance, 7.0, True),
@@ -45,25 +57,36 @@ class JumpingPipeline:
 
 
 @pytest.fixture
-def jump(monkeypatch):
-    """Make every rig's pipeline jump after so many frames: `jump(30)`."""
+def pipeline(monkeypatch):
+    """Make every session run this pipeline: `pipeline(factory)`."""
 
-    def after(frames: int) -> None:
-        monkeypatch.setattr(
-            rig, "pipeline_factory", lambda profile: lambda: JumpingPipeline(frames)
-        )
+    def use(factory) -> None:
+        monkeypatch.setattr(connection, "pipeline_factory", lambda profile: factory)
 
-    return after
+    return use
+
+
+@pytest.fixture(autouse=True)
+def truth_pipeline(pipeline):
+    """A fast pipeline unless a test chooses another."""
+    pipeline(TruthPipeline)
+
+
+@pytest.fixture
+def jump(pipeline):
+    """Make every pipeline jump after so many frames: `jump(30)`."""
+    return lambda frames: pipeline(lambda: TruthPipeline(frames))
 
 
 @pytest.fixture
 def call():
+    """Run a command in this process."""
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture
 def session_of():
-    """The folder and the JSON of the one session under a folder."""
+    """The folder and the JSON of the one session in a folder."""
 
     def find(parent: Path):
         (folder,) = (path for path in parent.iterdir() if path.is_dir())

@@ -1,4 +1,4 @@
-"""The doctor tells what is missing and never falls ill itself."""
+"""The doctor reports what is missing, whatever is broken."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_a_probe_that_breaks_is_a_finding_and_the_others_go_on() -> None:
     assert not can_run(findings)
 
 
-def test_a_note_does_not_keep_the_main_job_from_running() -> None:
+def test_a_note_does_not_prevent_a_run_and_a_fault_does() -> None:
     assert can_run([Finding("a", "b"), Finding("c", "d", Level.NOTE)])
     assert not can_run([Finding("a", "b"), Finding("c", "d", Level.FAULT)])
 
 
-def test_the_table_shows_every_word_even_in_brackets() -> None:
+def test_the_table_shows_brackets_literally() -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(findings_table([Finding("x", "pip [red] a[pyqt6]", cure="do [it]")]))
     assert isinstance(console.file, io.StringIO)
@@ -64,7 +64,8 @@ def test_this_machine_is_described_and_sound() -> None:
     found = {finding.subject: finding for finding in findings}
     assert "device interface 75" in found["core"].text
     assert "DemoCamera" in found["adapters"].text
-    assert "31 × 31 pixels cuts" in found["optics"].text
+    assert "zernike: 7 coefficients in waves rms (defocus" in found["optics"].text
+    assert "31 × 31 pixels cuts" in found["PSF"].text
     assert "PyQt6" in found["Qt"].text
     assert "16 MiB" in found["shared memory"].text
 
@@ -73,7 +74,7 @@ def test_this_machine_is_described_and_sound() -> None:
     ("built_with", "cure"),
     [(None, "https://pytorch.org/get-started"), ("13.0", "nvidia-smi")],
 )
-def test_no_card_is_a_note_with_what_to_do_where_there_is_one(
+def test_no_card_is_a_note_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, built_with: str | None, cure: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -163,24 +164,24 @@ def test_when_a_window_can_be_opened(
     assert bool(reason) == bool(part)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the screen is there")
-def test_a_screen_that_is_out_of_reach_is_found_out(
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have a screen")
+def test_a_screen_that_cannot_be_opened_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
     monkeypatch.setenv("DISPLAY", ":987")
     reason = screen.why_no_window()
-    assert "Qt does not open the screen: " in reason
-    # Its own words: the library that is missing, or the screen.
+    assert "Qt cannot open the screen: " in reason
+    # As Qt says it: the library that is missing, or the screen.
     assert "xcb" in reason or ":987" in reason
     finding = list(probes.window(Profile()))[-1]
     assert finding.level is Level.NOTE
     assert "libxcb-cursor0" in finding.cure
 
 
-def test_an_alarm_that_cannot_be_told_is_a_fault() -> None:
-    told = ("log", "logg", "webhook:https://example.org/secret", "mda-pause")
-    fault, fine = probes.alarms(Profile(alerts=Alerts(on_alarm=told)))
+def test_a_sink_that_cannot_work_is_a_fault() -> None:
+    specs = ("log", "logg", "webhook:https://example.org/secret", "mda-pause")
+    fault, fine = probes.alarms(Profile(alerts=Alerts(on_alarm=specs)))
     assert fault.level is Level.FAULT
     assert "'logg'" in fault.text
     assert fine.level is Level.OK

@@ -8,8 +8,8 @@ import pytest
 from useq import MDASequence
 
 from deepblur_live.acquisition.core_signals import let_core_exit
-from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.acquisition.simulated import simulated_core
+from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.cli.cores import MicroscopeError
 from deepblur_live.cli.mda import MdaRun, load_sequence
 
@@ -19,8 +19,8 @@ PATIENCE = 20.0
 @pytest.fixture
 def core(monkeypatch):
     monkeypatch.setenv("PYMM_SIGNALS_BACKEND", "psygnal")
-    scene = SimulatedScene(shape=(128, 128))
-    core = simulated_core(scene, exposure_ms=1.0, wait=lambda seconds: None)
+    sample = SimulatedSample(shape=(128, 128))
+    core = simulated_core(sample, exposure_ms=1.0, wait=lambda seconds: None)
     let_core_exit(core)
     return core
 
