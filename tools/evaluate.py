@@ -1,4 +1,4 @@
-"""Measure a model on held-out pictures, beside trivial and classical methods.
+"""Measure a model on held-out pictures and compare it with classical methods.
 
 python tools/evaluate.py --data FOLDER [--quick] [--only SECTION ...] [--write]
 """
@@ -8,62 +8,35 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from evaluation import (
-    baselines,
-    borders,
-    coverage,
-    deblurring,
-    identification,
-    modes,
-    near_zero,
-    over_time,
-    pictures,
-    publish,
-    refusals,
-    sampling,
-)
-from evaluation.case import Case, Spec
-from evaluation.plan import Plan
-from evaluation.section import BLURS, Row, Section
+
+from deepblur_live.runtime.pack import find_packs, load_manifest
+
+if TYPE_CHECKING:
+    from evaluation.table import Row
+from evaluation import pictures, publish
+from evaluation.case import BLURS, Case, Plan, Spec
+from evaluation.sections import SECTIONS
 from held_out import held_out_pictures
-from training_data import told_in_one_line
+from parallel import parallel
+from training_data import one_line_errors
 
-from deepblur_live.runtime.pack import find_packs
-
-SECTIONS = {
-    module.SECTION.name: module.SECTION
-    for module in (
-        identification,
-        over_time,
-        coverage,
-        refusals,
-        sampling,
-        modes,
-        near_zero,
-        deblurring,
-        borders,
-        baselines,
-    )
-}
 SIGMAS = (0.001, 0.01, 0.03, 0.05)
 QUICK_SIGMAS = (0.01, 0.05)
-README = Path("README.md")
-PICTURES = Path("tools/evaluation.png")
+PICTURE = Path("docs/images/evaluation.png")
 
-# One frame's share of the work: the sections that want it.
-Task = tuple[Spec, tuple[str, ...], str]
+# One frame, and the sections that measure it.
+Task = tuple[Spec, list[str], str]
 
 
 def work(tasks: list[Task]) -> list[tuple[str, Row, float]]:
     """Return section, row and seconds of each frame and section, in a worker process.
 
-    What sections share of a frame counts for the first of them.
+    The time of what sections share counts for the first of them.
     """
     torch.set_num_threads(1)
     rows = []
@@ -78,35 +51,31 @@ def work(tasks: list[Task]) -> list[tuple[str, Row, float]]:
 
 
 def measure(
-    sections: list[Section], plan: Plan, jobs: int
+    names: list[str], plan: Plan, jobs: int
 ) -> tuple[dict[str, list[Row]], dict[str, float]]:
     """Return each section's rows, ordered by kind and noise, and its core seconds."""
     wanted: dict[Spec, list[str]] = {}
-    for section in sections:
-        for spec in section.specs(plan):
-            wanted.setdefault(spec, []).append(section.name)
-    # One picture's frames go to one worker, which reads the picture once; those of one
-    # optics follow each other, as its tables are costly.
-    tasks = [(spec, tuple(names), plan.model) for spec, names in wanted.items()]
+    for name in names:
+        for spec in SECTIONS[name].specs(plan):
+            wanted.setdefault(spec, []).append(name)
+    # The frames of one picture go to one worker, which reads the picture once; those of
+    # one family follow each other, as its tables are costly.
+    tasks = [(spec, sections, plan.model) for spec, sections in wanted.items()]
     parts = [
         list(part)
         for _, part in itertools.groupby(
             tasks, lambda t: (t[0].path, t[0].number, t[0].optics)
         )
     ]
-    rows: dict[str, list[Row]] = {section.name: [] for section in sections}
-    seconds = dict.fromkeys(rows, 0.0)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn) as pool:
-        for done, part in enumerate(pool.map(work, parts), 1):
-            for name, row, took in part:
-                rows[name].append(row)
-                seconds[name] += took
-            print(f"\r{done} of {len(parts)} blurred pictures", end="", flush=True)
-    print()
+    rows: dict[str, list[Row]] = {name: [] for name in names}
+    seconds = dict.fromkeys(names, 0.0)
+    for part in parallel(work, parts, jobs, "blurred pictures"):
+        for name, row, took in part:
+            rows[name].append(row)
+            seconds[name] += took
     for found in rows.values():
         kinds = list(dict.fromkeys(row["kind"] for row in found))
-        found.sort(key=lambda r: (kinds.index(r["kind"]), r["sigma"]))
+        found.sort(key=lambda row: (kinds.index(row["kind"]), row["sigma"]))
     return rows, seconds
 
 
@@ -122,24 +91,25 @@ def options() -> argparse.Namespace:
     parser.add_argument("--sigmas", type=float, nargs="+", help="noise of [0, 1]")
     parser.add_argument("--quick", action="store_true", help="a few pictures, one blur")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="every frame's figures")
+    parser.add_argument("--json", type=Path, help="write the figures of every frame")
     parser.add_argument(
         "--pictures",
         type=Path,
         metavar="FILE",
-        help=f"drawn into; with --write {PICTURES}, otherwise none are drawn",
+        help=f"draw into this file; by default {PICTURE} with --write, else none",
     )
     parser.add_argument(
         "--write",
         action="store_true",
-        help="into the manifest, the README and the pictures",
+        help="publish in the model's manifest and model card (its README.md)",
     )
     chosen = parser.parse_args()
     if chosen.write and chosen.pictures is None:
-        chosen.pictures = PICTURES
+        chosen.pictures = PICTURE
     if "pictures" in (chosen.only or ()) and chosen.pictures is None:
-        parser.error("--only pictures: say where to, --pictures FILE")
+        parser.error("--only pictures: give the file to draw into, --pictures FILE")
     chosen.only = chosen.only or [*SECTIONS, "pictures"]
+    chosen.folder = find_packs().get(chosen.model, Path(chosen.model))
     if chosen.write:
         if chosen.quick or chosen.sigmas or chosen.split != "test":
             parser.error(
@@ -147,17 +117,12 @@ def options() -> argparse.Namespace:
                 "--split out"
             )
         names = [n for n in chosen.only if n in SECTIONS]
-        missing = publish.missing_places(README, names)
-        if missing:
-            name = missing[0]
-            parser.error(
-                f"{README} has no place for {', '.join(missing)}: add a line "
-                f"<!-- {name} --> and a line <!-- /{name} -->"
-            )
+        if error := publish.missing_marks(chosen.folder / "README.md", names):
+            parser.error(error)
     return chosen
 
 
-@told_in_one_line()
+@one_line_errors()
 def main() -> None:
     """Evaluate, print, and write if asked."""
     asked = options()
@@ -168,26 +133,26 @@ def main() -> None:
         found = {kind: paths[1::7] for kind, paths in found.items()}
     sigmas = tuple(asked.sigmas or (QUICK_SIGMAS if asked.quick else SIGMAS))
     plan = Plan(found, sigmas, 1 if asked.quick else BLURS, asked.model)
-    sections = [SECTIONS[name] for name in asked.only if name in SECTIONS]
-    rows, seconds = measure(sections, plan, asked.jobs)
-    summaries = {s.name: s.summarise(rows[s.name]) for s in sections}
-    tables = {s.name: s.table(summaries[s.name]) for s in sections}
+    names = [name for name in asked.only if name in SECTIONS]
+    rows, seconds = measure(names, plan, asked.jobs)
+    summaries = {name: SECTIONS[name].summarise(rows[name]) for name in names}
+    tables = {name: SECTIONS[name].table(summaries[name]) for name in names}
     for name, table in tables.items():
         took = f"{len(rows[name])} frames, {seconds[name]:.0f} s of one core"
         print(f"\n{name}: {took}\n\n{table}")
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     if "pictures" in asked.only and asked.pictures is not None:
-        pictures.draw(pictures.chosen(plan), asked.model, asked.pictures)
+        pictures.draw_examples(plan, asked.pictures)
         print(f"\n{asked.pictures}")
         if "coverage" in rows:
             curve = asked.pictures.with_stem(f"{asked.pictures.stem}_coverage")
-            coverage.draw(rows["coverage"], curve)
+            errors = load_manifest(asked.model)[1].error_model
+            pictures.draw_coverage(rows["coverage"], errors, curve)
             print(curve)
     if asked.write:
-        folder = find_packs().get(asked.model, Path(asked.model))
-        publish.into_manifest(folder / "manifest.json", summaries)
-        publish.into_readme(README, tables)
+        publish.into_manifest(asked.folder / "manifest.json", summaries)
+        publish.into_page(asked.folder / "README.md", tables)
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes")
 
 

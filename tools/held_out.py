@@ -12,34 +12,41 @@ import torch
 from PIL import Image
 from training_data import DataError, load_picture, sharp_share, split_of
 
-from deepblur_live.optics import Convolution, ZernikeFamily
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SIDE", "HeldOutFrame", "blurred", "frames", "held_out_pictures", "scene"]
+    from deepblur_live.blur import BlurFamily
+
+__all__ = [
+    "SIDE",
+    "HeldOutFrame",
+    "blurred",
+    "held_out_frame",
+    "held_out_pictures",
+    "scene",
+]
 
 SIDE = 512
 # Least share of a picture's tiles that are sharp and textured.
 _MIN_SHARE = 0.5
-# Smaller validation pictures are left out: mirrored outwards they repeat too often.
+# Smaller validation pictures would repeat too often when extended by reflection.
 _MIN_SIDE = 512
 
 
 @dataclass(frozen=True)
 class HeldOutFrame:
-    """A frame whose blur and sharp scene are known.
+    """A frame whose blur and sharp image are known.
 
     Parameters
     ----------
     observed, truth
-        (H, W), 0 to 1 but for the noise.
+        (H, W), in [0, 1] but for the noise.
     coefficients
         (P,) true γ, waves rms.
     sigma
         Standard deviation of the noise.
     blurred
-        (H, W) the frame without its noise.
+        (H, W), the frame without its noise.
     """
 
     observed: torch.Tensor
@@ -52,8 +59,8 @@ class HeldOutFrame:
 def held_out_pictures(folder: Path, split: str = "test") -> dict[str, list[Path]]:
     """Return the held-out pictures of a data folder, by kind, in a fixed order.
 
-    Only those that are sharp and textured: a picture's own blur is not in its γ. The
-    ``"test"`` split makes the published tables, ``"validation"`` serves to choose by.
+    Only those that are sharp and textured, as γ does not hold a picture's own blur. The
+    published tables use the ``"test"`` split, choices the ``"validation"`` split.
 
     Raises
     ------
@@ -95,7 +102,7 @@ def held_out_pictures(folder: Path, split: str = "test") -> dict[str, list[Path]
 
 @lru_cache(maxsize=4)
 def scene(path: Path, side: int) -> torch.Tensor:
-    """Return the middle (side, side) of a picture, mirrored outwards where it ends.
+    """Return the middle (side, side) of a picture, extended by reflection if smaller.
 
     Micrographs are scaled down by two first: most are oversampled and not sharp.
     """
@@ -115,38 +122,33 @@ def scene(path: Path, side: int) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
 
 
-def blurred(sharp: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
-    """Return a scene (H, W) blurred, without the margin that the PSF reaches over."""
-    cut = psf.shape[-1] // 2
-    whole = Convolution(psf, (sharp.shape[0], sharp.shape[1])).forward(sharp)
+def blurred(
+    sharp: torch.Tensor, family: BlurFamily, gamma: torch.Tensor
+) -> torch.Tensor:
+    """Return a scene (H, W) blurred by A(γ), without the border that lacks data."""
+    cut = family.window // 2
+    whole = family.operator(gamma, (sharp.shape[0], sharp.shape[1])).forward(sharp)
     return whole[cut:-cut, cut:-cut]
 
 
-def frames(
+def held_out_frame(
     path: Path,
     number: int,
-    family: ZernikeFamily,
-    sigmas: tuple[float, ...],
+    family: BlurFamily,
+    sigma: float,
     rms: float | None = None,
-) -> list[HeldOutFrame]:
-    """Return one picture's frames: one blur (the picture's number seeds it), each σ.
+) -> HeldOutFrame:
+    """Return a picture's frame; `number` seeds its blur and its noise.
 
-    `rms` is the wavefront's, in waves; when None, as the family has it.
+    `rms` is the wavefront's, in waves; when None, as the family draws it.
     """
     sharp = scene(path, SIDE + family.window - 1)
     generator = torch.Generator().manual_seed(1000 + number)
     gamma = family.sample(1, generator)[0]
     if rms is not None:
         gamma = gamma * (rms / gamma.norm())
-    clean = blurred(sharp, family.psf(gamma))
+    clean = blurred(sharp, family, gamma)
+    noise = torch.randn(clean.shape, generator=generator)
     cut = family.window // 2
-    return [
-        HeldOutFrame(
-            clean + sigma * torch.randn(clean.shape, generator=generator),
-            sharp[cut:-cut, cut:-cut],
-            gamma,
-            sigma,
-            clean,
-        )
-        for sigma in sigmas
-    ]
+    truth = sharp[cut:-cut, cut:-cut]
+    return HeldOutFrame(clean + sigma * noise, truth, gamma, sigma, clean)

@@ -2,7 +2,7 @@
 
 python tools/make_pack.py --training training --name zernike7
 
-A part that was not trained anew stays as the model has it.
+A part without a new training stays as the model has it, and so does its error model.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from deepblur_live.optics import PAPER_MODES, ZernikeFamily
+from deepblur_live.blur import family_from_profile
+from deepblur_live.profile import Profile
+from deepblur_live.runtime.pack import load_manifest
 
 PARTS = ("identification", "deblurring", "specimen")
 
 
 def main() -> None:
-    """Write ``engines/NAME``; a measured accuracy already there is dropped."""
+    """Write ``engines/NAME``; an accuracy measured before is dropped."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--training", type=Path, required=True)
     parser.add_argument("--name", default="zernike7")
@@ -30,13 +32,14 @@ def main() -> None:
     folder = options.engines / options.name
     path = folder / "manifest.json"
     before = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    profile = Profile()
     manifest: dict[str, object] = {
         "name": options.name,
-        "family": "zernike",
-        "noll": list(PAPER_MODES),
+        "family": profile.model.family,
+        "noll": list(profile.optics.noll),
         "sampling_min": 2.2,
         "sampling_max": 6.0,
-        "trained_sampling": round(1 / ZernikeFamily().cutoff, 3),
+        "trained_sampling": round(1 / family_from_profile(profile).cutoff, 3),
         "trained_noise": [0.0005, 0.1],
     }
     # Read all before writing any: a part of a new model would not load.
@@ -70,8 +73,13 @@ def main() -> None:
             "architecture": training.pop("architecture", {}),
             "training": training,
         }
+    if "error_model" in before:
+        manifest["error_model"] = before["error_model"]
+    else:
+        shipped = load_manifest("zernike7")[1].error_model
+        manifest["error_model"] = shipped.model_dump()
     path.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    print(f"wrote {path}")
+    print(f"wrote {path}; now run tools/fit_error_model.py and tools/evaluate.py")
 
 
 if __name__ == "__main__":

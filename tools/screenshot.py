@@ -1,4 +1,4 @@
-"""Draw the README's picture: the demo's own window after some seconds.
+"""Save the picture of the window that the documentation shows.
 
 python tools/screenshot.py [--seconds 70]
 """
@@ -10,35 +10,34 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# A picture needs no screen.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-from deepblur_live.acquisition.scene import SimulatedScene
 from deepblur_live.acquisition.simulated import simulated_core
-from deepblur_live.cli.rig import Rig
+from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.cli.runs import demo_profile
-from deepblur_live.cli.windowed import application
+from deepblur_live.gui import MainWindow, application
 from deepblur_live.gui.binding import QtCore
-from deepblur_live.gui.main_window import MainWindow
+from deepblur_live.session import LiveSession
 
 
 def main() -> None:
     """Run the demo in an invisible window and save it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=70)
-    parser.add_argument("--out", type=Path, default=Path("tools/window.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/images/window.png"))
     options = parser.parse_args()
-    running = application()
-    scene = SimulatedScene()
-    profile = demo_profile(scene)
-    core = simulated_core(scene)
-    with TemporaryDirectory() as folder, Rig(profile, Path(folder), core=core) as rig:
-        window = MainWindow(rig.session, mmcore=core)
-        window.resize(1400, 900)
+    app = application()
+    sample = SimulatedSample()
+    core = simulated_core(sample)
+    with (
+        TemporaryDirectory() as folder,
+        LiveSession.from_profile(demo_profile(sample), core, folder) as session,
+    ):
+        window = MainWindow(session)
         window.show()
         core.startContinuousSequenceAcquisition()
-        QtCore.QTimer.singleShot(int(options.seconds * 1000), running.quit)
-        running.exec()
+        QtCore.QTimer.singleShot(int(options.seconds * 1000), app.quit)
+        app.exec()
         window.grab().save(str(options.out))
         core.stopSequenceAcquisition()
         window.close()

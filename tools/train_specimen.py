@@ -1,4 +1,4 @@
-"""Learn how specimens' own spectra look: sharp crops → mean, patterns, what is left.
+"""Learn the spectra of specimens: sharp crops → mean, principal components, residual.
 
 python tools/train_specimen.py --data FOLDER --out training/specimen
 """
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from training_data import CropBank, read_tiles, told_in_one_line
+from training_data import CropBank, one_line_errors, read_tiles
 from training_loop import description
 
 from deepblur_live.identification import SpecimenSpectrum, welch
 
 
-@told_in_one_line()
+@one_line_errors()
 def main() -> None:
-    """Draw the crops, take their spectra, keep their principal components."""
+    """Keep the principal components of the spectra of sharp crops."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders with TILES.csv"

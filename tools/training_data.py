@@ -1,6 +1,6 @@
-"""Endless training crops: sharp tiles of picture folders, drawn on the training device.
+"""Training crops without end: sharp tiles of pictures, drawn on the training device.
 
-Every picture is kept once a scale in one flat uint8 tensor; a batch of crops is one
+One flat uint8 tensor holds every picture at every scale; a batch of crops is one
 gather, so that a graphics card never waits for the disk.
 """
 
@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deepblur_live.optics import Convolution
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from deepblur_live.blur import LinearBlur
 
 __all__ = [
     "SCALES",
@@ -34,11 +34,11 @@ __all__ = [
     "TileList",
     "blurred_and_noisy",
     "load_picture",
+    "one_line_errors",
     "puncta",
     "read_tiles",
     "sharp_share",
     "split_of",
-    "told_in_one_line",
 ]
 
 SCALES = (1.0, 1.5, 2.0, 3.0)
@@ -66,15 +66,15 @@ TEST_PICTURES = (
 
 
 class DataError(ValueError):
-    """A data folder that is not what a tool needs; the text says what would be."""
+    """A data folder lacks what a tool needs; the text says what is expected."""
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """End a tool with a line and exit code 2 where its data folder is not right."""
+def one_line_errors(*others: type[Exception]) -> Iterator[None]:
+    """End a tool with one line and exit code 2 on a `DataError`, or some others."""
     try:
         yield
-    except DataError as error:
+    except (DataError, *others) as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from error
 
@@ -261,7 +261,9 @@ class CropBank:
         self.chance = chance
 
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Return (n, size, size) float32 crops in [0, 1], turned, flipped, contrasted.
+        """Return (n, size, size) float32 crops in [0, 1], augmented at random.
+
+        They are rotated, flipped, and given other contrast curves.
 
         The generator is on the CPU.
         """
@@ -294,7 +296,7 @@ class CropBank:
 def puncta(
     n: int, size: int, generator: torch.Generator, device: torch.device
 ) -> torch.Tensor:
-    """Return (n, size, size) synthetic point-like specimens: spectra easy to read."""
+    """Return (n, size, size) synthetic points, whose spectra are nearly flat."""
     density = torch.exp(torch.rand(n, 1, 1, generator=generator) * 4.6 - 9.2)
     points = torch.rand(n, size, size, generator=generator) < density
     brightness = torch.rand(n, size, size, generator=generator) ** 2
@@ -313,17 +315,17 @@ def puncta(
 
 def blurred_and_noisy(
     sharp: torch.Tensor,
-    psf: torch.Tensor,
+    operator: LinearBlur,
+    cut: int,
     sigma: torch.Tensor,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Return the crops' interior (n, H-K+1, W-K+1), blurred, with noise of mean σ.
+    """Return crops (n, H, W) without `cut` pixels at each side, blurred, with noise.
 
-    The share of shot noise is drawn anew for each crop, from none to all.
+    The noise has the standard deviations `sigma` (n,) in the mean; the share of shot
+    noise is drawn for each crop, from none to all.
     """
-    cut = psf.shape[-1] // 2
-    shape = (sharp.shape[-2], sharp.shape[-1])
-    blurred = Convolution(psf, shape).forward(sharp)[:, cut:-cut, cut:-cut]
+    blurred = operator.forward(sharp)[:, cut:-cut, cut:-cut]
     n, device = len(sharp), sharp.device
     shot = torch.rand(n, 1, 1, generator=generator).to(device)
     level = blurred.clamp(min=0)

@@ -1,4 +1,4 @@
-"""The training loop that both networks share: resume, minutes, average, progress."""
+"""The training loop of both networks: resumption, time limit, averaged weights."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _DECAY = 0.999
 def arguments(
     about: str, *, batch: int, crop: int, max_noise: float
 ) -> argparse.ArgumentParser:
-    """Return a parser of the options that both trainings have, with their defaults."""
+    """Return a parser of the options that both trainings share."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders with TILES.csv"
     )
     parser.add_argument("--out", type=Path, required=True, help="checkpoints; resumed")
     parser.add_argument(
-        "--start", type=Path, help="a model's folder: begin with its weights"
+        "--start", type=Path, help="folder of a model whose weights to start from"
     )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=batch)
@@ -57,7 +57,7 @@ def arguments(
 
 
 def description(tiles: TileList, device: torch.device) -> dict[str, object]:
-    """Return what a manifest says of how a network was trained."""
+    """Return what the manifest records about a training."""
     return {
         "command": shlex.join(["python", *sys.argv]),
         "tiles": len(tiles.tiles),
@@ -69,14 +69,14 @@ def description(tiles: TileList, device: torch.device) -> dict[str, object]:
 
 @dataclass
 class Progress:
-    """How far a training has come; saved beside its weights.
+    """How far a training has come; saved with its weights.
 
     Parameters
     ----------
     step, samples, minutes
         Over all runs of this training.
     error, reference
-        Running means of the error and of what a trivial predictor would score.
+        Running means of the error, and of that of a trivial predictor.
     """
 
     step: int = 0
@@ -99,7 +99,7 @@ def train(
     start: Path | None = None,
     adapt: Callable[[Tensors], Tensors] | None = None,
 ) -> Progress:
-    """Train until `minutes` are over, from the last checkpoint in `folder` if any.
+    """Train for `minutes`, from the last checkpoint in `folder` if there is one.
 
     Parameters
     ----------
@@ -109,11 +109,11 @@ def train(
     rate
         Learning rate of AdamW; it falls to zero over the last third of this run.
     describe
-        Written to ``training.json`` beside the weights.
+        Written to ``training.json`` next to the weights.
     start
-        Folder of a model whose weights to begin with where `folder` holds none.
+        Folder of a model whose weights to start from where `folder` holds none.
     adapt
-        Makes weights of another size, from `start`, ones of this network.
+        Turns the weights of a larger network, from `start`, into weights of this one.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        # A step without a finite gradient would spoil all weights.
+        # A step along a gradient that is not finite would spoil all weights.
         if torch.isfinite(norm):
             optimiser.step()
         _follow(average, model, min(_DECAY, (1 + progress.step) / (10 + progress.step)))
@@ -216,12 +216,12 @@ def _begin(
     average: nn.Module,
     adapt: Callable[[Tensors], Tensors] | None,
 ) -> Progress:
-    """Take over a shipped model's weights, and how far they had come."""
+    """Load a shipped model's weights and the progress of their training."""
     manifest = json.loads((pack / "manifest.json").read_text("utf-8"))
     if network not in manifest:
         raise SystemExit(
             f"{pack / 'manifest.json'}: has no {network!r}; --out must end in the name "
-            "of the network that --start shall give"
+            "of a network of --start"
         )
     tensors = load_file(pack / manifest[network]["file"])
     if adapt is not None:

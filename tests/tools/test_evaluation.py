@@ -11,17 +11,14 @@ from PIL import Image
 from skimage.restoration import richardson_lucy as peer
 
 from deepblur_live.acquisition.specimen import load_specimen
-from deepblur_live.optics import (
-    Convolution,
-    ZernikeFamily,
-    extend,
-    psf_snr,
-    psnr,
-    reach,
-)
+from deepblur_live.blur import Convolution
+from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.optics import extend, psf_snr, psnr
+from deepblur_live.runtime.pack import load_manifest
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
 FAMILY = ZernikeFamily()
+ERRORS = load_manifest("zernike7")[1].error_model
 
 
 @pytest.fixture(autouse=True)
@@ -103,14 +100,16 @@ def test_the_validation_split_has_no_test_picture(tmp_path):
     assert found == {"test": ["tampere17__a.png"], "validation": ["own__b.png"]}
 
 
-def test_tables_and_summaries_are_put_where_people_read_them(tmp_path):
-    from evaluation.publish import into_manifest, into_readme, missing_places
+def test_tables_and_summaries_are_published(tmp_path):
+    from evaluation.publish import into_manifest, into_page, missing_marks
 
-    readme, manifest = tmp_path / "README.md", tmp_path / "manifest.json"
-    readme.write_text("a\n<!-- speed -->\nold\n<!-- /speed -->\nb\n", "utf-8")
-    assert missing_places(readme, ["speed", "size"]) == ["size"]
-    into_readme(readme, {"speed": "| new |"})
-    text = readme.read_text("utf-8")
+    card, manifest = tmp_path / "README.md", tmp_path / "manifest.json"
+    card.write_text("a\n<!-- speed -->\nold\n<!-- /speed -->\nb\n", "utf-8")
+    assert not missing_marks(card, ["speed"])
+    assert "no place for size: add" in missing_marks(card, ["speed", "size"])
+    assert "no place for speed" in missing_marks(tmp_path / "none.md", ["speed"])
+    into_page(card, {"speed": "| new |"})
+    text = card.read_text("utf-8")
     assert text == "a\n<!-- speed -->\n| new |\n<!-- /speed -->\nb\n"
     manifest.write_text('{"name": "own", "accuracy": {"size": [1]}}', "utf-8")
     into_manifest(manifest, {"speed": [{"sigma": 0.01, "error": float("nan")}]})
@@ -119,23 +118,46 @@ def test_tables_and_summaries_are_put_where_people_read_them(tmp_path):
     assert content["accuracy"]["speed"] == [{"sigma": 0.01, "error": None}]
 
 
-def test_summaries_are_means_over_the_frames_that_have_a_figure():
-    from evaluation.section import figure, markdown, summary
+def section(columns, **options):
+    from evaluation.table import Section
 
+    return Section(lambda plan: [], lambda case: {}, columns, **options)
+
+
+def test_summaries_are_means_over_the_frames_that_have_a_figure():
+    columns = {"pictures": "{frames} {kind}", "both": "{error:.1f} ({answered:.0%})"}
+    errors = section(columns | {"most": "{light:.1f}"}, totals={"light": max})
     rows = [
-        {"kind": "a", "sigma": 0.1, "error": 1.0, "answered": True},
-        {"kind": "a", "sigma": 0.1, "answered": False},
-        {"kind": "b", "sigma": 0.1, "answered": False},
+        {"kind": "a", "sigma": 0.1, "error": 1.0, "answered": True, "light": 1},
+        {"kind": "a", "sigma": 0.1, "answered": False, "light": 3},
+        {"kind": "b", "sigma": 0.1, "answered": False, "light": 2},
     ]
-    first, second = summary(rows, ("error", "answered"))
-    assert first["frames"] == 2
-    assert first["error"] == 1
-    assert first["answered"] == 0.5
+    first, second = errors.summarise(rows)
+    assert (first["frames"], first["error"], first["answered"]) == (2, 1, 0.5)
     assert np.isnan(second["error"])
-    assert figure(second["error"], ".1f") == "–"
-    assert figure(first["answered"], ".0%") == "50%"
-    table = markdown(["x", "y"], [["1", "2"]])
-    assert table.splitlines() == ["| x | y |", "| --- | --- |", "| 1 | 2 |"]
+    assert errors.table([first, second]).splitlines() == [
+        "| pictures | both | most |",
+        "| --- | --- | --- |",
+        "| 2 a | 1.0 (50%) | 3.0 |",
+        "| 1 b | – (0%) | 2.0 |",
+    ]
+
+
+def test_the_values_of_a_key_become_columns():
+    columns = {"pictures": "{frames} {kind}", "": "{psf:.0f}"}
+    by_sampling = section(columns, across="sampling")
+    rows = [
+        {"kind": "a", "sigma": 0.1, "sampling": 3.83, "psf": 20.0},
+        {"kind": "a", "sigma": 0.1, "sampling": 2.2, "psf": 10.0},
+        {"kind": "b", "sigma": 0.1, "sampling": 3.83, "psf": 30.0},
+    ]
+    table = by_sampling.table(by_sampling.summarise(rows))
+    assert table.splitlines() == [
+        "| pictures | 2.2 | 3.83 |",
+        "| --- | --- | --- |",
+        "| 1 a | 10 | 20 |",
+        "| 1 b | – | 30 |",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -158,29 +180,29 @@ def case(picture):
 
 
 def plan(picture, count=7):
-    from evaluation.plan import Plan
+    from evaluation.case import Plan
 
     paths = [picture.with_name(f"{i}.png") for i in range(count)]
     pictures = {"photographs": paths, "micrographs": paths}
     return Plan(pictures, (0.001, 0.01, 0.05), 1, "zernike7")
 
 
-def test_the_sections_ask_for_the_frames_that_they_are_about(picture):
-    import evaluate
-    from evaluation import refusals
+def test_the_sections_use_the_frames_that_they_are_about(picture):
+    from evaluation.sections import SECTIONS
     from evaluation.troubles import TROUBLES
 
-    asked = {name: s.specs(plan(picture)) for name, s in evaluate.SECTIONS.items()}
-    assert all(len(set(specs)) == len(specs) > 0 for specs in asked.values())
+    frames = {name: s.specs(plan(picture)) for name, s in SECTIONS.items()}
+    assert all(len(set(specs)) == len(specs) > 0 for specs in frames.values())
     # What coverage and the paper's sampling need is computed once, for all.
-    assert set(asked["coverage"]) == set(asked["identification"])
-    assert len(set(asked["sampling"]) & set(asked["identification"])) == 16
-    assert {spec.sigma for spec in asked["time"]} == {0.01, 0.05}
-    assert {spec.rms for spec in asked["zero"]} == {0.0, 0.03, 0.07}
-    assert {len(spec.noll) for spec in asked["modes"]} == {7, 8, 12}
-    assert len({spec.optics for spec in asked["modes"]}) == 4
-    assert {spec.kind for spec in asked["refusals"]} == set(TROUBLES)
-    assert len(refusals.specs(plan(picture, 14))) == 12 * len(TROUBLES)
+    assert set(frames["coverage"]) == set(frames["identification"])
+    assert len(set(frames["sampling"]) & set(frames["identification"])) == 16
+    assert {spec.sigma for spec in frames["time"]} == {0.01, 0.05}
+    assert {spec.rms for spec in frames["zero"]} == {0.0, 0.03, 0.07}
+    assert {len(spec.noll) for spec in frames["modes"]} == {7, 8, 12}
+    assert len({spec.optics for spec in frames["modes"]}) == 4
+    assert {spec.kind for spec in frames["refusals"]} == set(TROUBLES)
+    more = SECTIONS["refusals"].specs(plan(picture, 14))
+    assert len(more) == 12 * len(TROUBLES)
 
 
 def test_a_better_spectrum_allows_a_better_psf(case):
@@ -191,46 +213,68 @@ def test_a_better_spectrum_allows_a_better_psf(case):
     assert noisy < clear - 3
 
 
-def test_a_hundred_frames_tell_more_than_one(case):
-    from evaluation import over_time
-    from evaluation.bound import allowed_snr
+def measured(name, case):
+    """Return one frame's figures, and their table."""
+    from evaluation.sections import SECTIONS
 
-    row = over_time.score(case(sigma=0.01))
-    assert row["answered_100"]
-    assert row["after_100"] > row["after_1"] + 3
-    assert row["after_100"] > 20
-    table = over_time.table(over_time.SECTION.summarise([row | ABOUT]))
-    assert table.splitlines()[-1].endswith(f"| 18 | {row['allowed']:.1f} |")
-    # The bound is that of all hundred.
-    assert row["allowed"] > allowed_snr(case(sigma=0.01)) + 1
+    section = SECTIONS[name]
+    row = ABOUT | section.score(case)
+    return row, section.table(section.summarise([row])).splitlines()
 
 
 ABOUT = {"kind": "micrographs", "sigma": 0.01}
 
 
-def test_coverage_counts_the_deviations_within_an_interval(tmp_path):
-    from evaluation import coverage
+def test_a_hundred_frames_identify_better_than_one(case):
+    from evaluation.bound import allowed_snr
 
-    true = np.array([reach(share) for share in (np.arange(4000) + 0.5) / 4000])
+    row, table = measured("time", case(sigma=0.01))
+    assert row["answered_100"]
+    assert row["after_100"] > row["after_1"] + 3
+    assert row["after_100"] > 20
+    assert table[-1].endswith(f"| 18 | {row['allowed']:.1f} |")
+    # The bound is that of all hundred.
+    assert row["allowed"] > allowed_snr(case(sigma=0.01)) + 1
+
+
+def test_coverage_counts_the_deviations_within_an_interval(tmp_path):
+    from evaluation.pictures import draw_coverage
+    from evaluation.scores import BANDS
+    from evaluation.sections import SECTIONS
+
+    def row(kind, sigma, deviations):
+        known = {"deviations": deviations, "coefficients": len(deviations)}
+        inside = {
+            f"inside_{100 * share:.0f}": float(
+                np.mean(np.array(deviations) <= ERRORS.coverage_factor(share))
+            )
+            for share in BANDS
+            if len(deviations)
+        }
+        return {"kind": kind, "sigma": sigma} | known | inside
+
+    shares = (np.arange(4000) + 0.5) / 4000
+    true = np.array([ERRORS.coverage_factor(share) for share in shares])
     rows = [
-        {"kind": "photographs", "sigma": 0.01, "deviations": list(true)},
-        {"kind": "micrographs", "sigma": 0.01, "deviations": list(2 * true)},
-        {"kind": "micrographs", "sigma": 0.05, "deviations": []},
+        row("photographs", 0.01, true),
+        row("micrographs", 0.01, 2 * true),
+        row("micrographs", 0.05, []),
     ]
-    found = coverage.summarise(rows)
+    section = SECTIONS["coverage"]
+    found = section.summarise(rows)
     assert [row["kind"] for row in found[:3]] == ["all", "photographs", "micrographs"]
     assert found[1]["inside_68"] == pytest.approx(0.68, abs=0.001)
     assert found[1]["inside_95"] == pytest.approx(0.95, abs=0.001)
     assert found[2]["inside_95"] < 0.8
     assert np.isnan(found[3]["inside_68"])
-    assert "| photographs | 0.01 | 4000 | 68% | 95% |" in coverage.table(found)
-    coverage.draw(rows, tmp_path / "coverage.png")
+    assert "| photographs | 0.01 | 4000 | 68% | 95% |" in section.table(found)
+    assert "| all | 0.01 | 8000 |" in section.table(found)
+    draw_coverage(rows, ERRORS, tmp_path / "coverage.png")
     with Image.open(tmp_path / "coverage.png") as drawn:
         assert drawn.size[0] > 300
 
 
-def test_frames_that_cannot_tell_are_made_as_they_say(case):
-    from evaluation import refusals
+def test_troubled_frames_are_made_as_they_say(case):
     from evaluation.troubles import TROUBLES
 
     made = {kind: make(case(kind)) for kind, make in TROUBLES.items()}
@@ -243,57 +287,45 @@ def test_frames_that_cannot_tell_are_made_as_they_say(case):
     power = np.abs(np.fft.rfft2(pixels["periodic"] - pixels["periodic"].mean())) ** 2
     assert np.sort(power.ravel())[-20:].sum() > 0.3 * power.sum()
     assert pixels["equal beads"].mean() < 1000
-    rows = [
-        refusals.score(case(kind)) | {"kind": kind} for kind in ("flat", "saturated")
-    ]
-    found = refusals.SECTION.summarise(rows)
-    assert [row["refused"] for row in found] == [1, 1]
-    assert "| 1 flat | 100% | – | – |" in refusals.table(found)
+    for kind in ("flat", "saturated"):
+        row, table = measured("refusals", case(kind))
+        assert row["refused"]
+        assert table[-1] == "| 1 micrographs | 100% | – | – |"
 
 
 def test_other_samplings_are_measured_at_their_own_pixels(case):
-    from evaluation import sampling
-
-    row = sampling.score(case(sigma=0.001, pixel_size_nm=sampling.PIXEL_SIZES[3.0]))
+    row, _ = measured("sampling", case(sigma=0.001, pixel_size_nm=540 / 1.41 / 3))
     assert row["sampling"] == 3.0
     assert row["psf"] > 8
     assert row["gain"] > 1
-    rows = [ABOUT | row | {"sampling": value} for value in (3.83, 2.2)]
-    head = sampling.table(sampling.summarise(rows)).splitlines()[0]
-    assert head == "| pictures | σ | 2.2 | 3.83 |"
 
 
 def test_the_modes_in_common_are_compared_by_the_spectrum_alone(case):
-    from evaluation import modes
+    from deepblur_live.blur.zernike import SPHERICAL_MODES
 
-    row = modes.score(case(sigma=0.001, noll=modes.SPHERICAL_MODES))
+    row, table = measured("modes", case(sigma=0.001, noll=SPHERICAL_MODES))
     assert row["condition"] == "4–11"
     assert row["error"] < 0.05
-    assert modes.condition(case(ranges=modes.LONG_DEFOCUS).spec) in modes.CONDITIONS
-    table = modes.table(modes.summarise([ABOUT | row]))
-    assert table.splitlines()[0] == "| pictures | σ | 4–11 |"
+    assert table[0] == "| pictures | σ | 4–11 |"
 
 
-def test_the_wavefront_near_zero_is_as_large_as_asked(case):
-    from evaluation import near_zero
-
+def test_the_wavefront_near_zero_is_as_large_as_requested(case):
     assert float(case(rms=0.07).frame.coefficients.norm()) == pytest.approx(0.07)
-    row = near_zero.score(case(sigma=0.001, rms=0.07))
+    row, table = measured("zero", case(sigma=0.001, rms=0.07))
     assert row["true"] == "0.07"
     assert row["found"] == pytest.approx(0.07, abs=0.05)
-    assert "(0%)" in near_zero.table(near_zero.summarise([ABOUT | row]))
+    assert "(0%)" in table[-1]
 
 
-def test_the_rim_of_a_frame_is_told_from_its_interior(case):
-    from evaluation import borders
+def test_the_rim_of_a_frame_and_its_interior_are_measured_apart(case):
+    from evaluation.scores import _rim_and_interior
 
     truth = torch.zeros(401, 307)
     image = truth.clone()
     image[:16] += 0.1
-    found = borders.rim_and_interior("x", image, truth)
+    found = _rim_and_interior("x", image, truth)
     assert found["x_rim"] < 30 < 100 < found["x_inner"]
-    row = borders.score(case())
+    row, table = measured("borders", case())
     assert row["crop_ours_inner"] > row["crop_observed_inner"] + 1
     assert row["whole_ours_rim"] > row["whole_observed_rim"] - 1
-    table = borders.table(borders.SECTION.summarise([ABOUT | row]))
-    assert "401 × 307" in table.splitlines()[0]
+    assert "401 × 307" in table[0]

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from deepblur_live.optics import reach
+from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.runtime.pack import load_manifest
 
 TOOLS = Path(__file__).parents[2] / "tools"
 P = 7
@@ -70,9 +71,8 @@ def test_streams_are_kept_and_read_back(tools, stream):
 
 
 def test_shipped_model_was_measured(tools):
-    """With these weights, this version and these settings: else measure anew."""
-    measured = tools("identification_error").MEASURED
-    streams = tools("error_streams").load_streams("zernike7", measured)
+    """With these weights, this version and these settings: else measure again."""
+    streams = tools("error_streams").load_streams("zernike7")
     assert len(streams) >= 10
     assert any(one.answered > 0.9 for one in streams)
     for one in streams:
@@ -82,6 +82,7 @@ def test_shipped_model_was_measured(tools):
 @pytest.fixture
 def mine(tools, tmp_path, monkeypatch):
     """A model of its own: a manifest, and nothing measured."""
+    error = tools("error_streams")
 
     def write(weights: str) -> None:
         manifest = {
@@ -91,56 +92,36 @@ def mine(tools, tmp_path, monkeypatch):
         }
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
 
-    monkeypatch.setattr(
-        tools("error_streams"), "find_packs", lambda: {"mine": tmp_path}
-    )
+    monkeypatch.setattr(error, "find_packs", lambda: {"mine": tmp_path})
+    monkeypatch.setattr(error, "_MEASURED", {"version": 1, "side": 512})
     write("abc")
     return write
 
 
 def test_model_that_was_not_measured_says_how(tools, mine):
     with pytest.raises(FileNotFoundError, match="--measure"):
-        tools("error_streams").load_streams("mine", {})
+        tools("error_streams").load_streams("mine")
 
 
-def test_what_was_measured_otherwise_is_refused(tools, mine, stream):
+def test_what_was_measured_otherwise_is_refused(tools, mine, stream, monkeypatch):
     error = tools("error_streams")
-    error.keep_streams("mine", {"version": 1, "side": 512}, [stream])
-    (back,) = error.load_streams("mine", {"version": 1, "side": 512})
+    error.keep_streams("mine", [stream])
+    (back,) = error.load_streams("mine")
     assert back.specimen == stream.specimen
-    with pytest.raises(error.StaleMeasurementError, match=r"another version; .*--meas"):
-        error.load_streams("mine", {"version": 2, "side": 512})
+    with monkeypatch.context() as patch:
+        patch.setattr(error, "_MEASURED", {"version": 2, "side": 512})
+        with pytest.raises(
+            error.StaleMeasurementError, match=r"another version; .*--m"
+        ):
+            error.load_streams("mine")
     mine("other weights")
     with pytest.raises(error.StaleMeasurementError, match="weights_sha256"):
-        error.load_streams("mine", {"version": 1, "side": 512})
+        error.load_streams("mine")
 
 
-def test_understated_errors_are_told(tools, stream):
-    """Errors of 0.02 that claim to be of 0.01; a silent specimen says nothing."""
-    error = tools("error_streams")
-    shares = (np.arange(120 * P) + 0.5) / (120 * P)
-    drawn = [reach(share) * sign for sign in (-1, 1) for share in shares[::2]]
-    drawn = 0.02 * np.random.default_rng(3).permutation(drawn).reshape(-1, 2, P)
-    streams = [
-        replace(
-            stream,
-            still=np.tile(still, (60, 1)),
-            bleached=None,
-            changed=None,
-            moved=error.Part(moved, np.full(P, 0.01)),
-        )
-        for still, moved in drawn
-    ]
-    silent = replace(streams[0], still=np.zeros((0, P)), moved=None)
-    factors = error.understated([*streams, silent])
-    assert list(factors) == [0.68, 0.9, 0.95]
-    for factor in factors.values():
-        assert factor == pytest.approx(2, rel=0.02)
-
-
-def test_measuring_runs_the_real_identification(tools, tmp_path, monkeypatch):
+def test_measuring_runs_the_real_identification(tools, errors, tmp_path, monkeypatch):
     """Two seconds of a small picture, in place of a minute of large ones."""
-    error = tools("identification_error")
+    error = tools("error_streams")
     for name, value in {"SIDE": 128, "SETTLE_S": 1, "STILL_S": 2, "OTHER_S": 1}.items():
         monkeypatch.setattr(error, name, value)
     threads = torch.get_num_threads()
@@ -148,7 +129,7 @@ def test_measuring_runs_the_real_identification(tools, tmp_path, monkeypatch):
         rng = np.random.default_rng(1)
         path = tmp_path / "picture.png"
         Image.fromarray(rng.integers(0, 255, (256, 256)).astype(np.uint8)).save(path)
-        found = error._work(error._Task(path, 3, 0.002, "zernike7"))
+        found = error._measure_one(error._Task(path, 3, 0.002, "zernike7", errors))
     finally:
         torch.set_num_threads(threads)
     assert found.answered * 2 == len(found.still)
@@ -159,41 +140,60 @@ def test_measuring_runs_the_real_identification(tools, tmp_path, monkeypatch):
         assert (found.stated > 0).all()
 
 
+@pytest.fixture
+def errors():
+    return load_manifest("zernike7")[1].error_model
+
+
+@pytest.fixture
+def simulate(tools, stream, errors):
+    tool = tools("simulate_drift")
+
+    def run(name, seed, hours):
+        session = tool.Session(name, stream, errors, seed, hours)
+        return tool.simulate(session)
+
+    return run
+
+
 @pytest.mark.parametrize(
     "name",
-    ["still", "the twin at random", "empty and saturated frames", "stage moves, told"],
+    [
+        "still",
+        "sign ambiguity at random",
+        "empty and saturated frames",
+        "stage moves, reported",
+    ],
 )
-def test_no_alert_without_a_change(tools, stream, scenario, name):
-    outcome = tools("simulate_drift").simulate(scenario(name), stream, 1, 1.2)
+def test_no_alert_without_a_change(simulate, name):
+    outcome = simulate(name, 1, 1.2)
     assert math.isnan(outcome.alert_s)
     assert not outcome.early
     # The bands hold the bias, which is of the size that is stated.
     assert 0.3 < outcome.inside_68 <= 1
-    if name != "stage moves, told":
+    if name != "stage moves, reported":
         assert 600 <= outcome.armed_s < 3000
 
 
-def test_step_is_found(tools, stream, scenario):
-    simulate = tools("simulate_drift").simulate
-    outcome = simulate(scenario("step of 0.05 waves"), stream, 2, 1.2)
+def test_step_is_found(simulate):
+    outcome = simulate("step of 0.05 waves", 2, 1.2)
     assert not outcome.early
     assert outcome.alert_s < 120
     assert outcome.change == pytest.approx(0.05)
     assert outcome.shape == "step"
 
 
-def test_same_seed_same_session(tools, stream, scenario):
-    simulate = tools("simulate_drift").simulate
-    still = scenario("the twin at random")
-    # Not the same object: NaN differs from itself.
-    first, again = (repr(simulate(still, stream, 5, 0.2)) for _ in range(2))
+def test_same_seed_same_session(simulate):
+    # Compared as text: NaN differs from itself.
+    name = "sign ambiguity at random"
+    first, again = (repr(simulate(name, 5, 0.2)) for _ in range(2))
     assert first == again
 
 
-def test_table(tools, stream, scenario):
+def test_table(tools, stream, scenario, errors):
     tool = tools("simulate_drift")
     scenarios = [scenario("still"), scenario("step of 0.1 waves")]
-    rows = tool.run_all([stream], scenarios, sessions=2, hours=1.2, jobs=1)
+    rows = tool.run_all([stream], errors, scenarios, sessions=2, hours=1.2, jobs=1)
     json.dumps(rows)
     still, step = rows
     assert (still["false_alarms"], still["found"]) == (0, None)
@@ -216,7 +216,7 @@ def test_interval_is_wilsons(tools):
 def test_fwhm_grows_as_the_note_says(tools):
     """7 % at 0.072 waves of astigmatism and coma; nothing from defocus alone."""
     fwhm = tools("drift_scenarios").fwhm
-    family = tools("deepblur_live.optics").ZernikeFamily()
+    family = ZernikeFamily()
     still = fwhm(family, np.zeros(P))
     assert still == pytest.approx(0.51 * 540 / 1.41, rel=0.03)
     mixed = np.array([0.0, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0]) * 0.072

@@ -24,7 +24,7 @@ def weights(**sizes):
 def test_layers_in_the_middle_and_the_last_steps_are_left_out(smaller):
     sizes = {"iterations": 6, "channels": 8, "depth": 5}
     tensors = weights(**sizes)
-    fewer = {"kind": "fista", **sizes, "depth": 3, "exact": 2}
+    fewer = {**sizes, "depth": 3, "exact": 2}
     kept = smaller(tensors, fewer)
     build_deblurring(fewer).load_state_dict(kept)
     for name in ("log_step", "momentum"):
@@ -38,11 +38,11 @@ def test_layers_in_the_middle_and_the_last_steps_are_left_out(smaller):
     ("more", "said"),
     [
         ({"depth": 9}, "--depth 9: --start has 5 layers"),
-        ({"iterations": 8}, "--start has 6 gradient steps, 8 are asked for"),
+        ({"iterations": 8}, "--start has 6 gradient steps, 8 are requested"),
     ],
 )
-def test_what_the_start_lacks_is_told(smaller, more, said):
+def test_what_the_start_lacks_is_reported(smaller, more, said):
     sizes = {"iterations": 6, "channels": 8, "depth": 5}
-    asked = {"kind": "fista", **sizes, "exact": 0, **more}
+    asked = {**sizes, "exact": 0, **more}
     with pytest.raises(SystemExit, match=said):
         smaller(weights(**sizes), asked)

@@ -1,4 +1,4 @@
-"""The noise that training spectra are given is that of averaged windows."""
+"""The noise added to training spectra is that of averaged windows."""
 
 import importlib
 from pathlib import Path
@@ -17,15 +17,15 @@ def test_training_noise_is_what_windows_of_noise_have(monkeypatch):
     sigma = 0.1
     # Nothing but noise: 60 averages over the windows of a frame, and 60 drawn.
     frames = sigma * torch.randn(60, 256, 256, generator=generator)
-    measured, looks = welch(frames)
+    measured, averages = welch(frames)
     drawn = noisy(
-        torch.zeros_like(measured), torch.full((60,), sigma**2), looks, generator
+        torch.zeros_like(measured), torch.full((60,), sigma**2), averages, generator
     )
     inner = (slice(None), slice(4, -4), slice(2, -2))
     for spectra in (measured, drawn):
         scatter = spectra[inner] / sigma**2 - 1
         assert abs(float(scatter.mean())) < 0.02
-        assert abs(float(scatter.std()) * looks**0.5 - 1) < 0.1
-        beside = (scatter[:, :, 1:] * scatter[:, :, :-1]).mean() / scatter.var()
+        assert abs(float(scatter.std()) * averages**0.5 - 1) < 0.1
+        neighbours = (scatter[:, :, 1:] * scatter[:, :, :-1]).mean() / scatter.var()
         # Power of neighbours under a Hann window: (2/3)².
-        assert abs(float(beside) - 4 / 9) < 0.06
+        assert abs(float(neighbours) - 4 / 9) < 0.06

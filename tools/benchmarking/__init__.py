@@ -1,1 +1,1 @@
-"""The benchmark's parts: clock, floor, frames, stages, report."""
+"""The benchmark's parts: clock, frames, executors, stages, report."""

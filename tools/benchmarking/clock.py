@@ -1,4 +1,4 @@
-"""How long a piece of work takes: warmed up, repeated, and waited for on a card."""
+"""How long a piece of work takes: warmed up, repeated, and synchronised on a card."""
 
 from __future__ import annotations
 
@@ -17,20 +17,9 @@ __all__ = ["Clock", "Timing"]
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of many runs, ms.
-
-    Parameters
-    ----------
-    runs
-        Each run's time, in their order.
-    """
+    """Times of many runs, in their order, ms."""
 
     runs: tuple[float, ...]
-
-    @property
-    def best(self) -> float:
-        """The shortest."""
-        return min(self.runs)
 
     @property
     def mean(self) -> float:
@@ -55,14 +44,14 @@ class Clock:
     Parameters
     ----------
     device
-        Where the work runs; before and after each run a card is waited for.
+        Where the work runs; a card is synchronised before and after each run.
     seconds
         How long each piece of work is repeated.
     least, most
         Fewest runs, however long they take, and most, however short.
     warm_up
-        Most runs that do not count, first: libraries choose their kernels, memory is
-        had.
+        Most runs that do not count, first: libraries choose kernels, memory is
+        allocated.
     """
 
     device: torch.device
@@ -74,17 +63,17 @@ class Clock:
     def time(
         self, work: Callable[[], object], before: Callable[[], object] | None = None
     ) -> Timing:
-        """Time one piece of work; what each run needs `before` it does not count."""
-        return self.together({"": work}, before)[""]
+        """Time one piece of work, without what runs `before` each run."""
+        return self.interleaved({"": work}, before)[""]
 
-    def together(
+    def interleaved(
         self,
         works: Mapping[str, Callable[[], object]],
         before: Callable[[], object] | None = None,
     ) -> dict[str, Timing]:
-        """Time several pieces of work in turn, each as often as the others.
+        """Time several pieces of work in turn, each equally often.
 
-        What else the machine does then slows all of them alike, and the ratio of run i
+        Other load of the machine then slows all of them alike, and the ratio of run i
         to run i is a fair one.
         """
         began = time.perf_counter()
@@ -109,10 +98,12 @@ class Clock:
     ) -> float:
         if before is not None:
             before()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        self._synchronise()
         began = time.perf_counter()
         work()
+        self._synchronise()
+        return (time.perf_counter() - began) * 1e3
+
+    def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return (time.perf_counter() - began) * 1e3

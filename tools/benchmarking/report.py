@@ -4,101 +4,43 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from evaluation.table import markdown
 
-from benchmarking.stages import (
-    DEBLUR,
-    LIVE,
-    PEER,
-    PEER_SINGLE,
-    PEER_THREADS,
-    Row,
-)
-from benchmarking.stream import LATENCY, STREAM
+from benchmarking.stages import DEBLUR, LATENCY, LIVE, PEERS, STREAM, Row
 from deepblur_live.runtime.device import choose_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from benchmarking.floor import Peaks
+__all__ = ["as_json", "as_markdown", "machine"]
 
-__all__ = ["Machine", "as_json", "as_markdown", "machine"]
-
-# By side: a frame in so many ms on two cores; on a card so many frames a second, and
-# the 99th percentile within two of them.
+# By side: milliseconds a frame on two cores; frames per second on a card, whose 99th
+# percentile is to stay within two of them.
 _CPU_GOALS_MS = {256: 70.0, 512: 250.0}
 _CARD_GOALS = {512: 1000.0, 2048: 100.0}
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Where the figures come from.
-
-    Parameters
-    ----------
-    processor, cores, threads
-        The CPU, how many cores the system shows, and how many threads torch was given.
-    card
-        The graphics card, empty on the CPU.
-    python, torch, system
-        Versions.
-    peaks
-        Measured, by the frames' side.
-    precision
-        What convolutions are computed in where torch has the choice, and why.
-    """
-
-    processor: str
-    cores: int
-    threads: int
-    card: str
-    python: str
-    torch: str
-    system: str
-    peaks: Mapping[int, Peaks]
-    precision: str = ""
-
-    @property
-    def text(self) -> str:
-        """One line for a person."""
-        cpu = f"{self.processor}, {self.threads} of {self.cores} cores"
-        flops = ", ".join(
-            f"{rate / 1e9:,.0f} GFLOP/s {plain(dtype)}"
-            for dtype, rate in next(iter(self.peaks.values())).flops.items()
-        )
-        copies = ", ".join(
-            f"{peaks.bandwidth / 1e9:,.0f} GB/s at {side}²"
-            for side, peaks in self.peaks.items()
-        )
-        where = f"{self.card} beside {cpu}" if self.card else cpu
-        return (
-            f"{where}; torch {self.torch}, Python {self.python}, {self.system}. "
-            f"Measured peaks: matrix product {flops}; copy {copies}. {self.precision}"
-        )
-
-
-def machine(device: torch.device, peaks: Mapping[int, Peaks]) -> Machine:
-    """Describe this machine."""
+def machine(device: torch.device) -> dict[str, object]:
+    """Describe this machine; ``card`` is empty on the CPU."""
     dtype, why = choose_precision(device)
-    return Machine(
-        _processor(),
-        os.cpu_count() or 1,
-        torch.get_num_threads(),
-        torch.cuda.get_device_name(device) if device.type == "cuda" else "",
-        platform.python_version(),
-        torch.__version__,
-        platform.system(),
-        peaks,
-        f"Torch convolves in {plain(dtype)}: {why}.",
-    )
+    return {
+        "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 1,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "precision": f"{str(dtype).removeprefix('torch.')}: {why}",
+    }
 
 
 def _processor() -> str:
-    """Return the CPU's name, which Python itself tells on Windows and macOS alone."""
+    """Return the CPU's name, which Python itself knows on Windows and macOS alone."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -109,54 +51,45 @@ def _processor() -> str:
 
 
 def as_markdown(
-    here: Machine, rows: Sequence[Row], left_out: Sequence[str] = ()
+    here: dict[str, object], rows: Sequence[Row], left_out: Sequence[str] = ()
 ) -> str:
-    """Return the tables, the goals in words, and what was not measured."""
-    lines = [
-        here.text,
-        "",
-        "| stage | side | executor | mean, ms | p50, ms | p99, ms | runs | floor, "
-        "ms | p50 over floor |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    """Return the table, the goals in words, and what was not measured."""
+    head = ["stage", "side", "executor", "mean, ms", "p50, ms", "p99, ms", "runs"]
+    lines = []
     for row in rows:
-        floor = ratio = ""
-        if row.floor_ms is not None:
-            floor = _number(row.floor_ms)
-            ratio = f"{row.timing.p50 / row.floor_ms:.1f}"
+        times = (row.timing.mean, row.timing.p50, row.timing.p99)
+        runs = str(len(row.timing.runs))
         lines.append(
-            f"| {row.stage} | {row.side} | {row.executor} "
-            f"| {_number(row.timing.mean)} | {_number(row.timing.p50)} "
-            f"| {_number(row.timing.p99)} | {len(row.timing.runs)} | {floor} "
-            f"| {ratio} |"
+            [row.stage, str(row.side), row.executor, *map(_number, times), runs]
         )
-    texts = [*_verdicts(here, rows), *(f"left out: {reason}" for reason in left_out)]
-    return "\n".join([*lines, "", *(f"- {text}" for text in texts)])
+    about = ", ".join(f"{name} {value}" for name, value in here.items() if value)
+    texts = [
+        *_verdicts(bool(here["card"]), rows),
+        *(f"left out: {reason}" for reason in left_out),
+    ]
+    points = "\n".join(f"- {text}" for text in texts)
+    return f"{about}\n\n{markdown(head, lines)}\n\n{points}"
 
 
-def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
-    """Return what the figures say of the goals and of the peer."""
+def _verdicts(card: bool, rows: Sequence[Row]) -> list[str]:
+    """Compare the figures with the goals and with the peer."""
     texts = []
-    # A candidate's rows follow one another, its live and streamed frames last.
-    deblurring, peers, period = 0.0, dict[str, float](), 0.0
+    # A candidate's rows follow one another, its live and overlapping frames last.
+    deblurring, peers, interval = 0.0, dict[str, float](), 0.0
     for row in rows:
         mean, p99 = row.timing.mean, row.timing.p99
+        where = f"{row.side}², {row.executor}"
         if row.stage == DEBLUR:
             deblurring, peers = mean, {}
-        elif row.stage in (PEER, PEER_SINGLE, PEER_THREADS):
+        elif row.stage in PEERS:
             peers[row.stage] = mean
         elif row.stage == LIVE:
             text = (
-                f"{row.side}², {row.executor}: deblurring takes {_number(deblurring)} "
-                f"ms; a live frame, its share of identification included, "
-                f"{_number(mean)} ms ({1e3 / mean:.3g} a second), "
-                f"p99 {_number(p99)} ms."
+                f"{where}: deblurring takes {_number(deblurring)} ms; a live frame, "
+                f"with its share of identification, {_number(mean)} ms "
+                f"({1e3 / mean:.3g} per second), p99 {_number(p99)} ms."
             )
-            if here.card:
-                text += _card_goal(row.side, mean, p99)
-            elif row.side in _CPU_GOALS_MS:
-                goal = _CPU_GOALS_MS[row.side]
-                text += f" Goal of {goal:.0f} ms a live frame: {_met(mean < goal)}."
+            text += _goal(card, row.side, mean, p99)
             for stage, peer in peers.items():
                 text += (
                     f" {stage}: {_number(peer)} ms, {peer / deblurring:.2f} times the "
@@ -164,26 +97,26 @@ def _verdicts(here: Machine, rows: Sequence[Row]) -> list[str]:
                 )
             texts.append(text)
         elif row.stage == STREAM:
-            period = mean
+            interval = mean
         elif row.stage == LATENCY:
-            text = (
-                f"{row.side}², {row.executor}, live, each begun before the last is "
-                f"down: {_number(period)} ms a frame ({1e3 / period:.3g} a second), "
-                f"one's way from end to end {_number(p99)} ms at the 99th percentile."
+            texts.append(
+                f"{where}, live, frames overlapping: {_number(interval)} ms per frame "
+                f"({1e3 / interval:.3g} per second), latency {_number(p99)} ms at the "
+                f"99th percentile.{_goal(card, row.side, interval, p99)}"
             )
-            if here.card:
-                text += _card_goal(row.side, period, p99)
-            texts.append(text)
     return texts
 
 
-def _card_goal(side: int, mean: float, p99: float) -> str:
-    rate = _CARD_GOALS.get(side)
-    if rate is None:
+def _goal(card: bool, side: int, mean: float, p99: float) -> str:
+    if not card:
+        if (goal := _CPU_GOALS_MS.get(side)) is None:
+            return ""
+        return f" Goal of {goal:.0f} ms per live frame: {_met(mean < goal)}."
+    if (rate := _CARD_GOALS.get(side)) is None:
         return ""
     latest = 2e3 / rate
     return (
-        f" Goal of {rate:.0f} a second: {_met(mean < 1e3 / rate)}; of p99 under "
+        f" Goal of {rate:.0f} per second: {_met(mean < 1e3 / rate)}; of p99 under "
         f"{latest:.0f} ms: {_met(p99 < latest)}."
     )
 
@@ -193,27 +126,11 @@ def _met(goal: bool) -> str:
 
 
 def as_json(
-    here: Machine, rows: Sequence[Row], left_out: Sequence[str] = ()
+    here: dict[str, object], rows: Sequence[Row], left_out: Sequence[str] = ()
 ) -> dict[str, object]:
-    """Return all figures, every run's time included, as JSON can hold them."""
+    """Return all figures, the time of every run included, as JSON can hold them."""
     return {
-        "machine": {
-            "processor": here.processor,
-            "cores": here.cores,
-            "threads": here.threads,
-            "card": here.card,
-            "python": here.python,
-            "torch": here.torch,
-            "system": here.system,
-            "precision": here.precision,
-            "peaks": {
-                side: {
-                    "bytes_per_s": peaks.bandwidth,
-                    "flops": {plain(d): rate for d, rate in peaks.flops.items()},
-                }
-                for side, peaks in here.peaks.items()
-            },
-        },
+        "machine": here,
         "rows": [
             {
                 "stage": row.stage,
@@ -222,7 +139,6 @@ def as_json(
                 "mean_ms": row.timing.mean,
                 "p50_ms": row.timing.p50,
                 "p99_ms": row.timing.p99,
-                "floor_ms": row.floor_ms,
                 "runs_ms": [round(run, 4) for run in row.timing.runs],
             }
             for row in rows
@@ -231,10 +147,6 @@ def as_json(
     }
 
 
-def plain(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _number(value: float) -> str:
-    """Return a time with three figures that count."""
+    """Return a time with three significant digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

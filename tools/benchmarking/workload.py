@@ -1,4 +1,4 @@
-"""What the benchmark works on: a simulated microscope's frames, of any side."""
+"""What the benchmark works on: frames of a simulated microscope, of any side."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deepblur_live.acquisition.course import AberrationCourse
-from deepblur_live.acquisition.scene import SimulatedScene, StageDrift
+from deepblur_live.acquisition.simulated_sample import SimulatedSample, StageDrift
 from deepblur_live.acquisition.specimen import load_specimen
+from deepblur_live.acquisition.trajectory import AberrationTrajectory
 from deepblur_live.runtime.calibration import scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.optics import ZernikeFamily
+    from deepblur_live.blur import BlurFamily
 
 __all__ = ["SIGMA", "Workload"]
 
@@ -26,12 +26,12 @@ _PLACES = 4
 
 
 class Workload:
-    """Frames of one still blur, on a stage that wanders.
+    """Frames of a constant blur, on a stage that drifts.
 
     Parameters
     ----------
     side
-        Of the frames, pixels; the specimen is mirrored as need be.
+        Of the frames, pixels; the specimen is extended by reflection as needed.
     family
         The optics.
 
@@ -43,37 +43,37 @@ class Workload:
         (side, side) a frame scaled to about [0, 1].
     """
 
-    def __init__(self, side: int, family: ZernikeFamily) -> None:
+    def __init__(self, side: int, family: BlurFamily) -> None:
         self.side = side
         gamma = 0.5 * family.sample(1, torch.Generator().manual_seed(0))[0]
         stage = StageDrift()
         picture = load_specimen()
-        needed = side + family.window + 2 * int(stage.reach_px) + 2
+        needed = side + family.window + 2 * int(stage.amplitude_px) + 2
         extra = [(0, max(0, needed - n)) for n in picture.shape]
-        scene = SimulatedScene(
+        sample = SimulatedSample(
             np.pad(picture, extra, mode="symmetric"),
             family=family,
-            course=AberrationCourse(tuple(gamma.tolist())),
+            trajectory=AberrationTrajectory(tuple(gamma.tolist())),
             shape=(side, side),
             stage=stage,
         )
         grey = [
-            torch.from_numpy(scene.expected_image(10.0 * i)) for i in range(_PLACES)
+            torch.from_numpy(sample.expected_image(10.0 * i)) for i in range(_PLACES)
         ]
         electrons = [
-            (image - scene.noise.offset_adu) * scene.noise.gain_e_per_adu
+            (image - sample.noise.offset_adu) * sample.noise.gain_e_per_adu
             for image in grey
         ]
-        deviations = [scene.noise.variance(e.clamp(min=0)).sqrt() for e in electrons]
+        deviations = [sample.noise.variance(e.clamp(min=0)).sqrt() for e in electrons]
         self._places = itertools.cycle(list(zip(grey, deviations, strict=True)))
         self._generator = torch.Generator().manual_seed(0)
         self.coefficients, self.psf = gamma, family.psf(gamma)
         self.image = scale(self.fresh()).image
 
     def fresh(self) -> NDArray[np.uint16]:
-        """Return the next frame, (side, side), of new noise.
+        """Return the next frame, (side, side), with new noise.
 
-        Frames that come again would fool the average over them.
+        Repeated noise would not average out in the spectrum.
         """
         mean, deviation = next(self._places)
         noise = torch.randn(mean.shape, generator=self._generator)

@@ -1,5 +1,5 @@
-"""What the evaluation measures, one section a module.
+"""What the evaluation measures.
 
-A new section is a module with a ``SECTION`` (see `section.Section`), named in
-``SECTIONS`` of ``evaluate.py``, and a pair of marks of its name in the README.
+A new section is a function in ``scores.py`` (one frame → named figures), an entry in
+``sections.py`` (which frames, which table), and a pair of marks in the model card.
 """

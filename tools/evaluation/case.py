@@ -1,26 +1,31 @@
-"""One held-out frame under evaluation, and what several sections ask of it."""
+"""One held-out frame under evaluation, and the frames that an evaluation visits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from held_out import HeldOutFrame, frames
+from held_out import HeldOutFrame, held_out_frame
 
-from deepblur_live.identification import Identifier, SpecimenSpectrum
-from deepblur_live.optics import PAPER_MODES, Estimate, ZernikeFamily
+from deepblur_live.blur import Estimate, ResolvedBy, nearest, orbit
+from deepblur_live.blur.zernike import PAPER_MODES, ZernikeFamily
+from deepblur_live.identification import Identifier
 from deepblur_live.runtime.executor import TorchExecutor
-from deepblur_live.runtime.pack import load_pack
+from deepblur_live.runtime.pack import ModelPack, load_pack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from evaluation.plan import Plan
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["Case", "Spec", "every_frame", "under"]
+__all__ = ["BLURS", "Case", "Plan", "Spec"]
+
+# Each picture is blurred so many times: one blur a picture scatters by a decibel.
+BLURS = 2
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,13 @@ class Spec:
     path, kind
         The picture.
     number
-        Seeds blur and noise.
+        Seed of blur and noise.
     sigma
         Standard deviation of the noise.
     pixel_size_nm, noll, ranges
         The optics, and half the range of each mode, where they are not the paper's.
     rms
-        The true wavefront's, in waves; when None, what the ranges make it.
+        RMS of the true wavefront in waves; when None, as drawn from the ranges.
     """
 
     path: Path
@@ -51,52 +56,77 @@ class Spec:
     rms: float | None = None
 
     @property
-    def optics(self) -> tuple[object, ...]:
-        """What decides the family: the costly tables of one are kept a while."""
+    def optics(self) -> tuple[float, tuple[int, ...], tuple[float, ...] | float]:
+        """What determines the family, whose tables are costly to compute."""
         return self.pixel_size_nm, self.noll, self.ranges
 
 
-def every_frame(plan: Plan, every: int = 1) -> list[Spec]:
-    """Return a frame for each `every`-th picture, each blur and each noise level."""
-    return [
-        Spec(path, kind, 100 * blur + number, sigma)
-        for kind, paths in plan.pictures.items()
-        for number, path in list(enumerate(paths))[::every]
-        for blur in range(plan.blurs)
-        for sigma in plan.sigmas
-    ]
+@dataclass(frozen=True)
+class Plan:
+    """The pictures and noise levels that an evaluation goes through.
 
-
-def under(
-    plan: Plan, conditions: Sequence[Mapping[str, Any]], sigmas: tuple[float, ...]
-) -> list[Spec]:
-    """Return a subset of the frames, under each of some conditions of `Spec`.
-
-    Every second picture with one blur, as pictures differ more than blurs do, and those
-    of `sigmas` that the plan has. The conditions are the outer loop: a worker then
-    builds each family's tables once.
+    Parameters
+    ----------
+    pictures
+        Held-out pictures by kind.
+    sigmas
+        Noise levels, for frames in [0, 1].
+    blurs
+        Blurs per picture.
+    model
+        Name or folder of the model.
     """
-    some = every_frame(replace(plan, blurs=1).limited(sigmas), 2)
-    return [replace(spec, **condition) for condition in conditions for spec in some]
+
+    pictures: Mapping[str, Sequence[Path]]
+    sigmas: tuple[float, ...]
+    blurs: int
+    model: str
+
+    def frames(
+        self,
+        *,
+        sigmas: Sequence[float] | None = None,
+        blurs: int | None = None,
+        every: int = 1,
+        conditions: Sequence[Mapping[str, Any]] = ({},),
+    ) -> list[Spec]:
+        """Return one frame per condition, picture, blur and noise level.
+
+        Parameters
+        ----------
+        sigmas
+            Keep only the plan's noise levels that are among these.
+        blurs
+            Blurs per picture, if not the plan's.
+        every
+            Take every n-th picture only.
+        conditions
+            Fields of `Spec` to replace. They are the outermost loop, so that a worker
+            computes the tables of each family once.
+        """
+        return [
+            Spec(path, kind, 100 * blur + number, sigma, **condition)
+            for condition in conditions
+            for kind, paths in self.pictures.items()
+            for number, path in list(enumerate(paths))[::every]
+            for blur in range(self.blurs if blurs is None else blurs)
+            for sigma in self.sigmas
+            if sigmas is None or sigma in sigmas
+        ]
 
 
 @lru_cache(maxsize=4)
-def _tools(
+def _family_and_executor(
     model: str,
     pixel_size_nm: float,
     noll: tuple[int, ...],
     ranges: tuple[float, ...] | float,
 ) -> tuple[ZernikeFamily, TorchExecutor]:
     family = ZernikeFamily(pixel_size_nm=pixel_size_nm, noll=noll, ranges=ranges)
-    executor = TorchExecutor(load_pack(model), family, torch.device("cpu"))
-    return family, executor
+    return family, TorchExecutor(load_pack(model), family, torch.device("cpu"))
 
 
-@lru_cache(maxsize=4)
-def _knowledge(model: str) -> tuple[tuple[int, ...], SpecimenSpectrum]:
-    """Return the modes that a model's network knows, and its specimens' spectra."""
-    pack = load_pack(model)
-    return tuple(pack.manifest.noll), pack.specimen
+_pack = lru_cache(maxsize=4)(load_pack)
 
 
 @lru_cache(maxsize=4)
@@ -106,7 +136,7 @@ def _mean_psf(family: ZernikeFamily) -> torch.Tensor:
 
 
 class Case:
-    """A frame, the model, and the answers that sections share.
+    """A frame, the model, and the results that several sections share.
 
     Parameters
     ----------
@@ -118,21 +148,19 @@ class Case:
 
     def __init__(self, spec: Spec, model: str) -> None:
         self.spec = spec
-        self.family, self.executor = _tools(
-            model, spec.pixel_size_nm, spec.noll, spec.ranges
-        )
-        modes, self.specimen = _knowledge(model)
-        self.knows_modes = modes == spec.noll
+        self.family, self.executor = _family_and_executor(model, *spec.optics)
+        self.pack: ModelPack = _pack(model)
+        self.errors = self.pack.manifest.error_model
 
     @cached_property
     def frame(self) -> HeldOutFrame:
-        """The frame, its truth and its blur."""
+        """The frame, its sharp image and its blur."""
         spec = self.spec
-        return frames(spec.path, spec.number, self.family, (spec.sigma,), spec.rms)[0]
+        return held_out_frame(spec.path, spec.number, self.family, spec.sigma, spec.rms)
 
     @property
     def mean_psf(self) -> torch.Tensor:
-        """The constant mean PSF (K, K): the guess of who has no frame at all."""
+        """The mean PSF (K, K) of the family: the best guess without any frame."""
         return _mean_psf(self.family)
 
     @cached_property
@@ -143,20 +171,45 @@ class Case:
     def identifier(
         self, network: bool = True, average_s: float = 5.0, phases: bool = True
     ) -> Identifier:
-        """Return a new identifier, with the model's network if it knows the modes."""
-        identify = self.executor.identify if network and self.knows_modes else None
-        return Identifier(self.family, identify, average_s, self.specimen, phases)
+        """Return a new identifier, with the network if it knows the family's modes."""
+        known = tuple(self.pack.manifest.noll) == self.spec.noll
+        identify = self.executor.identify if network and known else None
+        specimen = self.pack.specimen
+        return Identifier(
+            self.family, self.errors, identify, average_s, specimen, phases
+        )
+
+    def estimate(self, **options: bool) -> Estimate:
+        """Identify this frame alone; the options are those of `identifier`."""
+        identifier = self.identifier(**options)
+        identifier.observe(self.frame.observed, 0.0)
+        return identifier.estimate(self.frame.observed)
 
     @cached_property
     def shipped(self) -> tuple[Estimate, float]:
-        """What the program as shipped makes of this frame alone: γ, and the noise σ."""
+        """The estimate from this frame alone as shipped, and the noise σ found."""
         identifier = self.identifier()
         identifier.observe(self.frame.observed, 0.0)
         estimate = identifier.estimate(self.frame.observed)
         return estimate, identifier.noise_sigma
 
+    @cached_property
+    def deblurred(self) -> torch.Tensor:
+        """The frame deblurred as shipped; raw where the blur is not identifiable."""
+        estimate, noise = self.shipped
+        if not estimate.trusted:
+            return self.frame.observed
+        gamma = torch.as_tensor(estimate.coefficients).float()
+        return self.executor.deblur(self.frame.observed, gamma, noise)
+
     def psf_of(self, estimate: Estimate) -> torch.Tensor:
-        """Return the PSF of an estimate, (K, K); who cannot tell says the mean PSF."""
+        """Return the PSF (K, K) of an estimate; the mean PSF where it is refused."""
         if not estimate.trusted:
             return self.mean_psf
         return self.family.psf(torch.as_tensor(estimate.coefficients).float())
+
+    def nearest_truth(self, estimate: Estimate) -> NDArray[np.float64]:
+        """Return the equivalent of the true γ (P,) that is nearest to an estimate."""
+        truth = self.frame.coefficients.double().numpy()
+        equivalents = orbit(self.family, ResolvedBy.NEVER)
+        return nearest(truth, estimate.coefficients, equivalents)

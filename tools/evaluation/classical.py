@@ -1,4 +1,4 @@
-"""The classical methods, on frames continued periodically as ours are."""
+"""Classical deconvolution, on frames that are continued periodically as ours are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from skimage.restoration import unsupervised_wiener
 
-from deepblur_live.optics import Convolution, psnr
+from deepblur_live.blur import Convolution
+from deepblur_live.optics import psnr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,18 +20,19 @@ __all__ = [
     "unsupervised",
 ]
 
-# Keeps the ratio of Richardson and Lucy finite where the estimate is dark.
+# Keeps the Richardson–Lucy ratio finite where the estimate is dark.
 _DARK = 1e-6
 
 
-def _shape(image: torch.Tensor) -> tuple[int, int]:
-    return image.shape[-2], image.shape[-1]
+def _operator(psf: torch.Tensor, image: torch.Tensor) -> Convolution:
+    return Convolution(psf, (image.shape[-2], image.shape[-1]))
 
 
 def _ascend(
-    estimate: torch.Tensor, operator: Convolution, y: torch.Tensor, iterations: int
+    estimate: torch.Tensor, psf: torch.Tensor, y: torch.Tensor, iterations: int
 ) -> torch.Tensor:
-    """Return an estimate after so many steps of Richardson and Lucy."""
+    """Return an estimate after so many Richardson–Lucy iterations."""
+    operator = _operator(psf, y)
     for _ in range(iterations):
         ratio = y / operator.forward(estimate).clamp(min=_DARK)
         estimate = (estimate * operator.adjoint(ratio)).clamp(min=0)
@@ -47,35 +49,33 @@ def richardson_lucy(
     Richardson, JOSA 62(1) 1972; Lucy, Astronomical Journal 79 1974.
     """
     y = y.clamp(min=0)
-    start = torch.full_like(y, float(y.mean()))
-    return _ascend(start, Convolution(psf, _shape(y)), y, iterations)
+    return _ascend(torch.full_like(y, float(y.mean())), psf, y, iterations)
 
 
 def blind_richardson_lucy(
     y: torch.Tensor, start: torch.Tensor, rounds: int = 10, inner: int = 5
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return an image (H, W) and a PSF (K, K), each found with the other in turn.
+    """Return an image (H, W) and a PSF (K, K), each updated alternately.
 
-    The PSF starts as `start`, keeps its window and is kept at sum 1.
+    The PSF begins as `start`, keeps its window and is kept at sum 1.
 
     References
     ----------
     Fish, Brinicombe, Pike & Walker, JOSA A 12(1) 1995.
     """
     y = y.clamp(min=0)
-    shape, size = _shape(y), start.shape[-1]
-    half = size // 2
+    size = start.shape[-1]
     image, psf = torch.full_like(y, float(y.mean())), start
     for _ in range(rounds):
-        image = _ascend(image, Convolution(psf, shape), y, inner)
-        total = image.sum()
-        spectrum = torch.fft.rfft2(image / total)
+        image = _ascend(image, psf, y, inner)
+        spectrum = torch.fft.rfft2(image / image.sum())
         for _ in range(inner):
             # The image convolves the PSF: the same step with their roles exchanged.
-            model = Convolution(psf, shape).forward(image).clamp(min=_DARK)
+            model = _operator(psf, y).forward(image).clamp(min=_DARK)
             correlation = torch.fft.irfft2(
-                torch.fft.rfft2(y / model) * spectrum.conj(), s=shape
+                torch.fft.rfft2(y / model) * spectrum.conj(), s=y.shape
             )
+            half = size // 2
             window = torch.roll(correlation, (half, half), (0, 1))[:size, :size]
             psf = (psf * window).clamp(min=0)
             psf = psf / psf.sum()
@@ -85,11 +85,11 @@ def blind_richardson_lucy(
 def best_wiener(
     y: torch.Tensor, psf: torch.Tensor, truth: np.ndarray, inner: tuple[slice, slice]
 ) -> np.ndarray:
-    """Return the Wiener filter's image with the best balance, truth in hand.
+    """Return the image of the Wiener filter whose balance is best for the truth.
 
     `inner` says which part of `truth` (H, W), the top left of y, is compared.
     """
-    operator = Convolution(psf, _shape(y))
+    operator = _operator(psf, y)
     size = tuple(slice(0, n) for n in truth.shape)
     images = (
         operator.wiener(y, 10 ** (-exponent / 4)).numpy()[size]
@@ -106,8 +106,7 @@ def unsupervised(y: torch.Tensor, psf: torch.Tensor) -> np.ndarray:
     ----------
     Orieux, Giovannelli & Rodet, JOSA A 27(7) 2010; as in scikit-image.
     """
-    image, _ = unsupervised_wiener(
+    found: np.ndarray = unsupervised_wiener(
         y.double().numpy(), psf.double().numpy(), clip=False, rng=0
-    )
-    found: np.ndarray = image
+    )[0]
     return found

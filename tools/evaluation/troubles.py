@@ -1,4 +1,4 @@
-"""Frames that a fit of smooth specimens and small aberrations has no business with."""
+"""Frames from which the blur is not identifiable, or only with other knowledge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from held_out import SIDE, blurred, scene
 
-from deepblur_live.optics import Convolution
+from deepblur_live.blur import Convolution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 __all__ = ["TROUBLES", "Trouble"]
 
-# A 12-bit camera: its grey value without light, and how far [0, 1] goes above it.
+# A 12-bit camera: its highest grey value, that without light, and the span of [0, 1].
 _CEILING, _DARK, _SPAN = 4095, 200, 3000
 _CLIPPED = 0.03
 _MOTION = 15
-# Beads' diameters and gratings' periods, pixels: from frame to frame others.
+# Ranges of bead diameters and grating periods, pixels; they vary from frame to frame.
 _DIAMETERS, _PERIODS = (6.0, 14.0), (8.0, 20.0)
 _BEADS = 300
-# Three times the family's range.
+# Factor of the family's range.
 _OUT_OF_RANGE = 3
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """A camera's frame, and what is true of it.
+    """A camera's frame and its true PSF.
 
     Parameters
     ----------
     pixels
         (H, W) uint16.
     psf
-        (K, K), or None where no PSF of any Zernike family would be right.
+        (K, K), or None where no PSF of the family is right.
     """
 
     pixels: NDArray[np.uint16]
@@ -65,12 +65,12 @@ def _between(case: Case, low: float, high: float) -> float:
 
 
 def flat(case: Case) -> Trouble:
-    """Return even light and noise, no specimen."""
+    """Return uniform light with noise, without a specimen."""
     return Trouble(_counts(_noise(case, torch.full((SIDE, SIDE), 0.5))), None)
 
 
 def saturated(case: Case) -> Trouble:
-    """Return a frame whose brightest three in a hundred pixels are clipped."""
+    """Return a frame whose brightest 3 % of pixels are clipped."""
     image = case.frame.observed
     brightest = float(np.quantile(image.numpy(), 1 - _CLIPPED))
     return Trouble(_counts(image, (_CEILING - _DARK) / brightest), case.psf)
@@ -88,31 +88,34 @@ def motion(case: Case) -> Trouble:
         for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
             share = (1 - abs(y - row - i)) * (1 - abs(x - column - j))
             line[row + i, column + j] += share
-    moved = blurred(case.frame.blurred, line / line.sum())
+    shape = (SIDE, SIDE)
+    cut = side // 2
+    moved = Convolution(line / line.sum(), shape).forward(case.frame.blurred)
+    moved = moved[cut:-cut, cut:-cut]
     return Trouble(_counts(_noise(case, moved)), None)
 
 
 def _blurred(case: Case, sharp: torch.Tensor) -> Trouble:
-    image = blurred(sharp, case.psf)
+    image = blurred(sharp, case.family, case.frame.coefficients)
     return Trouble(_counts(_noise(case, image)), case.psf)
 
 
 def periodic(case: Case) -> Trouble:
-    """Return bars of one period, in every other frame crossed by more bars."""
+    """Return bars of one period, in every other frame crossed bars."""
     places = torch.arange(SIDE + case.family.window - 1.0)
     angle = _between(case, 0, math.pi)
     period = _between(case, *_PERIODS)
     bars = torch.ones(len(places), len(places))
-    for turn in (0, math.pi / 2)[: 1 + case.spec.number % 2]:
-        along = places[:, None] * math.sin(angle + turn) + places * math.cos(
-            angle + turn
+    for rotation in (0, math.pi / 2)[: 1 + case.spec.number % 2]:
+        along = places[:, None] * math.sin(angle + rotation) + places * math.cos(
+            angle + rotation
         )
         bars *= torch.remainder(along / period, 1) < 0.5
     return _blurred(case, bars)
 
 
 def beads(case: Case) -> Trouble:
-    """Return beads of one size, which nobody told the program, at random places."""
+    """Return beads of one size, unknown to the program, at random places."""
     side = SIDE + case.family.window - 1
     radius = _between(case, *_DIAMETERS) / 2
     places = torch.arange(-8.0, 9.0)
@@ -126,9 +129,10 @@ def beads(case: Case) -> Trouble:
 
 def out_of_range(case: Case) -> Trouble:
     """Return a frame whose blur is three times as large as the family's."""
-    psf = case.family.psf(_OUT_OF_RANGE * case.frame.coefficients)
+    gamma = _OUT_OF_RANGE * case.frame.coefficients
     sharp = scene(case.spec.path, SIDE + case.family.window - 1)
-    return Trouble(_counts(_noise(case, blurred(sharp, psf))), psf)
+    image = blurred(sharp, case.family, gamma)
+    return Trouble(_counts(_noise(case, image)), case.family.psf(gamma))
 
 
 TROUBLES: dict[str, Callable[[Case], Trouble]] = {
