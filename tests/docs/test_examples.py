@@ -1,0 +1,63 @@
+"""Each example of the documentation runs, as it is printed there."""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deepblur_live.drift import Alert, DriftState
+from deepblur_live.session.sinks import AlertNotice, NoticeKind
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+# What each prints last, or a part of it.
+_SAYS = {
+    "alert_sink": "lab book: 0 delivered",
+    "deblur_one_frame": "Noll 10:",
+    "dock": "",
+    "mda": "20 captured",
+    "replay": "5 captured, 5 processed",
+}
+_NEEDS = {"napari_layers": "napari"}
+
+
+def test_every_example_is_run() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*_SAYS, *_NEEDS}
+
+
+@pytest.mark.parametrize("name", [*_SAYS, *_NEEDS])
+def test_example(name, tmp_path, monkeypatch, capsys, qapp) -> None:
+    if name in _NEEDS:
+        if importlib.util.find_spec(_NEEDS[name]) is None:
+            pytest.skip(f"{_NEEDS[name]} is not installed")
+        import napari
+
+        monkeypatch.setattr(napari, "run", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert _SAYS.get(name, "") in capsys.readouterr().out
+
+
+def test_the_lab_book_gets_a_line(tmp_path) -> None:
+    alert = Alert(
+        time=60.0,
+        level=DriftState.ALARM,
+        change=0.1,
+        change_sigma=0.01,
+        unit="waves rms",
+        coefficients=("defocus",),
+        changes=(0.1,),
+        since=30.0,
+        text="ALARM at 0:01:00: the wavefront has changed",
+    )
+    when = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    book = runpy.run_path(str(EXAMPLES / "alert_sink.py"))["LabBook"](
+        tmp_path / "book.txt"
+    )
+    book.deliver(AlertNotice(NoticeKind.RAISED, alert, 60.0, when, "room 12"))
+    line = (tmp_path / "book.txt").read_text(encoding="utf-8")
+    assert line == f"2026-01-02 03:04  room 12: {alert.text}\n"
