@@ -36,7 +36,7 @@ NOLL_PRESETS: Mapping[str, tuple[int, ...]] = {
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used; the text names the file, the key and the cure."""
+    """A profile that cannot be used; the text names file, key and remedy."""
 
 
 class Optics(Section):
@@ -171,17 +171,17 @@ class Drift(Section):
 
     warn: float = setting(
         0.036,
-        "size of the change that raises a warning, in the unit of the family's metric",
-        unit="waves rms",
+        "size of the change that raises a warning, in the family's unit: waves rms for "
+        "Zernike modes, at most 0.5",
         gt=0,
-        le=0.5,
+        le=1e6,
     )
     alarm: float = setting(
         0.072,
-        "size of the change that raises an alarm, in the unit of the family's metric",
-        unit="waves rms",
+        "size of the change that raises an alarm, in the family's unit: waves rms for "
+        "Zernike modes, at most 0.5",
         gt=0,
-        le=0.5,
+        le=1e6,
     )
     batch_s: float = setting(
         30.0,
@@ -213,7 +213,10 @@ class Drift(Section):
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.warn >= self.alarm:
-            raise ValueError(f"warn {self.warn:g} must be below alarm {self.alarm:g}")
+            raise ValueError(
+                f"warn {self.warn:g} must be below alarm {self.alarm:g} (in waves rms "
+                "for Zernike modes: given in nanometres? then divide by the wavelength)"
+            )
         # Batches are lengthened up to eightfold; limits exist from an ARL of ten on.
         if self.false_alarm_hours * 3600 < 80 * self.batch_s:
             raise ValueError(
@@ -224,7 +227,7 @@ class Drift(Section):
 
 
 class Alerts(Section):
-    """What is done at an alarm, beside showing it."""
+    """What is done at an alarm, in addition to showing it."""
 
     on_alarm: tuple[str, ...] = setting(
         (),
@@ -262,6 +265,16 @@ class Profile(Section):
     drift: Drift = Drift()
     alerts: Alerts = Alerts()
     display: Display = Display()
+
+    @model_validator(mode="after")
+    def _check_waves(self) -> Self:
+        # Half a wave rms: beyond it no image is left.
+        if self.model.family == "zernike" and self.drift.alarm > 0.5:
+            raise ValueError(
+                f"drift.alarm = {self.drift.alarm:g}: must be at most 0.5 waves rms "
+                "for Zernike modes (given in nanometres? then divide by the wavelength)"
+            )
+        return self
 
     def to_toml(self) -> str:
         """Return the profile as TOML, each key with its meaning, unit and range."""
@@ -309,8 +322,10 @@ def check_profile(content: Mapping[str, Any], origin: str) -> Profile:
     try:
         return Profile.model_validate(content)
     except ValidationError as error:
-        told = explain(error, Profile, content)
-        raise ProfileError("\n".join(f"{origin}: {line}" for line in told)) from error
+        sentences = explain(error, Profile, content)
+        raise ProfileError(
+            "\n".join(f"{origin}: {line}" for line in sentences)
+        ) from error
 
 
 def write_profile(profile: Profile, path: Path | str) -> None:

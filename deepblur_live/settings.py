@@ -111,6 +111,8 @@ def _sentence(
     field = _field_at(place, model)
     if detail["type"] == "value_error":
         reason = detail["ctx"]["error"]
+        if not key:
+            return str(reason)
         shown = "" if field is None else f" = {_shown(given)}"
         return f"{key}{shown}: {reason}"
     if field is None:

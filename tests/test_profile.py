@@ -1,4 +1,4 @@
-"""A profile is refused by name, and what is written can be read back."""
+"""Errors in a profile are named, and a written profile can be read back."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_setting_survives_a_round_trip(rig: Path) -> None:
     assert load_profile(rig) == profile
 
 
-def test_the_written_file_says_units_and_how_to_set_what_is_left_out(rig: Path) -> None:
+def test_the_written_file_has_units_and_examples(rig: Path) -> None:
     text = Profile().to_toml()
     assert "from 300 to 1200 nm" in text
     assert "# gain_e_per_adu = 0.46" in text
@@ -106,7 +106,11 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
         ("[model]\nname = 7", ["model.name = 7", "quotes"]),
         ('[model]\ndevice = "gpu"', ["model.device", '"auto" or "cpu" or "cuda"']),
         ("[model]\nthreads = 1.5", ["model.threads", "whole number from 1 to 64"]),
-        ("[drift]\nwarn = 20", ["drift.warn", "divide by the wavelength"]),
+        ("[drift]\nwarn = 20", ["drift: warn 20", "divide by the wavelength"]),
+        (
+            "[drift]\nwarn = 20\nalarm = 39",
+            ["rig.toml: drift.alarm = 39", "0.5 waves", "divide by the wavelength"],
+        ),
         (
             "[drift]\nbatch_s = 100\nfalse_alarm_hours = 0.1",
             ["drift:", "false_alarm_hours 0.1", "80 batches of 100 s: 2.22 hours"],
@@ -118,13 +122,13 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
         ("[optics\n", ["not a TOML file", "line 1"]),
     ],
 )
-def test_a_mistake_is_named_with_its_cure(
+def test_a_mistake_is_named_with_its_remedy(
     rig: Path, text: str, parts: list[str]
 ) -> None:
-    said = refusal(rig, text)
-    assert said.startswith("rig.toml: ")
+    message = refusal(rig, text)
+    assert message.startswith("rig.toml: ")
     for part in parts:
-        assert part in said
+        assert part in message
 
 
 NUMBERS = [
@@ -137,17 +141,17 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("section", "key"), NUMBERS)
-def test_true_is_no_number(rig: Path, section: str, key: str) -> None:
-    said = refusal(rig, f"[{section}]\n{key} = true")
-    assert said.startswith(f"rig.toml: {section}.{key} = true: must be ")
-    assert said.endswith(", and true is not a number")
+def test_true_is_not_a_number(rig: Path, section: str, key: str) -> None:
+    message = refusal(rig, f"[{section}]\n{key} = true")
+    assert message.startswith(f"rig.toml: {section}.{key} = true: must be ")
+    assert message.endswith(", and true is not a number")
 
 
-def test_every_mistake_of_a_file_is_told_at_once(rig: Path) -> None:
-    said = refusal(rig, "[optics]\nwavelength_nm = 1\n[model]\nthreads = 0\n")
-    assert "optics.wavelength_nm" in said
-    assert "model.threads" in said
-    assert len(said.splitlines()) == 2
+def test_all_mistakes_of_a_file_are_reported_at_once(rig: Path) -> None:
+    message = refusal(rig, "[optics]\nwavelength_nm = 1\n[model]\nthreads = 0\n")
+    assert "optics.wavelength_nm" in message
+    assert "model.threads" in message
+    assert len(message.splitlines()) == 2
 
 
 def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
@@ -158,8 +162,16 @@ def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
         load_profile(tmp_path / "image.toml")
 
 
-def test_a_profile_cannot_change_and_travels_to_the_worker() -> None:
+def test_a_profile_is_immutable_and_can_be_pickled() -> None:
     profile = Profile()
     with pytest.raises(ValidationError, match="frozen"):
         profile.optics.wavelength_nm = 600.0  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(profile)) == profile
+
+
+def test_another_familys_limits_are_in_its_own_unit(rig: Path) -> None:
+    rig.write_text(
+        '[model]\nfamily = "my_rig:Family"\n[drift]\nwarn = 2.5\nalarm = 4\n',
+        encoding="utf-8",
+    )
+    assert load_profile(rig).drift.alarm == 4

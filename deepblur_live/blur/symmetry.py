@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-    from deepblur_live.blur.family import BlurFamily
 
 __all__ = ["ResolvedBy", "Symmetry", "identity", "nearest", "nearest_rows", "orbit"]
 
@@ -105,6 +103,16 @@ class Symmetry:
         )
 
 
+class _Symmetric(Protocol):
+    """The part of a `BlurFamily` that names its symmetries."""
+
+    @property
+    def n_coefficients(self) -> int: ...
+
+    @property
+    def symmetries(self) -> tuple[Symmetry, ...]: ...
+
+
 _IDENTITY = "identity"
 
 
@@ -113,7 +121,7 @@ def identity(n: int) -> Symmetry:
     return Symmetry(_IDENTITY, np.eye(n), np.zeros(n), ResolvedBy.NEVER)
 
 
-def orbit(family: BlurFamily, *kinds: ResolvedBy) -> tuple[Symmetry, ...]:
+def orbit(family: _Symmetric, *kinds: ResolvedBy) -> tuple[Symmetry, ...]:
     """Return the identity, then each product of a family's symmetries of some kinds.
 
     Each generator is used at most once in a product. All kinds when none is given.

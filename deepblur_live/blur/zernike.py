@@ -333,8 +333,9 @@ class ZernikeFamily:
         focus = float(self.energy_cut(torch.zeros(self.n_coefficients)))
         return (
             f"λ/(NA·px) {1 / self.cutoff:.2f} pixels; the PSF window of "
-            f"{self.window} × {self.window} pixels cuts {focus:.1%} of the energy in focus, up to "
-            f"{float(self.energy_cut(draws).max()):.1%} within the family's range"
+            f"{self.window} × {self.window} pixels cuts {focus:.1%} of the energy in "
+            f"focus, up to {float(self.energy_cut(draws).max()):.1%} within the range "
+            "of the family"
         )
 
     def diagnose(self, change: NDArray[np.float64], shape: ChangeShape) -> Cause:

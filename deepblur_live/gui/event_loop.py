@@ -70,7 +70,7 @@ def _event_loop_runs() -> bool:
     # IPython runs Qt's loop between two inputs only.
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
-    return shell is not None and str(shell.active_eventloop).startswith("qt")
+    return str(getattr(shell, "active_eventloop", "")).startswith("qt")
 
 
 @contextmanager
