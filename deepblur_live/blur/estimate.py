@@ -87,7 +87,7 @@ class VerdictModel(_Constants):
 
 
 class ErrorModel(_Constants):
-    """How large the errors of a model's estimates are beside what their fit implies.
+    """The errors of a model's estimates, compared with what their fit implies.
 
     Fitted on validation pictures by ``tools/fit_error_model.py``; its numbers stand in
     the model's manifest, under ``error_model``, and nowhere else.

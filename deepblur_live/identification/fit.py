@@ -35,7 +35,7 @@ class Fit:
         the noise, dominates: 0.4 to 0.8 for most specimens, more when no blur of the
         family explains the spectrum.
     error_model
-        How large errors are beside `curvature` and `competing`.
+        How large errors are compared with `curvature` and `competing`.
     scale
         (P,) the family's prior scale.
     nuisance

@@ -40,9 +40,9 @@ Noise = Callable[[float], float]
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 # A tracked minimum may no longer be the right one. The network and a local search are
-# used again when the average has been renewed so many times (but at most once in so
-# many seconds), and when it has grown to so many times the frames, which may
-# distinguish minima that were equal; a wide search after each refusal.
+# used again after this many averaging times (at least after the seconds below), and
+# when the number of averaged frames has grown by this factor, which may distinguish
+# minima that were equal; a wide search follows each refusal.
 _SEARCH_RENEWED, _SEARCH_LEAST_S, _SEARCH_GROWTH = 2.0, 2.0, 2.0
 # Steps of a fit with phases after a search. A frame that follows another starts near
 # its minimum: it takes one quadratic model of the phase term, which costs as much as

@@ -20,8 +20,8 @@ __all__ = ["Orientation"]
 
 # Side of the crop that is evaluated, pixels.
 _CROP = 512
-# After this many frames in agreement only one in so many is evaluated: a vote costs as
-# much as half a fit, and the orientation does not change.
+# After the first number of frames in agreement only one frame in the second number is
+# evaluated: a vote costs as much as half a fit, and the orientation does not change.
 _AGREED, _EVALUATE_EVERY = 8, 5
 # A PSF this similar to its rotation, as PSF SNR in dB, has no orientation to resolve.
 _SIMILAR = 10.0

@@ -25,7 +25,7 @@ class SearchConfig(NamedTuple):
     Parameters
     ----------
     stride
-        Every so many points of the library are evaluated.
+        Every `stride`-th point of the library is evaluated.
     tried
         Number of library points that are refined by a few steps.
     kept
@@ -35,7 +35,7 @@ class SearchConfig(NamedTuple):
     hops_kept
         Number of those that are refined to convergence.
     phase_starts
-        Number of starts, beside the best, that are refined with the phases.
+        Number of starts, in addition to the best, that are refined with the phases.
     """
 
     stride: int

@@ -44,8 +44,8 @@ average has only now become long enough to distinguish them."""
 _LIBRARY_STEPS = 5
 # Number of minima of the last search that are tried in the next.
 _REMEMBERED = 2
-# Basin hopping is done where the stated relative error is below the first number, from
-# so many minima, with steps of this size relative to the prior scale
+# Basin hopping: largest stated relative error where it is done, number of minima it
+# starts from, and step size relative to the prior scale
 # (docs/decisions/0092-search.md).
 _NARROW, _HOP_FROM, _HOP = 0.1, 4, 0.5
 # Least relative distance of the starts that are refined with phases, number of steps,
@@ -98,7 +98,7 @@ class Search:
     ) -> tuple[Fit, list[Fit]]:
         """Return a fit, or the clearly better one that basin hopping leads to.
 
-        And the rough fits of the hops, if any were made.
+        And the rough fits on the way, if any were made.
         """
         family, minima = self.refiner.family, _first(fit, _HOP_FROM)
         verdict = fit.error_model.verdict

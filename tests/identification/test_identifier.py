@@ -84,10 +84,10 @@ def test_normal_equations_are_the_derivatives_of_the_misfit():
     by_blur = torch.einsum("sp,spn->sn", step[:, :p], slopes.by_gamma)
     made = (by_blur + step[:, p:-1] @ data.basis.T) * slopes.signal
     made += step[:, -1:] * slopes.noise
-    _, asked = _equations(data, slopes, weights, made)
+    _, found = _equations(data, slopes, weights, made)
     wanted = torch.einsum("sij,sj->si", hessian, step)
     torch.testing.assert_close(
-        asked, wanted, rtol=1e-3, atol=1e-3 * float(wanted.max())
+        found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.max())
     )
 
 
@@ -185,10 +185,10 @@ def test_with_a_prediction_the_library_is_not_searched():
     # The first frame is searched in spite of the prediction.
     identifier.estimate(frame, prediction=truth + 0.01)
 
-    def asked(*_):
+    def searched(*_):
         raise AssertionError("the library was searched")
 
-    identifier.refiner.starts = asked
+    identifier.refiner.starts = searched
     found = identifier.estimate(frame, prediction=truth + 0.01)
     assert snr(found.coefficients, truth) > 15
     # Both signs are those of the prediction.
@@ -199,10 +199,10 @@ def test_the_library_is_searched_again_when_the_average_has_been_renewed():
     truth = truths(1, seed=9)[0]
     frame = blurred(cells(seed=2), truth, 0.003)
     identifier = Identifier(FAMILY, ERRORS, average_s=5.0)
-    asked, starts = [], identifier.refiner.starts
+    searched, starts = [], identifier.refiner.starts
 
     def recorded(data, count, stride):
-        asked.append(time)
+        searched.append(time)
         return starts(data, count, stride)
 
     identifier.refiner.starts = recorded
@@ -210,7 +210,7 @@ def test_the_library_is_searched_again_when_the_average_has_been_renewed():
         identifier.observe(frame, time)
         identifier.spectrum._weight_squared = identifier.spectrum._weight**2
         identifier.estimate(frame, prediction=truth)
-    assert asked == [0.0, 10.1, 20.2]
+    assert searched == [0.0, 10.1, 20.2]
 
 
 def test_a_warm_fit_starts_from_the_last_nuisance_parameters(monkeypatch):
@@ -250,10 +250,10 @@ def test_a_warm_estimate_knows_the_last_searchs_competing():
     identifier.observe(frame, 0.0)
     first = identifier.estimate(frame)
     # The other sign is as good a prediction, and transforms the scatter too.
-    twin = np.where(FAMILY.even, -1.0, 1.0)
+    signs = np.where(FAMILY.even, -1.0, 1.0)
     identifier.observe(frame, 0.1)
     identifier._searched_frames = 9.0
-    second = identifier.estimate(frame, prediction=twin * first.coefficients)
+    second = identifier.estimate(frame, prediction=signs * first.coefficients)
     assert identifier._competing is not None
     assert np.trace(identifier._competing.competing) > 1e-4
     assert np.trace(second.covariance) > np.trace(identifier._competing.competing)
@@ -263,13 +263,13 @@ def test_competing_minima_scatter_about_the_minimum_that_a_fit_reached():
     identifier = Identifier(FAMILY, ERRORS)
     best, other = np.full(7, 0.1), np.linspace(0.02, 0.14, 7)
     minima, zero = np.stack([best, other]), np.zeros((7, 7))
-    rivals = fit_of(minima, np.array([0.0, 1.0]), zero, zero, 0.5)
+    competing = fit_of(minima, np.array([0.0, 1.0]), zero, zero, 0.5)
     apart = np.outer(other - best, other - best)
     even = np.where(FAMILY.even, -1.0, 1.0)
     for signs in (np.ones(7), even, -even, -np.ones(7)):
         for gamma, odds in ((best, np.exp(-1 / 4)), (other, np.exp(1 / 4))):
             warm = fit_of((signs * gamma)[None], np.zeros(1), zero, zero, 0.5)
-            found = identifier._with_competing(warm, rivals).competing
+            found = identifier._with_competing(warm, competing).competing
             expected = signs[:, None] * apart * signs * odds / (1 + odds)
             np.testing.assert_allclose(found, expected, atol=1e-9)
 
@@ -305,8 +305,8 @@ def test_another_minimum_must_be_better_by_the_hysteresis():
     data = refiner.prepare(spectrum, averages, 1.0)
     starts = torch.from_numpy(np.stack([0.5 * truth, truth])).float()
 
-    def first(credit):
-        return refiner.fit(data, starts, iterations=0, hysteresis=credit)
+    def first(hysteresis):
+        return refiner.fit(data, starts, iterations=0, hysteresis=hysteresis)
 
     ahead = first(0.0).objective[1] - first(0.0).objective[0]
     assert ahead > 1
@@ -340,10 +340,10 @@ def test_a_step_is_followed_and_no_estimate_mixes_two_blurs():
 
 def test_the_network_is_used_first_and_after_a_step_not_every_time():
     before, after = truths(2, seed=21)
-    asked = []
+    inputs = []
 
     def network(spectrum):
-        asked.append(spectrum)
+        inputs.append(spectrum)
         return torch.zeros(7), torch.full((7,), 0.15)
 
     identifier = Identifier(FAMILY, ERRORS, network, average_s=5.0)
@@ -352,7 +352,7 @@ def test_the_network_is_used_first_and_after_a_step_not_every_time():
         frame = blurred(cells(seed=3), before if k < 6 else after, 0.003, k)
         identifier.observe(frame, 0.2 * k)
         known = identifier.estimate(frame, known).coefficients
-        counts.append(len(asked))
+        counts.append(len(inputs))
     # Again when the average has doubled, and with the second frame after the step.
     assert counts[0] == 1
     assert counts[5] <= 3
@@ -362,10 +362,10 @@ def test_the_network_is_used_first_and_after_a_step_not_every_time():
 
 
 def test_without_an_average_the_network_is_used_for_every_frame():
-    asked = []
+    inputs = []
 
     def network(spectrum):
-        asked.append(spectrum)
+        inputs.append(spectrum)
         return torch.zeros(7), torch.full((7,), 0.15)
 
     identifier = Identifier(FAMILY, ERRORS, network, average_s=0.0)
@@ -374,7 +374,7 @@ def test_without_an_average_the_network_is_used_for_every_frame():
         frame = blurred(cells(seed=3), truth, 0.003, k)
         identifier.observe(frame, 0.2 * k)
         known = identifier.estimate(frame, known).coefficients
-    assert len(asked) == 3
+    assert len(inputs) == 3
 
 
 def test_a_refused_fit_resets_the_orientation_too():
@@ -410,17 +410,17 @@ def test_a_solution_of_another_specimen_is_not_accepted():
 def test_frames_may_be_observed_while_a_problem_is_solved():
     truth = truths(1, seed=9)[0]
     frames = [blurred(cells(seed=2), truth, 0.03, k) for k in range(5)]
-    alone, beside = Identifier(FAMILY, ERRORS), Identifier(FAMILY, ERRORS)
-    for identifier in (alone, beside):
+    alone, busy = Identifier(FAMILY, ERRORS), Identifier(FAMILY, ERRORS)
+    for identifier in (alone, busy):
         identifier.observe(frames[0], 0.0)
-    problem = beside.prepare(frames[0])
+    problem = busy.prepare(frames[0])
     for k, frame in enumerate(frames[1:], 1):
-        beside.observe(frame, 0.1 * k)
-    found = beside.accept(beside.solve(problem))
+        busy.observe(frame, 0.1 * k)
+    found = busy.accept(busy.solve(problem))
     expected = alone.estimate(frames[0])
     np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-5)
     np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-7)
-    assert beside.spectrum.frames > 4
+    assert busy.spectrum.frames > 4
 
 
 def test_a_settled_orientation_is_evaluated_in_one_frame_of_five():

@@ -63,8 +63,8 @@ def test_loss_is_lowest_at_the_truth_and_at_its_other_sign():
     encoded = outer_products(gamma / network.scale, BLOCKS)
     output = torch.cat([encoded, torch.full((4, 7), -2.0)], 1)
     right = network.loss(output, gamma)
-    twin = torch.tensor(other_sign(gamma.double().numpy())).float()
-    torch.testing.assert_close(network.loss(output, twin), right)
+    changed = torch.tensor(other_sign(gamma.double().numpy())).float()
+    torch.testing.assert_close(network.loss(output, changed), right)
     assert network.loss(output + 0.2, gamma) > right + 0.02
 
 

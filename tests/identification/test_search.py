@@ -25,9 +25,9 @@ def test_phases_find_blurs_that_are_no_minimum_of_the_spectrum(monkeypatch):
         reached = []
         for config in (search.WIDE._replace(phase_starts=0), search.WIDE):
             monkeypatch.setattr(identifier, "WIDE", config)
-            asked = Identifier(FAMILY, ERRORS)
-            asked.observe(frame, 0.0)
-            reached.append(_snr(asked.estimate(frame).coefficients, truth))
+            identified = Identifier(FAMILY, ERRORS)
+            identified.observe(frame, 0.0)
+            reached.append(_snr(identified.estimate(frame).coefficients, truth))
         without, with_phases = reached
         assert without < 7
         assert with_phases > 11
@@ -43,12 +43,12 @@ def test_refinement_with_phases_only_while_the_old_blur_is_not_favoured(monkeypa
         "_with_phases",
         lambda self, *rest: refined.append(0) or original(self, *rest),
     )
-    asked, observed = Identifier(FAMILY, ERRORS, average_s=5.0), []
+    identified, observed = Identifier(FAMILY, ERRORS, average_s=5.0), []
     for time in (0.0, 0.1, 0.2, 10.5):
-        asked.observe(frame, time)
-        problem = asked.prepare(frame, truth)
+        identified.observe(frame, time)
+        problem = identified.prepare(frame, truth)
         before = len(refined)
-        asked.accept(asked.solve(problem))
+        identified.accept(identified.solve(problem))
         observed.append((problem.search, problem.hysteresis, len(refined) - before))
     # The first frame; the next; one whose average has doubled; one that is due.
     assert observed == [

@@ -11,7 +11,7 @@ from specimens import ERRORS, FAMILY, blurred, other_sign, rotated
 from deepblur_live.identification import Identifier, SpecimenSpectrum
 from deepblur_live.identification.spectrum import frequencies, windowed
 from deepblur_live.optics import psf_snr
-from deepblur_live.runtime import load_pack
+from deepblur_live.runtime.pack import load_pack
 
 RADIUS = frequencies(torch.device("cpu"))[0].flatten()
 

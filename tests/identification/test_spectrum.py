@@ -28,7 +28,7 @@ def test_white_noise_has_its_variance_as_spectrum():
     assert averages == pytest.approx(0.9 * 49)
     inner = spectrum[3:-3, 3:-3]
     assert inner.mean() == pytest.approx(0.09, rel=0.02)
-    # Looks is what the scatter of a bin says it is.
+    # The effective number of averages agrees with the scatter of a bin.
     scatter = float(inner.std() / inner.mean())
     assert scatter == pytest.approx(1 / math.sqrt(averages), rel=0.1)
 
