@@ -1,16 +1,16 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 import signal
 
 import pytest
 import torch
 
-# A shell that runs the tests in the background makes them, and what they start, deaf to
-# interrupts, which some of them send.
+# A shell that runs the tests in the background makes them and their child processes
+# ignore interrupts, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Two threads of torch on a busy machine wait for each other; one does not."""
+    """On a busy machine, several torch threads wait for each other."""
     torch.set_num_threads(1)

@@ -101,9 +101,9 @@ def test_a_deblurred_frame_that_fails_its_checks_is_not_returned(
     )
     monkeypatch.setattr(api, "build_pipeline", lambda profile, **_: pipeline)
     frame = np.ones((64, 64), np.uint8)
-    sharp, said = dbl.deblur(frame, dbl.Profile())
+    sharp, returned = dbl.deblur(frame, dbl.Profile())
     assert np.array_equal(sharp, frame)
-    assert (said.trusted, said.reason) == (False, "failed its check")
+    assert (returned.trusted, returned.reason) == (False, "failed its check")
 
 
 def test_what_cannot_be_deblurred_is_refused_with_the_reason(tmp_path: Path) -> None:

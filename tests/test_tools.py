@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from deepblur_live.runtime import load_pack
+from deepblur_live.runtime.pack import load_pack
 
 TOOLS = Path(__file__).parent.parent / "tools"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Protocol
 
@@ -106,6 +107,8 @@ class Symmetry:
 class _Symmetric(Protocol):
     """The part of a `BlurFamily` that names its symmetries."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def n_coefficients(self) -> int: ...
 
@@ -121,6 +124,7 @@ def identity(n: int) -> Symmetry:
     return Symmetry(_IDENTITY, np.eye(n), np.zeros(n), ResolvedBy.NEVER)
 
 
+@lru_cache(maxsize=32)
 def orbit(family: _Symmetric, *kinds: ResolvedBy) -> tuple[Symmetry, ...]:
     """Return the identity, then each product of a family's symmetries of some kinds.
 

@@ -35,14 +35,14 @@ class Finding:
         What was examined, and what was found.
     level
         A ``FAULT`` prevents a run; a ``NOTE`` does not.
-    cure
+    remedy
         What to do; empty when all is well.
     """
 
     subject: str
     text: str
     level: Level = Level.OK
-    cure: str = ""
+    remedy: str = ""
 
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def findings_table(findings: Iterable[Finding]) -> Table:
     for finding in findings:
         style = _STYLES[finding.level]
         mark = f"[{style}]{finding.level}[/]"
-        cells = (finding.subject, finding.text, finding.cure)
+        cells = (finding.subject, finding.text, finding.remedy)
         # Paths and messages may contain brackets, which rich would take for styles.
         table.add_row(mark, *(escape(cell) for cell in cells))
     return table

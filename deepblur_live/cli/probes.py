@@ -60,13 +60,13 @@ def devices(profile: Profile) -> Iterator[Finding]:
         yield Finding("device", f"{card.name}, {capability}, {memory}")
     if not torch.cuda.is_available():
         text = f"none: {why_no_card()}; the CPU is used"
-        cure = "if there is one: "
+        remedy = "if there is one: "
         if torch.version.cuda is None:
             # PyPI has only this one for Windows.
-            cure += "install torch for CUDA: https://pytorch.org/get-started"
+            remedy += "install torch for CUDA: https://pytorch.org/get-started"
         else:
-            cure += "check that `nvidia-smi` shows it; if not, install its driver"
-        yield Finding("NVIDIA card", text, Level.NOTE, cure)
+            remedy += "check that `nvidia-smi` shows it; if not, install its driver"
+        yield Finding("NVIDIA card", text, Level.NOTE, remedy)
 
 
 def executor(profile: Profile) -> Iterator[Finding]:
@@ -128,8 +128,8 @@ def models(profile: Profile) -> Iterator[Finding]:
         try:
             pack.check(profile.optics)
         except ValueError as error:
-            cure = "change binning or magnification, or correct the profile"
-            yield Finding("model", str(error), level, cure)
+            remedy = "change binning or magnification, or correct the profile"
+            yield Finding("model", str(error), level, remedy)
         else:
             yield Finding("model", f"{text}, which includes this rig")
 
@@ -165,9 +165,9 @@ def window(profile: Profile) -> Iterator[Finding]:
     del profile
     found = find_binding()
     if found is None:
-        cure = "pip install 'deepblur-live[pyqt6]'; on a bare Debian or Ubuntu also "
-        cure += "apt-get install libegl1 libgl1 libxkbcommon0 libdbus-1-3"
-        yield Finding("Qt", f"{binding_fault()}: headless", Level.NOTE, cure)
+        remedy = "pip install 'deepblur-live[pyqt6]'; on a bare Debian or Ubuntu also "
+        remedy += "apt-get install libegl1 libgl1 libxkbcommon0 libdbus-1-3"
+        yield Finding("Qt", f"{binding_fault()}: headless", Level.NOTE, remedy)
         return
     name, version = found
     crashes = name == "PySide6" and version.startswith("6.12")
@@ -178,11 +178,11 @@ def window(profile: Profile) -> Iterator[Finding]:
         yield Finding("Qt", f"{name} {version}")
     reason = why_no_window()
     if reason:
-        cure = ""
+        remedy = ""
         if reason.startswith(NOT_OPENED):
-            cure = "on a bare Debian or Ubuntu: apt-get install libxcb-cursor0 "
-            cure += "libxcb-icccm4 libxcb-keysyms1 libxkbcommon-x11-0"
-        yield Finding("screen", f"headless: {reason}", Level.NOTE, cure)
+            remedy = "on a bare Debian or Ubuntu: apt-get install libxcb-cursor0 "
+            remedy += "libxcb-icccm4 libxcb-keysyms1 libxkbcommon-x11-0"
+        yield Finding("screen", f"headless: {reason}", Level.NOTE, remedy)
     else:
         yield Finding("screen", "a window can be opened")
 
@@ -193,8 +193,8 @@ def shared_memory(profile: Profile) -> Iterator[Finding]:
     try:
         memory = SharedMemory(create=True, size=_TEST_BYTES)
     except OSError as error:
-        cure = "free some (in a container: --shm-size=1g), or use --in-process"
-        yield Finding("shared memory", f"not available: {error}", Level.FAULT, cure)
+        remedy = "free some (in a container: --shm-size=1g), or use --in-process"
+        yield Finding("shared memory", f"not available: {error}", Level.FAULT, remedy)
         return
     try:
         assert memory.buf is not None
@@ -215,8 +215,8 @@ def alarms(profile: Profile) -> Iterator[Finding]:
         text = f"drift.batch_s {profile.drift.batch_s:g} s, model.average_s "
         text += f"{profile.model.average_s:g} s: points share frames, which causes "
         text += "false alarms"
-        cure = f"set drift.batch_s to {least:g} or more"
-        yield Finding("alarms", text, Level.NOTE, cure)
+        remedy = f"set drift.batch_s to {least:g} or more"
+        yield Finding("alarms", text, Level.NOTE, remedy)
     for spec in profile.alerts.on_alarm:
         if spec == "log" or spec.startswith("mda-"):
             continue  # always possible, or only with a sequence

@@ -21,10 +21,10 @@ _CEILINGS = (255, 1023, 4095, 16383, 65535)
 # Percentiles are computed from about this many pixels.
 _SAMPLE = 65_536
 _CPU = torch.device("cpu")
-# A hot pixel is brighter than the first number (1 is the 99.9 percentile), and its third
-# brightest neighbour exceeds the dimmest by less than the second number times the pixel's
-# own excess. For a point in focus that ratio is 0.07 at the coarsest sampling (2.2 pixels
-# per λ/NA), and 0.4 at 3.8 pixels.
+# A hot pixel is brighter than the first number (1 is the 99.9 percentile), and its
+# third brightest neighbour exceeds the dimmest by less than the second number times the
+# pixel's own excess. For a point in focus that ratio is 0.07 at the coarsest sampling
+# (2.2 pixels per λ/NA), and 0.4 at 3.8 pixels.
 _HOT, _SPREAD = 1.5, 0.05
 # Relative change of flux that is allowed at this side of a frame: deblurring conserves
 # flux except across the border (docs/decisions/0007-flux-check.md).
@@ -91,8 +91,8 @@ def scale(pixels: NDArray[Any], device: torch.device = _CPU) -> Scaled:
     Raises
     ------
     BadFrame
-        When it is not a single-channel image, too small, constant, saturated or not
-        finite.
+        When it is not a single-channel image, too small, constant, saturated or
+        not finite.
     """
     if pixels.ndim != 2:
         raise BadFrame(f"not a single-channel image (shape {pixels.shape})")

@@ -1,52 +1,43 @@
-"""Which weights and engines a session ran with: the hashes of their files."""
+"""Hashes of the weights and engines that a session ran with."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from pathlib import Path
 from typing import Any
 
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.pack import find_packs
+from deepblur_live.runtime.pack import load_manifest
 
 __all__ = ["engine_hashes", "model_hashes"]
 
 
 def model_hashes(name: str) -> dict[str, Any]:
-    """Return the model's name and the sha256 of its manifest and its weights.
+    """Return a model's name and the sha256 of its manifest and its weights.
 
-    The weights' are the manifest's own, which loading them has checked. A model that
-    cannot be read here has its name alone, and why.
+    Those of the weights are the manifest's, which loading the weights checks.
     """
-    folder = find_packs().get(name, Path(name))
-    try:
-        manifest = (folder / "manifest.json").read_bytes()
-        content = json.loads(manifest)
-        weights = {
-            part["file"]: part["sha256"]
-            for part in content.values()
-            if isinstance(part, dict) and "sha256" in part
-        }
-    except (OSError, ValueError, AttributeError, KeyError) as error:
-        return {"name": name, "error": repr(error)}
-    digest = hashlib.sha256(manifest).hexdigest()
-    return {"name": name, "manifest_sha256": digest, "weights_sha256": weights}
+    folder, manifest = load_manifest(name)
+    manifest_bytes = (folder / "manifest.json").read_bytes()
+    parts = (manifest.identification, manifest.deblurring, manifest.specimen)
+    return {
+        "name": name,
+        "manifest_sha256": hashlib.sha256(manifest_bytes).hexdigest(),
+        "weights_sha256": {part.file: part.sha256 for part in parts},
+    }
 
 
 def engine_hashes(executor: str, cache: EngineCache | None = None) -> dict[str, Any]:
-    """Return what ran the networks, and the sha256 of the engines kept for it.
+    """Return what ran the networks, and the sha256 of the engines built for it.
 
-    A result names TensorRT, its version and the card, not the files: all the sound
-    engines built by and for these are given. Reads them whole: not for a thread that
-    anybody waits for.
+    A result names TensorRT, its version and the card, but not the files: all intact
+    engines built by and for these are listed. Reads them whole, which takes a while.
 
     Parameters
     ----------
     executor
-        As results name it.
+        As named in the results.
     cache
-        Where engines are kept; the user's own if None.
+        Where engines are stored; the user's own if None.
     """
     found = {}
     for kept in (EngineCache() if cache is None else cache).contents():

@@ -7,7 +7,7 @@ from two_regions import TwoRegions
 from deepblur_live.blur import Convolution
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
-from deepblur_live.runtime import load_pack
+from deepblur_live.runtime.pack import load_pack
 
 FAMILY = ZernikeFamily(pupil_samples=63)
 

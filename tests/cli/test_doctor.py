@@ -21,7 +21,7 @@ from deepblur_live.cli.doctor import (
     findings_table,
 )
 from deepblur_live.profile import Alerts, Model, Optics, Profile
-from deepblur_live.runtime import find_packs
+from deepblur_live.runtime.pack import find_packs
 
 
 def broken_library(profile: Profile) -> Iterator[Finding]:
@@ -50,7 +50,9 @@ def test_a_note_does_not_prevent_a_run_and_a_fault_does() -> None:
 
 def test_the_table_shows_brackets_literally() -> None:
     console = Console(file=io.StringIO(), width=200)
-    console.print(findings_table([Finding("x", "pip [red] a[pyqt6]", cure="do [it]")]))
+    console.print(
+        findings_table([Finding("x", "pip [red] a[pyqt6]", remedy="do [it]")])
+    )
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert "pip [red] a[pyqt6]" in shown
@@ -71,11 +73,11 @@ def test_this_machine_is_described_and_sound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("built_with", "cure"),
+    ("built_with", "remedy"),
     [(None, "https://pytorch.org/get-started"), ("13.0", "nvidia-smi")],
 )
 def test_no_card_is_a_note_with_a_remedy(
-    monkeypatch: pytest.MonkeyPatch, built_with: str | None, cure: str
+    monkeypatch: pytest.MonkeyPatch, built_with: str | None, remedy: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -83,7 +85,7 @@ def test_no_card_is_a_note_with_a_remedy(
     finding = list(probes.devices(Profile()))[-1]
     assert finding.subject == "NVIDIA card"
     assert finding.level is Level.NOTE
-    assert cure in finding.cure
+    assert remedy in finding.remedy
 
 
 def test_missing_qt_means_headless_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +94,7 @@ def test_missing_qt_means_headless_with_a_cure(monkeypatch: pytest.MonkeyPatch) 
     (finding,) = probes.window(Profile())
     assert finding.level is Level.NOTE
     assert "no Qt binding is installed" in finding.text
-    assert "pyqt6" in finding.cure
+    assert "pyqt6" in finding.remedy
 
 
 def test_the_shipped_model_serves_the_default_rig() -> None:
@@ -125,7 +127,7 @@ def test_optics_outside_the_models_range_are_a_fault(pixel_size_nm: float) -> No
     faults = [f for f in probes.models(coarse) if f.level is Level.FAULT]
     assert len(faults) == 1
     assert f"pixel_size_nm {pixel_size_nm:g}" in faults[0].text
-    assert faults[0].cure
+    assert faults[0].remedy
 
 
 def test_no_shared_memory_is_a_fault_with_a_way_out(
@@ -138,7 +140,7 @@ def test_no_shared_memory_is_a_fault_with_a_way_out(
     (finding,) = probes.shared_memory(Profile())
     assert finding.level is Level.FAULT
     assert "No space left" in finding.text
-    assert "--in-process" in finding.cure
+    assert "--in-process" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_a_screen_that_cannot_be_opened_is_found_out(
     assert "xcb" in reason or ":987" in reason
     finding = list(probes.window(Profile()))[-1]
     assert finding.level is Level.NOTE
-    assert "libxcb-cursor0" in finding.cure
+    assert "libxcb-cursor0" in finding.remedy
 
 
 def test_a_sink_that_cannot_work_is_a_fault() -> None:
@@ -191,5 +193,5 @@ def test_a_sink_that_cannot_work_is_a_fault() -> None:
 def test_points_too_short_for_the_average_are_noted() -> None:
     (finding,) = probes.alarms(Profile(model=Model(average_s=10.0)))
     assert finding.level is Level.NOTE
-    assert "60 or more" in finding.cure
+    assert "60 or more" in finding.remedy
     assert list(probes.alarms(Profile())) == []

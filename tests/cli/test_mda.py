@@ -25,28 +25,28 @@ def core(monkeypatch):
     return core
 
 
-def test_a_cancellation_that_the_mda_forgets_is_made_again(core, monkeypatch):
-    """The end comes after the last look for it, before the event begins."""
+def test_a_cancellation_that_the_mda_ignores_is_repeated(core, monkeypatch):
+    """It comes after the last check, before the event begins."""
     wait, cancel = core.mda._wait_until_event, core.mda.cancel
-    looked, cancelled = threading.Event(), threading.Event()
+    checked, cancelled = threading.Event(), threading.Event()
 
     def hold(event):
         ended = wait(event)
         if event.index["t"] == 1:
-            looked.set()
+            checked.set()
             assert cancelled.wait(PATIENCE)
         return ended
 
-    def tell():
+    def cancel_and_note():
         cancel()
         cancelled.set()
 
     monkeypatch.setattr(core.mda, "_wait_until_event", hold)
-    monkeypatch.setattr(core.mda, "cancel", tell)
+    monkeypatch.setattr(core.mda, "cancel", cancel_and_note)
     sequence = MDASequence(time_plan={"interval": 0.001, "loops": 100_000})
     with MdaRun(core, sequence) as mda:
         mda.start()
-        assert looked.wait(PATIENCE)
+        assert checked.wait(PATIENCE)
         assert not mda.ended
     assert mda.ended
     assert core.mda.status.finish_reason == "canceled"

@@ -9,7 +9,7 @@ from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import CompiledFista, FoldedFista, UnrolledFista
 from deepblur_live.deblurring.folded import _shuffled, _unshuffled
 from deepblur_live.optics import extend
-from deepblur_live.runtime import load_pack
+from deepblur_live.runtime.pack import load_pack
 
 FAMILY = ZernikeFamily(pupil_samples=63)
 

@@ -19,7 +19,7 @@ _SAYS = {
     "alert_sink": "lab book: 0 delivered",
     "deblur_one_frame": "Noll 10:",
     "dock": "",
-    "mda": "20 captured",
+    "mda": "10 captured",
     "replay": "5 captured, 5 processed",
 }
 _NEEDS = {"napari_layers": "napari"}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepblur_live.runtime import engines, load_pack
+from deepblur_live.runtime import engines
+from deepblur_live.runtime.pack import load_pack
 from deepblur_live.runtime.tensorrt import Card, build_plan, find_library
 
 NO_CARD = Card(torch.device("cpu"), "test card", (9, 0), "570.1")

@@ -11,9 +11,9 @@ from deepblur_live.blur import Convolution
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.identification import Identifier
 from deepblur_live.optics import CameraNoise
-from deepblur_live.runtime import load_pack
 from deepblur_live.runtime.calibration import conserves_flux, scale
 from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.pack import load_pack
 
 FAMILY = ZernikeFamily()
 MARGIN = FAMILY.window - 1

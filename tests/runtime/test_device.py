@@ -72,7 +72,7 @@ def test_the_executor_says_what_it_computes_in(pack, monkeypatch):
     ("built_with", "why"),
     [(None, "built without CUDA"), ("13.0", "no driver or no card was found")],
 )
-def test_a_card_that_is_not_found_is_told_with_the_reason(monkeypatch, built_with, why):
+def test_a_missing_card_is_reported_with_the_reason(monkeypatch, built_with, why):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_with)
     assert why in choose_device().why

@@ -142,7 +142,7 @@ def test_an_engine_that_no_longer_opens_is_built_again(
         ("run", "did not run"),
     ],
 )
-def test_an_engine_that_cannot_be_had_is_built_no_second_time(
+def test_an_engine_that_fails_is_not_built_a_second_time(
     source, builds, monkeypatch, fault, said
 ):
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", fault)
@@ -226,7 +226,7 @@ def best(pack, source, clock):
 
 
 def settled(best, shape=SHAPE):
-    """Send frames until no preparation is under way; return the last result."""
+    """Send frames until no preparation is running; return the last result."""
     waited = None
     for _ in range(20):
         result = best.deblur(trial_frame(shape), STILL, 0.01)
@@ -312,7 +312,7 @@ def test_engines_that_fail_or_disagree_are_dropped_with_the_reason(
     assert "torch" in best.backend.description
 
 
-def test_engines_that_cannot_be_had_for_one_size_serve_the_others(best, monkeypatch):
+def test_engines_that_fail_for_one_size_serve_the_others(best, monkeypatch):
     settled(best)
     best.take_notes()
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", "build")
@@ -393,7 +393,7 @@ def test_a_build_is_reported_from_its_beginning_to_its_end(best, clock, monkeypa
     assert end == f"{name} is now used for frames of 64 × 70"
 
 
-def test_engines_from_the_cache_come_without_a_word(best, pack, source):
+def test_engines_from_the_cache_are_not_reported(best, pack, source):
     settled(best)
     again = BestExecutor(best.reference, [EngineExecutor(pack, FAMILY, source)])
     settled(again)
@@ -401,7 +401,7 @@ def test_engines_from_the_cache_come_without_a_word(best, pack, source):
     assert again.take_notes() == []
 
 
-def test_closing_ends_a_build_that_is_under_way(pack, source, monkeypatch):
+def test_closing_ends_a_build_in_progress(pack, source, monkeypatch):
     begun = threading.Event()
 
     def endless(library, onnx, precision, card, progress):

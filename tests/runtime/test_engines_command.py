@@ -67,7 +67,7 @@ def test_engines_that_disagree_are_an_error_with_the_reason(
     assert "no engine is usable: torch runs the networks" in built.output
 
 
-def test_a_card_that_is_full_leaves_the_next_precision_a_try(
+def test_when_the_card_is_full_the_next_precision_is_tried(
     folder, with_card, builds, monkeypatch
 ):
     monkeypatch.setattr(engines, "_PRECISIONS", ("float32", "float32"))
@@ -96,13 +96,13 @@ def test_without_a_card_it_says_what_is_missing(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("size", ["tiny", "63", "512x", "512x20000", "-5", "5x12x9"])
-def test_a_size_that_is_none_is_refused_with_what_would_be_right(size):
+def test_an_invalid_size_is_refused_with_what_would_be_right(size):
     refused = call("build", "--size", size)
     assert refused.exit_code == 2
     assert "must be ROWSxCOLUMNS of a frame, such as 512x640" in refused.output
 
 
-def test_the_doctor_tells_the_order_and_the_reasons(folder):
+def test_the_doctor_shows_the_order_and_the_reasons(folder):
     findings = list(probes.executor(Profile(model=Model(device="cpu"))))
     assert [f.text.split(",")[0] for f in findings] == [
         "tensorrt",

@@ -169,7 +169,9 @@ def test_a_frame_that_cannot_be_recorded_says_so_once(pack, monkeypatch):
 
 
 @CUDA
-def test_where_recording_fails_frames_run_without_and_it_is_said(pack, monkeypatch):
+def test_where_recording_fails_frames_run_without_it_and_a_note_says_so(
+    pack, monkeypatch
+):
     """Runs only where there is a card."""
 
     def refuse(*_, **__):

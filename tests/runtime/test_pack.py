@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepblur_live.profile import Optics
-from deepblur_live.runtime import PackError, find_packs, load_pack
+from deepblur_live.runtime.pack import PackError, find_packs, load_pack
 
 
 @pytest.fixture

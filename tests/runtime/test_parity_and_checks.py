@@ -51,7 +51,7 @@ def test_trials_are_the_same_every_time_and_not_flat():
 
 @pytest.fixture(scope="module", params=[(128, 128), (96, 203)])
 def deblurred(request):
-    from deepblur_live.runtime import load_pack
+    from deepblur_live.runtime.pack import load_pack
 
     sample = SimulatedSample(shape=request.param)
     image = scale(sample.frame(0.0).pixels).image

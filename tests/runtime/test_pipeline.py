@@ -14,15 +14,11 @@ from deepblur_live.blur import Estimate
 from deepblur_live.identification import SpecimenSpectrum
 from deepblur_live.optics import psf_snr, psnr
 from deepblur_live.profile import Profile
-from deepblur_live.runtime import (
-    Frame,
-    FrameState,
-    PackError,
-    build_pipeline,
-    load_pack,
-)
 from deepblur_live.runtime.best import BestExecutor
+from deepblur_live.runtime.build import build_pipeline
 from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.frame import Frame, FrameState
+from deepblur_live.runtime.pack import PackError, load_pack
 from deepblur_live.runtime.pipeline import DeblurPipeline
 
 SHAPE = (256, 256)

@@ -8,13 +8,14 @@ import torch
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import ProximalNet
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.runtime import load_pack, tensorrt
+from deepblur_live.runtime import tensorrt
 from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import EngineSource
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.export import export_identification, export_proximal
 from deepblur_live.runtime.graph_executor import EngineExecutor
+from deepblur_live.runtime.pack import load_pack
 from deepblur_live.runtime.parity import compare, trial_frame
 from deepblur_live.runtime.tensorrt import (
     EngineError,
@@ -134,7 +135,7 @@ def test_each_refusal_is_an_error_with_the_loggers_words(
     assert "nothing of interest" not in str(caught.value)
 
 
-def test_a_tensorrt_that_knows_no_weak_typing_is_not_asked_for_the_strong(
+def test_without_the_flag_for_strong_typing_none_is_set(
     fake_tensorrt, model, monkeypatch
 ):
     """As TensorRT 11 may be, which is always strongly typed."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
+from deepblur_live.runtime.pack import PackError
 from deepblur_live.session.model_hashes import engine_hashes, model_hashes
 
 SPEC = EngineSpec(
@@ -58,7 +59,6 @@ def test_torch_has_no_engines(cache):
     assert engine_hashes(executor, cache) == {"executor": executor}
 
 
-def test_a_model_that_cannot_be_read_says_why():
-    found = model_hashes("no such model")
-    assert found["name"] == "no such model"
-    assert "FileNotFoundError" in found["error"]
+def test_a_model_that_is_not_installed_is_refused():
+    with pytest.raises(PackError, match="no such model"):
+        model_hashes("no such model")

@@ -85,7 +85,7 @@ def test_a_command_is_a_list_without_a_shell(tmp_path, make_notice, written):
         ("python:os:sep", "is a str, not a function"),
         ("mda-pause", "there is no MDA here"),
         ("mda-recalibrate", "there is no MDA here"),
-        ("mda-pause:now", "nothing follows mda-pause"),
+        ("mda-pause:now", "mda-pause takes no argument"),
     ],
 )
 def test_others_are_refused_by_name_and_place(spec, why, tmp_path, monkeypatch):

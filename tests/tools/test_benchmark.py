@@ -208,10 +208,22 @@ def test_what_fails_takes_no_other_figures_with_it(monkeypatch, tmp_path):
     assert any(stage.startswith("frame, live") for stage in stages)
 
 
-def test_a_folder_that_is_not_there_is_refused_before_anything_is_measured(tmp_path):
-    done = benchmark("--sides", 64, "--json", tmp_path / "no" / "b.json")
-    assert done.returncode == 2
-    assert "there is no such folder" in done.stderr
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("--sides 64 --json no/b.json", "there is no such folder"),
+        ("--sides 32", "--sides 32: frames have at least 64 × 64 pixels"),
+    ],
+)
+def test_what_cannot_be_measured_or_written_is_refused_at_once(
+    monkeypatch, capsys, line, error
+):
+    import benchmark as tool
+
+    monkeypatch.setattr(sys, "argv", ["benchmark", *line.split()])
+    with pytest.raises(SystemExit, match="2"):
+        tool.main()
+    assert error in capsys.readouterr().err
 
 
 def benchmark(*arguments):
@@ -244,9 +256,3 @@ def test_it_measures_every_stage_and_the_peer(tmp_path):
     assert len([line for line in text.splitlines() if line.startswith("| ")]) == (
         len(stages) + 2
     )
-
-
-def test_frames_too_small_are_refused_at_once():
-    done = benchmark("--sides", 32)
-    assert done.returncode == 2
-    assert "--sides 32: frames have at least 64 × 64 pixels" in done.stderr

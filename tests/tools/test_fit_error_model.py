@@ -28,11 +28,11 @@ def errors():
 
 
 def test_size_and_tails_of_known_errors_are_found(tool, errors):
-    """Of 3000 fits with 0.5 of the curvature, a third of them beside a rival."""
+    """Of 800 fits with 0.5 of the curvature, a third with a competing minimum."""
     rng = np.random.default_rng(0)
     truth = errors.model_copy(update={"curvature": 0.5, "tail_dof": 6.0})
     fits = []
-    for number in range(3000):
+    for number in range(800):
         curvature = np.diag(rng.uniform(0.005, 0.02, P) ** 2)
         spread = 0.03 if number % 3 == 0 else 0.0
         competing = spread**2 * np.eye(P)
@@ -44,10 +44,10 @@ def test_size_and_tails_of_known_errors_are_found(tool, errors):
         )
         fits.append(tool.Fitted(np.zeros(P), error, fit, 20.0, False))
     found = tool.fit_errors(fits, errors)
-    assert found["curvature"] == pytest.approx(0.5, rel=0.1)
-    assert found["competing"] == pytest.approx(truth.competing, rel=0.1)
-    assert found["tail_dof"] == pytest.approx(6.0, rel=0.25)
-    assert found["floor"] < 0.003
+    assert found["curvature"] == pytest.approx(0.5, rel=0.15)
+    assert found["competing"] == pytest.approx(truth.competing, rel=0.15)
+    assert found["tail_dof"] == pytest.approx(6.0, rel=0.3)
+    assert found["floor"] < 0.004
     # What is wrong, and what has no true coefficients, says nothing of the size.
     wrong = replace(fits[0], error=100 * np.ones(P), snr=2.0)
     troubled = replace(fits[0], error=None)

@@ -18,9 +18,10 @@ from deepblur_live.drift import Tracker
 from deepblur_live.identification import INPUT_SHAPE, Identifier
 from deepblur_live.optics import extend, margin
 from deepblur_live.profile import Profile
-from deepblur_live.runtime import DeblurPipeline, Frame, FrameResult, FrameState
 from deepblur_live.runtime.best import BestExecutor
 from deepblur_live.runtime.calibration import scale
+from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.pipeline import DeblurPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

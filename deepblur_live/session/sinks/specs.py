@@ -88,7 +88,7 @@ def without_secret(spec: str) -> str:
 def _make(spec: str, mda: MdaHandles | None) -> AlertSink:
     kind, _, rest = spec.partition(":")
     if kind.startswith("mda-") and rest:
-        raise ValueError(f"nothing follows {kind} here")
+        raise ValueError(f"{kind} takes no argument here")
     match kind, bool(rest):
         case "log", False:
             return LogSink()
