@@ -30,6 +30,8 @@ class Quality:
         The unit is empty for a ratio.
     display_unit, display_scale
         A second unit for the user, and how many of it are one `unit`; may be empty.
+    reference
+        A value to compare with, drawn beside the curve; None for none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Quality:
     unit: str = ""
     display_unit: str = ""
     display_scale: float = 1.0
+    reference: float | None = None
 
     @property
     def value_text(self) -> str:

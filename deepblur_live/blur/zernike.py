@@ -41,6 +41,8 @@ _HALF_WINDOW = 3.9
 # Half the usual pupil samples agree to 55 dB, far better than any frame identifies a
 # PSF, at a quarter of the cost.
 _COARSE_SAMPLES = 63
+# Maréchal's criterion: the Strehl ratio of a diffraction-limited system.
+_DIFFRACTION_LIMITED = 0.8
 # Prior standard deviation of a coefficient, over the half-width of its range.
 _PRIOR_SIGMA = 0.6
 
@@ -322,9 +324,10 @@ class ZernikeFamily:
     def quality(self, coefficients: NDArray[np.float64]) -> tuple[Quality, ...]:
         """Return the wavefront error and the Strehl ratio of γ (P,)."""
         rms = float(self.wavefront_rms(coefficients))
+        strehl = float(self.strehl(coefficients))
         return (
             Quality("wavefront rms", rms, "waves", "nm", self.wavelength_nm),
-            Quality("Strehl", float(self.strehl(coefficients))),
+            Quality("Strehl", strehl, reference=_DIFFRACTION_LIMITED),
         )
 
     def describe(self) -> str:

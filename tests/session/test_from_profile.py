@@ -40,7 +40,9 @@ def no_thread_stays(monkeypatch):
     monkeypatch.setattr(connection, "pipeline_factory", lambda profile: Pipeline)
     before = set(threading.enumerate())
     yield
-    assert set(threading.enumerate()) <= before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_frames_of_a_script_from_a_file_of_a_rig(tmp_path):

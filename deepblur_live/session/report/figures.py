@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.signal import resample
 
 from deepblur_live.drift import clock_text
 from deepblur_live.session.columns import quality_columns
@@ -107,7 +106,13 @@ def quality_figure(data: SessionData) -> Figure:
             _style(axis)
             axis.plot(*curves.line(values), color=CURVES[(4, 2)[k % 2]], linewidth=1.2)
             axis.set_ylabel(f"{name} ({unit})" if unit else name)
-            axis.set_ylim(0, 1.05 * _highest(values, 0.02 * quality.display_scale))
+            top = _highest(values, 0.02 * quality.display_scale)
+            if (reference := quality.reference) is not None:
+                reference *= quality.display_scale
+                top = max(top, reference)
+                axis.axhline(reference, color=WARN, linewidth=1, linestyle=(0, (4, 3)))
+                _annotate(axis, reference, f"{reference:g}", WARN)
+            axis.set_ylim(0, 1.05 * top)
         _mark_alerts(data, curves, *axes)
         _time_axis(axes[-1], curves)
     return figure
@@ -168,8 +173,7 @@ def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
     middle = psfs.shape[-1] // 2
     half = min(middle, round(_PSF_PERIODS / data.family.cutoff))
     window = slice((middle - half) * _FINER, (middle + half) * _FINER + 1)
-    # A PSF is band-limited: Fourier interpolation.
-    fine = resample(resample(psfs, n := psfs.shape[-1] * _FINER, axis=1), n, axis=2)
+    fine = _interpolated(psfs)
     pixel_um = data.profile.optics.pixel_size_nm / 1000
     width = f"{(2 * half + 1) * pixel_um:.2g} µm wide"
     with mpl.rc_context(_FONT):
@@ -188,6 +192,17 @@ def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
             axis.set_axis_off()
         axes[0].text(0.03, 0.03, width, color="white", transform=axes[0].transAxes)
     return figure
+
+
+def _interpolated(psfs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return PSFs (n, K, K) at finer points, by Fourier interpolation."""
+    side, axes = psfs.shape[-1], (-2, -1)
+    before = side * _FINER // 2 - side // 2
+    pad = (before, side * (_FINER - 1) - before)
+    spectrum = np.fft.fftshift(np.fft.fft2(psfs), axes)
+    spectrum = np.fft.ifftshift(np.pad(spectrum, ((0, 0), pad, pad)), axes)
+    fine: NDArray[np.float64] = np.fft.ifft2(spectrum).real
+    return fine
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -263,17 +278,7 @@ def _draw_change(axis: Axes, data: SessionData, curves: Curves) -> None:
         ("alarm", drift.alarm, ALARM),
     ):
         axis.axhline(limit * unit.scale, color=colour, linewidth=1.1)
-        axis.annotate(
-            f"{name} {unit.text(limit)}",
-            (1.0, limit * unit.scale),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-            fontsize=9.5,
-            annotation_clip=False,
-        )
+        _annotate(axis, limit * unit.scale, f"{name} {unit.text(limit)}", colour)
     band = curves.band(np.maximum(change - sigma, 0), change + sigma)
     axis.fill_between(*band, color=CURVES[4], alpha=0.25, linewidth=0)
     axis.plot(*curves.line(change), color=CURVES[4], linewidth=1.3)
@@ -292,6 +297,21 @@ def _draw_states(strip: Axes, data: SessionData, curves: Curves) -> None:
         side.set_visible(False)
     strip.tick_params(colors=MUTED, labelcolor=INK)
     _time_axis(strip, curves)
+
+
+def _annotate(axis: Axes, value: float, text: str, colour: str) -> None:
+    """Write a text to the right of an axis, at a value."""
+    axis.annotate(
+        text,
+        (1.0, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(6, 0),
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        fontsize=9.5,
+        annotation_clip=False,
+    )
 
 
 def _mark_alerts(data: SessionData, curves: Curves, *axes: Axes) -> None:
