@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCENARIOS", "Moment", "Scenario", "Trajectory", "fwhm"]
 
-# Changes begin after so many seconds, when the charts have had time to be armed.
+# Changes begin after this many seconds, when the charts have had time to be armed.
 _EARLIEST = 3000.0
 _FINE_PIXEL_NM = 5.0
 
@@ -137,7 +137,7 @@ def _step(size: float) -> Begin:
 
 
 def _ramp(size: float, seconds: float, bleaches: bool = False) -> Begin:
-    """Return a steady change of so many waves within so many seconds, which stays."""
+    """Return a steady change, in waves and seconds, which then stays."""
 
     def begin(rng: np.random.Generator, length: float) -> Trajectory:
         onset = _onset(rng, length)
@@ -189,19 +189,13 @@ SCENARIOS = (
 )
 
 
-@lru_cache(maxsize=2)
-def _fine(family: ZernikeFamily) -> ZernikeFamily:
-    return ZernikeFamily(
-        family.numerical_aperture,
-        family.wavelength_nm,
-        family.refractive_index,
-        _FINE_PIXEL_NM,
-        family.noll,
-    )
+@lru_cache(maxsize=1)
+def _fine() -> ZernikeFamily:
+    return ZernikeFamily(pixel_size_nm=_FINE_PIXEL_NM)
 
 
-def fwhm(family: ZernikeFamily, coefficients: np.ndarray) -> float:
+def fwhm(coefficients: np.ndarray) -> float:
     """Return the diameter in nm of a disc with the area of the PSF's upper half."""
-    psf = _fine(family).psf(torch.as_tensor(coefficients, dtype=torch.float64))
+    psf = _fine().psf(torch.as_tensor(coefficients, dtype=torch.float64))
     area = float((psf >= psf.max() / 2).sum()) * _FINE_PIXEL_NM**2
     return float(2 * np.sqrt(area / np.pi))

@@ -77,7 +77,7 @@ _MEASURED: dict[str, object] = {
     "still_s": STILL_S,
 }
 FILE_NAME = "identification_error.json"
-# Errors are stored as multiples of so many waves.
+# Errors are stored as multiples of this, in waves.
 _UNIT = 1e-4
 _COMMAND = "python tools/simulate_drift.py --measure DATA"
 
@@ -223,7 +223,7 @@ def measure(
     specimens: int = 10,
     jobs: int = 2,
 ) -> list[Stream]:
-    """Measure a model on so many photographs and micrographs of a split.
+    """Measure a model on some photographs and as many micrographs of a split.
 
     `errors` is the error model that states its uncertainty, if not its own.
     """

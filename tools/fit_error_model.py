@@ -8,7 +8,7 @@ validation splits. Three fits follow one another:
 1. Size and tails of the errors of single estimates: ``curvature``, ``competing``,
    ``floor`` and ``tail_dof``, by maximum likelihood of Student's t.
 2. The verdict's log-odds that an estimate is right: ``intercept``, ``misfit``,
-   ``error`` and ``beyond``, by logistic regression.
+   ``error`` and ``beyond``, by logistic regression; and ``poor_misfit``, a quantile.
 3. What estimates of one specimen have in common, over time: ``systematic``,
    ``fluctuating`` and ``light_creep``, from streams of frames.
 
@@ -54,7 +54,7 @@ CONDITIONS = ((0.001, 1), (0.01, 1), (0.03, 1), (0.05, 1), (0.01, 30), (0.05, 30
 TROUBLED_SIGMAS = (0.001, 0.01)
 TROUBLED_KINDS = ("moved by 15 pixels", "±0.45 waves", "equal beads", "periodic")
 TROUBLED_PICTURES = 16
-# One picture in so many is blurred beyond the range, by this factor.
+# Every fourth picture is blurred beyond the range, by this factor.
 WIDE_EVERY, WIDE = 4, 1.4
 # PSF SNR in dB of a right estimate and of a wrong one; those between are left out.
 RIGHT, WRONG = 8.0, 5.5
@@ -139,7 +139,7 @@ def identify(task: Task) -> Fitted | None:
 
 
 def tasks(data: Path, model: str, pictures: int | None, most: int | None) -> list[Task]:
-    """Return what to identify: so many training pictures, and validation pictures."""
+    """Return the frames to identify, of validation and of training pictures."""
     chosen: list[tuple[str, Path]] = []
     for split, limit in (("validation", most), ("train", pictures)):
         for kind, paths in held_out_pictures(data, split).items():
@@ -191,17 +191,19 @@ def fit_errors(fits: Sequence[Fitted], errors: ErrorModel) -> dict[str, float]:
 
 
 def regression(
-    told: NDArray[np.float64], right: NDArray[np.bool_], weight: NDArray[np.float64]
+    predictors: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    weight: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return the intercept and the weights (1 + F,) of the log-odds of being right.
 
     Parameters
     ----------
-    told, right, weight
+    predictors, right, weight
         (N, F) features, (N,), and how much each counts, (N,).
     """
-    mean, spread = told.mean(0), told.std(0) + 1e-12
-    columns = np.column_stack([np.ones(len(told)), (told - mean) / spread])
+    mean, spread = predictors.mean(0), predictors.std(0) + 1e-12
+    columns = np.column_stack([np.ones(len(predictors)), (predictors - mean) / spread])
 
     def loss(b: NDArray[np.float64]) -> float:
         odds = columns @ b
@@ -216,10 +218,10 @@ def regression(
 def fit_verdict(
     fits: Sequence[Fitted], family: BlurFamily, errors: ErrorModel
 ) -> dict[str, float]:
-    """Return the log-odds that an estimate is right."""
+    """Return the log-odds that an estimate is right, and the largest usual misfit."""
     clear = [f for f in fits if f.snr > RIGHT or f.snr < WRONG]
     stated = [replace(f.fit, error_model=errors).covariance for f in clear]
-    told = np.array(
+    predictors = np.array(
         [
             (
                 f.fit.quality,
@@ -231,14 +233,16 @@ def fit_verdict(
     right = np.array([f.snr > RIGHT for f in clear])
     troubled = np.array([f.troubled for f in clear])
     share = TROUBLE_SHARE * (~troubled).sum() / max(troubled.sum(), 1)
-    intercept, *weights = regression(told, right, np.where(troubled, share, 1.0))
-    trusted = intercept - CAUTION + told @ np.array(weights) > 0
+    intercept, *weights = regression(predictors, right, np.where(troubled, share, 1.0))
+    trusted = intercept - CAUTION + predictors @ np.array(weights) > 0
     print(f"{len(clear)} fits, {right.sum()} right")
     print(f"right and trusted {np.mean(trusted[right]):.0%}")
     print(f"wrong and trusted {np.mean(trusted[~right]):.0%}")
     names = ("misfit", "error", "beyond")
-    return {"intercept": intercept - CAUTION} | {
-        name: -weight for name, weight in zip(names, weights, strict=True)
+    return {
+        "intercept": intercept - CAUTION,
+        **{name: -weight for name, weight in zip(names, weights, strict=True)},
+        "poor_misfit": float(np.quantile(predictors[right, 0], 0.95)),
     }
 
 

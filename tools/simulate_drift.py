@@ -51,11 +51,9 @@ from deepblur_live.runtime.pack import find_packs, load_manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepblur_live.drift import TrackState
-
 HOURS = 8.0
 SESSIONS, QUICK_SESSIONS, QUICK_HOURS = 50, 8, 3.0
-# Errors are replayed in blocks of so many estimates, longer than their correlation.
+# Estimates per block of replayed errors, longer than their correlation.
 BLOCK = 30
 # So long after an alert the shape of the change is assessed again, as in the window.
 ASSESS_S = 300.0
@@ -77,7 +75,8 @@ class Errors:
             self._left = BLOCK
         self._left -= 1
         self._at = (self._at + 1) % len(self._still)
-        return self._still[self._at]
+        error: np.ndarray = self._still[self._at]
+        return error
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,8 @@ def simulate(session: Session) -> Outcome:
         if track is None:
             continue
         if trusted:
-            scores.append(
-                _scores(track, nearest(truth, track.coefficients, equivalents))
-            )
+            error = track.coefficients - nearest(truth, track.coefficients, equivalents)
+            scores.append(np.abs(error) / np.sqrt(np.diag(track.covariance)))
             nis.append(track.nis)
         baselined = monitor.status.baseline is not None
         if dimmer := brightness.notice(now, moment.light, baselined):
@@ -151,15 +149,14 @@ def simulate(session: Session) -> Outcome:
         if alert is not None and math.isnan(first):
             early = now < trajectory.onset
             first, change = now - trajectory.onset, moment.change
-            growth = fwhm(family, truth) / fwhm(family, stream.coefficients) - 1
+            growth = fwhm(truth) / fwhm(stream.coefficients) - 1
             ends = now + ASSESS_S
     assessed = monitor.assess()
-    inside = {
-        share: float(np.mean(np.array(scores) < session.errors.coverage_factor(share)))
-        if scores
-        else math.nan
-        for share in (0.68, 0.95)
-    }
+    # One standard deviation is the band of 68 %.
+    limits = (1.0, session.errors.coverage_factor(0.95))
+    inside = [math.nan, math.nan]
+    if scores:
+        inside = [float((np.array(scores) < limit).mean()) for limit in limits]
     return Outcome(
         f"{stream.specimen} {stream.sigma:g}",
         first,
@@ -168,16 +165,10 @@ def simulate(session: Session) -> Outcome:
         growth,
         "" if assessed is None else assessed.shape,
         armed,
-        inside[0.68],
-        inside[0.95],
+        inside[0],
+        inside[1],
         float(np.nanmean(nis)) / family.n_coefficients if nis else math.nan,
     )
-
-
-def _scores(track: TrackState, truth: np.ndarray) -> np.ndarray:
-    """Return (P,) |error| over the standard deviation of the track."""
-    scores: np.ndarray = np.abs(track.coefficients - truth)
-    return scores / np.sqrt(np.diag(track.covariance))
 
 
 def run_all(
@@ -189,7 +180,7 @@ def run_all(
     hours: float,
     jobs: int = 2,
 ) -> list[dict[str, Any]]:
-    """Run so many sessions of each scenario; return the table's rows."""
+    """Run sessions of each scenario; return the table's rows."""
     usable = [
         s for s in streams if s.answered >= LEAST_ANSWERED and len(s.still) > BLOCK // 2
     ]

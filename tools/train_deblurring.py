@@ -81,17 +81,12 @@ def main() -> None:
         loss = (squared / (sigma.to(device) ** 2 + 3e-4)).mean()
         return loss, float(squared.mean().detach()), float(trivial.mean())
 
+    trained = {"seed": options.seed, "architecture": architecture}
     train(
         model,
         batch_loss,
-        folder=options.out,
-        minutes=options.minutes,
-        batch=options.batch,
-        rate=options.rate,
-        device=device,
-        describe=description(tiles, device)
-        | {"seed": options.seed, "architecture": architecture},
-        start=options.start,
+        options,
+        description(tiles, device) | trained,
         adapt=lambda tensors: smaller(tensors, architecture),
     )
 

@@ -117,17 +117,7 @@ def main() -> None:
         loss = model.loss(output.float(), gamma)
         return loss, float(error), float(target.var(0).mean())
 
-    train(
-        model,
-        batch_loss,
-        folder=options.out,
-        minutes=options.minutes,
-        batch=options.batch,
-        rate=options.rate,
-        device=device,
-        describe=description(tiles, device),
-        start=options.start,
-    )
+    train(model, batch_loss, options, description(tiles, device))
 
 
 def sharp_spectra(

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 SCALES = (1.0, 1.5, 2.0, 3.0)
-# Sharpness of an edge blurred by a Gaussian of so many pixels (measured on edges).
+# Sharpness of an edge, and the σ in pixels of the Gaussian that blurred it (measured).
 _SHARPNESS = (0.32, 0.40, 0.45, 0.53, 0.60, 0.68, 0.79)
 _SIGMA = (1.5, 1.0, 0.85, 0.7, 0.6, 0.5, 0.4)
 _MAX_SIGMA = 0.62

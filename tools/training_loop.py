@@ -89,51 +89,48 @@ class Progress:
 def train(
     model: nn.Module,
     batch_loss: Callable[[nn.Module, int], tuple[torch.Tensor, float, float]],
-    *,
-    folder: Path,
-    minutes: float,
-    batch: int,
-    rate: float,
-    device: torch.device,
+    options: argparse.Namespace,
     describe: dict[str, object],
-    start: Path | None = None,
-    adapt: Callable[[Tensors], Tensors] | None = None,
+    adapt: Callable[[Tensors], Tensors] = lambda tensors: tensors,
 ) -> Progress:
-    """Train for `minutes`, from the last checkpoint in `folder` if there is one.
+    """Train for ``options.minutes``, from the last checkpoint if there is one.
 
     Parameters
     ----------
     batch_loss
         (model, step) → the loss to descend, the error to show, and that of the trivial
         predictor (for identification the labels' variance), on one batch.
-    rate
-        Learning rate of AdamW; it falls to zero over the last third of this run.
+    options
+        Those of `arguments`. The rate is that of AdamW; it falls to zero over the last
+        third of this run.
     describe
         Written to ``training.json`` next to the weights.
-    start
-        Folder of a model whose weights to start from where `folder` holds none.
     adapt
-        Turns the weights of a larger network, from `start`, into weights of this one.
+        Turns the weights of a larger network, from ``options.start``, into weights of
+        this one.
 
     Returns
     -------
     Progress
-        Over all runs. ``folder/weights.safetensors`` holds the averaged weights.
+        Over all runs. The averaged weights are in ``weights.safetensors``.
     """
+    folder, seconds = options.out, 60 * options.minutes
     folder.mkdir(parents=True, exist_ok=True)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=options.rate, weight_decay=1e-4
+    )
     average = copy.deepcopy(model)
     progress = _resume(folder, model, average, optimiser)
-    if start is not None and not progress.step:
-        progress = _begin(start, folder.name, model, average, adapt)
+    if options.start is not None and not progress.step:
+        progress = _begin(options.start, folder.name, model, average, adapt)
     began, shown, saved = time.monotonic(), 0.0, time.monotonic()
     earlier, first = progress.minutes, progress.samples
     model.train()
-    while (elapsed := time.monotonic() - began) < minutes * 60:
-        fraction = elapsed / (minutes * 60)
+    while (elapsed := time.monotonic() - began) < seconds:
+        fraction = elapsed / seconds
         for group in optimiser.param_groups:
             warm = min(1.0, (progress.step + 1) / 300)
-            group["lr"] = rate * warm * min(1.0, 3 * (1 - fraction))
+            group["lr"] = options.rate * warm * min(1.0, 3 * (1 - fraction))
         loss, error, reference = batch_loss(model, progress.step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -143,7 +140,7 @@ def train(
             optimiser.step()
         _follow(average, model, min(_DECAY, (1 + progress.step) / (10 + progress.step)))
         progress.step += 1
-        progress.samples += batch
+        progress.samples += options.batch
         progress.minutes = earlier + (time.monotonic() - began) / 60
         if time.monotonic() - shown > 15 or progress.step == 1:
             shown = time.monotonic()
@@ -214,7 +211,7 @@ def _begin(
     network: str,
     model: nn.Module,
     average: nn.Module,
-    adapt: Callable[[Tensors], Tensors] | None,
+    adapt: Callable[[Tensors], Tensors],
 ) -> Progress:
     """Load a shipped model's weights and the progress of their training."""
     manifest = json.loads((pack / "manifest.json").read_text("utf-8"))
@@ -223,9 +220,7 @@ def _begin(
             f"{pack / 'manifest.json'}: has no {network!r}; --out must end in the name "
             "of a network of --start"
         )
-    tensors = load_file(pack / manifest[network]["file"])
-    if adapt is not None:
-        tensors = adapt(tensors)
+    tensors = adapt(load_file(pack / manifest[network]["file"]))
     for net in (model, average):
         net.load_state_dict({k: v.clone() for k, v in tensors.items()})
     progress = Progress(**manifest[network]["training"]["progress"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deepblur_live.runtime.pack import load_manifest
+from deepblur_live.identification import Fit
+from deepblur_live.runtime.pack import load_manifest, load_pack
 
 TOOLS = Path(__file__).parents[2] / "tools"
 P = 7
+SCALE = np.full(P, 0.15)
 
 
 @pytest.fixture
@@ -68,6 +71,29 @@ def test_known_odds_are_found_again(tool):
     right = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
     found = tool.regression(features, right, np.ones(len(odds)))
     np.testing.assert_allclose(found, [0.5, *weights], rtol=0.15, atol=0.1)
+
+
+def test_large_misfits_lower_the_odds(tool, errors, capsys):
+    """Of fits that differ in their misfit alone, those below 0.8 are right."""
+    family = load_pack("zernike7").family
+    fits = []
+    for quality in np.linspace(0.4, 1.2, 81):
+        matrix = 0.02**2 * np.eye(P)
+        fit = Fit(np.zeros((1, P)), np.zeros(1), matrix, matrix, quality, errors, SCALE)
+        snr = 20.0 if quality < 0.795 else 2.0
+        fits.append(tool.Fitted(np.zeros(P), None, fit, snr, False))
+    found = tool.fit_verdict(fits, family, errors)
+    assert found["misfit"] > 1
+    assert found["poor_misfit"] == pytest.approx(0.77, abs=0.02)
+    assert "81 fits, 40 right" in capsys.readouterr().out
+
+
+def test_a_quick_fit_is_not_published(tool, monkeypatch, capsys):
+    line = ["fit_error_model", "--data", "FOLDER", "--quick", "--write"]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit, match="2"):
+        tool.main()
+    assert "leave --quick out" in capsys.readouterr().err
 
 
 def test_what_counts_twice_is_as_if_it_were_there_twice(tool):

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.runtime.pack import load_manifest
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -216,8 +215,7 @@ def test_interval_is_wilsons(tools):
 def test_fwhm_grows_as_the_note_says(tools):
     """7 % at 0.072 waves of astigmatism and coma; nothing from defocus alone."""
     fwhm = tools("drift_scenarios").fwhm
-    family = ZernikeFamily()
-    still = fwhm(family, np.zeros(P))
+    still = fwhm(np.zeros(P))
     assert still == pytest.approx(0.51 * 540 / 1.41, rel=0.03)
     mixed = np.array([0.0, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0]) * 0.072
-    assert 0.02 < fwhm(family, mixed) / still - 1 < 0.12
+    assert 0.02 < fwhm(mixed) / still - 1 < 0.12

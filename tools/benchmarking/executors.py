@@ -42,7 +42,7 @@ class Candidate:
     prepare
         To be called before frames of a shape come; raises `EngineError`.
     stages
-        The iterations for extended frames of a shape, to be timed one by one, or None
+        The iterations for extended frames of a shape, timed stage by stage, or None
         where another candidate has the same.
     """
 

@@ -128,7 +128,7 @@ def shared_rows(
 def executor_rows(
     work: Workload, family: BlurFamily, candidate: Candidate, clock: Clock, long: Clock
 ) -> Iterator[Row]:
-    """Time one executor: its stages one by one where it has them, then the frame.
+    """Time one executor: each of its stages, then the frame.
 
     On a machine without a card, peer and deblurring are timed in turn.
     """
