@@ -1,9 +1,13 @@
 """Fixtures of all tests."""
 
+import os
 import signal
 
 import pytest
 import torch
+
+# No test needs a screen. Before Qt is imported, and for child processes too.
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 # A shell that runs the tests in the background makes them and their child processes
 # ignore interrupts, which some of them send.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +36,9 @@ def ssim(
     ----------
     Wang, Bovik, Sheikh & Simoncelli, IEEE TIP 13(4) 2004.
     """
+    # Slow to import, and not needed by the worker.
+    from scipy.ndimage import gaussian_filter
+
     a, b = np.asarray(estimate, float), np.asarray(truth, float)
 
     def local(image: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -52,7 +52,7 @@ def test_the_lab_book_gets_a_line(tmp_path) -> None:
         coefficients=("defocus",),
         changes=(0.1,),
         since=30.0,
-        text="ALARM at 0:01:00: the wavefront has changed",
+        text="ALARM at 0:01:00: the blur has changed",
     )
     when = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     book = runpy.run_path(str(EXAMPLES / "alert_sink.py"))["LabBook"](

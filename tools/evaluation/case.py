@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BLURS", "Case", "Plan", "Spec"]
 
-# Each picture is blurred so many times: one blur a picture scatters by a decibel.
+# Blurs per picture: with a single one, means scatter by a decibel.
 BLURS = 2
 
 

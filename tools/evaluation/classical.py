@@ -31,7 +31,7 @@ def _operator(psf: torch.Tensor, image: torch.Tensor) -> Convolution:
 def _ascend(
     estimate: torch.Tensor, psf: torch.Tensor, y: torch.Tensor, iterations: int
 ) -> torch.Tensor:
-    """Return an estimate after so many Richardson–Lucy iterations."""
+    """Return an estimate after some Richardson–Lucy iterations."""
     operator = _operator(psf, y)
     for _ in range(iterations):
         ratio = y / operator.forward(estimate).clamp(min=_DARK)

@@ -67,8 +67,8 @@ _GOALS_100 = {
     ("micrographs", 0.03): 12,
     ("micrographs", 0.05): 8,
 }
-# An estimate is made after so many frames, as live: the evidence for an orientation
-# accumulates, and each fit starts from the last one. Some of them are reported.
+# Numbers of frames after which the blur is estimated, as live: the evidence for an
+# orientation accumulates, and each fit starts from the last one. Some are reported.
 _ESTIMATED, REPORTED = (1, 3, 10, 30, 100), (1, 10, 100)
 _INTERVAL_S = 0.05
 # Long against a hundred frames: none of them is forgotten.
@@ -142,9 +142,9 @@ def _still_frames(case: Case) -> Iterator[torch.Tensor]:
 
 
 def over_time(case: Case) -> Row:
-    """Return the PSF SNR in dB after so many frames, and whether it was answered.
+    """Return the PSF SNR in dB after 1, 10 and 100 frames, and whether it was trusted.
 
-    The running average is one of real spectra, not of a noise made smaller.
+    Each frame has noise of its own, and its spectrum enters the running average.
     """
     identifier = case.identifier(average_s=_AVERAGE_S)
     row: Row = {}

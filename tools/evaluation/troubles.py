@@ -59,7 +59,7 @@ def _counts(image: torch.Tensor, span: float = _SPAN) -> NDArray[np.uint16]:
 
 
 def _between(case: Case, low: float, high: float) -> float:
-    """Return a number that differs from frame to frame, evenly spread."""
+    """Return a number that varies evenly from frame to frame."""
     golden = (case.spec.number * 0.618034) % 1
     return low + golden * (high - low)
 
