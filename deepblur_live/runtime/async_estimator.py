@@ -1,4 +1,4 @@
-"""Solves one estimation problem at a time, on a thread of its own or at once."""
+"""Solves one estimation problem at a time, on its own thread or inline."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ class AsyncEstimator:
         Raises
         ------
         TimeoutError
-            It was waited for in vain for half a minute. Whatever went wrong in
-            `solve` is raised too.
+            No solution came within half a minute. Any error of `solve` is raised too.
         """
         if self._pending is None or not (wait or self._pending[1].done()):
             return None

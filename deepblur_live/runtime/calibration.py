@@ -39,7 +39,7 @@ class BadFrame(ValueError):
 
 @dataclass(frozen=True)
 class Scaled:
-    """A frame scaled to about [0, 1], and the way back.
+    """A frame scaled to about [0, 1], and the inverse of the scaling.
 
     Parameters
     ----------

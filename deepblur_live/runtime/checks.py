@@ -1,4 +1,4 @@
-"""Checks of a deblurred frame: finite, of the frame's light, consistent with it."""
+"""Checks of a deblurred frame: finite, flux conserved, consistent with the frame."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def reblurs(
 
 
 class FrameChecks:
-    """Light and finiteness of every frame; every n-th is also blurred again.
+    """Flux and finiteness of every frame; every n-th is also blurred again.
 
     Parameters
     ----------
@@ -94,6 +94,6 @@ class FrameChecks:
         if self._since < self._every:
             return ""
         if not reblurs(image, sharp, self._family, coefficients, sigma):
-            return "the deblurred frame, blurred again, is not the frame"
+            return "the deblurred frame, blurred again, does not match the raw frame"
         self._since = 0
         return ""

@@ -1,4 +1,4 @@
-"""CUDA streams by which one frame is uploaded while others are computed, downloaded."""
+"""CUDA streams that overlap upload, computation and download of successive frames."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import deepblur_live
 from deepblur_live.runtime.tensorrt import (
     EngineError,
     Precision,
@@ -82,7 +81,7 @@ def _build(
     timeout: float,
 ) -> bytes:
     # The child finds the packages that this process finds, installed or not.
-    root = str(Path(deepblur_live.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     search_path = os.pathsep.join(filter(None, [root, *sys.path]))
     log = folder / "log"
     end = time.monotonic() + timeout

@@ -42,7 +42,7 @@ class DeviceLost(RuntimeError):
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """All that is known of a frame but its pixels.
+    """Everything known about a frame except its pixels.
 
     Parameters
     ----------
@@ -107,8 +107,8 @@ class Outcome:
     info
         The frame.
     state, reason
-        ``RAW_ONLY`` frames are passed on unchanged; `reason` says why (``"not a
-        number"``, ``"constant"``, ``"saturated"`` …), and is empty otherwise.
+        ``RAW_ONLY`` frames are passed on unchanged; `reason` says why (``"not
+        finite"``, ``"constant"``, ``"saturated"`` …), and is empty otherwise.
     estimate
         The identification that became available with this frame, or None. It was made
         from the frames up to ``track.time``: this one, or an earlier one where

@@ -60,7 +60,7 @@ class FrameGraph:
     recorded
         Whether frames run as one CUDA graph.
     why_not
-        Where recording failed: why.
+        Why recording failed; empty otherwise.
     """
 
     def __init__(

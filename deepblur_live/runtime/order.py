@@ -1,4 +1,4 @@
-"""Which ways there are to run the networks here, best first, and why or why not."""
+"""The ways to run the networks here, best first, each usable or not, and why."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-import deepblur_live
 from deepblur_live.blur import ErrorModel, family_from_manifest
 from deepblur_live.deblurring import build_deblurring
 from deepblur_live.identification import IdentificationNet, SpecimenSpectrum
@@ -140,7 +139,7 @@ def find_packs() -> dict[str, Path]:
 
     They are inside an installed package, and next to the package in a checkout.
     """
-    package = Path(deepblur_live.__file__).parent
+    package = Path(__file__).parents[1]
     found: dict[str, Path] = {}
     for engines in (package / "engines", package.parent / "engines"):
         if engines.is_dir():

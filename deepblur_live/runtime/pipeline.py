@@ -1,4 +1,4 @@
-"""The way of one frame: scale → identify → track → deblur → check."""
+"""The path of one frame: scale → identify → track → deblur → check."""
 
 from __future__ import annotations
 
