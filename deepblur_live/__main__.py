@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from deepblur_live.cli import main
 
-# The worker process imports this module anew: only the first may run.
+# The worker process imports this module again: only the first may run.
 if __name__ == "__main__":
     main()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from deepblur_live.profile import Profile, load_profile
 from deepblur_live.runtime.build import build_pipeline
@@ -69,11 +70,16 @@ def deblur(
         )
     if not isinstance(profile, Profile):
         profile = load_profile(profile)
-    pipeline = build_pipeline(profile, asynchronous=False)
+    # A pipeline sets torch's number of threads, which is the caller's here.
+    threads = torch.get_num_threads()
     try:
-        result = pipeline.submit(Frame(pixels, 0, 0.0, "deblur")).result()
+        pipeline = build_pipeline(profile, asynchronous=False)
+        try:
+            result = pipeline.submit(Frame(pixels, 0, 0.0, "deblur")).result()
+        finally:
+            pipeline.close()
     finally:
-        pipeline.close()
+        torch.set_num_threads(threads)
     estimate = result.estimate
     if estimate is None:
         raise ValueError(f"the frame cannot be deblurred: {result.reason}")

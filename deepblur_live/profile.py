@@ -77,7 +77,7 @@ class Optics(Section):
     def _check_indices(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         right = sorted({index for index in value if 4 <= index <= 37})
         if not right:
-            raise ValueError("names no mode: give Noll indices from 4 to 37")
+            raise ValueError("lists no mode: give Noll indices from 4 to 37")
         if list(value) != right:
             raise ValueError(
                 "must be Noll indices from 4 to 37, each once, in order (1 to 3 are "
@@ -87,7 +87,7 @@ class Optics(Section):
 
     @model_validator(mode="after")
     def _check_sampling(self) -> Self:
-        # Nyquist: coarser pixels fold the fine structure, which no fit undoes.
+        # Nyquist: coarser pixels alias fine structure, which no fit can undo.
         coarsest = self.wavelength_nm / (2 * self.numerical_aperture)
         if self.pixel_size_nm >= coarsest:
             raise ValueError(
@@ -171,15 +171,15 @@ class Drift(Section):
 
     warn: float = setting(
         0.036,
-        "size of the change that raises a warning, in the family's unit: waves rms for "
-        "Zernike modes, at most 0.5",
+        "size of the change that raises a warning, in the unit of the family's metric: "
+        "waves rms for Zernike modes, at most 0.5",
         gt=0,
         le=1e6,
     )
     alarm: float = setting(
         0.072,
-        "size of the change that raises an alarm, in the family's unit: waves rms for "
-        "Zernike modes, at most 0.5",
+        "size of the change that raises an alarm, in the unit of the family's metric: "
+        "waves rms for Zernike modes, at most 0.5",
         gt=0,
         le=1e6,
     )

@@ -221,8 +221,6 @@ def _hint(given: Any, field: FieldInfo) -> str:
     for factor, name in _UNIT_MISTAKES.get(unit, {}).items():
         if low <= given * factor <= high:
             return f" (given in {name}? then {given * factor:g})"
-    if unit.startswith("waves") and given > high:
-        return " (given in nanometres? then divide by the wavelength)"
     return ""
 
 

@@ -105,7 +105,7 @@ def test_both_networks_train_resume_and_ship(tool, pictures, tmp_path):
     assert pack.manifest.deblurring.training["progress"]["step"] > 1
     # The level, and the patterns.
     assert pack.specimen.basis.shape[1] == 1 + 3
-    # What was not trained anew stays; what a start has none of is told.
+    # What was not trained again stays; what the start lacks is reported.
     shutil.rmtree(training / "deblurring")
     tool(*ship, "--engines", tmp_path)
     again = load_pack(str(tmp_path / "own")).manifest
@@ -152,6 +152,7 @@ def test_a_folder_without_a_tiles_list_is_named(tmp_path):
     ("script", "option", "missing"),
     [
         ("evaluate.py", "--data", "MANIFEST.csv"),
+        ("evaluate_real.py", "--data", "MANIFEST.csv"),
         ("fit_error_model.py", "--data", "MANIFEST.csv"),
         ("simulate_drift.py", "--measure", "MANIFEST.csv"),
     ],
@@ -225,6 +226,7 @@ def test_the_evaluation_draws_into_the_tree_only_when_it_writes(
     ("script", "page"),
     [
         (["evaluate.py", "--data", "FOLDER"], "README.md"),
+        (["evaluate_real.py", "--data", "FOLDER"], "README.md"),
         (["simulate_drift.py"], "docs/operating-characteristics.md"),
         (["benchmark.py"], "docs/speed.md"),
     ],

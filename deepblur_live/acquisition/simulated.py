@@ -53,7 +53,7 @@ class SimulatedCamera(SimpleCameraDevice):
     clock
         Seconds, monotonic.
     wait
-        Waits some seconds: the remaining exposure after the frame is computed.
+        Waits a number of seconds: the exposure that remains when a frame is computed.
     """
 
     def __init__(

@@ -318,7 +318,7 @@ class Supervisor:
         with self._lock:
             since = self._at_worker[0][1] if self._at_worker else None
         if since is not None and time.monotonic() - since > self._frame_timeout:
-            self._lost(worker, f"no answer for {self._frame_timeout:g} s")
+            self._lost(worker, f"no reply for {self._frame_timeout:g} s")
 
     def _finish(self, reply: Reply) -> None:
         with self._lock:

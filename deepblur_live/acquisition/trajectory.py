@@ -95,7 +95,8 @@ class AberrationTrajectory:
         return replace(self, steps=(*self.steps, step))
 
 
-# Amounts in waves rms, by the coefficients' names: the demonstration's aberrations.
+# The demonstration's aberrations by name, for a prior scale of 0.15 waves rms.
+_SCALE = 0.15
 _STILL = {
     "defocus": 0.06,
     "oblique astigmatism": 0.03,
@@ -119,7 +120,8 @@ def _vector(
     """
     vector = np.array([by_name.get(name, 0.0) for name in family.names])
     if vector.any():
-        return vector
+        # Exactly the amounts above where the scale is theirs.
+        return vector * (family.prior.scale / _SCALE)
     signs = (-1.0) ** np.arange(len(vector))
     return share * signs * family.prior.scale / math.sqrt(len(vector))
 

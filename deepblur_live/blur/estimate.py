@@ -66,8 +66,8 @@ class VerdictModel(_Constants):
     range_tolerance
         Gauge of the admissible set up to which coefficients count as in range.
     least_error, largest_error
-        Relative errors: none counts as smaller than the one, and an estimate with more
-        than the other is not trusted.
+        Relative errors: smaller ones count as the first, and an estimate above the
+        second is not trusted.
     usual_error, usual_misfit
         The excess over these decides which reason is reported.
     poor_misfit
@@ -78,12 +78,12 @@ class VerdictModel(_Constants):
     misfit: float
     error: float
     beyond: float
-    range_tolerance: float
-    least_error: float
-    largest_error: float
-    usual_error: float
-    usual_misfit: float
-    poor_misfit: float
+    range_tolerance: float = Field(gt=0)
+    least_error: float = Field(gt=0)
+    largest_error: float = Field(gt=0)
+    usual_error: float = Field(gt=0)
+    usual_misfit: float = Field(gt=0)
+    poor_misfit: float = Field(gt=0)
 
 
 class ErrorModel(_Constants):
@@ -101,12 +101,12 @@ class ErrorModel(_Constants):
     floor
         Least standard deviation of a coefficient, relative to the family's prior scale.
     competing_temperature
-        Factor by which competing minima are weighed less surely than by likelihood.
+        Temperature of the weights of competing minima; 1 for those of their likelihood.
     network
         Factor of the standard deviations that the network predicts.
     usual_scatter, least_scatter, usual_misfit
-        Residuals as large as the model predicts have this scatter; the least scatter
-        relative to it that counts; and the misfit above which errors grow with it.
+        Scatter of residuals that are as large as the model predicts; lower limit of the
+        scatter relative to it; and the misfit above which errors grow with the misfit.
     orientation
         Number of standard deviations by which the evidence must exceed chance before
         the 180° ambiguity counts as resolved.
@@ -116,7 +116,8 @@ class ErrorModel(_Constants):
         Variance of the part of the error that all estimates of one specimen share, and
         of the rest, over the stated variance.
     track_floor
-        Standard deviation added to each estimate in the tracker, in the family's unit.
+        Standard deviation added to each estimate in the tracker, relative to the
+        family's prior scale.
     light_creep
         Share of the stated error by which the systematic part changes when the
         logarithm of the light changes by one.
@@ -124,15 +125,15 @@ class ErrorModel(_Constants):
         When an estimate is trusted.
     """
 
-    curvature: float
-    competing: float
-    floor: float
-    competing_temperature: float
-    network: float
-    usual_scatter: float
-    least_scatter: float
-    usual_misfit: float
-    orientation: float
+    curvature: float = Field(ge=0)
+    competing: float = Field(ge=0)
+    floor: float = Field(ge=0)
+    competing_temperature: float = Field(gt=0)
+    network: float = Field(ge=0)
+    usual_scatter: float = Field(gt=0)
+    least_scatter: float = Field(ge=0)
+    usual_misfit: float = Field(gt=0)
+    orientation: float = Field(ge=0)
     tail_dof: float = Field(gt=0)
     systematic: float = Field(ge=0)
     fluctuating: float = Field(ge=0)
@@ -144,9 +145,9 @@ class ErrorModel(_Constants):
         """Return how many stated standard deviations contain a share of the errors.
 
         Errors have longer tails than a normal's: most estimates are right to within
-        what their fit implies, and a few are of another blur. A stated deviation
-        contains 68 % of the errors, as a normal's does; 95 % are within 2.43 of them
-        with four degrees of freedom, not 1.96.
+        what their fit implies, and a few belong to another blur. A stated deviation
+        contains 68 % of the errors, as a normal's does; with four degrees of freedom
+        95 % are within 2.43 of them, not 1.96.
 
         Parameters
         ----------

@@ -31,7 +31,7 @@ class Quality:
     display_unit, display_scale
         A second unit for the user, and how many of it are one `unit`; may be empty.
     reference
-        A value to compare with, drawn beside the curve; None for none.
+        A value to compare with, drawn with the curve; None if there is none.
     """
 
     name: str
@@ -211,10 +211,10 @@ class BlurFamily(Protocol):
         """Return the representative (..., P) of γ among those with the same PSF."""
 
     def quality(self, coefficients: NDArray[np.float64]) -> tuple[Quality, ...]:
-        """Return how good the blur of γ (P,) is, the most telling number first."""
+        """Return how good the blur of γ (P,) is, the most informative number first."""
 
     def diagnose(self, change: NDArray[np.float64], shape: ChangeShape) -> Cause:
-        """Return the likely cause of a change (P,) that came about in some way."""
+        """Return the likely cause of a change (P,), given its shape over time."""
 
     def describe(self) -> str:
         """Return what a user should know about the family, such as its limits."""

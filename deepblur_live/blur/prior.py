@@ -25,7 +25,7 @@ class AdmissibleSet(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """Coefficients within a half-width of a centre, each for itself.
+    """Coefficients within a half-width of a centre, each separately.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Prior:
     mean, covariance
         (P,) and (P, P): the Gaussian prior of a fit.
     scale
-        (P,) size of each coefficient's range: errors are small or large beside it.
+        (P,) size of each coefficient's range: errors are measured relative to it.
     admissible
         Where γ may be.
     """

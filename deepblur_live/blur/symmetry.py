@@ -1,7 +1,7 @@
-"""Symmetries of a family: coefficients that data cannot, or hardly, tell apart.
+"""Symmetries of a family: coefficients that data can hardly, or not, distinguish.
 
 A power spectrum, an image, or no measurement at all distinguishes γ from its image
-under a symmetry. Every alignment of signs or angles in the program is done here.
+under a symmetry. Whatever aligns estimates with one another does it here.
 """
 
 from __future__ import annotations

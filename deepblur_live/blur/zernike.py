@@ -71,7 +71,7 @@ class ZernikeFamily:
     Raises
     ------
     ValueError
-        When a value cannot be; the text names it.
+        When a value is impossible; the text names it.
 
     References
     ----------
@@ -87,7 +87,7 @@ class ZernikeFamily:
     pupil_samples: int = PUPIL_SAMPLES
 
     def __post_init__(self) -> None:
-        """Refuse what no microscope has."""
+        """Refuse impossible values."""
         object.__setattr__(self, "noll", tuple(self.noll))
         if isinstance(self.ranges, (int, float)):
             object.__setattr__(self, "ranges", (float(self.ranges),) * len(self.noll))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Baseline", "Baseliner"]
 
-# Scatter below this share of the prior scale is rounding: 0.2 milliwaves for Zernike
-# modes.
+# Scatter below this share of the prior scale counts as rounding: 0.2 milliwaves for
+# Zernike modes.
 _RESOLUTION = 1 / 750
 # The limits are widened for the measured autocorrelation of the points, up to the
 # maximum. The minimum is what a running average leaves in batches of six times its

@@ -63,7 +63,8 @@ class Charts:
     Parameters
     ----------
     resolution
-        (P,) standard deviation below which the scatter of a coefficient is rounding.
+        (P,) standard deviation below which the scatter of a coefficient counts as
+        rounding.
     arl
         Average run length: mean number of points between two false signals, all charts
         together.

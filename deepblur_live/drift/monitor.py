@@ -45,9 +45,8 @@ class DriftMonitor:
     Estimates are averaged in *batches* long enough to be nearly independent: their
     lag-1 autocorrelation is measured, and while it is too high the batches are
     lengthened, or the charts are not armed and the status says why. The *baseline* is
-    the mean of the first ``settings.baseline_points`` batches. Charted are the
-    estimates, not the filtered track, whose errors are correlated
-    (docs/decisions/0040).
+    the mean of the first ``settings.baseline_points`` batches. The estimates are
+    charted, not the filtered track, whose errors are correlated (docs/decisions/0040).
 
     An alert requires both **evidence**: a control chart
     (:class:`~deepblur_live.drift.charts.Charts`) exceeds a limit with a specified rate

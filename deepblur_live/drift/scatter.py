@@ -41,7 +41,8 @@ class LearnedScatter:
     Parameters
     ----------
     resolution
-        (P,) standard deviation below which the scatter of a coefficient is rounding.
+        (P,) standard deviation below which the scatter of a coefficient counts as
+        rounding.
     """
 
     def __init__(self, resolution: NDArray[np.float64]) -> None:

@@ -147,7 +147,7 @@ class Tracker:
         if stated is None:
             return None if predicted is None else self._keep(predicted, np.nan)
         coefficients = np.asarray(estimate.coefficients, dtype=np.float64)
-        floor = self._errors.track_floor**2 * np.eye(len(coefficients))
+        floor = np.diag((self._errors.track_floor * self._family.prior.scale) ** 2)
         measured = Gaussian(
             time, coefficients, self._errors.fluctuating * stated + floor
         )

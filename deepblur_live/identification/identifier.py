@@ -158,7 +158,7 @@ class Identifier:
         average, frames = self.spectrum.average, self.spectrum.frames
         variance = None if noise is None else noise(average.level)
         data = self.refiner.prepare(average.power, average.averages, frames, variance)
-        # Of all windows alike: those with larger weights may be the brightest.
+        # With equal weights: windows with larger weights may be the brightest.
         floor = noise_floor(
             with_leakage(average.plain),
             average.plain_averages * frames,

@@ -148,7 +148,7 @@ class SpectralRefiner:
     ) -> torch.Tensor:
         """Return the (count, P) of a library that fit a spectrum best.
 
-        Of every `stride`-th point of it, in as much less time.
+        Only every `stride`-th point is evaluated, in proportionally less time.
         """
         gamma, logs = library(self.family, self._library_size)
         return best_of_library(

@@ -40,7 +40,8 @@ def build_pipeline(
     executor = build_executor(pack, family, profile.model.device)
     # The fit of the spectrum works for any family and any specimen whose own spectrum
     # is known; the network only for the family and specimens that it was trained on.
-    trained = pack.family.names == family.names
+    same = pack.manifest.family == profile.model.family
+    trained = same and pack.family.names == family.names
     specimen = pack.specimen
     if (diameter := profile.model.bead_diameter_nm) is not None:
         trained = False

@@ -275,15 +275,17 @@ class _OnDevice:
 
     def __init__(self, steps: Steps, downloaded: Any) -> None:
         self._steps, self._downloaded = steps, downloaded
+        self._result: FrameResult | None = None
 
     def done(self) -> bool:
         downloaded: bool = self._downloaded.query()
         return downloaded
 
     def result(self) -> FrameResult:
-        try:
-            next(self._steps)
-        except StopIteration as end:
-            result: FrameResult = end.value
-            return result
-        raise RuntimeError("a frame is downloaded once")
+        if self._result is None:
+            try:
+                next(self._steps)
+            except StopIteration as end:
+                self._result = end.value
+        assert self._result is not None, "the steps after the download are the last"
+        return self._result

@@ -183,8 +183,8 @@ def mean_light(frame: Frame, dark: float | None) -> float:
     """Return the mean of a frame above the dark level, in the frame's unit.
 
     Where the dark level is unknown, a low percentile of the frame stands for it: the
-    difference is proportional to the light, whatever the offset and the background. A
-    growing blur lowers it by 5 % for 0.1 waves.
+    difference is proportional to the light, whatever the offset and the background.
+    Blur lowers it slightly: by 5 % for 0.1 waves rms of Zernike modes.
     """
     step = max(1, min(frame.pixels.shape) // _LIGHT_PIXELS)
     pixels = frame.pixels[::step, ::step]

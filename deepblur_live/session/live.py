@@ -139,9 +139,12 @@ class LiveSession:
         self._executor = ""
         self._gaps, self._gaps_after = 0, clock()
         self._closed = False
-        self._closing = threading.Lock()
-        # Held while a result is taken in. Re-entrant: a slot may close the session.
+        # Re-entrant, as is the next: a slot may close the session.
+        self._closing = threading.RLock()
+        self._ending = False
+        # Held while a result is taken in; and the thread whose slots run meanwhile.
         self._taking = threading.RLock()
+        self._slot_thread = 0
         # Held briefly, while it is decided which thread announces a change.
         self._announcing = threading.Lock()
         self._announced = self.monitor.status
@@ -324,18 +327,34 @@ class LiveSession:
 
         A session made by :meth:`from_profile` first stops live mode, and ends its
         worker. Closing again returns the same summary.
+
+        Raises
+        ------
+        RuntimeError
+            The session is being closed already, and this is called from a slot that
+            its end waits for.
         """
         return self._close(wait_for_first=True)
 
     def _close(self, *, wait_for_first: bool) -> SessionSummary:
-        with self._closing:
+        # A thread that closes waits for a result's slots, so they must not wait for it.
+        in_slot = self._slot_thread == threading.get_ident()
+        if not self._closing.acquire(blocking=not in_slot):
+            raise RuntimeError("the session is being closed by another thread")
+        try:
+            if self._ending:
+                raise RuntimeError("the session is being closed")
             if self.summary is None:
+                self._ending = True
                 try:
                     if self._connection is not None:
                         self._connection.close(wait_for_first=wait_for_first)
                 finally:
                     self.summary = self._finish()
+                    self._ending = False
             return self.summary
+        finally:
+            self._closing.release()
 
     def _finish(self) -> SessionSummary:
         self._stop_taking()
@@ -365,7 +384,7 @@ class LiveSession:
         return summary
 
     def _stop_taking(self) -> None:
-        self.listener.events.resultReady.disconnect(self._on_result, missing_ok=True)
+        # Before disconnecting, which waits without a limit for the slots of a result.
         if not self._taking.acquire(timeout=_CLOSE_TIMEOUT_S):
             raise TimeoutError(
                 f"a result has been in a slot for {_CLOSE_TIMEOUT_S:.0f} s: a slot "
@@ -373,8 +392,10 @@ class LiveSession:
             )
         self._closed = True
         self._taking.release()
+        self.listener.events.resultReady.disconnect(self._on_result, missing_ok=True)
 
     def _on_result(self, result: FrameResult) -> None:
+        self._slot_thread = threading.get_ident()
         try:
             with self._taking:
                 if not self._closed:
@@ -382,6 +403,8 @@ class LiveSession:
         except Exception as error:
             # The thread belongs to the listener and to other slots.
             self._notifier.error(repr(error), f"frame {result.frame.number}: ")
+        finally:
+            self._slot_thread = 0
 
     def _take(self, result: FrameResult) -> None:
         frame, track = result.frame, result.track
@@ -414,7 +437,9 @@ class LiveSession:
             self._standing_alert = alert
             self._notifier.alert(NoticeKind.RAISED, alert)
             self._notifier.emit(self.events.alertRaised, alert)
-        self._announce()
+        # A slot may have closed the session.
+        if not self._closed:
+            self._announce()
 
     def _write(
         self,

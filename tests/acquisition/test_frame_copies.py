@@ -1,4 +1,4 @@
-"""How often a frame is copied on its way: each picture once into the ring, once out."""
+"""How often a frame is copied: each image once into the ring, once out of it."""
 
 import tracemalloc
 

@@ -60,7 +60,7 @@ def test_a_pipelines_notes_reach_the_user_and_it_is_closed(results) -> None:
     assert Noting.closed == 1
 
 
-def test_a_frame_there_and_back(results) -> None:
+def test_a_frame_makes_the_round_trip_through_the_worker(results) -> None:
     with DeblurListener(Echo, in_process=True) as listener:
         results.listen(listener)
         assert listener.submit(FRAME, {"truth": [1.0]}, "replay", time=12.5)
@@ -178,12 +178,12 @@ def test_a_pipeline_that_raises_affects_only_that_frame(results) -> None:
         assert listener.statistics.raw_only == {reason: 5}
         assert listener.statistics.worker_state is WorkerState.RUNNING
         results.wait(lambda: results.errors)
-    (error,) = results.errors  # told once, with the traceback
+    (error,) = results.errors  # reported once, with the traceback
     assert reason in error
     assert "echo_pipeline.py" in error
 
 
-def test_a_callback_that_raises_has_no_effect(results) -> None:
+def test_a_callback_that_raises_affects_nothing_else(results) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a callback of someone else")
 
@@ -194,7 +194,7 @@ def test_a_callback_that_raises_has_no_effect(results) -> None:
     with listener:
         for _ in range(5):
             listener.submit(FRAME)
-        listener.submit(np.array([object()]))  # raises an error to tell of
+        listener.submit(np.array([object()]))  # causes an error to be reported
         assert listener.drain(10)
         assert len(results.all) == 5
         results.wait(lambda: results.errors)

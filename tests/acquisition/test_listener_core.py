@@ -152,7 +152,7 @@ def test_an_mda_from_another_thread_does_not_need_this_one(
     assert balanced(listener).processed == 5
 
 
-def test_a_snap_is_one_frame_and_within_an_mda_none_more(
+def test_a_snap_is_one_frame_and_none_is_added_during_an_mda(
     core: CMMCorePlus, listener, results
 ) -> None:
     core.mda.engine.use_hardware_sequencing = False

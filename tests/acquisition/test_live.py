@@ -195,7 +195,7 @@ def test_a_late_start_event_is_not_another_sequence(bench: Bench) -> None:
     bench.tap.sequence_began(continuous=True)
     bench.poll()
     assert bench.numbers == [0]
-    # The next one that is told is another one, with the same numbers.
+    # The next one that is reported is another one, with the same numbers.
     bench.tap.sequence_began(continuous=True)
     bench.poll()
     assert bench.numbers == [0, 0]

@@ -146,7 +146,7 @@ def test_all_keeps_the_order_and_drops_the_oldest_when_full(keeping: Bench) -> N
         keeping.finish(lease)
     assert numbers == [3, 4, 5, 6, 7]
     assert keeping.balance() == (8, 5, 3, 0)
-    for _ in range(7):  # another outage is told again
+    for _ in range(7):  # another outage is reported again
         keeping.put()
     assert len(keeping.reports) == 2
 

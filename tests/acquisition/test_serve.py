@@ -1,4 +1,4 @@
-"""The worker's loop by itself: the order in which frames are submitted, collected."""
+"""The worker's loop alone: the order in which frames are submitted and collected."""
 
 import multiprocessing
 import pickle
@@ -199,7 +199,7 @@ def test_a_frame_is_not_held_back_while_no_other_waits():
             end()
             return super().collect(frame)
 
-    # Held back it would be until something comes.
+    # If it were held back, it would be until something comes.
     late = threading.Timer(10, end)
     late.start()
     tasks.send(task(0))

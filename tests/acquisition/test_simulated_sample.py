@@ -172,7 +172,7 @@ def test_truth_blurred_with_the_true_psf_is_the_frame(
     assert score.std() == pytest.approx(1, abs=0.01)
 
 
-def test_light_falls_in_from_beyond_the_border() -> None:
+def test_light_enters_from_beyond_the_border() -> None:
     """A bright spot just outside the field shows inside it; none wraps around."""
     specimen = np.zeros((240, 240), np.float32)
     top = (240 - 128) // 2

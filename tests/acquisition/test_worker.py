@@ -91,7 +91,7 @@ def test_a_worker_that_hangs_is_killed(results) -> None:
         results.listen(listener)
         listener.submit(FATAL)
         results.wait(lambda: results.errors)
-        assert "no answer for 0.3 s" in results.errors[0]
+        assert "no reply for 0.3 s" in results.errors[0]
         assert listener.worker_pid is None
         listener.submit(FRAME)
         assert listener.drain(5)

@@ -71,7 +71,7 @@ class GaussianFamily:
         # Unit vectors at twice the angle of the long axis.
         cosine, sine = along / elongation, diagonal / elongation
         mean, half = (long**-2 + short**-2) / 2, (long**-2 - short**-2) / 2
-        index = torch.arange(self.window, dtype=coefficients.dtype) - self.window // 2
+        index = torch.arange(self.window).to(coefficients) - self.window // 2
         y, x = torch.meshgrid(index, index, indexing="ij")
         square = x**2 - y**2
         exponent = mean * (x**2 + y**2) + half * (cosine * square + 2 * sine * x * y)

@@ -25,9 +25,9 @@ PROFILE = Profile(
         identify_every_s=1.0,
         average_s=0.5,
     ),
-    drift=Drift(warn=0.15, alarm=0.3, batch_s=3.0, baseline_points=8),
+    drift=Drift(warn=0.15, alarm=0.3, batch_s=3.0, baseline_points=6),
 )
-STILL, STEP_AT, STEP, END = (1.4, 0.15, -0.1), 45.0, (0.45, 0.0, 0.0), 75.0
+STILL, STEP_AT, STEP, END = (1.4, 0.15, -0.1), 30.0, (0.45, 0.0, 0.0), 54.0
 
 
 class FakeClock:
@@ -96,7 +96,7 @@ def test_its_jacobian_is_the_derivative():
 
 def test_it_is_identified_tracked_and_deblurred(finished):
     _, results, _ = finished
-    before = [r for r in results if 20 < r.frame.time < STEP_AT and r.estimate]
+    before = [r for r in results if 10 < r.frame.time < STEP_AT and r.estimate]
     assert all(r.estimate.trusted for r in before)
     errors = np.array([r.track.coefficients - STILL for r in before])
     assert np.abs(errors).mean() < 0.06

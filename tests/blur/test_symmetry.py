@@ -49,7 +49,7 @@ def test_the_nearest_equivalent_is_found_by_brute_force_too():
     np.testing.assert_array_equal(found, np.where(EVEN, -1.0, 1.0))
 
 
-def test_rows_are_aligned_each_for_itself():
+def test_each_row_is_aligned_separately():
     generator = torch.Generator().manual_seed(0)
     gamma = torch.randn(6, 7, generator=generator)
     reference = torch.randn(7, generator=generator)

@@ -80,7 +80,7 @@ def test_only_symmetries_that_the_modes_have_are_listed(noll, kinds):
     assert [symmetry.resolved_by for symmetry in found] == kinds
 
 
-def test_canonical_picks_one_of_the_two_signs():
+def test_canonical_chooses_one_of_the_two_signs():
     family = ZernikeFamily()
     sign = family.symmetries[0]
     for gamma in draws(family, 8).numpy():

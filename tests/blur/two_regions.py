@@ -17,7 +17,7 @@ class TwoRegions:
     def __init__(self, psfs, shape, frame=None):
         self.shape = shape
         self.mask = None if frame is None else frame_mask(shape, frame, psfs)
-        left = torch.linspace(1, 0, shape[1], dtype=psfs.dtype).expand(shape)
+        left = torch.linspace(1, 0, shape[1]).to(psfs).expand(shape)
         self.maps = torch.stack([left, 1 - left])
         self.blurs = [Convolution(psfs[..., i, :, :], shape) for i in range(2)]
 

@@ -88,7 +88,9 @@ def test_no_card_is_a_note_with_a_remedy(
     assert remedy in finding.remedy
 
 
-def test_missing_qt_means_headless_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_qt_means_headless_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(screen, "BINDINGS", ("NoSuchQt",))
     monkeypatch.setattr(probes, "find_binding", screen.find_binding)
     (finding,) = probes.window(Profile())
@@ -130,7 +132,7 @@ def test_optics_outside_the_models_range_are_a_fault(pixel_size_nm: float) -> No
     assert faults[0].remedy
 
 
-def test_no_shared_memory_is_a_fault_with_a_way_out(
+def test_no_shared_memory_is_a_fault_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(**_: object) -> None:

@@ -50,7 +50,7 @@ def reference(network, y, operator, sigma):
 
 
 @pytest.mark.parametrize("sigma", [1e-5, 0.004, 0.03, 0.5])
-def test_the_shipped_network_folded_is_itself(shipped, sigma):
+def test_the_shipped_network_folded_gives_the_same_result(shipped, sigma):
     y, operator = blurred()
     expected = reference(shipped, y, operator, sigma)
     # It must do something, or this shows nothing.
@@ -62,7 +62,7 @@ def test_the_shipped_network_folded_is_itself(shipped, sigma):
     assert relative(half, expected) < (5e-3 if sigma < 0.1 else 1e-2)
 
 
-def test_where_onednn_is_missing_the_rectifier_goes_by_itself(shipped, monkeypatch):
+def test_without_onednn_the_rectifier_is_a_separate_step(shipped, monkeypatch):
     y, operator = blurred(height=64, width=64)
     expected = FoldedFista(shipped)(y, operator, 0.01)
     monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
@@ -167,7 +167,7 @@ def test_pixels_move_as_torch_moves_them(dtype, fold):
     )
 
 
-def test_compiled_it_is_itself_and_compiled_once(shipped):
+def test_the_compiled_network_is_the_same_and_compiled_once(shipped):
     """Traced as one program for all iterations; kernels are left to torch's own."""
     y, operator = blurred()
     expected = reference(shipped, y, operator, 0.01)

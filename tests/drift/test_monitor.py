@@ -188,7 +188,7 @@ def test_a_snooze_counts_from_now_although_estimates_were_rejected(armed):
     assert armed.monitor.status.snoozed_until == pytest.approx(armed.time + 60, abs=2)
 
 
-def test_evident_change_below_the_warning_level_is_no_alert(armed):
+def test_evident_change_below_the_warning_level_raises_no_alert(armed):
     assert armed(START + 0.02 * COMA, 300) == []
     status = armed.monitor.status
     assert status.state is DriftState.OK
@@ -196,7 +196,7 @@ def test_evident_change_below_the_warning_level_is_no_alert(armed):
     assert status.change == pytest.approx(0.02, abs=0.003)
 
 
-def test_size_without_evidence_is_no_alert(family, errors):
+def test_size_without_evidence_raises_no_alert(family, errors):
     """A single outlier is large, but no evidence for the charts."""
     fed = Fed(family, errors, sigma=0.02)
     fed(START, BASELINE)
@@ -209,7 +209,7 @@ def test_step_is_found_within_a_few_points(armed):
     assert alert.since == pytest.approx(BASELINE, abs=6)
 
 
-def test_sign_flips_are_no_change(family, armed):
+def test_sign_flips_are_not_a_change(family, armed):
     flipped = np.where(family.even, -START, START)
     for _ in range(30):
         assert armed(flipped, 1) + armed(START, 3) + armed(flipped, 7) == []
@@ -234,7 +234,7 @@ def test_correlated_estimates_lengthen_the_batches(family, errors):
         if fed.state is DriftState.OK:
             break
     assert fed.state is DriftState.OK
-    # A hundred seconds would do if they were independent.
+    # A hundred seconds would suffice if they were independent.
     assert fed.time >= 300
     assert fed.monitor.status.lag_one <= 0.35
 
@@ -341,7 +341,7 @@ def test_rebaseline(armed):
     )
 
 
-def test_another_specimen_is_no_change(armed):
+def test_another_specimen_is_not_a_change(armed):
     """Its systematic error differs: 0.08 waves that are not the optics'."""
     armed.monitor.specimen_changed("the stage has moved")
     status = armed.monitor.status
@@ -388,7 +388,7 @@ def dimmed(fed, stated):
     return found
 
 
-def test_creep_with_the_brightness_is_no_change(fed):
+def test_creep_with_the_brightness_is_not_a_change(fed):
     """With an uncertainty of 0.053 waves the light can have caused all of it."""
     assert dimmed(fed, 0.02) == []
     assert fed.state is DriftState.OK

@@ -149,7 +149,7 @@ def test_measured_is_the_estimate_aligned_with_the_track(family, errors):
 
 
 def test_floor_adds_the_model_error(family, errors):
-    tracker = Tracker(family, errors.model_copy(update={"track_floor": 0.02}))
+    tracker = Tracker(family, errors.model_copy(update={"track_floor": 0.02 / 0.15}))
     track = tracker.update(0.0, estimate(np.full(7, 0.05), sigma=0.0))
     np.testing.assert_allclose(track.covariance, np.eye(7) * 4e-4, atol=1e-12)
 

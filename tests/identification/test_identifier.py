@@ -243,7 +243,7 @@ def test_a_warm_fit_starts_from_the_last_nuisance_parameters(monkeypatch):
         assert np.abs(a - b).max() < 1e-3
 
 
-def test_a_warm_estimate_knows_the_last_searchs_competing():
+def test_a_warm_estimate_includes_the_competing_minima_of_the_last_search():
     truth = truths(1, seed=9)[0]
     frame = blurred(cells(seed=2), truth, 0.03)
     identifier = Identifier(FAMILY, ERRORS)

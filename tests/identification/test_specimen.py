@@ -39,7 +39,7 @@ def test_what_specimens_share_is_found_and_the_rest_is_left():
     assert prior.deviation[band].median() == pytest.approx(0.1, rel=0.1)
 
 
-def test_mirrored_and_turned_specimens_are_as_likely():
+def test_mirrored_and_transposed_specimens_are_equally_likely():
     spectra = coloured(50)
     spectra[:, :3] *= 50  # a grating along one axis
     prior = SpecimenSpectrum.learned(spectra, patterns=2)

@@ -79,7 +79,7 @@ def half_textured(sigma, texture=0.3, seed=0):
     return frame
 
 
-def test_windows_with_detail_count_for_more_where_noise_is_the_trouble():
+def test_windows_with_detail_weigh_more_where_noise_dominates():
     noisy, clear = half_textured(0.1), half_textured(0.001)
     seen = weighted(noisy, CUTOFF)
     plain, averages = welch(noisy)
@@ -101,7 +101,7 @@ def test_windows_with_detail_count_for_more_where_noise_is_the_trouble():
     assert weighted(noisy, CUTOFF, frames=1e8).averages[32, 32] > 0.97 * averages
 
 
-def test_looks_are_what_the_scatter_of_frames_says():
+def test_effective_averages_agree_with_the_scatter_of_frames():
     # The texture is new in each frame too, so that all scatters as a stationary field.
     frames = [half_textured(0.1, seed=i) for i in range(300)]
     seen = [weighted(frame, CUTOFF) for frame in frames]
@@ -117,7 +117,7 @@ def test_looks_are_what_the_scatter_of_frames_says():
         assert ratio == pytest.approx(1, abs=0.15)
 
 
-def test_many_frames_weigh_as_noise_less_by_their_root_does():
+def test_many_frames_are_weighted_as_if_noise_were_lower_by_their_root():
     noisy = half_textured(0.1)
     power, _ = _powers(noisy)
     floor = float(noise_floor(power.mean(0), 0.9 * len(power), CUTOFF))
@@ -130,7 +130,7 @@ def test_many_frames_weigh_as_noise_less_by_their_root_does():
     torch.testing.assert_close(weighted(noisy, CUTOFF, 25).power, expected)
 
 
-def test_a_still_half_empty_specimen_is_no_change():
+def test_a_still_half_empty_specimen_is_not_a_change():
     # Weights change as frames gather, and what windows show in the mean with them.
     sharp = half_textured(0.0, texture=1.0)
     running = PowerSpectrum(1e6, CUTOFF)
@@ -139,7 +139,7 @@ def test_a_still_half_empty_specimen_is_no_change():
     assert running.frames == pytest.approx(60)
 
 
-def test_noise_alone_is_not_taken_for_detail():
+def test_noise_alone_does_not_count_as_detail():
     values = [weighted(noise(0.1, seed=i), CUTOFF) for i in range(40)]
     # Windows chosen for what noise shows in them would show more of it: by 2 % where
     # each counts by all that exceeds the noise's mean.
@@ -178,7 +178,7 @@ def coloured(seed, width):
     return torch.nn.functional.conv2d(image, kernel, padding="same")[0, 0]
 
 
-def test_a_changed_blur_begins_the_average_anew_but_one_odd_frame_does_not():
+def test_a_changed_blur_restarts_the_average_but_one_outlier_does_not():
     running = PowerSpectrum(10.0, CUTOFF)
     for i in range(10):
         running.add(coloured(i, 3), 0.1 * i)
@@ -213,7 +213,7 @@ def test_a_spectrum_that_overflows_is_left_out(value):
     assert running.frames > 1.9
 
 
-def test_brightness_alone_is_no_change():
+def test_brightness_alone_is_not_a_change():
     running = PowerSpectrum(10.0, CUTOFF)
     for i in range(10):
         running.add((1 - 0.05 * i) * coloured(i, 3), 0.1 * i)

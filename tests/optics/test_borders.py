@@ -44,7 +44,7 @@ def test_no_step_at_the_seams_of_a_ramp():
     assert wrapped.diff(dim=0).abs().max() < 0.1
 
 
-def test_what_was_seen_is_trusted_but_at_its_edges():
+def test_the_mask_is_one_inside_the_frame_and_falls_at_its_edges():
     mask = frame_mask((60, 70), (40, 33), torch.zeros((), dtype=torch.float64))
     assert mask.shape == (60, 70)
     assert mask.dtype == torch.float64

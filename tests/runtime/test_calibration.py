@@ -44,7 +44,7 @@ def one_hot_pixel():
     return pixels
 
 
-def test_a_hot_pixel_rules_nothing():
+def test_a_hot_pixel_does_not_dominate():
     plain, hot = scale(texture()), scale(one_hot_pixel())
     assert hot.span == pytest.approx(plain.span, rel=0.02)
     # It stands alone, and is gone from what the networks read.

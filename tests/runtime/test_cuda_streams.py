@@ -116,7 +116,7 @@ def card(monkeypatch):
         number = int(pixels[0, 0])
         card.wait_for(card.now + HOST)
         card.queue(f"up {number}", UP)
-        # Grey values are looked at: the host waits.
+        # Grey values are read: the host waits.
         card.wait_for(card.current[-1].tail)
         return Scaled(number)
 
@@ -181,7 +181,7 @@ def test_a_frame_is_done_when_it_is_downloaded_and_is_waited_for(card, pipeline)
     assert future.done()
 
 
-def test_a_second_opinion_waits_for_what_is_being_deblurred(card, pipeline):
+def test_the_second_deblurring_waits_for_the_frame_in_progress(card, pipeline):
     """Torch's static buffers may be in use for the next frame already."""
     pipeline.executor.spoiled = {0}
     first, second = (pipeline.submit(frame) for frame in frames(2))

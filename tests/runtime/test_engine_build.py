@@ -72,7 +72,7 @@ def test_what_progress_raises_ends_the_build(fake_tensorrt, onnx, monkeypatch):
         build(onnx, stop)
 
 
-def test_a_full_disk_is_named_with_what_helps(onnx, monkeypatch, tmp_path):
+def test_a_full_disk_is_named_with_a_remedy(onnx, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "missing"))
     with pytest.raises(EngineError, match=r"an engine cannot be built there .*TMPDIR"):
         build(onnx)

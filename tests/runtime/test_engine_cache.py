@@ -308,7 +308,7 @@ def test_an_engine_is_not_used_after_two_failures_of_the_card_in_a_day(
     assert build.count == 2
 
 
-def test_a_plan_that_cannot_be_kept_is_used_all_the_same(cache, build, monkeypatch):
+def test_a_plan_that_cannot_be_stored_is_still_used(cache, build, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -34,7 +34,7 @@ def test_agreement_within_the_limit_passes():
         (lambda x: x.flip(0), "differs"),
     ],
 )
-def test_wrong_answers_do_not_pass_and_are_named(spoil, said):
+def test_wrong_results_do_not_pass_and_are_named(spoil, said):
     reference = trial_frame((64, 96))
     verdict = compare("frame", spoil(reference), reference)
     assert not verdict.passed
@@ -78,12 +78,12 @@ def test_a_good_frame_reblurs_to_itself_at_any_noise_level(deblurred):
         lambda x: x * math.nan,
     ],
 )
-def test_a_wrong_frame_of_the_right_light_does_not(deblurred, spoil):
+def test_a_wrong_frame_with_the_right_flux_does_not(deblurred, spoil):
     image, sharp, gamma = deblurred
     assert not reblurs(image, spoil(sharp), FAMILY, gamma, 0.01)
 
 
-def test_the_blur_is_checked_now_and_then_and_after_a_failure_always(deblurred):
+def test_the_reblurred_frame_is_checked_regularly_and_always_after_a_failure(deblurred):
     image, sharp, gamma = deblurred
     wrong = sharp.flip(1)
     checks = FrameChecks(FAMILY, reblur_every=3)

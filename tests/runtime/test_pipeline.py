@@ -1,4 +1,4 @@
-"""The way of one frame with the shipped model, on the simulated microscope."""
+"""The path of one frame with the shipped model, on the simulated microscope."""
 
 import dataclasses
 import math
@@ -188,7 +188,7 @@ def test_a_recording_faster_than_its_clock_is_identified_as_often(sample, asynch
     assert times >= {0.0, 1.0, 2.0, 3.0}
 
 
-def test_slow_frames_are_identified_each_for_itself(sample, asynchronous):
+def test_slow_frames_are_each_identified(sample, asynchronous):
     asynchronous.let_through.release(9)
     for i in range(4):
         result = asynchronous.submit(frame(sample, i, 60.0 * i)).result()
@@ -311,7 +311,7 @@ def test_a_frame_without_a_reliable_estimate_is_raw_until_the_blur_is_known(pipe
 def test_a_first_frame_that_overflows_is_raw_and_the_next_is_not(sample, pipeline):
     good = frame(sample, 0, 0.0)
     wild = good.pixels.astype(np.float64)
-    # A patch, not single pixels: those would be mended as hot.
+    # A patch, not single pixels: those would be repaired as hot.
     wild[100:106, 100:106] = 1e30
     result = pipeline.submit(Frame(wild, 0, 0.0)).result()
     assert result.state is FrameState.RAW_ONLY
@@ -361,7 +361,7 @@ class Broken(TorchExecutor):
     [
         (lambda x: 1.3 * x, "total light"),
         (lambda x: x * math.nan, "total light"),
-        (lambda x: x.flip(0), "blurred again, is not the frame"),
+        (lambda x: x.flip(0), "blurred again, does not match the raw frame"),
     ],
 )
 def test_where_torch_can_deblur_a_frame_the_engine_is_abandoned_visibly(
@@ -408,7 +408,7 @@ def test_half_precision_agrees_with_single(sample, pipeline):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-def test_a_card_makes_of_frames_what_the_processor_does(sample):
+def test_a_card_gives_the_same_frames_as_the_processor(sample):
     made = []
     for device in ("cpu", "cuda"):
         settings = {"threads": 1, "device": device}
@@ -476,8 +476,8 @@ def test_results_cross_to_another_process(sample, pipeline):
     np.testing.assert_array_equal(again.track.coefficients, result.track.coefficients)
 
 
-def test_a_bead_slide_is_known_by_its_beads():
-    """The prior of the specimen is the beads' own, and the network has no say."""
+def test_a_bead_slide_uses_the_prior_of_its_beads():
+    """The prior of the specimen is the beads' own, and the network is not used."""
     model = {"threads": 1, "bead_diameter_nm": 700.0}
     identifier = build_pipeline(Profile.model_validate({"model": model})).identifier
     assert identifier.network is None

@@ -37,7 +37,7 @@ def build(library, model, precision="float32", card=""):
     return build_plan(library, model, precision, card, lambda _: None)
 
 
-def test_the_driver_is_found_without_its_program(monkeypatch, tmp_path):
+def test_the_driver_version_is_found_without_nvidia_smi(monkeypatch, tmp_path):
     """An engine is built again when the driver changes."""
 
     def missing(*_, **__):

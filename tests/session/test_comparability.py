@@ -104,7 +104,7 @@ def test_light_is_that_above_the_dark():
 
 
 @pytest.mark.parametrize("background", [0.0, 300.0, 1000.0])
-def test_light_goes_with_the_lamp_whatever_offset_and_background(background):
+def test_light_is_proportional_to_the_lamp_whatever_offset_and_background(background):
     rng = np.random.default_rng(1)
     specimen = rng.gamma(0.5, 1000, (256, 256)) + background
     lights = []

@@ -165,7 +165,7 @@ class HangingFile:
         return getattr(self._file, name)
 
 
-def test_a_disk_that_hangs_holds_nobody(session, listener, results):
+def test_a_disk_that_hangs_blocks_no_caller(session, listener, results):
     lines = session._record._log
     lines._file = hanging = HangingFile(lines._file)
     # This loop would not end if it waited for the disk.

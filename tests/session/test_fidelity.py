@@ -44,7 +44,7 @@ def test_constant_psf_of_the_box_is_the_known_number(family):
     assert found.mean < 0
 
 
-def test_no_truth_is_no_number(family, start):
+def test_without_truth_fidelity_is_nan(family, start):
     buffer = HistoryBuffer(7)
     buffer.append(0.0, start, start, None, 0.0)
     found = psf_fidelity(buffer.snapshot(), family)

@@ -77,7 +77,7 @@ def test_bound_of_an_eight_hour_session():
     assert history.times[-1] == 28_799
 
 
-def test_snapshot_is_shared_until_there_is_news():
+def test_snapshot_is_shared_until_a_point_is_added():
     buffer = HistoryBuffer(2)
     fill(buffer, 3)
     first = buffer.snapshot()

@@ -135,7 +135,7 @@ def test_short_write_is_a_full_disk(tmp_path, clock):
     assert read(log.path) == [list(COLUMNS), ["3", "4", ""]]
 
 
-def test_lost_file_begins_anew_with_its_header(log, disk, clock):
+def test_a_deleted_file_is_started_again_with_its_header(log, disk, clock):
     log.row(0.0, 0.1, "")
     disk.full = True
     log.row(1.0, 0.1, "")

@@ -6,6 +6,8 @@ import csv
 import errno
 import json
 import logging
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from deepblur_live.blur import ResolvedBy, orbit
 from deepblur_live.drift import DriftState
 from deepblur_live.profile import Alerts, Drift, Profile, check_profile
 from deepblur_live.session import LiveSession
+from deepblur_live.session.sinks import AlertSink
 
 pytestmark = pytest.mark.usefixtures("quick_monitor")
 
@@ -261,7 +264,9 @@ def test_drift_csv_and_sidecar(make, tmp_path, listener, results, start):
     assert rows[2]["captured"] == "6"
 
 
-def test_close_writes_all_and_sums_up(make, tmp_path, listener, results, start):
+def test_close_writes_everything_and_the_summary(
+    make, tmp_path, listener, results, start
+):
     sharp = np.zeros(results.shape)
     sharp[10:20, 10:20] = 1000.0
     session = make(tmp_path, truth_image=lambda metadata: sharp)
@@ -294,7 +299,7 @@ def test_close_writes_all_and_sums_up(make, tmp_path, listener, results, start):
     assert list(session.background_errors) == []
 
 
-def test_speed_is_by_the_clock_on_the_wall(make, listener, results, start, clock):
+def test_speed_is_measured_by_the_wall_clock(make, listener, results, start, clock):
     session = make()
     for _ in range(11):  # a frame a second in the recording, four when replayed
         listener.emit(results(start))
@@ -304,7 +309,7 @@ def test_speed_is_by_the_clock_on_the_wall(make, listener, results, start, clock
     assert summary.fps == pytest.approx(4.0)
 
 
-def test_closed_session_follows_no_more(session, listener, results, start):
+def test_a_closed_session_takes_no_more_results(session, listener, results, start):
     session.close()
     listener.emit(results(start))
     assert len(session.history.times) == 0
@@ -318,7 +323,9 @@ def test_session_without_frames_closes(make, tmp_path):
     assert not (session.folder / "drift.png").exists()
 
 
-def test_slots_that_raise_touch_nothing_else(session, listener, results, start, caplog):
+def test_slots_that_raise_affect_nothing_else(
+    session, listener, results, start, caplog
+):
     def broken(alert):
         raise RuntimeError("no such webhook")
 
@@ -341,7 +348,9 @@ def test_errors_are_emitted_when_they_occur(session, listener, results):
     assert len(emitted) == 1
 
 
-def test_a_slot_for_errors_that_raises_is_no_endless_loop(session, listener, results):
+def test_a_slot_for_errors_that_raises_is_not_called_endlessly(
+    session, listener, results
+):
     def broken(text):
         raise RuntimeError("no such console")
 
@@ -352,7 +361,66 @@ def test_a_slot_for_errors_that_raises_is_no_endless_loop(session, listener, res
     assert len(session.history.times) == 1
 
 
-def test_slot_may_close_the_session(session, listener, results, start):
+def test_a_slot_that_closes_what_is_being_closed_gets_an_error(make, tmp_path):
+    class FailingSink(AlertSink):
+        name = "failing"
+
+        def deliver(self, notice):
+            pass
+
+        def close(self):
+            raise OSError("no line")
+
+    session = make(tmp_path, sinks=(FailingSink(),))
+    caught = []
+
+    def close(text):
+        with pytest.raises(RuntimeError, match="being closed") as error:
+            session.close()
+        caught.append(error)
+
+    session.events.errorRaised.connect(close)
+    ended = threading.Thread(target=session.close, daemon=True)
+    ended.start()
+    ended.join(timeout=30)
+    assert not ended.is_alive()
+    assert caught
+    assert session.close() is session.summary
+
+
+def test_a_slot_does_not_wait_for_the_thread_that_closes(make, listener, results):
+    """The thread that closes waits for the slot."""
+    session = make(None)
+    in_slot, closing, caught = threading.Event(), threading.Event(), []
+
+    def close_too(text):
+        in_slot.set()
+        assert closing.wait(10)
+        # Until the other thread holds the lock and waits for this one.
+        while not session._ending:
+            time.sleep(0.01)
+        try:
+            session.close()
+        except RuntimeError as error:
+            caught.append(str(error))
+
+    session.events.errorRaised.connect(close_too)
+    wrong = results(np.zeros(3))
+    producer = threading.Thread(target=listener.emit, args=(wrong,), daemon=True)
+    producer.start()
+    assert in_slot.wait(10)
+    closer = threading.Thread(target=session.close, daemon=True)
+    closer.start()
+    closing.set()
+    for thread in (producer, closer):
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    assert caught == ["the session is being closed by another thread"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_slot_may_close_the_session(make, listener, results, start, tmp_path, kept):
+    session = make(tmp_path if kept else None)
     session.events.alertRaised.connect(lambda alert: session.close())
     feed(listener, results, start, 6)
     feed(listener, results, start + 0.1 * COMA, 20)

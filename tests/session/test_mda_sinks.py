@@ -163,7 +163,7 @@ def test_an_alarm_while_the_mda_prepares(core, running, make_notice):
     sink.close()
 
 
-def test_who_goes_on_by_hand_is_not_paused_again(core, running, make_notice):
+def test_an_mda_resumed_by_the_user_is_not_paused_again(core, running, make_notice):
     frames, sink = Frames(core), MdaPauseSink(core)
     running()
     assert frames.wait_more(1)

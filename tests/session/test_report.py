@@ -95,7 +95,7 @@ def test_it_describes_what_happened(folder):
     assert "The common sign of all even modes" in words
 
 
-def test_names_of_the_user_are_no_markup(folder):
+def test_names_given_by_the_user_are_escaped(folder):
     text = write_report(folder)[0].read_text("utf-8")
     assert "<3>" not in text and "<coverslip>" not in text
 

@@ -43,11 +43,11 @@ def test_a_stage_that_does_not_report_its_moves(camera, electrons):
     assert reasons[12] == ANOTHER
 
 
-def test_a_move_right_at_the_beginning_has_no_baseline_to_spoil(camera):
+def test_a_move_at_the_very_beginning_is_not_reported(camera):
     assert changes([camera(), camera(), camera(230, 210), camera(230, 210)]) == []
 
 
-def test_blur_light_and_a_stage_that_creeps_are_no_other_place(camera):
+def test_blur_light_and_a_slow_stage_are_not_another_place(camera):
     family = ZernikeFamily()
     sharp = torch.from_numpy(SPECIMEN.copy())
     strong = torch.tensor([0.25, 0.0, 0.0, 0.2, 0.0, 0.0, 0.2])
@@ -59,7 +59,7 @@ def test_blur_light_and_a_stage_that_creeps_are_no_other_place(camera):
     assert changes(still + stepped + still + dimmed + still + crept) == []
 
 
-def test_frames_that_are_never_alike_say_nothing():
+def test_frames_that_never_correlate_report_no_change():
     rng = np.random.default_rng(1)
     assert changes(rng.integers(0, 200, (200, 128, 128), dtype=np.uint8)) == []
 

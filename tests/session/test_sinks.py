@@ -57,7 +57,9 @@ def command(*code: str, **options) -> CommandSink:
     return CommandSink([sys.executable, "-c", "\n".join(code)], **options)
 
 
-def test_a_sink_that_hangs_holds_neither_the_sender_nor_the_others(make_notice, errors):
+def test_a_sink_that_hangs_blocks_neither_the_sender_nor_other_sinks(
+    make_notice, errors
+):
     free, got = threading.Event(), []
     hanging = CallableSink(lambda notice: free.wait(PATIENCE), "hanging")
     broken = CallableSink(lambda notice: 1 / 0, "broken")
@@ -78,7 +80,7 @@ def test_a_sink_that_hangs_holds_neither_the_sender_nor_the_others(make_notice, 
     assert "broken: ZeroDivisionError: division by zero" in errors
     assert any("hanging: too many alerts" in error for error in errors)
     dispatcher.close(timeout=0.1)
-    assert "hanging: does not return; it was left behind" in errors
+    assert "hanging: does not return; it is abandoned" in errors
     free.set()
     # What had waited behind it is not delivered after the end.
     wait_until(lambda: dispatcher.statistics[0].waiting == 0)
@@ -115,7 +117,7 @@ def test_what_waits_is_delivered_before_the_end(make_notice, errors):
     assert errors == []
 
 
-def test_a_function_may_even_try_to_leave(make_notice, errors):
+def test_a_function_that_raises_system_exit_is_a_failed_delivery(make_notice, errors):
     dispatcher = AlertDispatcher([CallableSink(lambda notice: sys.exit(3))], errors)
     dispatcher.send(make_notice())
     errors.wait()
@@ -235,7 +237,7 @@ def test_a_program_under_way_ends_with_the_session(make_notice, errors, tmp_path
     dispatcher.close(timeout=0.1)
     (now,) = dispatcher.statistics
     assert (now.failed, now.dropped, now.waiting) == (1, 1, 0)
-    assert not any("left behind" in error for error in errors)
+    assert not any("abandoned" in error for error in errors)
     # It is not reported as a failure of the program.
     assert any("given up: the session has ended" in error for error in errors)
 
@@ -262,7 +264,7 @@ def test_what_a_killed_program_has_started_is_killed_too(make_notice, tmp_path):
     assert beat.read_text() == last
 
 
-def test_a_file_that_is_no_program_is_refused(tmp_path):
+def test_a_file_that_is_not_executable_is_refused(tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("not a program")
     with pytest.raises(ValueError, match="is not executable"):
@@ -283,7 +285,7 @@ while not (here / "end").exists():
 """
 
 
-def test_a_program_whose_child_lives_on_does_not_hold_us(make_notice, tmp_path):
+def test_a_program_whose_child_lives_on_does_not_block_the_sink(make_notice, tmp_path):
     child = tmp_path / "child.py"
     child.write_text(_CHILD.format(here=str(tmp_path)))
     sink = command(

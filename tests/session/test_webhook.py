@@ -103,7 +103,7 @@ def test_a_server_that_hangs_is_left_after_its_timeout(server, make_notice):
         sink.deliver(make_notice())
 
 
-def test_nobody_there(make_notice):
+def test_a_server_that_cannot_be_reached_is_an_error(make_notice):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

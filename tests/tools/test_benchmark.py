@@ -23,7 +23,7 @@ def tools(monkeypatch):
     monkeypatch.syspath_prepend(TOOLS)
 
 
-def test_works_take_turns_and_what_comes_before_does_not_count():
+def test_tasks_alternate_and_preparation_is_not_timed():
     from benchmarking.clock import Clock
 
     said = []
@@ -180,7 +180,7 @@ def test_engines_are_prepared_before_anything_is_timed_and_left_out_where_they_f
     assert said.count("left out: first") == 2
 
 
-def test_what_fails_takes_no_other_figures_with_it(monkeypatch, tmp_path):
+def test_a_measurement_that_fails_does_not_discard_the_others(monkeypatch, tmp_path):
     import benchmark as tool
     from benchmarking.executors import Candidate
 

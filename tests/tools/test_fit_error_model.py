@@ -96,7 +96,7 @@ def test_a_quick_fit_is_not_published(tool, monkeypatch, capsys):
     assert "leave --quick out" in capsys.readouterr().err
 
 
-def test_what_counts_twice_is_as_if_it_were_there_twice(tool):
+def test_a_weight_of_two_equals_a_duplicate(tool):
     rng = np.random.default_rng(1)
     features = rng.normal(size=(300, 2))
     right = features[:, 0] + rng.normal(size=300) > 0

@@ -106,7 +106,7 @@ class AlertDispatcher:
             thread.join(deadline)
             if thread.alive:
                 # A daemon: it cannot keep the program from ending.
-                self._on_error(f"{thread.name}: does not return; it was left behind")
+                self._on_error(f"{thread.name}: does not return; it is abandoned")
 
 
 class _SinkThread:
