@@ -14,7 +14,9 @@ extension points, as stable as the API (docs/extending.md):
 - `deepblur_live.gui.MainWindow`: the window, to embed in an application
 - `deepblur_live.acquisition.simulated`: a simulated microscope, for tests
 
-All else is private and may change with any version.
+A profile, model, recording or frame that cannot be used raises a `ValueError` (a
+subclass named after what it concerns) whose text says what and where. All else is
+private and may change with any version.
 """
 
 from __future__ import annotations
