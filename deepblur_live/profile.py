@@ -35,6 +35,10 @@ NOLL_PRESETS: Mapping[str, tuple[int, ...]] = {
 """Named sets of Zernike modes: the paper's 4-10, and those with spherical (11)."""
 
 
+# Beyond half a wave rms no image is left.
+_LARGEST_WAVES = 0.5
+
+
 class ProfileError(ValueError):
     """A profile that cannot be used; the text names file, key and remedy."""
 
@@ -43,20 +47,23 @@ class Optics(Section):
     """The microscope: objective, emission, sampling, modes followed."""
 
     numerical_aperture: float = setting(
-        1.41, "of the objective, as engraved on it", ge=0.05, le=1.7
+        1.41, "NA of the objective, as engraved on it", ge=0.05, le=1.7
     )
     wavelength_nm: float = setting(
-        540.0, "emission, not excitation", unit="nm", ge=300, le=1200
+        540.0, "emission wavelength, not excitation", unit="nm", ge=300, le=1200
     )
     refractive_index: float = setting(
-        1.51, "of the immersion: air 1.0, water 1.33, glycerol 1.47", ge=1.0, le=1.8
+        1.51,
+        "index of the immersion: air 1.0, water 1.33, glycerol 1.47",
+        ge=1.0,
+        le=1.8,
     )
     pixel_size_nm: float = setting(
-        100.0, "camera pixel over magnification", unit="nm", ge=10, le=2000
+        100.0, "camera pixel divided by the magnification", unit="nm", ge=10, le=2000
     )
     noll: tuple[int, ...] = setting(
         NOLL_PRESETS["paper"],
-        'Zernike modes followed, as Noll indices 4 to 37; or "paper" (4-10) or '
+        'Zernike modes to identify, as Noll indices 4 to 37; or "paper" (4-10) or '
         '"spherical" (4-11)',
     )
 
@@ -114,13 +121,28 @@ class Camera(Section):
     """The camera's calibration; leave a value out to have it estimated."""
 
     offset_adu: float | None = setting(
-        None, "mean of a dark frame", unit="ADU", example=100.0, ge=0, le=65535
+        None,
+        "mean grey value of a dark frame",
+        unit="ADU",
+        example=100.0,
+        ge=0,
+        le=65535,
     )
     gain_e_per_adu: float | None = setting(
-        None, "from the data sheet", unit="electrons/ADU", example=0.46, gt=0, le=1000
+        None,
+        "gain from the data sheet",
+        unit="electrons/ADU",
+        example=0.46,
+        gt=0,
+        le=1000,
     )
     read_noise_e: float | None = setting(
-        None, "rms, from the data sheet", unit="electrons", example=1.6, ge=0, le=1000
+        None,
+        "rms read noise, from the data sheet",
+        unit="electrons",
+        example=1.6,
+        ge=0,
+        le=1000,
     )
 
     @model_validator(mode="after")
@@ -136,29 +158,33 @@ class Camera(Section):
 class Model(Section):
     """Which networks, and how they are run."""
 
-    name: str = setting("zernike7", "a model's name, or the folder it is in")
+    name: str = setting("zernike7", "name of an installed model, or its folder")
     family: str = setting(
-        "zernike", 'of blurs: "zernike", or your own as "package.module:Class"'
+        "zernike", 'family of blurs: "zernike", or your own as "package.module:Class"'
     )
     device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "where the networks run: a CUDA card where there is one"
+        "auto", "device of the networks; auto: a CUDA card if there is one"
     )
     threads: int | None = setting(
         None,
-        "for torch on the CPU; left out: one less than cores",
+        "number of CPU threads of torch; left out: one less than cores",
         example=3,
         ge=1,
         le=64,
     )
     identify_every_s: float = setting(
-        1.0, "between two identifications", unit="s", ge=0, le=60
+        1.0, "shortest time between two identifications", unit="s", ge=0, le=60
     )
     average_s: float = setting(
-        5.0, "memory of the running average spectrum", unit="s", ge=0, le=600
+        5.0,
+        "time constant of the running average of spectra",
+        unit="s",
+        ge=0,
+        le=600,
     )
     bead_diameter_nm: float | None = setting(
         None,
-        "of the equal beads on a slide to calibrate on; left out: any specimen",
+        "diameter of the equal beads on a bead slide; left out: any specimen",
         unit="nm",
         example=200.0,
         ge=20,
@@ -213,9 +239,13 @@ class Drift(Section):
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.warn >= self.alarm:
+            hint = ""
+            if self.warn > _LARGEST_WAVES:
+                hint = " (given in nanometres? then divide by the wavelength)"
+            elif "alarm" not in self.model_fields_set:
+                hint = " (the default: give both)"
             raise ValueError(
-                f"warn {self.warn:g} must be below alarm {self.alarm:g} (in waves rms "
-                "for Zernike modes: given in nanometres? then divide by the wavelength)"
+                f"warn {self.warn:g} must be below alarm {self.alarm:g}{hint}"
             )
         # Batches are lengthened up to eightfold; limits exist from an ARL of ten on.
         if self.false_alarm_hours * 3600 < 80 * self.batch_s:
@@ -241,24 +271,30 @@ class Alerts(Section):
         if isinstance(value, list | tuple) and all(type(v) is str for v in value):
             return tuple(value)
         raise ValueError(
-            'must be a list of texts, such as ["log", "webhook:https://…"]'
+            'must be a list of strings, such as ["log", "webhook:https://…"]'
         )
 
 
 class Display(Section):
     """How the window shows it."""
 
-    refresh_hz: float = setting(30.0, "of the window", unit="Hz", gt=0, le=60)
-    units: Literal["nm", "waves"] = setting("nm", "of the drift plot, rms")
+    refresh_hz: float = setting(
+        30.0, "refresh rate of the window", unit="Hz", gt=0, le=60
+    )
+    units: Literal["nm", "waves"] = setting("nm", "unit of the drift plot, rms")
     clip_percent: float = setting(
-        0.1, "ignored at each end by the autocontrast", unit="%", ge=0, lt=50
+        0.1,
+        "share of pixels that autocontrast ignores at each end",
+        unit="%",
+        ge=0,
+        lt=50,
     )
 
 
 class Profile(Section):
     """One rig."""
 
-    name: str = setting("default", "of the rig, as it appears in the session's log")
+    name: str = setting("default", "name of the rig, as the session's log shows it")
     optics: Optics = Optics()
     camera: Camera = Camera()
     model: Model = Model()
@@ -267,12 +303,18 @@ class Profile(Section):
     display: Display = Display()
 
     @model_validator(mode="after")
-    def _check_waves(self) -> Self:
-        # Half a wave rms: beyond it no image is left.
-        if self.model.family == "zernike" and self.drift.alarm > 0.5:
+    def _check_unit_of_limits(self) -> Self:
+        zernike = self.model.family == "zernike"
+        if not zernike and not {"warn", "alarm"} <= self.drift.model_fields_set:
             raise ValueError(
-                f"drift.alarm = {self.drift.alarm:g}: must be at most 0.5 waves rms "
-                "for Zernike modes (given in nanometres? then divide by the wavelength)"
+                f"drift: give warn and alarm in the unit of {self.model.family!r}; "
+                "their defaults are in waves rms, for Zernike modes"
+            )
+        if zernike and self.drift.alarm > _LARGEST_WAVES:
+            raise ValueError(
+                f"drift.alarm = {self.drift.alarm:g}: must be at most "
+                f"{_LARGEST_WAVES} waves rms for Zernike modes (given in nanometres? "
+                "then divide by the wavelength)"
             )
         return self
 

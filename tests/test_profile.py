@@ -115,7 +115,10 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
             "[drift]\nbatch_s = 100\nfalse_alarm_hours = 0.1",
             ["drift:", "false_alarm_hours 0.1", "80 batches of 100 s: 2.22 hours"],
         ),
-        ("[drift]\nwarn = 0.1", ["drift:", "0.1", "below alarm 0.072"]),
+        (
+            "[drift]\nwarn = 0.1",
+            ["drift: warn 0.1 must be below alarm 0.072 (the default: give both)"],
+        ),
         ("[display]\nrefresh_hz = true", ["display.refresh_hz = true", "60 Hz"]),
         ("optics = 3", ["optics = 3", "[optics]"]),
         ("name = 3", ["name = 3", "quotes"]),
@@ -169,7 +172,9 @@ def test_a_profile_is_immutable_and_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(profile)) == profile
 
 
-def test_another_familys_limits_are_in_its_own_unit(rig: Path) -> None:
+def test_another_family_needs_limits_in_its_own_unit(rig: Path) -> None:
+    said = refusal(rig, '[model]\nfamily = "my_rig:Family"\n[drift]\nwarn = 0.01')
+    assert said.startswith("rig.toml: drift: give warn and alarm in the unit of 'my_")
     rig.write_text(
         '[model]\nfamily = "my_rig:Family"\n[drift]\nwarn = 2.5\nalarm = 4\n',
         encoding="utf-8",

@@ -5,18 +5,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
+from deepblur_live.blur.family import BlurFamily
 from deepblur_live.profile import Optics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepblur_live.blur.family import BlurFamily
     from deepblur_live.profile import Profile
 
 __all__ = ["FAMILIES", "family_from_manifest", "family_from_profile"]
 
 FAMILIES = {"zernike": "deepblur_live.blur.zernike:ZernikeFamily"}
 """The families that come with the program: name → ``"module:Class"``."""
+
+
+_MEMBERS = sorted(
+    name for name in vars(BlurFamily) if not name.startswith("_") and name != "mro"
+)
 
 
 class _Described(Protocol):
@@ -37,7 +42,7 @@ def family_from_profile(profile: Profile) -> BlurFamily:
     ValueError
         When there is no such family, or it refuses the profile's optics.
     """
-    return _family_class(profile.model.family).from_optics(profile.optics)
+    return _make(profile.model.family, profile.optics)
 
 
 def family_from_manifest(manifest: _Described) -> BlurFamily:
@@ -49,7 +54,20 @@ def family_from_manifest(manifest: _Described) -> BlurFamily:
         When there is no such family, or it refuses the manifest's coefficients.
     """
     optics = Optics.model_construct(**(Optics().model_dump() | {"noll": manifest.noll}))
-    return _family_class(manifest.family).from_optics(optics)
+    return _make(manifest.family, optics)
+
+
+def _make(name: str, optics: Optics) -> BlurFamily:
+    kind = _family_class(name)
+    try:
+        return kind.from_optics(optics)
+    except ValueError:
+        # It names the value that it refuses.
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"family {name!r}: from_optics failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _family_class(name: str) -> type[BlurFamily]:
@@ -61,7 +79,18 @@ def _family_class(name: str) -> type[BlurFamily]:
             '"package.module:Class"'
         )
     try:
-        family: type[BlurFamily] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        family = getattr(import_module(module), attribute)
+    except Exception as error:  # a module of the user's may raise anything
         raise ValueError(f"family {name!r}: cannot be imported: {error}") from error
-    return family
+    missing = [member for member in _MEMBERS if not hasattr(family, member)]
+    if not isinstance(family, type) or missing:
+        raise ValueError(
+            f"family {name!r}: not a family of blurs, which has the members of "
+            f"deepblur_live.blur.BlurFamily; missing: {', '.join(missing) or 'a class'}"
+        )
+    if family.__hash__ is None:
+        raise ValueError(
+            f"family {name!r}: must be hashable, such as a frozen dataclass"
+        )
+    checked: type[BlurFamily] = family
+    return checked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -9,6 +10,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line."""
+    # A user's own family of blurs or function is usually in the current folder.
+    sys.path.append(os.getcwd())
     try:
         # Here: it takes a second or two, in which Ctrl-C may come.
         from deepblur_live.cli import commands

@@ -105,7 +105,7 @@ def status_text(statistics: Statistics, fps_shown: float) -> str:
         (
             f"camera {_rate(s.fps_captured)} · processed {_rate(s.fps_processed)}"
             f" · shown {_rate(fps_shown)} fps",
-            f"latency p50 {_ms(s.latency_p50_ms)}, p95 {_ms(s.latency_p95_ms)}",
+            f"latency median {_ms(s.latency_p50_ms)}, p95 {_ms(s.latency_p95_ms)}",
             f"captured {_count(s.captured)} = processed {_count(s.processed)}"
             f" + dropped {_count(s.dropped)} + in flight {_count(s.in_flight)}",
             f"camera gaps {_count(s.camera_gaps)}",

@@ -63,7 +63,10 @@ class Toolbar(QtWidgets.QWidget):
             "Lock", "K", "Use the levels of the raw image for both images"
         )
         self.cross = self._toggle(
-            "Cross", "X", "Show a crosshair at the same pixel of both images", on=True
+            "Crosshair",
+            "X",
+            "Show a crosshair at the same pixel of both images",
+            on=True,
         )
         self.fit = self._action("Fit", "0", "Show the whole image")
         self.pixels = self._action("1:1", "1", "One image pixel per screen pixel")

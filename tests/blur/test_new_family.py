@@ -77,8 +77,10 @@ def test_the_registry_makes_it_from_a_profile():
         ("gaussian", 'not known; give "zernike"'),
         ("gaussian_family:Missing", "cannot be imported"),
         ("no_such_module:Family", "cannot be imported"),
+        ("os.path:join", "not a family of blurs"),
+        ("deepblur_live.blur:Box", "missing: canonical, coarse, "),
     ):
-        profile = Profile(model=Model(family=name))
+        profile = Profile(model=Model(family=name), drift=PROFILE.drift)
         with pytest.raises(ValueError, match=problem):
             family_from_profile(profile)
 

@@ -111,7 +111,7 @@ def test_an_alarm_recalibrates_a_sequence_which_is_saved_whole(
             ["'mda-recalibrate:os:abort'", "one already"],
         ),
         (["--profile", "bad.toml"], ["bad.toml: alerts.on_alarm 'webhook:x'"]),
-        (["--profile", "worse.toml"], ["alerts.on_alarm", "must be a list of texts"]),
+        (["--profile", "worse.toml"], ["alerts.on_alarm", "must be a list of strings"]),
         (["--mda", "none.json"], ["none.json", "cannot be read"]),
         (["--mda", "bad.toml"], ["bad.toml", "not a useq sequence"]),
         (["--mda", "broken.json"], ["broken.json", "not a useq sequence"]),

@@ -103,7 +103,7 @@ def test_the_status_line_is_complete(statistics) -> None:
         "camera 97.0",
         "processed 19.3",
         "shown 18.5 fps",
-        "p50 52 ms",
+        "median 52 ms",
         "p95 71 ms",
         "captured 1\u202f203 = processed 310 + dropped 892 + in flight 1",
         "camera gaps 0",
@@ -115,7 +115,7 @@ def test_the_status_line_is_complete(statistics) -> None:
 def test_latency_before_the_first_frame(statistics) -> None:
     for nothing in (0.0, float("nan")):
         empty = replace(statistics, latency_p50_ms=nothing, latency_p95_ms=nothing)
-        assert "p50 –, p95 –" in status_text(empty, 0.0)
+        assert "median –, p95 –" in status_text(empty, 0.0)
 
 
 def test_raw_only_reasons(statistics) -> None:

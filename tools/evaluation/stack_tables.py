@@ -41,7 +41,8 @@ def trivial(rows: Sequence[Row]) -> list[Row]:
 
 
 def _figure(value: float, form: str) -> str:
-    return format(value, form) if np.isfinite(value) else "–"
+    # Without the sign of a rounded zero.
+    return format(round(value, 6) + 0.0, form) if np.isfinite(value) else "–"
 
 
 def _summary(methods: dict[str, list[Row]], stack: Stack) -> str:
@@ -74,12 +75,13 @@ def _replays(rows: list[Row]) -> str:
         states = Counter(row["state"] for row in away)
         beyond = [r for r in away if abs(r["z_um"]) > UNCHANGED_UM + 1e-9]
         known = [r for r in away if r["state"] != NO_ESTIMATE and "change" in r]
-        correlation = np.nan
+        correlation = slope = np.nan
         if len(known) > 2:
             distance, change = zip(
                 *((abs(r["z_um"]), r["change"]) for r in known), strict=True
             )
             correlation = float(np.corrcoef(distance, change)[0, 1])
+            slope = float(np.polyfit(distance, change, 1)[0])
         unchanged = sum(r["unchanged"] for r in beyond)
         lines.append(
             [
@@ -87,12 +89,13 @@ def _replays(rows: list[Row]) -> str:
                 ", ".join(f"{state} {count}" for state, count in states.items()),
                 "yes" if is_monotone(away) else "no",
                 _figure(correlation, ".2f"),
+                _figure(slope, ".2f"),
                 f"{unchanged} of {len(beyond)}",
             ]
         )
     head = ["replay from the focus", "state by plane", "change is monotone"]
-    beyond_text = f"beyond {UNCHANGED_UM:g} µm called unchanged"
-    return markdown([*head, "correlation with distance", beyond_text], lines)
+    head += ["correlation with distance", "slope, waves per µm"]
+    return markdown([*head, f"beyond {UNCHANGED_UM:g} µm called unchanged"], lines)
 
 
 def _reported(row: Row | None) -> str:
