@@ -107,6 +107,9 @@ class ErrorModel(_Constants):
     usual_scatter, least_scatter, usual_misfit
         Scatter of residuals that are as large as the model predicts; lower limit of the
         scatter relative to it; and the misfit above which errors grow with the misfit.
+    few_averages, many_averages, largest_excess
+        Excess of the squared misfit of frames with few averages, times their number;
+        the number from which there is none; and the largest excess.
     orientation
         Number of standard deviations by which the evidence must exceed chance before
         the 180° ambiguity counts as resolved.
@@ -118,6 +121,11 @@ class ErrorModel(_Constants):
     track_floor
         Standard deviation added to each estimate in the tracker, relative to the
         family's prior scale.
+    largest_nis
+        Mean normalised innovation squared, relative to its expectation, above which
+        estimates scatter more than they state, and no baseline is made.
+    significance
+        Number of standard deviations that a change must have to count as evident.
     light_creep
         Share of the stated error by which the systematic part changes when the
         logarithm of the light changes by one.
@@ -133,11 +141,16 @@ class ErrorModel(_Constants):
     usual_scatter: float = Field(gt=0)
     least_scatter: float = Field(ge=0)
     usual_misfit: float = Field(gt=0)
+    few_averages: float = Field(ge=0)
+    many_averages: float = Field(gt=0)
+    largest_excess: float = Field(ge=0)
     orientation: float = Field(ge=0)
     tail_dof: float = Field(gt=0)
     systematic: float = Field(ge=0)
     fluctuating: float = Field(ge=0)
     track_floor: float = Field(gt=0)
+    largest_nis: float = Field(gt=0)
+    significance: float = Field(gt=0)
     light_creep: float = Field(ge=0)
     verdict: VerdictModel
 

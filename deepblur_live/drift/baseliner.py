@@ -16,6 +16,7 @@ from deepblur_live.drift.scatter import lag_one
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepblur_live.blur.estimate import ErrorModel
     from deepblur_live.blur.family import BlurFamily
     from deepblur_live.profile import Drift
 
@@ -31,9 +32,6 @@ _MAX_LAG_ONE = 0.35
 _MIN_LAG_ONE = 0.15
 # Batches are lengthened up to this factor before arming is given up.
 _MAX_LENGTHENING = 8
-# A mean normalised innovation above this, relative to its expectation, means estimates
-# that jump between competing solutions (docs/decisions/0043).
-_MAX_NIS = 3.0
 _MAX_NIS_KEPT = 10_000
 # Beyond this number of batches neighbours are merged, so that the history reaches back
 # to the baseline however long a session lasts.
@@ -78,12 +76,22 @@ class Baseliner:
         The blurs.
     settings
         Length of a batch, number in a baseline, false alarms allowed.
+    errors
+        Gives the scatter of estimates beyond which none is made: they jump between
+        competing solutions (docs/decisions/0043).
     reason
         Why a baseline is made, if it is not the session's first.
     """
 
-    def __init__(self, family: BlurFamily, settings: Drift, reason: str = "") -> None:
+    def __init__(
+        self,
+        family: BlurFamily,
+        settings: Drift,
+        errors: ErrorModel,
+        reason: str = "",
+    ) -> None:
         self._metric, self._settings = family.metric, settings
+        self._largest_nis = errors.largest_nis
         self._resolution = _RESOLUTION * family.prior.scale
         self._batcher = Batcher(settings.batch_s)
         self._batches: list[Batch] = []
@@ -149,7 +157,7 @@ class Baseliner:
                 "not armed: for this specimen the blur is known only to "
                 f"± {self._metric.show(stated)}"
             )
-        elif self._mean_nis() > _MAX_NIS:
+        elif self._mean_nis() > self._largest_nis:
             self.reason = (
                 "not armed: the estimates scatter by more than their stated uncertainty"
             )

@@ -33,8 +33,6 @@ __all__ = ["DriftMonitor"]
 # level, and over no more than the maximum.
 _NOISE_SHARE = 1 / 3
 _MAX_AVERAGED = 8
-# A change must be this many times its uncertainty (docs/decisions/0041).
-_SIGNIFICANT = 4.0
 # The shape is fitted from at least this many batches before the change began.
 _BATCHES_BEFORE = 10
 
@@ -87,7 +85,7 @@ class DriftMonitor:
 
     def _begin(self, reason: str = "") -> DriftStatus:
         """Start a baseline; return the status."""
-        self._baseliner = Baseliner(self._family, self._settings, reason)
+        self._baseliner = Baseliner(self._family, self._settings, self._errors, reason)
         self._recent = RecentMean()
         self._reference: NDArray[np.float64] | None = None
         self._quiet_until = 0.0
@@ -300,7 +298,9 @@ class DriftMonitor:
         evidence = self._baseliner.evidence
         stated = scatter_size(self._covariance, self._metric)
         creep = self._errors.light_creep * self._light_change * stated
-        significant = change >= _SIGNIFICANT * math.hypot(sigma, creep)
+        # See docs/decisions/0041.
+        least = self._errors.significance * math.hypot(sigma, creep)
+        significant = change >= least
         # The evidence for what was carried over precedes this baseline.
         if self._family.metric.size(self._carried) >= self._settings.warn:
             return True

@@ -48,9 +48,6 @@ _IMPROVEMENT = 0.003
 # A start this far behind the best is given up, unless this many steps like its last
 # would catch up.
 _HOPELESS, _CATCH_UP = 12.0, 20.0
-# Excess of the squared misfit of small frames over that of 512², times their number of
-# averages, and its largest value.
-_FEW_AVERAGES, _MANY_AVERAGES, _MOST_EXCESS = 1.4, 200.0, 0.6
 # Steps in which specimen and noise of a known blur are fitted.
 _FIXED_STEPS = 10
 # Nearer than this to a fixed point of a symmetry, relative to the prior scale, the
@@ -310,10 +307,12 @@ class SpectralRefiner:
         signal = (1 - torch.exp(nuisance[best, -1] - predicted)).clamp(min=0)
         misfit = float((square * signal).sum() / signal.sum().clamp(min=1e-6))
         # With few averages the scatter of the spectrum adds to the specimen's misfit.
-        few = _FEW_AVERAGES * max(0.0, 1 / data.averages - 1 / _MANY_AVERAGES)
-        quality = math.sqrt(max(0.0, misfit - min(few, _MOST_EXCESS)))
+        errors = self.errors
+        few = max(0.0, 1 / data.averages - 1 / errors.many_averages)
+        excess = min(errors.few_averages * few, errors.largest_excess)
+        quality = math.sqrt(max(0.0, misfit - excess))
         # A poor fit is less certain than its curvature implies, a good one more.
-        scatter, errors = float(square.mean().sqrt()), self.errors
+        scatter = float(square.mean().sqrt())
         factor = max(errors.least_scatter, scatter / errors.usual_scatter)
         factor *= max(1.0, quality / errors.usual_misfit)
         weights = robust[best] / factor**2
