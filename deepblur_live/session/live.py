@@ -341,9 +341,10 @@ class LiveSession:
         in_slot = self._slot_thread == threading.get_ident()
         if not self._closing.acquire(blocking=not in_slot):
             raise RuntimeError("the session is being closed by another thread")
+        if self._ending:
+            self._closing.release()
+            raise RuntimeError("the session is being closed")
         try:
-            if self._ending:
-                raise RuntimeError("the session is being closed")
             if self.summary is None:
                 self._ending = True
                 try:
@@ -351,9 +352,9 @@ class LiveSession:
                         self._connection.close(wait_for_first=wait_for_first)
                 finally:
                     self.summary = self._finish()
-                    self._ending = False
             return self.summary
         finally:
+            self._ending = False
             self._closing.release()
 
     def _finish(self) -> SessionSummary:
