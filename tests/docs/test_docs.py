@@ -25,7 +25,7 @@ MADE = {
     "docs/changelog.md": ROOT / "CHANGELOG.md",
     "docs/contributing.md": ROOT / "CONTRIBUTING.md",
 }
-_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]+))?\)")
 _NAME = re.compile(r"\bdeepblur_live(?:\.\w+)+")
 _IMPORT = re.compile(r"^from (deepblur_live[\w.]*) import (.+)$", re.MULTILINE)
