@@ -35,6 +35,9 @@ NOLL_PRESETS: Mapping[str, tuple[int, ...]] = {
 """Named sets of Zernike modes: the paper's 4-10, and those with spherical (11)."""
 
 
+MODALITIES = ("widefield", "light-sheet")
+"""Microscopes whose PSF is the detection's alone."""
+
 # Beyond half a wave rms no image is left.
 _LARGEST_WAVES = 0.5
 
@@ -62,9 +65,33 @@ class Optics(Section):
         100.0, "camera pixel divided by the magnification", unit="nm", ge=10, le=2000
     )
     noll: tuple[int, ...] = setting(
-        NOLL_PRESETS["paper"],
-        'Zernike modes to identify, as Noll indices 4 to 37; or "paper" (4-10) or '
-        '"spherical" (4-11)',
+        NOLL_PRESETS["spherical"],
+        'Zernike modes to identify, as Noll indices 4 to 37; or "spherical" (4-11) or '
+        '"paper" (4-10)',
+    )
+    defocus_range_um: float = setting(
+        1.0, "largest defocus that is looked for, each way", unit="µm", gt=0, le=3
+    )
+    defocus: Literal["exact", "paraxial"] = setting(
+        "exact", "wavefront of a shift of the focus: exact, or Noll 4 alone"
+    )
+    apodisation: float = setting(
+        0.5,
+        "amplitude over the pupil: 0 uniform, 1 aplanatic (1/√cos θ)",
+        ge=0,
+        le=1,
+    )
+    pixel_aperture: float = setting(
+        0.7,
+        "side of a pixel's sensitive area over the pixel pitch; 0 for points",
+        ge=0,
+        le=1,
+    )
+    bandwidth_nm: float = setting(
+        0.0, "full width of the emission band; 0 for one wavelength", unit="nm", ge=0
+    )
+    modality: str = setting(
+        "widefield", 'how the specimen is lit: "widefield" or "light-sheet"'
     )
 
     @field_validator("noll", mode="before")
@@ -91,6 +118,26 @@ class Optics(Section):
                 f"piston and tilts, which blur nothing): {right}?"
             )
         return value
+
+    @field_validator("modality")
+    @classmethod
+    def _check_modality(cls, value: str) -> str:
+        if value not in MODALITIES:
+            known = " or ".join(f'"{name}"' for name in MODALITIES)
+            raise ValueError(
+                f"is not supported: give {known}. The PSF of a confocal, a spinning "
+                "disk, a two-photon microscope or a SIM reconstruction is another one"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_bandwidth(self) -> Self:
+        if self.bandwidth_nm >= self.wavelength_nm:
+            raise ValueError(
+                f"bandwidth_nm {self.bandwidth_nm:g} must be below wavelength_nm "
+                f"{self.wavelength_nm:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_sampling(self) -> Self:

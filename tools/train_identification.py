@@ -117,7 +117,12 @@ def main() -> None:
         loss = model.loss(output.float(), gamma)
         return loss, float(error), float(target.var(0).mean())
 
-    train(model, batch_loss, options, description(tiles, device))
+    def adapt(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Begin with a new head where the family has other coefficients."""
+        new, old = model.state_dict(), tensors
+        return {n: old[n] if old[n].shape == t.shape else t for n, t in new.items()}
+
+    train(model, batch_loss, options, description(tiles, device), adapt)
 
 
 def sharp_spectra(

@@ -18,6 +18,9 @@ from deepblur_live.blur.zernike_causes import zernike_cause
 from deepblur_live.optics.pupil import (
     PUPIL_SAMPLES,
     Pupil,
+    PupilShape,
+    defocus_per_um,
+    pixel_response,
     pupil,
     pupil_amplitude,
     pupil_field,
@@ -36,20 +39,33 @@ __all__ = ["PAPER_MODES", "SPHERICAL_MODES", "ZernikeFamily"]
 PAPER_MODES = (4, 5, 6, 7, 8, 9, 10)
 SPHERICAL_MODES = (*PAPER_MODES, 11)
 
-# Half the PSF window in units of λ/NA: 31 pixels at the paper's optics.
-_HALF_WINDOW = 3.9
+# Least half of the PSF window in units of λ/NA: 31 pixels at the paper's optics. It
+# grows until it holds this share of the energy at the ends of the range of defocus, up
+# to what fits into a window of the spectrum.
+_HALF_WINDOW, _LEAST_ENERGY, _LARGEST_WINDOW = 3.9, 0.9, 63
 # Half the usual pupil samples agree to 55 dB, far better than any frame identifies a
 # PSF, at a quarter of the cost.
 _COARSE_SAMPLES = 63
 # Maréchal's criterion: the Strehl ratio of a diffraction-limited system.
 _DIFFRACTION_LIMITED = 0.8
-# Prior standard deviation of a coefficient, over the half-width of its range.
-_PRIOR_SIGMA = 0.6
+# Prior standard deviation of a coefficient, over the half-width of its range; the
+# range counts up to the second number, in waves rms: most defocus is small.
+_PRIOR_SIGMA, _USUAL_RANGE = 0.6, 0.33
+# Errors are measured relative to a mode's range, but at most to this, in waves rms.
+_LARGEST_SCALE = 0.15
+# Ranges of the default family, waves rms: spherical aberration by immersion or cover
+# glass is larger than the others'.
+_RANGE, _SPHERICAL_RANGE = 0.15, 0.2
+# Wavelengths that stand for an emission band, by Gauss's rule.
+_BAND_LINES = 3
 
 
 @dataclass(frozen=True)
 class ZernikeFamily:
     """PSFs |F{pupil·exp(-2πi Σ γ_k Z_k)}|² of a few Zernike modes.
+
+    The defaults are the paper's: a uniform pupil, paraxial defocus, pixels without
+    area. `from_optics` makes the family of a real objective and camera.
 
     Parameters
     ----------
@@ -67,6 +83,16 @@ class ZernikeFamily:
         Half-width of each mode's range in waves rms (one number serves all).
     pupil_samples
         Points across the pupil, odd.
+    exact_defocus
+        Whether the coefficient of Noll 4 is a shift of the focus, with the phase
+        √(n² - NA²ρ²), in waves rms; otherwise its paraxial form, the polynomial.
+    apodisation
+        Exponent a of the pupil's amplitude (cos θ)^(-a/2): 0 uniform, 1 aplanatic.
+    pixel_aperture
+        Side of a pixel's sensitive area over the distance between pixels. The PSF is
+        integrated over it; 0 for points.
+    bandwidth_nm
+        Full width of the emission band in nm; 0 for a single wavelength.
 
     Raises
     ------
@@ -85,6 +111,10 @@ class ZernikeFamily:
     noll: tuple[int, ...] = PAPER_MODES
     ranges: tuple[float, ...] | float = 0.15
     pupil_samples: int = PUPIL_SAMPLES
+    exact_defocus: bool = False
+    apodisation: float = 0.0
+    pixel_aperture: float = 0.0
+    bandwidth_nm: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -111,16 +141,38 @@ class ZernikeFamily:
             )
         if self.pupil_samples % 2 == 0 or self.pupil_samples < 31:
             raise ValueError(f"pupil_samples {self.pupil_samples}: odd, from 31 on")
+        for name in ("apodisation", "pixel_aperture"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} {getattr(self, name)}: must be from 0 to 1")
+        if not 0 <= self.bandwidth_nm < self.wavelength_nm:
+            raise ValueError(
+                f"bandwidth_nm {self.bandwidth_nm}: must be from 0 to below the "
+                f"wavelength {self.wavelength_nm}"
+            )
 
     @classmethod
     def from_optics(cls, optics: Optics) -> ZernikeFamily:
         """Return the family for a profile's optics."""
+        noll = tuple(optics.noll)
+        exact = optics.defocus == "exact"
+        sine = optics.numerical_aperture / optics.refractive_index
+        # The paraxial defocus has the same rms as the exact one, so that both mean the
+        # same by a wave.
+        defocus = optics.defocus_range_um * defocus_per_um(
+            sine, optics.refractive_index, optics.wavelength_nm
+        )
+        special = {4: defocus, 11: _SPHERICAL_RANGE}
         return cls(
             optics.numerical_aperture,
             optics.wavelength_nm,
             optics.refractive_index,
             optics.pixel_size_nm,
-            tuple(optics.noll),
+            noll,
+            tuple(special.get(j, _RANGE) for j in noll),
+            exact_defocus=exact,
+            apodisation=optics.apodisation,
+            pixel_aperture=optics.pixel_aperture,
+            bandwidth_nm=optics.bandwidth_nm,
         )
 
     @property
@@ -182,8 +234,25 @@ class ZernikeFamily:
         """Zero mean, with the ranges as a box."""
         half = np.array(self.half_ranges)
         zero = np.zeros(self.n_coefficients)
-        covariance = np.diag((_PRIOR_SIGMA * half) ** 2)
-        return Prior(zero, covariance, half, Box(zero, half))
+        sigma = _PRIOR_SIGMA * np.minimum(half, _USUAL_RANGE)
+        scale = np.minimum(half, _LARGEST_SCALE)
+        return Prior(zero, np.diag(sigma**2), scale, Box(zero, half))
+
+    @cached_property
+    def focus_direction(self) -> NDArray[np.float64] | None:
+        """(P,) change of γ when the focus moves by 1 µm; None without defocus.
+
+        Exact with `exact_defocus`.
+        """
+        if 4 not in self.noll:
+            return None
+        per_um = defocus_per_um(self._sine, self.refractive_index, self.wavelength_nm)
+        direction: NDArray[np.float64] = per_um * (np.array(self.noll) == 4)
+        return direction
+
+    @property
+    def _sine(self) -> float:
+        return self.numerical_aperture / self.refractive_index
 
     @cached_property
     def metric(self) -> ChangeMetric:
@@ -191,54 +260,112 @@ class ZernikeFamily:
         identity = np.eye(self.n_coefficients)
         return ChangeMetric(identity, "waves rms", "nm", self.wavelength_nm, 0)
 
-    @property
+    @cached_property
     def window(self) -> int:
         """Side K of the PSF window in pixels, odd; see `energy_cut`."""
-        return 2 * math.ceil(_HALF_WINDOW / self.cutoff) + 1
+        least = 2 * math.ceil(_HALF_WINDOW / self.cutoff) + 1
+        if 4 not in self.noll or least >= _LARGEST_WINDOW:
+            return least
+        ends = torch.zeros(self.n_coefficients, dtype=torch.float64)
+        ends[self.noll.index(4)] = self.half_ranges[self.noll.index(4)]
+        grid = self._pupil(_LARGEST_WINDOW, _COARSE_SAMPLES, ends.dtype, ends.device)
+        energy = pupil_intensity(grid, ends) / grid.energy
+        # Energy within squares about the centre, from the smallest.
+        row = (torch.arange(_LARGEST_WINDOW) - _LARGEST_WINDOW // 2).abs()
+        ring = torch.maximum(row[:, None], row).flatten()
+        within = torch.zeros(_LARGEST_WINDOW // 2 + 1, dtype=torch.float64)
+        within = within.index_add(0, ring, energy.flatten()).cumsum(0)
+        enough = int((within < _LEAST_ENERGY).sum())
+        return max(least, min(2 * enough + 1, _LARGEST_WINDOW))
 
     def pupil(self, dtype: torch.dtype, device: torch.device) -> Pupil:
-        """Return the pupil's cached grid and transform."""
-        return pupil(
-            self.noll, self.cutoff, self.window, self.pupil_samples, dtype, device
-        )
+        """Return the pupil's cached grid and transform, at the central wavelength."""
+        return self._pupil(self.window, self.pupil_samples, dtype, device)
 
-    def psf(
-        self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
-    ) -> torch.Tensor:
-        """Return the PSF (..., K, K) of γ (..., P), sum 1; the same everywhere."""
+    def _pupil(
+        self,
+        window: int,
+        samples: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        ratio: float = 1.0,
+    ) -> Pupil:
+        """Return a pupil; `ratio` is the central wavelength over the pupil's."""
+        shape = PupilShape(self._sine, self.exact_defocus, self.apodisation)
+        cutoff = self.cutoff * ratio
+        return pupil(self.noll, cutoff, window, samples, dtype, device, shape)
+
+    @cached_property
+    def _lines(self) -> tuple[tuple[float, float], ...]:
+        """Ratio of the central wavelength to each line's, and the line's weight."""
+        if not self.bandwidth_nm:
+            return ((1.0, 1.0),)
+        points, weights = np.polynomial.legendre.leggauss(_BAND_LINES)
+        wavelengths = self.wavelength_nm + self.bandwidth_nm / 2 * points
+        ratios = self.wavelength_nm / wavelengths
+        return tuple(zip(ratios.tolist(), (weights / 2).tolist(), strict=True))
+
+    def _intensity(
+        self, coefficients: torch.Tensor, slopes: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the light (..., K, K) on the pixels, 1 in all without truncation.
+
+        And, if asked for, its derivatives (..., P, K, K): with a the amplitude,
+        ∂|a|²/∂γ_k = 2 Re(conj(a)·F{-2πi Z_k·field}).
+        """
         if coefficients.shape[-1] != self.n_coefficients:
             raise ValueError(
                 f"got {coefficients.shape[-1]} coefficients for the "
                 f"{self.n_coefficients} modes {self.noll}"
             )
-        grid = self.pupil(coefficients.dtype, coefficients.device)
-        intensity = pupil_intensity(grid, coefficients)
-        return intensity / intensity.sum((-2, -1), keepdim=True)
+        dtype, device = coefficients.dtype, coefficients.device
+        light: torch.Tensor | None = None
+        change: torch.Tensor | None = None
+        for ratio, weight in self._lines:
+            grid = self._pupil(self.window, self.pupil_samples, dtype, device, ratio)
+            field = pupil_field(grid, ratio * coefficients)
+            amplitude = pupil_amplitude(grid, field)
+            intensity = amplitude.real**2 + amplitude.imag**2
+            share = weight / grid.energy
+            light = share * intensity + (0 if light is None else light)
+            if slopes:
+                turned = -2j * math.pi * ratio * grid.modes * field[..., None, :]
+                slope = amplitude[..., None, :, :].conj() * pupil_amplitude(
+                    grid, turned
+                )
+                change = 2 * share * slope.real + (0 if change is None else change)
+        assert light is not None
+        if self.pixel_aperture:
+            response = pixel_response(self.pixel_aperture, self.window, dtype, device)
+            light = response @ light @ response.T
+            change = None if change is None else response @ change @ response.T
+        return light, change
+
+    def psf(
+        self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
+    ) -> torch.Tensor:
+        """Return the PSF (..., K, K) of γ (..., P), sum 1; the same everywhere.
+
+        The integration over a pixel is part of it.
+        """
+        light, _ = self._intensity(coefficients, slopes=False)
+        return light / light.sum((-2, -1), keepdim=True)
 
     def psf_and_jacobian(
         self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the PSF (..., K, K) and its derivatives (..., P, K, K) in γ.
-
-        With a the amplitude, ∂|a|²/∂γ_k = 2 Re(conj(a)·F{-2πi Z_k·field}).
-        """
-        grid = self.pupil(coefficients.dtype, coefficients.device)
-        field = pupil_field(grid, coefficients)
-        amplitude = pupil_amplitude(grid, field)
-        slopes = pupil_amplitude(grid, -2j * math.pi * grid.modes * field[..., None, :])
-        intensity = amplitude.real**2 + amplitude.imag**2
-        total = intensity.sum((-2, -1), keepdim=True)
-        psf = intensity / total
-        slope = 2 * (amplitude[..., None, :, :].conj() * slopes).real
-        share = slope.sum((-2, -1), keepdim=True)
-        jacobian = (slope - psf[..., None, :, :] * share) / total[..., None, :, :]
-        return psf, jacobian
+        """Return the PSF (..., K, K) and its derivatives (..., P, K, K) in γ."""
+        light, change = self._intensity(coefficients, slopes=True)
+        assert change is not None
+        total = light.sum((-2, -1), keepdim=True)
+        psf = light / total
+        share = change.sum((-2, -1), keepdim=True)
+        return psf, (change - psf[..., None, :, :] * share) / total[..., None, :, :]
 
     def energy_cut(self, coefficients: torch.Tensor) -> torch.Tensor:
         """Return the fraction (...) of the PSF's energy outside its window."""
-        grid = self.pupil(coefficients.dtype, coefficients.device)
-        intensity = pupil_intensity(grid, coefficients)
-        return 1 - intensity.sum((-2, -1)) / grid.energy
+        light, _ = self._intensity(coefficients, slopes=False)
+        return 1 - light.sum((-2, -1))
 
     def coarse(self) -> ZernikeFamily:
         """Return the family with fewer samples across the pupil."""
@@ -290,9 +417,18 @@ class ZernikeFamily:
     def search_points(
         self, n: int, generator: torch.Generator | None = None
     ) -> torch.Tensor:
-        """Draw (n, P) coefficients, half of them by `sample`, half by `sample_rms`."""
-        half = n // 2
-        drawn = [self.sample(half, generator), self.sample_rms(n - half, generator)]
+        """Draw (n, P) coefficients, half of them by `sample_rms`, half uniform.
+
+        Strong defocus is rare: only a quarter are from the whole box, the others from
+        where the prior's scale is.
+        """
+        usual = replace(self, ranges=tuple(self.prior.scale.tolist()))
+        half, quarter = n // 2, n // 4
+        drawn = [
+            usual.sample_rms(half, generator),
+            usual.sample(n - half - quarter, generator),
+            self.sample(quarter, generator),
+        ]
         return torch.cat(drawn)
 
     def canonical(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:

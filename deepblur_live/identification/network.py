@@ -39,6 +39,11 @@ INPUT_SHAPE = (64, 32)
 # Residuals are clipped: a single deviating bin (an interlaced camera) must not count
 # for more.
 _CLIP = 6.0
+# The prior's deviation of a coefficient whose outputs are of size 1.
+_DEVIATIONS = 0.6
+# Errors of a product beyond this, in units of the scale squared, count linearly: the
+# rare strong defocus would dominate the loss.
+_LARGE_ERROR = 0.5
 
 
 @lru_cache(maxsize=8)
@@ -146,9 +151,7 @@ class IdentificationNet(nn.Module):
     Parameters
     ----------
     family
-        The blurs to identify.
-    scale
-        Size of a coefficient; outputs are in units of it.
+        The blurs to identify. Outputs are in units of its prior's deviations, over 0.6.
 
     Raises
     ------
@@ -156,10 +159,15 @@ class IdentificationNet(nn.Module):
         When the network cannot represent the family, see `sign_blocks`.
     """
 
-    def __init__(self, family: BlurFamily, scale: float = 0.15) -> None:
+    scale: torch.Tensor  # (P,)
+
+    def __init__(self, family: BlurFamily) -> None:
         super().__init__()
         self.blocks = sign_blocks(family)
-        self.scale = scale
+        deviations = np.sqrt(np.diag(family.prior.covariance))
+        # Not among the weights: it follows from the family.
+        scale = torch.as_tensor(deviations / _DEVIATIONS, dtype=torch.float32)
+        self.register_buffer("scale", scale, persistent=False)
         self._coefficients = family.n_coefficients
         self.n_products = sum(len(b) * (len(b) + 1) // 2 for b in self.blocks)
         # The input is small: the first max-pooling of the original is left out.
@@ -209,13 +217,13 @@ class IdentificationNet(nn.Module):
     def loss(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Return the training loss against true coefficients (B, P).
 
-        Mean squared error of the outer products, plus the Gaussian negative
+        Huber's error of the outer products, plus the Gaussian negative
         log-likelihood of the decoded coefficients under the predicted deviations
         (which alone it trains).
         """
         target = outer_products(truth / self.scale, self.blocks)
         products = output[:, : self.n_products]
-        error = F.mse_loss(products, target)
+        error = 2 * F.huber_loss(products, target, delta=_LARGE_ERROR)
         with torch.no_grad():
             decoded, _ = self.decode(output)
             residual = torch.empty_like(decoded)

@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from deepblur_live.optics.zernike import zernike
@@ -13,6 +14,10 @@ from deepblur_live.optics.zernike import zernike
 __all__ = [
     "PUPIL_SAMPLES",
     "Pupil",
+    "PupilShape",
+    "defocus_per_um",
+    "exact_defocus",
+    "pixel_response",
     "pupil",
     "pupil_amplitude",
     "pupil_field",
@@ -23,12 +28,39 @@ __all__ = [
 # 45 dB on 127. Odd: the grid is its own mirror image, so the sign ambiguity is exact.
 PUPIL_SAMPLES = 127
 
+# Below this NA/n the exact defocus is Noll 4 to seven digits, and its formula loses
+# them to rounding.
+_LEAST_SINE = 0.02
+# cos θ is not taken below this: where the NA reaches the refractive index the aplanatic
+# amplitude has no limit at the pupil's edge.
+_LEAST_COSINE = 0.1
+
+
+class PupilShape(NamedTuple):
+    """What a pupil is apart from its aberrations.
+
+    Parameters
+    ----------
+    sine
+        NA/n, the sine of the half-angle of the light that the objective collects.
+    exact_defocus
+        Whether Noll 4 stands for a shift of the focus, `exact_defocus`, in place of the
+        Zernike polynomial.
+    apodisation
+        Exponent a of the amplitude (cos θ)^(-a/2): 0 for a uniform pupil, 1 for a lens
+        that obeys the sine condition.
+    """
+
+    sine: float = 0.0
+    exact_defocus: bool = False
+    apodisation: float = 0.0
+
 
 class Pupil(NamedTuple):
     """The pupil on its grid and the transform to camera pixels, for one device."""
 
     modes: torch.Tensor  # (P, N) Zernike modes at the N grid points inside the disc
-    weight: torch.Tensor  # (N,) fraction of each grid cell inside the disc
+    weight: torch.Tensor  # (N,) amplitude, times each cell's fraction inside the disc
     inside: torch.Tensor  # (N,) flat index of those points in the M × M grid
     transform: torch.Tensor  # (K, M) exp(2πi x u f_c)
     samples: int
@@ -43,6 +75,7 @@ def pupil(
     samples: int,
     dtype: torch.dtype,
     device: torch.device,
+    shape: PupilShape = PupilShape(),
 ) -> Pupil:
     """Return the cached grid of a pupil.
 
@@ -56,6 +89,8 @@ def pupil(
         Side K of the PSF window in pixels, odd.
     samples
         Grid points M across the pupil's diameter.
+    shape
+        Its amplitude, and what Noll 4 stands for.
     """
     # A cell's centre may lie outside while a part of it is inside: the grid spans one
     # cell more than the disc, and edge cells count by the fraction that is inside.
@@ -66,13 +101,24 @@ def pupil(
     share = ((1 - rho) / spacing + 0.5).clamp(0, 1)
     inside = share.flatten().nonzero()[:, 0]
     rho, theta = rho.flatten()[inside].clamp(max=1), theta.flatten()[inside]
-    modes = torch.stack([zernike(j, rho, theta) for j in noll])
+    modes = torch.stack(
+        [
+            exact_defocus(rho, shape.sine)
+            if j == 4 and shape.exact_defocus
+            else zernike(j, rho, theta)
+            for j in noll
+        ]
+    )
     pixels = torch.arange(window, dtype=torch.float64) - window // 2
     phase = 2 * math.pi * cutoff * pixels[:, None] * u[None]
-    weight = share.flatten()[inside]
+    share = share.flatten()[inside]
+    cosine = torch.sqrt(1 - (shape.sine * rho) ** 2).clamp(min=_LEAST_COSINE)
+    weight = share * cosine ** (-shape.apodisation / 2)
     # Parseval: the amplitude's spectrum is the disc of radius f_c, sampled with the
     # spacing 2 f_c / (M - 1), so that its sums are integrals over that spacing squared.
-    energy = torch.tensor(math.pi / (spacing**4 * cutoff**2), dtype=torch.float64)
+    energy = (weight * cosine ** (-shape.apodisation / 2)).sum() / (
+        spacing * cutoff
+    ) ** 2
     complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
     return Pupil(
         modes.to(device, dtype),
@@ -82,6 +128,68 @@ def pupil(
         samples,
         energy.to(device, dtype),
     )
+
+
+def exact_defocus(rho: torch.Tensor, sine: float) -> torch.Tensor:
+    """Phase of a shift of the focus, without mean and of unit rms over the pupil.
+
+    It is proportional to -√(1 - (ρ sin α)²), which for small angles is Noll 4.
+
+    Parameters
+    ----------
+    rho
+        Radius in [0, 1].
+    sine
+        sin α = NA/n.
+
+    References
+    ----------
+    M. Gu, *Advanced Optical Imaging Theory* (2000), section 6.2: the axial component of
+    the wave vector is 2πn/λ·cos θ. Over the unit disc the mean of cos θ is
+    2 (1 - cos³α) / (3 sin²α), and that of cos²θ is 1 - sin²α/2.
+    """
+    if sine < _LEAST_SINE:
+        return zernike(4, rho, torch.zeros_like(rho))
+    mean, deviation = _cosine_moments(sine)
+    return (mean - torch.sqrt(1 - (sine * rho) ** 2)) / deviation
+
+
+def _cosine_moments(sine: float) -> tuple[float, float]:
+    """Return mean and standard deviation of cos θ over the pupil."""
+    mean = 2 * (1 - (1 - sine**2) ** 1.5) / (3 * sine**2)
+    return mean, math.sqrt(1 - sine**2 / 2 - mean**2)
+
+
+def defocus_per_um(sine: float, refractive_index: float, wavelength_nm: float) -> float:
+    """Return the rms phase, in waves, of a shift of the focus by 1 µm."""
+    waves = refractive_index * 1e3 / wavelength_nm
+    if sine < _LEAST_SINE:
+        return waves * sine**2 / (4 * math.sqrt(3))
+    return waves * _cosine_moments(sine)[1]
+
+
+@lru_cache(maxsize=16)
+def pixel_response(
+    aperture: float, window: int, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """Return R (K, K): R h Rᵀ is a PSF h (K, K) integrated over square pixels.
+
+    The integral of the band-limited PSF between its samples over a box, exact up to the
+    window's edges.
+
+    Parameters
+    ----------
+    aperture
+        Side of a pixel's sensitive area over the distance between pixels, 0 to 1.
+    window
+        Side K of the PSF.
+    """
+    pixels = torch.arange(window, dtype=torch.float64)
+    points, weights = np.polynomial.legendre.leggauss(12)
+    places = torch.from_numpy(points) * aperture / 2
+    offset = pixels[:, None, None] - pixels[None, :, None] - places
+    response = (torch.sinc(offset) * torch.from_numpy(weights / 2)).sum(-1)
+    return response.to(device, dtype)
 
 
 def pupil_field(grid: Pupil, coefficients: torch.Tensor) -> torch.Tensor:
