@@ -13,6 +13,7 @@ from deepblur_live.optics.zernike import zernike
 
 __all__ = [
     "PUPIL_SAMPLES",
+    "UNIFORM",
     "Pupil",
     "PupilShape",
     "defocus_per_um",
@@ -56,6 +57,10 @@ class PupilShape(NamedTuple):
     apodisation: float = 0.0
 
 
+UNIFORM = PupilShape()
+"""A pupil of constant amplitude, in the paraxial approximation."""
+
+
 class Pupil(NamedTuple):
     """The pupil on its grid and the transform to camera pixels, for one device."""
 
@@ -75,7 +80,7 @@ def pupil(
     samples: int,
     dtype: torch.dtype,
     device: torch.device,
-    shape: PupilShape = PupilShape(),
+    shape: PupilShape = UNIFORM,
 ) -> Pupil:
     """Return the cached grid of a pupil.
 
@@ -113,16 +118,14 @@ def pupil(
     phase = 2 * math.pi * cutoff * pixels[:, None] * u[None]
     share = share.flatten()[inside]
     cosine = torch.sqrt(1 - (shape.sine * rho) ** 2).clamp(min=_LEAST_COSINE)
-    weight = share * cosine ** (-shape.apodisation / 2)
     # Parseval: the amplitude's spectrum is the disc of radius f_c, sampled with the
     # spacing 2 f_c / (M - 1), so that its sums are integrals over that spacing squared.
-    energy = (weight * cosine ** (-shape.apodisation / 2)).sum() / (
-        spacing * cutoff
-    ) ** 2
+    amplitude = cosine ** (-shape.apodisation / 2)
+    energy = (share * amplitude**2).sum() / (spacing * cutoff) ** 2
     complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
     return Pupil(
         modes.to(device, dtype),
-        weight.to(device, dtype),
+        (share * amplitude).to(device, dtype),
         inside.to(device),
         torch.exp(1j * phase).to(device, complex_dtype),
         samples,
