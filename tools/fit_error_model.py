@@ -8,7 +8,9 @@ validation splits. Three fits follow one another:
 1. Size and tails of the errors of single estimates: ``curvature``, ``competing``,
    ``floor`` and ``tail_dof``, by maximum likelihood of Student's t.
 2. The verdict's log-odds that an estimate is right: ``intercept``, ``misfit``,
-   ``error`` and ``beyond``, by logistic regression; and ``poor_misfit``, a quantile.
+   ``error``, ``beyond`` and ``structure``, by logistic regression; and quantiles of
+   right estimates. Frames under the conditions of the realism table (validation
+   pictures) and the planes of the real stacks count, too.
 3. What estimates of one specimen have in common, over time: ``systematic``,
    ``fluctuating`` and ``light_creep``, from streams of frames.
 
@@ -28,6 +30,11 @@ import numpy as np
 import torch
 from error_streams import BLEACHED, LEAST_ANSWERED, Stream, measure
 from evaluation.case import Case, Spec
+from evaluation.effects import MARGIN
+from evaluation.realism import CONDITIONS as REALISM
+from evaluation.realism import expose
+from evaluation.realism_scores import aligned_snr, cropped
+from evaluation.stacks import STACKS, TOLERANCE
 from evaluation.table import markdown
 from evaluation.troubles import TROUBLES
 from held_out import SIDE, blurred, held_out_pictures, scene
@@ -39,6 +46,9 @@ from training_data import DataError, one_line_errors
 from deepblur_live.blur import BlurFamily, ErrorModel, nearest, orbit
 from deepblur_live.identification.verdict import features
 from deepblur_live.optics import psf_snr
+from deepblur_live.profile import Model, Profile
+from deepblur_live.runtime.build import build_pipeline
+from deepblur_live.runtime.calibration import BadFrame
 from deepblur_live.runtime.calibration import scale as scaled
 from deepblur_live.runtime.pack import find_packs, load_pack
 
@@ -138,6 +148,80 @@ def identify(task: Task) -> Fitted | None:
     return Fitted(found.coefficients, error, fit, snr, bool(task.trouble))
 
 
+@dataclass(frozen=True)
+class RealTask:
+    """One frame under a condition of the realism table, or one plane of a real stack.
+
+    Parameters
+    ----------
+    source
+        The condition, or the name of the stack.
+    path
+        The picture; the data folder of a stack.
+    number
+        Seed of blur and noise; the plane of a stack.
+    model
+        Name or folder of the model.
+    """
+
+    source: str
+    path: Path
+    number: int
+    model: str
+
+
+def identify_real(task: RealTask) -> Fitted | None:
+    """Identify one realistic or real frame; None when there was nothing to fit."""
+    torch.set_num_threads(1)
+    stack = STACKS.get(task.source)
+    if stack is None:
+        rig = Profile(model=Model(name=task.model, device="cpu", threads=1))
+        sharp = scene(task.path, SIDE + 2 * MARGIN).double().numpy()
+        frame = expose(REALISM[task.source], sharp, task.number)
+        pixels: NDArray[np.generic] = frame.pixels
+    else:
+        rig = stack.profile(task.model, bead_size=False)
+        planes = stack.read(task.path)
+        pixels = planes[task.number]
+    pipeline = build_pipeline(rig, asynchronous=False)
+    try:
+        image = scaled(pixels).image
+        identifier = pipeline.identifier
+        identifier.observe(image, 0.0)
+        solution = identifier.solve(identifier.prepare(image))
+    except BadFrame:
+        return None
+    finally:
+        pipeline.close()
+    found, fit = solution.estimate, solution.fit
+    if fit is None or not math.isfinite(found.quality):
+        return None
+    family = pipeline.family
+    if stack is None:
+        psf = family.psf(torch.as_tensor(found.coefficients)).double().numpy()
+        snr, _ = aligned_snr(psf, cropped(frame.psf, len(psf)))
+    else:
+        stage = stack.theory.waves_per_um * abs(stack.z_um(len(planes))[task.number])
+        defocus = abs(found.coefficients[family.names.index("defocus")])
+        snr = math.inf if abs(defocus - stage) <= TOLERANCE else -math.inf
+    return Fitted(found.coefficients, None, fit, snr, True)
+
+
+def real_tasks(data: Path, model: str, pictures: int) -> list[RealTask]:
+    """Return realistic frames of validation pictures, and the planes of the stacks."""
+    paths = held_out_pictures(data, "validation")["micrographs"]
+    places = np.arange(min(pictures, len(paths))) * len(paths) // pictures
+    found = [
+        RealTask(condition, paths[place], number, model)
+        for number, place in enumerate(places)
+        for condition in REALISM
+    ]
+    for name, stack in STACKS.items():
+        planes = range(0, len(stack.read(data)), 1 if pictures > 1 else 8)
+        found += [RealTask(name, data, plane, model) for plane in planes]
+    return found
+
+
 def tasks(data: Path, model: str, pictures: int | None, most: int | None) -> list[Task]:
     """Return the frames to identify, of validation and of training pictures."""
     chosen: list[tuple[str, Path]] = []
@@ -226,6 +310,7 @@ def fit_verdict(
             (
                 f.fit.quality,
                 *features(family, f.coefficients, covariance, errors.verdict),
+                f.fit.structure,
             )
             for f, covariance in zip(clear, stated, strict=True)
         ]
@@ -238,11 +323,12 @@ def fit_verdict(
     print(f"{len(clear)} fits, {right.sum()} right")
     print(f"right and trusted {np.mean(trusted[right]):.0%}")
     print(f"wrong and trusted {np.mean(trusted[~right]):.0%}")
-    names = ("misfit", "error", "beyond")
+    names = ("misfit", "error", "beyond", "structure")
     return {
         "intercept": intercept - CAUTION,
         **{name: -weight for name, weight in zip(names, weights, strict=True)},
         "poor_misfit": float(np.quantile(predictors[right, 0], 0.95)),
+        "usual_structure": float(np.quantile(predictors[right, -1], 0.84)),
     }
 
 
@@ -314,6 +400,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="zernike7")
     parser.add_argument("--pictures", type=int, default=108, help="of the train split")
+    parser.add_argument(
+        "--realistic", type=int, default=8, help="pictures for each condition"
+    )
     parser.add_argument("--quick", action="store_true", help="try it on a few pictures")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="into the manifest")
@@ -328,7 +417,11 @@ def main() -> None:
         3 if asked.quick else asked.pictures,
         3 if asked.quick else None,
     )
-    results = parallel(identify, todo, asked.jobs, "frames", chunk=4)
+    real = real_tasks(asked.data, asked.model, 1 if asked.quick else asked.realistic)
+    results = [
+        *parallel(identify, todo, asked.jobs, "frames", chunk=4),
+        *parallel(identify_real, real, asked.jobs, "realistic frames", chunk=4),
+    ]
     fits = [fitted for fitted in results if fitted is not None]
     errors = updated(errors, fit_errors(fits, errors))
     errors = updated(errors, {}, fit_verdict(fits, pack.family, errors))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deepblur_live.blur import BlurFamily
+    from deepblur_live.blur.zernike import ZernikeFamily
 
 __all__ = [
     "SIDE",
@@ -134,17 +135,19 @@ def blurred(
 def held_out_frame(
     path: Path,
     number: int,
-    family: BlurFamily,
+    family: ZernikeFamily,
     sigma: float,
     rms: float | None = None,
+    ranges: tuple[float, ...] | float = 0.15,
 ) -> HeldOutFrame:
     """Return a picture's frame; `number` seeds its blur and its noise.
 
-    `rms` is the wavefront's, in waves; when None, as the family draws it.
+    The coefficients are uniform within `ranges`, and scaled to a wavefront of `rms`, in
+    waves, if that is given.
     """
     sharp = scene(path, SIDE + family.window - 1)
     generator = torch.Generator().manual_seed(1000 + number)
-    gamma = family.sample(1, generator)[0]
+    gamma = replace(family, ranges=ranges).sample(1, generator)[0]
     if rms is not None:
         gamma = gamma * (rms / gamma.norm())
     clean = blurred(sharp, family, gamma)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ import torch
 from held_out import HeldOutFrame, held_out_frame
 
 from deepblur_live.blur import Estimate, ResolvedBy, nearest, orbit
-from deepblur_live.blur.zernike import PAPER_MODES, ZernikeFamily
+from deepblur_live.blur.zernike import SPHERICAL_MODES, ZernikeFamily
 from deepblur_live.identification import Identifier
+from deepblur_live.profile import Optics
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.pack import ModelPack, load_pack
 
@@ -40,8 +41,10 @@ class Spec:
         Seed of blur and noise.
     sigma
         Standard deviation of the noise.
-    pixel_size_nm, noll, ranges
-        The optics, and half the range of each mode, where they are not the paper's.
+    pixel_size_nm, noll
+        The optics, where they are not a profile's.
+    ranges
+        Half the range that each mode's true coefficient is drawn from, waves rms.
     rms
         RMS of the true wavefront in waves; when None, as drawn from the ranges.
     """
@@ -51,14 +54,14 @@ class Spec:
     number: int
     sigma: float
     pixel_size_nm: float = 100.0
-    noll: tuple[int, ...] = PAPER_MODES
+    noll: tuple[int, ...] = SPHERICAL_MODES
     ranges: tuple[float, ...] | float = 0.15
     rms: float | None = None
 
     @property
-    def optics(self) -> tuple[float, tuple[int, ...], tuple[float, ...] | float]:
+    def optics(self) -> tuple[float, tuple[int, ...]]:
         """What determines the family, whose tables are costly to compute."""
-        return self.pixel_size_nm, self.noll, self.ranges
+        return self.pixel_size_nm, self.noll
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,9 @@ def _family_and_executor(
     model: str,
     pixel_size_nm: float,
     noll: tuple[int, ...],
-    ranges: tuple[float, ...] | float,
 ) -> tuple[ZernikeFamily, TorchExecutor]:
-    family = ZernikeFamily(pixel_size_nm=pixel_size_nm, noll=noll, ranges=ranges)
+    optics = Optics(pixel_size_nm=pixel_size_nm, noll=noll)
+    family = ZernikeFamily.from_optics(optics)
     return family, TorchExecutor(load_pack(model), family, torch.device("cpu"))
 
 
@@ -130,9 +133,10 @@ _pack = lru_cache(maxsize=4)(load_pack)
 
 
 @lru_cache(maxsize=4)
-def _mean_psf(family: ZernikeFamily) -> torch.Tensor:
+def _mean_psf(family: ZernikeFamily, ranges: tuple[float, ...] | float) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return family.psf(family.sample(4000, generator)).mean(0)
+    drawn = replace(family, ranges=ranges).sample(4000, generator)
+    return torch.stack([family.psf(part).mean(0) for part in drawn.split(500)]).mean(0)
 
 
 class Case:
@@ -156,12 +160,14 @@ class Case:
     def frame(self) -> HeldOutFrame:
         """The frame, its sharp image and its blur."""
         spec = self.spec
-        return held_out_frame(spec.path, spec.number, self.family, spec.sigma, spec.rms)
+        return held_out_frame(
+            spec.path, spec.number, self.family, spec.sigma, spec.rms, spec.ranges
+        )
 
     @property
     def mean_psf(self) -> torch.Tensor:
-        """The mean PSF (K, K) of the family: the best guess without any frame."""
-        return _mean_psf(self.family)
+        """The mean PSF (K, K) of all true blurs: the best guess without any frame."""
+        return _mean_psf(self.family, self.spec.ranges)
 
     @cached_property
     def psf(self) -> torch.Tensor:

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from deepblur_live.profile import Profile
     from evaluation.table import Row
 
-__all__ = ["LEAST_SNR", "REALISM", "RealSpec", "aligned_snr", "best_snr", "score"]
+__all__ = [
+    "LEAST_SNR",
+    "REALISM",
+    "RealSpec",
+    "aligned_snr",
+    "best_snr",
+    "cropped",
+    "score",
+]
 
 # An estimate that is trusted and explains less than this, in dB, is confidently wrong.
 LEAST_SNR = 5.0
@@ -139,7 +147,7 @@ def _mean_psf() -> NDArray[np.float64]:
     return mean
 
 
-def _cropped(psf: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+def cropped(psf: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     """Return the middle (side, side) of a PSF, with sum 1."""
     cut = (len(psf) - side) // 2
     inner = psf[cut : cut + side, cut : cut + side]
@@ -154,7 +162,7 @@ def score(spec: RealSpec) -> Row:
     row: Row = {"kind": spec.condition, "file": spec.path.name}
     row |= {"number": spec.number, "sigma": SIGMA}
     mean = _mean_psf()
-    truth = _cropped(frame.psf, len(mean))
+    truth = cropped(frame.psf, len(mean))
     row["trivial"] = aligned_snr(mean, truth)[0]
     if spec.best:
         family = ZernikeFamily()
@@ -174,7 +182,7 @@ def score(spec: RealSpec) -> Row:
     family = pipeline.family
     gamma = torch.as_tensor(estimate.coefficients)
     found = family.psf(gamma).double().numpy()
-    snr = aligned_snr(found, _cropped(frame.psf, len(found)))[0]
+    snr = aligned_snr(found, cropped(frame.psf, len(found)))[0]
     answered = estimate.trusted
     row |= {
         "snr": snr if answered else row["trivial"],

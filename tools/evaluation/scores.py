@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from deepblur_live.blur import Estimate, ResolvedBy, nearest, orbit
-from deepblur_live.blur.zernike import PAPER_MODES
+from deepblur_live.blur.zernike import PAPER_MODES, SPHERICAL_MODES
 from deepblur_live.identification import PowerSpectrum
 from deepblur_live.optics import extend, psf_snr, psnr, ssim
 from deepblur_live.runtime.calibration import BadFrame, scale
@@ -80,8 +80,8 @@ BORDER = 16
 INNER = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
 # A camera's region of interest with odd and unequal sides.
 CROP = (401, 307)
-# Defocus is the first of the paper's modes.
-LONG_DEFOCUS = (0.3, *(0.15,) * (len(PAPER_MODES) - 1))
+# Defocus is the first mode.
+LONG_DEFOCUS = (0.4, *(0.15,) * (len(SPHERICAL_MODES) - 1))
 
 
 def _goal(case: Case, goals: dict[tuple[str, float], int]) -> Row:
@@ -221,12 +221,12 @@ def sampling(case: Case) -> Row:
 def modes(case: Case) -> Row:
     """Return the PSF SNR in dB, and the error of the seven modes in waves rms.
 
-    Without the network, which knows only the paper's modes.
+    Without the network, which knows only the default modes.
     """
     estimate = case.estimate(network=False)
     condition = f"4–{max(case.spec.noll)}"
     if case.spec.ranges == LONG_DEFOCUS:
-        condition += ", defocus ±0.3"
+        condition += ", defocus ±0.4"
     row: Row = {
         "condition": condition,
         "psf": _snr(case, estimate),

@@ -6,7 +6,7 @@ import itertools
 from functools import partial
 from typing import TYPE_CHECKING
 
-from deepblur_live.blur.zernike import SPHERICAL_MODES
+from deepblur_live.blur.zernike import PAPER_MODES
 from evaluation import scores
 from evaluation.case import Plan, Spec
 from evaluation.table import Section
@@ -28,8 +28,8 @@ _PIXEL_SIZES = {
     6.0: 540 / 1.41 / 6.0,
 }
 _MODES = (
+    {"noll": PAPER_MODES},
     {},
-    {"noll": SPHERICAL_MODES},
     {"noll": tuple(range(4, 16))},
     {"ranges": scores.LONG_DEFOCUS},
 )
