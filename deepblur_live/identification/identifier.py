@@ -15,6 +15,7 @@ from deepblur_live.identification.network import network_input
 from deepblur_live.identification.observed import with_leakage
 from deepblur_live.identification.orientation import Orientation
 from deepblur_live.identification.problem import Problem, Solution
+from deepblur_live.identification.processed import processing
 from deepblur_live.identification.refine import SpectralRefiner
 from deepblur_live.identification.running import PowerSpectrum
 from deepblur_live.identification.search import HYSTERESIS, LOCAL, WIDE, Search
@@ -213,6 +214,11 @@ class Identifier:
         competing = problem.competing
         if problem.crop is None:
             return Solution(problem, no_signal(self.family), competing)
+        if problem.search is not None and (
+            reason := processing(problem.crop, self.family.cutoff)
+        ):
+            refused = replace(no_signal(self.family), reason=reason)
+            return Solution(problem, refused, competing)
         if problem.search is not None or len(problem.starts) > 1:
             competing = self.search.minima(problem)
             begin = torch.as_tensor(competing.coefficients[:1], dtype=torch.float32)
@@ -269,7 +275,11 @@ class Identifier:
         self._local_phase_time = problem.time
         if problem.crop is not None:
             self._refused = not found.trusted
-            misfit = found.quality > self.errors.verdict.poor_misfit
+            # Without a fit the frame was processed: another average does not help.
+            misfit = (
+                solution.fit is not None
+                and found.quality > self.errors.verdict.poor_misfit
+            )
             if self._refused and misfit and found.reason != _NOT_ORIENTED:
                 # The average may contain two blurs, from before and after a step.
                 self.spectrum.reset()

@@ -16,21 +16,25 @@ from typing import Any
 import torch
 
 __all__ = [
+    "AVERAGES_PER_WINDOW",
     "WINDOW",
     "FrameSpectrum",
+    "beyond_otf",
+    "detail_band",
     "frequencies",
     "has_corner",
     "noise_floor",
     "smoothed",
     "weighted",
     "welch",
+    "window_powers",
     "windowed",
 ]
 
 WINDOW = 64
-# Effective averages per half-overlapping Hann window, measured on white noise in large
-# frames.
-_AVERAGES_PER_WINDOW = 0.9
+AVERAGES_PER_WINDOW = 0.9
+"""Effective averages per half-overlapping Hann window, measured on white noise in large
+frames."""
 # A window's detail is its power over the noise's between these frequencies (cycles per
 # pixel), where every blur leaves most of it, minus what noise alone seldom exceeds
 # (`_NOISE_ALONE`). Windows are weighted by the square root of their detail where it is
@@ -68,7 +72,7 @@ def windowed(power: torch.Tensor) -> torch.Tensor:
     return (wide[..., :-2] + wide[..., 2:]) / 6 + rows * (2 / 3)
 
 
-def _powers(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def window_powers(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the windows' spectra (..., T, W, W//2+1) and means (..., T) of images.
 
     Raises
@@ -99,8 +103,8 @@ def welch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
     ValueError
         When the image is smaller than one window.
     """
-    power, _ = _powers(image)
-    return power.mean(-3), max(1.0, power.shape[-3] * _AVERAGES_PER_WINDOW)
+    power, _ = window_powers(image)
+    return power.mean(-3), max(1.0, power.shape[-3] * AVERAGES_PER_WINDOW)
 
 
 def smoothed(spectrum: torch.Tensor) -> torch.Tensor:
@@ -115,8 +119,19 @@ def has_corner(cutoff: float) -> bool:
 
     Not below about 3 pixels for λ/(NA·px).
     """
-    radius, _ = frequencies(torch.device("cpu"))
-    return int((radius > 2 * cutoff * 1.04).sum()) >= 12
+    return int(beyond_otf(cutoff, torch.device("cpu")).sum()) >= 12
+
+
+def beyond_otf(cutoff: float, device: torch.device) -> torch.Tensor:
+    """Return the mask (W, W//2+1) of the bins in which there is only noise."""
+    radius, _ = frequencies(device)
+    return radius > 2 * cutoff * 1.04
+
+
+def detail_band(device: torch.device) -> torch.Tensor:
+    """Return the mask (W, W//2+1) of the bins by which a window's detail is judged."""
+    radius, _ = frequencies(device)
+    return (radius > _DETAIL_BAND[0]) & (radius < _DETAIL_BAND[1])
 
 
 def noise_floor(
@@ -141,8 +156,7 @@ def noise_floor(
     known
         A calibrated camera's σ².
     """
-    radius, _ = frequencies(spectrum.device)
-    corner = radius > 2 * cutoff * 1.04
+    corner = beyond_otf(cutoff, spectrum.device)
     if known is not None:
         floor = spectrum.new_full(spectrum.shape[:-2], known)
     elif has_corner(cutoff):
@@ -228,13 +242,12 @@ def weighted(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSp
     ValueError
         When the image is smaller than one window.
     """
-    power, means = _powers(image)
+    power, means = window_powers(image)
     plain = power.mean(0)
-    plain_averages = max(1.0, len(power) * _AVERAGES_PER_WINDOW)
+    plain_averages = max(1.0, len(power) * AVERAGES_PER_WINDOW)
     floor = noise_floor(plain, plain_averages, cutoff)
     floor = floor.clamp(min=torch.finfo(floor.dtype).tiny)
-    radius, _ = frequencies(image.device)
-    band = ((radius > _DETAIL_BAND[0]) & (radius < _DETAIL_BAND[1])).to(power.dtype)
+    band = detail_band(image.device).to(power.dtype)
     detail = torch.tensordot(power, band / band.sum(), 2) / floor - _NOISE_ALONE
     detail = detail.clamp(min=0)
     detail = detail + _LEAST_SHARE * detail.mean() + _LEAST_DETAIL
@@ -247,7 +260,7 @@ def weighted(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSp
     variance = (
         signal**2 * (square @ share**2) + 2 * signal * (square @ share) + square.sum()
     )
-    averages = (_AVERAGES_PER_WINDOW * mean**2 / variance).clamp(min=1)
+    averages = (AVERAGES_PER_WINDOW * mean**2 / variance).clamp(min=1)
     # A single transfer from a card.
     arrays = torch.stack([torch.tensordot(weight, power, 1), averages, plain]).cpu()
     level = float(weight @ means)

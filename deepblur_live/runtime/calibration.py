@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from deepblur_live.identification import WINDOW
+from deepblur_live.runtime.line_offsets import remove_line_offsets
+from deepblur_live.runtime.repair import COARSEST, repair_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,11 +23,6 @@ _CEILINGS = (255, 1023, 4095, 16383, 65535)
 # Percentiles are computed from about this many pixels.
 _SAMPLE = 65_536
 _CPU = torch.device("cpu")
-# A hot pixel is brighter than the first number (1 is the 99.9 percentile), and its
-# third brightest neighbour exceeds the dimmest by less than the second number times the
-# pixel's own excess. For a point in focus that ratio is 0.07 at the coarsest sampling
-# (2.2 pixels per λ/NA), and 0.4 at 3.8 pixels.
-_HOT, _SPREAD = 1.5, 0.05
 # Relative change of flux that is allowed at this side of a frame: deblurring conserves
 # flux except across the border (docs/decisions/0007-flux-check.md).
 _FLUX, _FLUX_SIDE = 0.01, 512
@@ -78,8 +75,10 @@ class Scaled:
         return (electrons + read_noise**2) / gain**2 / self.span**2
 
 
-def scale(pixels: NDArray[Any], device: torch.device = _CPU) -> Scaled:
-    """Scale a frame robustly, from its 0.1 and 99.9 percentiles.
+def scale(
+    pixels: NDArray[Any], device: torch.device = _CPU, cutoff: float = COARSEST
+) -> Scaled:
+    """Remove a camera's defects and scale a frame by its 0.1 and 99.9 percentiles.
 
     Parameters
     ----------
@@ -87,6 +86,9 @@ def scale(pixels: NDArray[Any], device: torch.device = _CPU) -> Scaled:
         (H, W) grey values.
     device
         Where it is scaled.
+    cutoff
+        The optics' coherent cut-off in cycles per pixel, which limits how isolated a
+        pixel can be.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def scale(pixels: NDArray[Any], device: torch.device = _CPU) -> Scaled:
         clipped = float(np.mean(sample == highest))
         if clipped > _MAX_SATURATED and highest > sample.min():
             raise BadFrame(f"saturated ({clipped:.0%} of the pixels)")
-    low, high = (float(v) for v in np.percentile(sample, (0.1, 99.9)))
+    low, high = _limits(sample)
     if not high > low:
         raise BadFrame("constant")
     wide = native.dtype.kind != "u" or native.dtype.itemsize > 2
@@ -124,11 +126,23 @@ def scale(pixels: NDArray[Any], device: torch.device = _CPU) -> Scaled:
     image = values.to(torch.float64 if wide else torch.float32, copy=True)
     # In place: allocating memory costs as much as the arithmetic.
     image.sub_(low).div_(high - low)
-    _repair_hot_pixels(image)
+    repaired = repair_pixels(image, cutoff) > 0
+    if remove_line_offsets(image) or repaired:
+        # Without the defects the range is narrower.
+        below, above = _limits(image[::stride, ::stride].cpu().numpy())
+        if above > below:
+            image.sub_(below).div_(above - below)
+            low, high = low + below * (high - low), low + above * (high - low)
     scaled = image.float()
     if wide and not bool(torch.isfinite(scaled).all()):
         raise BadFrame("its values are out of range")
     return Scaled(scaled, low, high - low)
+
+
+def _limits(sample: NDArray[Any]) -> tuple[float, float]:
+    """Return the grey values that a frame is scaled by."""
+    low, high = np.percentile(sample, (0.1, 99.9))
+    return float(low), float(high)
 
 
 def conserves_flux(image: torch.Tensor, sharp: torch.Tensor) -> bool:
@@ -141,28 +155,3 @@ def conserves_flux(image: torch.Tensor, sharp: torch.Tensor) -> bool:
     allowed = _FLUX * max(1.0, _FLUX_SIDE / min(image.shape))
     # NaN fails the comparison too.
     return abs(float(sharp.mean()) - flux) <= allowed * max(flux, _DARK)
-
-
-def _repair_hot_pixels(image: torch.Tensor) -> None:
-    """Replace isolated bright pixels, in place, by the median of their neighbours.
-
-    A PSF spreads light over neighbouring pixels; a hot pixel or a cosmic ray does not,
-    and a single one would dominate the spectrum.
-    """
-    rows, columns = torch.nonzero(image > _HOT, as_tuple=True)
-    # Many bright pixels are a bright specimen.
-    if not 0 < len(rows) <= image.numel() // 1000 + 1:
-        return
-    around = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
-    height, width = image.shape
-    neighbours = torch.stack(
-        [
-            image[(rows + i).clamp(0, height - 1), (columns + j).clamp(0, width - 1)]
-            for i, j in around
-        ]
-    )
-    ordered = neighbours.sort(0).values
-    rise = image[rows, columns] - ordered[0]
-    alone = ordered[-3] - ordered[0] < _SPREAD * rise
-    # The median of eight: between the fourth and the fifth.
-    image[rows[alone], columns[alone]] = ordered[3:5, alone].mean(0)

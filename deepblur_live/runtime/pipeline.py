@@ -132,7 +132,8 @@ class DeblurPipeline:
         estimate: Estimate | None = None
         try:
             with self._streams.upload():
-                scaled = scale(frame.pixels, self.executor.device)
+                device, cutoff = self.executor.device, self.family.cutoff
+                scaled = scale(frame.pixels, device, cutoff)
                 self._reset_if_geometry_changed(frame)
                 estimate = self._identify(frame, scaled)
         except BadFrame as error:

@@ -8,10 +8,10 @@ import torch
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.identification import PowerSpectrum, signal_bins, weighted, welch
 from deepblur_live.identification.spectrum import (
-    _powers,
     frequencies,
     has_corner,
     noise_floor,
+    window_powers,
     windowed,
 )
 
@@ -119,7 +119,7 @@ def test_effective_averages_agree_with_the_scatter_of_frames():
 
 def test_many_frames_are_weighted_as_if_noise_were_lower_by_their_root():
     noisy = half_textured(0.1)
-    power, _ = _powers(noisy)
+    power, _ = window_powers(noisy)
     floor = float(noise_floor(power.mean(0), 0.9 * len(power), CUTOFF))
     radius = frequencies(noisy.device)[0]
     band = (radius > 0.05) & (radius < 0.12)

@@ -171,7 +171,7 @@ def score(spec: RealSpec) -> Row:
     # A pipeline of its own: nothing is left of another frame.
     pipeline = build_pipeline(spec.profile, asynchronous=False)
     try:
-        image = scale(frame.pixels).image
+        image = scale(frame.pixels, cutoff=pipeline.family.cutoff).image
         pipeline.identifier.observe(image, 0.0)
         estimate = pipeline.identifier.estimate(image)
     except BadFrame as error:

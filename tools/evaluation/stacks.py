@@ -149,7 +149,7 @@ def plane(pixels: NDArray[np.generic], z_um: float, stage: float, rig: Profile) 
     row: Row = {"z_um": round(z_um, 3), "stage": stage}
     pipeline = build_pipeline(rig, asynchronous=False)
     try:
-        image = scale(pixels).image
+        image = scale(pixels, cutoff=pipeline.family.cutoff).image
         pipeline.identifier.observe(image, 0.0)
         estimate = pipeline.identifier.estimate(image)
     except BadFrame as error:
