@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from evaluation import publish
+from evaluation.bead_scores import bead_row
 from evaluation.realism import CONDITIONS
 from evaluation.realism_scores import REALISM, RealSpec, score
 from evaluation.replay import replay
@@ -149,8 +150,12 @@ def _control(name: str, data: Path, chosen: list[int]) -> list[Row]:
 def _plane(name: str, data: Path, k: int, rig: Profile, method: str) -> list[Row]:
     planes, z_um = _read(name, data)
     z = float(z_um[k])
-    stage = abs(z) * STACKS[name].theory.waves_per_um
-    return [plane(planes[k], z, stage, rig) | {"method": method}]
+    stack = STACKS[name]
+    row = plane(planes[k], z, abs(z) * stack.theory.waves_per_um, rig)
+    if stack.bead_diameter_nm is not None:
+        focus = planes[stack.focus]
+        row |= bead_row(planes[k], focus, row, rig, stack.bead_diameter_nm)
+    return [row | {"method": method}]
 
 
 def _replay(

@@ -1,5 +1,6 @@
 """Frame → γ and its covariance: the spectrum, the ResNet18, the refinement."""
 
+from deepblur_live.identification.bead_identifier import BeadIdentifier
 from deepblur_live.identification.fit import Fit
 from deepblur_live.identification.identifier import Identifier, Network, Noise
 from deepblur_live.identification.network import (
@@ -25,6 +26,7 @@ from deepblur_live.identification.spectrum import (
 __all__ = [
     "INPUT_SHAPE",
     "WINDOW",
+    "BeadIdentifier",
     "Fit",
     "FrameSpectrum",
     "IdentificationNet",

@@ -89,7 +89,13 @@ class Identifier:
         self.noise_sigma = 0.01
         self._now = 0.0
         self._refused = False
+        self._notes: list[str] = []
         self._restart()
+
+    def take_notes(self) -> list[str]:
+        """Return what the user should know since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def reset(self) -> None:
         """Forget all frames (another specimen, another frame size)."""

@@ -190,7 +190,7 @@ class DeblurPipeline:
                 "deblur": (done - identified) * 1e3,
                 "total": (done - began) * 1e3,
             },
-            notes=tuple(self.executor.take_notes()),
+            notes=self._take_notes(),
             executor=backend.description,
             raw=frame.pixels,
             deblurred=grey.numpy(),
@@ -202,9 +202,12 @@ class DeblurPipeline:
             FrameState.RAW_ONLY,
             reason,
             estimate=estimate,
-            notes=tuple(self.executor.take_notes()),
+            notes=self._take_notes(),
             raw=frame.pixels,
         )
+
+    def _take_notes(self) -> tuple[str, ...]:
+        return (*self.executor.take_notes(), *self.identifier.take_notes())
 
     def _reset_if_geometry_changed(self, frame: Frame) -> None:
         geometry = (frame.pixels.shape, frame.pixels.dtype.str)

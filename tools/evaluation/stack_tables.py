@@ -67,6 +67,33 @@ def _summary(methods: dict[str, list[Row]], stack: Stack) -> str:
     return markdown([*head, "slope (1 is right)", "scatter, waves"], lines)
 
 
+def _beads(methods: dict[str, list[Row]], stack: Stack) -> str:
+    """Return how well each method's PSF explains the mean bead near focus, in dB."""
+    near = {
+        name: {
+            row["z_um"]: row
+            for row in rows
+            if "bead_snr" in row and abs(row["z_um"]) <= 2 * stack.near_um + 1e-9
+        }
+        for name, rows in methods.items()
+    }
+    near = {name: rows for name, rows in near.items() if rows}
+    perfect = {z: row for rows in near.values() for z, row in rows.items()}
+    lines = []
+    for z, row in sorted(perfect.items()):
+        line = [f"{z:.2f}", _decibels(row, "bead_snr_in_focus")]
+        for rows in near.values():
+            found = _decibels(rows[z], "bead_snr") if z in rows else "–"
+            line.append(found if rows.get(z, row)["answered"] else f"({found})")
+        lines.append(line)
+    return markdown(["z, µm", "perfect objective in focus", *near], lines)
+
+
+def _decibels(row: Row, key: str) -> str:
+    """Return the SNR of a PSF, and with a Gaussian fitted besides."""
+    return f"{row[key]:.1f} / {row[key + '_blurred']:.1f}"
+
+
 def _replays(rows: list[Row]) -> str:
     """Return what the monitor reported in each replay."""
     lines = []
@@ -155,6 +182,8 @@ def stack_table(rows: Sequence[Row], stack: Stack) -> str:
     if methods:
         longest = max(methods.values(), key=len)
         parts.append(_summary(methods | {TRIVIAL: trivial(longest)}, stack))
+    if any("bead_snr" in row for row in single):
+        parts.append(_beads(methods, stack))
     if replays:
         parts.append(_replays(replays))
     if methods:
