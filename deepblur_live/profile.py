@@ -256,6 +256,21 @@ class Drift(Section):
         gt=0,
         le=1e6,
     )
+    warn_contrast: float = setting(
+        0.03,
+        "size of the change of the spectra that raises a warning: the rms change of "
+        "the contrast of details, 0.03 is 3 %",
+        unit="Np",
+        gt=0,
+        le=10,
+    )
+    alarm_contrast: float = setting(
+        0.08,
+        "size of the change of the spectra that raises an alarm, likewise",
+        unit="Np",
+        gt=0,
+        le=10,
+    )
     batch_s: float = setting(
         30.0,
         "time averaged into one control-chart point: at least six times "

@@ -5,16 +5,22 @@ from __future__ import annotations
 from deepblur_live.drift.alert import Alert, clock_text
 from deepblur_live.drift.brightness import Brightness
 from deepblur_live.drift.monitor import DriftMonitor
-from deepblur_live.drift.status import DriftState, DriftStatus
+from deepblur_live.drift.spectral_monitor import SpectralMonitor
+from deepblur_live.drift.status import DriftState, DriftStatus, SpectralChange
 from deepblur_live.drift.track import TrackState
 from deepblur_live.drift.tracker import Tracker
+from deepblur_live.drift.watch import CONTRAST_UNIT, DriftWatch
 
 __all__ = [
+    "CONTRAST_UNIT",
     "Alert",
     "Brightness",
     "DriftMonitor",
     "DriftState",
     "DriftStatus",
+    "DriftWatch",
+    "SpectralChange",
+    "SpectralMonitor",
     "TrackState",
     "Tracker",
     "clock_text",

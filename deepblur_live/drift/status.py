@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DriftState", "DriftStatus"]
+__all__ = ["DriftState", "DriftStatus", "SpectralChange"]
 
 
 class DriftState(StrEnum):
@@ -23,6 +23,45 @@ class DriftState(StrEnum):
     ALARM = "alarm"
     STALE = "stale"
     RAW_ONLY = "raw-only"
+
+
+@dataclass(frozen=True)
+class SpectralChange:
+    """The change of the blur as the spectra show it.
+
+    Parameters
+    ----------
+    state
+        ``BASELINING``, ``OK``, ``WARN`` or ``ALARM``.
+    strength, sigma
+        Of the change from the baseline, with what earlier baselines carried over: the
+        rms change of the logarithm of the contrast, and its standard deviation, in
+        nepers; NaN while there is no baseline.
+    sharpening, sharpening_sigma
+        The part of the strength that rises or falls steadily with the frequency, in
+        nepers: negative for a picture that has become softer.
+    test, residual, coherence
+        T, U and squared coherence of the last batch.
+    evidence
+        Largest statistic of the charts relative to its limit.
+    n_baseline, n_needed
+        Batches in the baseline, and how many it needs.
+    reason
+        Why there is no baseline yet, if not for lack of time.
+    """
+
+    state: DriftState
+    n_baseline: int
+    n_needed: int
+    strength: float = np.nan
+    sigma: float = np.nan
+    sharpening: float = np.nan
+    sharpening_sigma: float = np.nan
+    test: float = np.nan
+    residual: float = np.nan
+    coherence: float = np.nan
+    evidence: float = np.nan
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +97,9 @@ class DriftStatus:
     snoozed_until
         No alert is raised before this time, seconds since the session began; None when
         alerts are not snoozed.
+    spectral
+        The change as the spectra show it; None where they are not followed. The other
+        numbers are the estimates'.
     """
 
     state: DriftState
@@ -73,3 +115,4 @@ class DriftStatus:
     evidence: float = np.nan
     lag_one: float = np.nan
     snoozed_until: float | None = None
+    spectral: SpectralChange | None = None

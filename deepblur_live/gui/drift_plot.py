@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.blur import ResolvedBy
-from deepblur_live.drift import DriftState
+from deepblur_live.drift import CONTRAST_UNIT, DriftState
 from deepblur_live.gui.binding import QtCore, QtWidgets, pg
 from deepblur_live.gui.state_text import session_time
 from deepblur_live.gui.theme import ALARM, MUTED, PANEL, TEXT, WARN, curve_colour
@@ -54,11 +54,13 @@ class _TimeAxis(pg.AxisItem):  # type: ignore[misc]
 
 
 class DriftPlot(QtWidgets.QWidget):
-    """Two plots with a common time axis, and a table of the current values.
+    """Three plots with a common time axis, and a table of the current values.
 
     The upper plot has one curve per coefficient with its ±1σ band, and the true values
-    dashed where they are known. The lower plot shows the change from the baseline, the
-    warning and alarm limits, and a mark for each alert.
+    dashed where they are known. The second shows their change from the baseline. The
+    third shows the change of the contrast of details, which the spectra tell without
+    them. Both have warning and alarm limits; alerts are marked in the third where it is
+    known, else in the second.
     """
 
     def __init__(self, profile: Profile, family: BlurFamily) -> None:
@@ -79,27 +81,43 @@ class DriftPlot(QtWidgets.QWidget):
         self.change = self._add_plot(
             graphics, 1, f"change from baseline, {self._change_unit.name}"
         )
-        self.change.setXLink(self.coefficients)
-        self.coefficients.getAxis("bottom").setStyle(showValues=False)
-        graphics.ci.layout.setRowStretchFactor(1, 3)
-        graphics.ci.layout.setRowStretchFactor(3, 2)
+        self.contrast = self._add_plot(
+            graphics, 2, "change of the contrast of details, by the spectra, %"
+        )
+        for plot in (self.change, self.contrast):
+            plot.setXLink(self.coefficients)
+        for plot in (self.coefficients, self.change):
+            plot.getAxis("bottom").setStyle(showValues=False)
+        for row, stretch in ((1, 3), (3, 2), (5, 2)):
+            graphics.ci.layout.setRowStretchFactor(row, stretch)
 
         self._curves: list[Any] = []
         self._truths: list[Any] = []
         self._bands: list[tuple[Any, Any]] = []
         for index in range(len(self._names)):
             self._add_coefficient(curve_colour(index))
-        self._change_curve = pg.PlotCurveItem(
-            pen=pg.mkPen(TEXT, width=1), connect="finite"
-        )
-        self.change.addItem(self._change_curve)
-        self._add_limit(profile.drift.warn, WARN, "warn")
-        self._add_limit(profile.drift.alarm, ALARM, "alarm")
+        drift, unit = profile.drift, self._change_unit
+        for plot, limit, colour, name, text in (
+            (self.change, drift.warn * unit.scale, WARN, "warn", unit.text(drift.warn)),
+            (
+                self.change,
+                drift.alarm * unit.scale,
+                ALARM,
+                "alarm",
+                unit.text(drift.alarm),
+            ),
+            (self.contrast, 100 * drift.warn_contrast, WARN, "warn", ""),
+            (self.contrast, 100 * drift.alarm_contrast, ALARM, "alarm", ""),
+        ):
+            shown = text or f"{limit:.3g} %"
+            _add_limit(plot, limit, colour, f"{name} {shown}")
+        self._change_curve, self._marks = _add_curve(self.change)
+        self._contrast_curve, self._contrast_marks = _add_curve(self.contrast)
         # The limits stay in view for comparison with a small change.
-        self._top = 1.5 * profile.drift.alarm * self._change_unit.scale
+        self._top = 1.5 * drift.alarm * unit.scale
+        self._contrast_top = 150 * drift.alarm_contrast
         self.change.setYRange(0, self._top, padding=0)
-        self._marks = pg.ScatterPlotItem(symbol="t", size=11, pen=pg.mkPen(None))
-        self.change.addItem(self._marks)
+        self.contrast.setYRange(0, self._contrast_top, padding=0)
 
         self.legend = QtWidgets.QLabel()
         self.legend.setTextFormat(QtCore.Qt.TextFormat.RichText)
@@ -148,8 +166,14 @@ class DriftPlot(QtWidgets.QWidget):
         highest = history.change_high * scale
         line = through_extremes(times, history.change_low * scale, highest)
         self._change_curve.setData(*decimate_curve(*line, 1000))
-        self._mark_alerts(times, history.change * scale, alerts)
-        self._fit_change(highest)
+        strength = 100 * history.strength
+        self._contrast_curve.setData(*decimate_curve(times, strength, 1000))
+        spectral = [alert for alert in alerts if alert.unit == CONTRAST_UNIT]
+        absolute = [alert for alert in alerts if alert.unit != CONTRAST_UNIT]
+        _mark_alerts(self._marks, times, history.change * scale, absolute)
+        _mark_alerts(self._contrast_marks, times, strength, spectral)
+        _fit(self.change, highest, self._top)
+        _fit(self.contrast, strength, self._contrast_top)
         self._write_legend(history)
 
     def _add_plot(self, graphics: Any, row: int, title: str) -> Any:
@@ -188,39 +212,6 @@ class DriftPlot(QtWidgets.QWidget):
         self._truths.append(truth)
         self._bands.append((lower, upper))
 
-    def _add_limit(self, limit: float, colour: str, name: str) -> None:
-        line = pg.InfiniteLine(
-            pos=limit * self._change_unit.scale,
-            angle=0,
-            pen=pg.mkPen(colour, width=1, style=QtCore.Qt.PenStyle.DashLine),
-            label=f"{name} {self._change_unit.text(limit)}",
-            labelOpts={
-                "position": 0.02,
-                "anchors": [(0, 1), (0, 1)],
-                "color": colour,
-            },
-        )
-        self.change.addItem(line, ignoreBounds=True)
-
-    def _mark_alerts(
-        self,
-        times: NDArray[np.float64],
-        change: NDArray[np.float64],
-        alerts: Sequence[Alert],
-    ) -> None:
-        marks = []
-        for alert in alerts[-_MAX_MARKS:]:
-            nearest = min(int(np.searchsorted(times, alert.time)), len(times) - 1)
-            height = change[nearest] if np.isfinite(change[nearest]) else 0.0
-            colour = ALARM if alert.level is DriftState.ALARM else WARN
-            marks.append({"pos": (alert.time, height), "brush": colour})
-        self._marks.setData(marks)
-
-    def _fit_change(self, change: NDArray[np.float64]) -> None:
-        finite = change[np.isfinite(change)]
-        top = max(self._top, 1.1 * float(finite.max()) if finite.size else 0.0)
-        self.change.setYRange(0, top, padding=0)
-
     def _write_legend(self, history: History | None) -> None:
         known = history is not None and bool(np.isfinite(history.truth[-1]).any())
         head = "<td></td><td></td><td align=right>&nbsp;now</td><td>&nbsp;± σ</td>"
@@ -242,6 +233,51 @@ class DriftPlot(QtWidgets.QWidget):
         dashed = " · dashed: true" if known else ""
         note = f"<p style='color:{MUTED}'>{self._unit.name} · band: ±1σ{dashed}</p>"
         self.legend.setText(f"<table cellspacing=2>{''.join(rows)}</table>{note}")
+
+
+def _add_limit(plot: Any, height: float, colour: str, label: str) -> None:
+    line = pg.InfiniteLine(
+        pos=height,
+        angle=0,
+        pen=pg.mkPen(colour, width=1, style=QtCore.Qt.PenStyle.DashLine),
+        label=label,
+        labelOpts={
+            "position": 0.02,
+            "anchors": [(0, 1), (0, 1)],
+            "color": colour,
+        },
+    )
+    plot.addItem(line, ignoreBounds=True)
+
+
+def _add_curve(plot: Any) -> tuple[Any, Any]:
+    """Add a curve, and the marks of its alerts."""
+    curve = pg.PlotCurveItem(pen=pg.mkPen(TEXT, width=1), connect="finite")
+    marks = pg.ScatterPlotItem(symbol="t", size=11, pen=pg.mkPen(None))
+    plot.addItem(curve)
+    plot.addItem(marks)
+    return curve, marks
+
+
+def _mark_alerts(
+    marks: Any,
+    times: NDArray[np.float64],
+    change: NDArray[np.float64],
+    alerts: Sequence[Alert],
+) -> None:
+    spots = []
+    for alert in alerts[-_MAX_MARKS:]:
+        nearest = min(int(np.searchsorted(times, alert.time)), len(times) - 1)
+        height = change[nearest] if np.isfinite(change[nearest]) else 0.0
+        colour = ALARM if alert.level is DriftState.ALARM else WARN
+        spots.append({"pos": (alert.time, height), "brush": colour})
+    marks.setData(spots)
+
+
+def _fit(plot: Any, change: NDArray[np.float64], least: float) -> None:
+    finite = change[np.isfinite(change)]
+    top = max(least, 1.1 * float(finite.max()) if finite.size else 0.0)
+    plot.setYRange(0, top, padding=0)
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur.estimate import Estimate
     from deepblur_live.drift import TrackState
+    from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
 
 __all__ = [
     "DeviceLost",
@@ -123,6 +124,9 @@ class Outcome:
         What the user should know besides: an engine that was abandoned, and why.
     executor
         What ran the networks; empty where they did not run.
+    spectrum
+        The frame's reduced spectrum, in its grey values squared, as often as the blur
+        is identified; None for frames between.
     """
 
     info: FrameInfo
@@ -134,6 +138,7 @@ class Outcome:
     timings: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     executor: str = ""
+    spectrum: ReducedSpectrum | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

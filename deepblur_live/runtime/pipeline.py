@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from deepblur_live.identification.whole_frame import WholeFrameSpectrum
 from deepblur_live.runtime.async_estimator import AsyncEstimator
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.checks import FrameChecks
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, Estimate
     from deepblur_live.drift import Tracker, TrackState
     from deepblur_live.identification import Identifier, Noise
+    from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
     from deepblur_live.profile import Camera
     from deepblur_live.runtime.best import BestExecutor
 
@@ -76,7 +78,8 @@ class DeblurPipeline:
         self._checks = FrameChecks(family)
         self._streams = CudaStreams(executor.device)
         self._geometry: tuple[object, ...] = ()
-        self._identified = self._before = -np.inf
+        self._identified = self._before = self._reduced = -np.inf
+        self._whole = WholeFrameSpectrum()
         self._track: TrackState | None = None
         self._device_lost = False
 
@@ -130,21 +133,23 @@ class DeblurPipeline:
     def _process(self, frame: Frame) -> Steps:
         began = time.perf_counter()
         estimate: Estimate | None = None
+        spectrum: ReducedSpectrum | None = None
         try:
             with self._streams.upload():
                 device, cutoff = self.executor.device, self.family.cutoff
                 scaled = scale(frame.pixels, device, cutoff)
                 self._reset_if_geometry_changed(frame)
+                spectrum = self._reduce(frame, scaled)
                 estimate = self._identify(frame, scaled)
         except BadFrame as error:
-            return self._raw(frame, str(error), estimate)
+            return self._raw(frame, str(error), estimate, spectrum)
         identified = time.perf_counter()
         track, sigma = self._track, self.identifier.noise_sigma
         if track is None:
             reason = "the blur is not known yet"
             if estimate is not None and not estimate.trusted:
                 reason += f": {estimate.reason}"
-            return self._raw(frame, reason, estimate)
+            return self._raw(frame, reason, estimate, spectrum)
         gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
         with self._streams.compute():
             sharp = self.executor.deblur(scaled.image, gamma, sigma)
@@ -163,12 +168,12 @@ class DeblurPipeline:
         if fault:
             reference = self.executor.reference
             if backend is reference:
-                return self._raw(frame, fault, estimate)
+                return self._raw(frame, fault, estimate, spectrum)
             with self._streams.compute():
                 second = reference.deblur(scaled.image, gamma, sigma)
             with self._streams.download():
                 if self._checks.fault(scaled.image, second, gamma, sigma):
-                    return self._raw(frame, fault, estimate)
+                    return self._raw(frame, fault, estimate, spectrum)
                 grey = scaled.restore(second)
             if downloaded is not None:
                 self._streams.downloaded().synchronize()
@@ -177,7 +182,9 @@ class DeblurPipeline:
             backend = reference
         # Integers and what is made of them fit float32; floats need not.
         if frame.pixels.dtype.kind == "f" and not grey.isfinite().all():
-            return self._raw(frame, "its deblurred values are out of range", estimate)
+            return self._raw(
+                frame, "its deblurred values are out of range", estimate, spectrum
+            )
         done = time.perf_counter()
         return FrameResult(
             frame.info,
@@ -192,17 +199,25 @@ class DeblurPipeline:
             },
             notes=self._take_notes(),
             executor=backend.description,
+            spectrum=spectrum,
             raw=frame.pixels,
             deblurred=grey.numpy(),
         )
 
-    def _raw(self, frame: Frame, reason: str, estimate: Estimate | None) -> FrameResult:
+    def _raw(
+        self,
+        frame: Frame,
+        reason: str,
+        estimate: Estimate | None,
+        spectrum: ReducedSpectrum | None,
+    ) -> FrameResult:
         return FrameResult(
             frame.info,
             FrameState.RAW_ONLY,
             reason,
             estimate=estimate,
             notes=self._take_notes(),
+            spectrum=spectrum,
             raw=frame.pixels,
         )
 
@@ -216,6 +231,15 @@ class DeblurPipeline:
             self.identifier.reset()
             self._estimator.cancel()
             self._identified = -np.inf
+
+    def _reduce(self, frame: Frame, scaled: Scaled) -> ReducedSpectrum | None:
+        """Return the frame's spectrum, as often as the blur is identified."""
+        if 0 <= frame.time - self._reduced < self.identify_every_s:
+            return None
+        self._reduced = frame.time
+        # The scaling of a frame follows its own brightness.
+        spectrum = self._whole.reduce(scaled.image).times(scaled.span)
+        return spectrum if np.isfinite(spectrum.power).all() else None
 
     def _identify(self, frame: Frame, scaled: Scaled) -> Estimate | None:
         """Add a frame to the average; return an estimate if one is available."""

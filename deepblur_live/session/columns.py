@@ -51,6 +51,12 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
     return columns | {
         change: f"size of the change from the baseline, {family.metric.unit}, debiased",
         sigma: "its standard deviation",
+        "contrast_change_np": "rms change of the contrast of details from the "
+        "baseline, by the spectra, Np; 0.03 is 3 %",
+        "sharpening_np": "its steady rise with the frequency, Np: negative if softer",
+        "spectral_t": "T of the last batch of spectra: one unchanged batch in a "
+        "thousand exceeds 1",
+        "spectral_u": "U of the last batch: 1 for the same specimen, through any blur",
         "quality": "residual of the fit over its expected size; 0.4 to 0.8 is good",
         "nis": "normalised innovation squared: chi-squared with one degree of freedom "
         "per coefficient",
@@ -86,6 +92,18 @@ def _suffix(unit: str) -> str:
     return unit.removesuffix(" rms").replace(" ", "_")
 
 
+def _spectral(status: DriftStatus) -> list[Any]:
+    spectral = status.spectral
+    if spectral is None:
+        return [None] * 4
+    return [
+        spectral.strength,
+        spectral.sharpening,
+        spectral.test,
+        spectral.residual,
+    ]
+
+
 def log_values(
     result: FrameResult,
     status: DriftStatus,
@@ -112,6 +130,7 @@ def log_values(
         *qualities,
         status.change,
         status.change_sigma,
+        *_spectral(status),
         None if estimate is None else float(estimate.quality),
         None if track is None else track.nis,
         None if track is None or estimate is None else int(track.accepted),

@@ -14,7 +14,7 @@ from deepblur_live.drift import Brightness
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.drift import DriftMonitor
+    from deepblur_live.drift import DriftWatch
     from deepblur_live.runtime.frame import Frame
     from deepblur_live.session.notifier import Notifier
 
@@ -27,6 +27,7 @@ _AXES = {
     "z": "the focus has been moved",
     "g": "the tile has changed",
 }
+_EXPOSURE = "the exposure has changed"
 _EXPOSURE_SHARE = 0.02
 
 # Frames are compared as thumbnails of this many block means a side, made of at most so
@@ -61,7 +62,7 @@ class Comparability:
     """
 
     def __init__(
-        self, monitor: DriftMonitor, notifier: Notifier, dark: float | None
+        self, monitor: DriftWatch, notifier: Notifier, dark: float | None
     ) -> None:
         self.acquisition = AcquisitionChanges()
         self._scene = SceneChanges()
@@ -78,7 +79,10 @@ class Comparability:
         # Called for every frame: each is compared with the one before.
         if reason := self._scene.check(frame.pixels) or reason:
             self._brightness.reset()
-            self._monitor.specimen_changed(reason)
+            if reason == _EXPOSURE:
+                self._monitor.exposure_changed(reason)
+            else:
+                self._monitor.specimen_changed(reason)
             self._notifier.event("specimenChanged", reason=reason)
         armed = self._monitor.status.baseline is not None
         light = mean_light(frame, self._dark)
@@ -123,7 +127,7 @@ class AcquisitionChanges:
         if before["size"] != now["size"]:
             return "the frame's size has changed"
         if not _same_exposure(before["exposure"], now["exposure"]):
-            return "the exposure has changed"
+            return _EXPOSURE
         changed = (axis for axis in _AXES if before[axis] != now[axis])
         return next((_AXES[axis] for axis in changed), "")
 

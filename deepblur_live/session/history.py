@@ -36,6 +36,8 @@ class History:
         nearest to the tracked ones.
     change
         (N,) change from the baseline, metric's unit; NaN while there is none.
+    strength
+        (N,) the same as the spectra show it, in nepers.
     low, high
         (N, P) least and greatest coefficients.
     change_low, change_high
@@ -47,6 +49,7 @@ class History:
     sigma: NDArray[np.float64]
     truth: NDArray[np.float64]
     change: NDArray[np.float64]
+    strength: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     change_low: NDArray[np.float64]
@@ -73,12 +76,12 @@ class HistoryBuffer:
             raise ValueError(f"max_points must be 2 or more, got {max_points}")
         p = self._p = n_coefficients
         self._capacity = max_points // 2 * 2
-        # A row: time; the last change, γ, σ and truth; the least change and γ; the
-        # greatest change and γ.
-        self._newest = slice(0, 2 + 3 * p)
-        self._low = slice(2 + 3 * p, 3 + 4 * p)
-        self._high = slice(3 + 4 * p, 4 + 5 * p)
-        self._table = np.empty((self._capacity, 4 + 5 * p))
+        # A row: time; the last change, γ, σ, truth and strength; the least change and
+        # γ; the greatest change and γ.
+        self._newest = slice(0, 3 + 3 * p)
+        self._low = slice(3 + 3 * p, 4 + 4 * p)
+        self._high = slice(4 + 4 * p, 5 + 5 * p)
+        self._table = np.empty((self._capacity, 5 + 5 * p))
         self._length = 0
         self._stride = 1
         self._in_last = 0
@@ -92,13 +95,14 @@ class HistoryBuffer:
         sigma: NDArray[np.float64],
         truth: NDArray[np.float64] | None,
         change: float,
+        strength: float = np.nan,
     ) -> None:
         """Add the newest point."""
         unknown = np.full(self._p, np.nan)
         true = unknown if truth is None else truth
         extreme = np.concatenate(([change], coefficients))
         row = np.concatenate(
-            ([time, change], coefficients, sigma, true, extreme, extreme)
+            ([time, change], coefficients, sigma, true, [strength], extreme, extreme)
         )
         with self._lock:
             if self._length and self._in_last < self._stride:
@@ -142,8 +146,9 @@ class HistoryBuffer:
                     times=newest[:, 0],
                     coefficients=newest[:, 2 : 2 + p],
                     sigma=newest[:, 2 + p : 2 + 2 * p],
-                    truth=newest[:, 2 + 2 * p :],
+                    truth=newest[:, 2 + 2 * p : -1],
                     change=newest[:, 1],
+                    strength=newest[:, -1],
                     low=low[:, 1:],
                     high=high[:, 1:],
                     change_low=low[:, 0],

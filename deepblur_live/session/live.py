@@ -14,7 +14,15 @@ import numpy as np
 
 from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.blur import ResolvedBy, family_from_profile, nearest, orbit
-from deepblur_live.drift import Alert, DriftMonitor, DriftState, DriftStatus, clock_text
+from deepblur_live.drift import (
+    Alert,
+    DriftMonitor,
+    DriftState,
+    DriftStatus,
+    DriftWatch,
+    SpectralMonitor,
+    clock_text,
+)
 from deepblur_live.profile import Profile, load_profile
 from deepblur_live.runtime.frame import FrameResult, FrameState
 from deepblur_live.runtime.pack import load_manifest
@@ -120,7 +128,10 @@ class LiveSession:
         self.summary: SessionSummary | None = None
         errors = load_manifest(profile.model.name)[1].error_model
         self._notifier = Notifier(profile.name, sinks, now)
-        self.monitor = DriftMonitor(family, profile.drift, errors)
+        self.monitor = DriftWatch(
+            DriftMonitor(family, profile.drift, errors),
+            SpectralMonitor(family.cutoff, profile.drift),
+        )
         self._comparability = Comparability(
             self.monitor, self._notifier, profile.camera.offset_adu
         )
@@ -413,11 +424,13 @@ class LiveSession:
         self._notifier.time = self._liveness.time
         truth = self._truth(result)
         alert = None
+        if result.spectrum is not None:
+            alert = self.monitor.add_spectrum(frame.time, result.spectrum)
         if track is not None and result.estimate is not None:
             # A dark frame, or one without detail, is not another specimen.
             if result.estimate.trusted:
                 self._comparability.update(frame)
-            alert = self.monitor.update(track)
+            alert = self.monitor.update(track) or alert
             self._history.append(
                 frame.time,
                 track.coefficients,
@@ -426,6 +439,7 @@ class LiveSession:
                 if truth is None
                 else nearest(truth, track.coefficients, self._equivalents),
                 self.monitor.status.change,
+                self.monitor.spectral.status.strength,
             )
         if result.state is FrameState.DEBLURRED and track is not None:
             self._samples.offer(lambda: take_sample(result))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from deepblur_live.blur import ErrorModel, Estimate
 from deepblur_live.blur.zernike import ZernikeFamily
+
+# The room's simulated spectra.
+sys.path.insert(0, str(Path(__file__).parent))
 
 MANIFEST = Path(__file__).parents[2] / "engines/zernike7/manifest.json"
 

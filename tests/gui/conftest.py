@@ -123,6 +123,7 @@ def make_history(n: int, size: int, *, truth: bool = True) -> History:
         sigma=np.full((n, size), 0.004),
         truth=true if truth else np.full((n, size), np.nan),
         change=change,
+        strength=change,
         low=found,
         high=found,
         change_low=change,

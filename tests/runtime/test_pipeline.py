@@ -329,6 +329,19 @@ def test_what_float32_cannot_hold_is_passed_on_raw(sample, pipeline):
     assert pipeline.submit(Frame(pixels, 1, 0.1)).result().state is FrameState.DEBLURRED
 
 
+def test_spectra_come_as_often_as_identifications_and_for_raw_frames(sample, pipeline):
+    first = pipeline.submit(frame(sample, 0, 0.0)).result().spectrum
+    assert first.power.shape == (64, 33)
+    assert pipeline.submit(frame(sample, 1, 0.5)).result().spectrum is None
+    # In the frame's own unit, whatever the range that it is scaled to.
+    brighter = Frame(3.0 * frame(sample, 2, 1.1).pixels, 2, 1.1, "test")
+    second = pipeline.submit(brighter).result().spectrum
+    assert np.median(second.power / first.power) == pytest.approx(9, rel=0.2)
+    noise = np.random.default_rng(0).normal(100, 1, SHAPE)
+    raw = pipeline.submit(Frame(noise, 3, 9.0, "test")).result()
+    assert raw.spectrum is not None
+
+
 def test_a_frame_whose_light_changes_is_passed_on_raw(sample, pipeline, monkeypatch):
     deblur = pipeline.executor.deblur
     for broken in (lambda x: 1.3 * x, lambda x: x * math.nan):

@@ -64,10 +64,10 @@ def test_a_specimen_that_bleaches(fed):
 def test_the_monitor_knows_how_much_light_has_gone(fed):
     fed(20)
     fed(300, light=0.75)
-    assert fed.session.monitor.light == pytest.approx(np.log(0.75), abs=0.02)
+    assert fed.session.monitor.absolute.light == pytest.approx(np.log(0.75), abs=0.02)
     fed.session.specimen_changed("the stage has moved")
     fed(1, place=300, light=0.75)
-    assert fed.session.monitor.light == 0
+    assert fed.session.monitor.absolute.light == 0
 
 
 def test_a_move_that_is_not_reported(fed, start):

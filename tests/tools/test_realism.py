@@ -461,7 +461,7 @@ def test_a_replay_reports_the_monitor_and_what_is_not_identified(tools, monkeypa
             state = TrackState(
                 frame.time, gamma, np.eye(7) * 4e-6, 5.0, now is not None, False, gamma
             )
-            found = SimpleNamespace(estimate=object(), track=state)
+            found = SimpleNamespace(estimate=object(), track=state, spectrum=None)
             return SimpleNamespace(result=lambda: found)
 
         def close(self):

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepblur_live.drift import DriftMonitor, DriftState
+from deepblur_live.drift import (
+    DriftMonitor,
+    DriftState,
+    DriftWatch,
+    SpectralMonitor,
+)
 from deepblur_live.profile import Drift
 from deepblur_live.runtime.build import build_pipeline
 from deepblur_live.runtime.frame import Frame
@@ -98,7 +103,11 @@ class _Session:
         executor: Any = _WithoutDeblurring(self.pipeline.executor)
         self.pipeline.executor = executor
         errors = load_manifest(profile.model.name)[1].error_model
-        self.monitor = DriftMonitor(self.pipeline.family, settings, errors)
+        family = self.pipeline.family
+        self.monitor = DriftWatch(
+            DriftMonitor(family, settings, errors),
+            SpectralMonitor(family.cutoff, settings),
+        )
         self.restarts: list[str] = []
         notifier: Any = _Events(self.restarts)
         dark = profile.camera.offset_adu
@@ -113,6 +122,8 @@ class _Session:
         frame = Frame(pixels.astype(np.float32), number, float(number), "replay")
         self._frames += 1
         result = self.pipeline.submit(frame).result()
+        if result.spectrum is not None:
+            self.monitor.add_spectrum(float(number), result.spectrum)
         if result.estimate is None or result.track is None:
             return None
         self._comparability.update(frame)
@@ -139,15 +150,23 @@ def replay(
         if not rows:
             for _ in range(_BASELINE_S):
                 session.expose(plane, sigma)
-                if session.monitor.status.baseline is not None:
+                spectral = session.monitor.spectral
+                # A plane without a baseline of spectra by then will not have one.
+                ready = spectral.armed or spectral.status.n_baseline in (0, _POINTS)
+                if ready and session.monitor.status.baseline is not None:
                     break
         tracks = [session.expose(plane, sigma) for _ in range(_PLANE_S)]
         accepted = [track for track in tracks if track is not None]
         status, share = session.monitor.status, len(accepted) / _PLANE_S
-        state = str(status.state) if share >= _LEAST_IDENTIFIED else NO_ESTIMATE
+        # The spectra need no estimate.
+        known = session.monitor.spectral.armed or share >= _LEAST_IDENTIFIED
+        state = str(status.state) if known else NO_ESTIMATE
         unchanged = state == DriftState.OK and abs(z) > UNCHANGED_UM + 1e-9
         row: Row = {"z_um": round(float(z), 3), "state": state, "identified": share}
         row |= {"unchanged": bool(unchanged), "restarts": session.restarts[restarts:]}
+        spectral = session.monitor.spectral.status
+        if np.isfinite(spectral.strength):
+            row |= {"strength": spectral.strength, "strength_sigma": spectral.sigma}
         if np.isfinite(status.change):
             row |= {"change": status.change, "sigma": status.change_sigma}
         if accepted:

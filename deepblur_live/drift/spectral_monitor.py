@@ -1,0 +1,212 @@
+"""Has the blur changed? From spectra of one specimen, without a model of the optics."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import chdtri
+
+from deepblur_live.drift.level import AlertLevel
+from deepblur_live.drift.size import change_size, scatter_size
+from deepblur_live.drift.spectral_baseline import SpectralBaseline, SpectralPoint
+from deepblur_live.drift.spectral_change import SHAPES
+from deepblur_live.drift.status import DriftState, SpectralChange
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepblur_live.drift.charts import Evidence
+    from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
+    from deepblur_live.profile import Drift
+
+__all__ = ["SpectralMonitor"]
+
+# The change is averaged over enough batches that its noise is this share of the warning
+# level, and over no more than the maximum.
+_NOISE_SHARE, _MAX_AVERAGED = 1 / 3, 8
+# The averaged change must exceed what one batch exceeds with this probability: a
+# specimen that moves wanders more slowly, and further, than its baseline shows, and no
+# average reduces that.
+_SIGNIFICANT = float(chdtri(SHAPES, 1e-3))
+# A specimen is at rest if its frames have at least this coherence with the reference
+# frame. Relative to that, it is the same one above the second number, whatever its
+# spectrum, and another below the third (docs/decisions/0046).
+_AT_REST, _SAME, _OTHER = 0.8, 0.97, 0.5
+# A change of the blur leaves a smooth ratio. What is not smooth shows another specimen
+# where U is at least the first number, and the part that is not smooth is larger than
+# this share of the strength: at rest, and for a specimen that moves.
+_LEAST_RESIDUAL, _ROUGH_AT_REST, _ROUGH_MOVING = 3.0, 1.0, 0.5
+# Another specimen is believed after so many batches; a passing bubble is not one.
+_OTHERS = 2
+
+
+class SpectralMonitor:
+    """Charts the change of the spectra, and tells blur from specimen.
+
+    A batch whose change is smooth is charted; an alert requires a signal of the charts
+    and a strength above the warning or alarm level. A change that is not smooth, or
+    frames that are no longer coherent with the first one, show another specimen: after
+    two such batches a new baseline is made. It carries the change so far forward: a
+    change of specimen never hides one of the optics, as the spectra's logarithms add.
+
+    Parameters
+    ----------
+    cutoff
+        Coherent cut-off in cycles per pixel.
+    settings
+        Limits, in nepers, lengths in seconds, false alarms allowed.
+    """
+
+    def __init__(self, cutoff: float, settings: Drift) -> None:
+        self._cutoff, self._settings = cutoff, settings
+        self.level = AlertLevel(
+            settings.model_copy(
+                update={
+                    "warn": settings.warn_contrast,
+                    "alarm": settings.alarm_contrast,
+                }
+            )
+        )
+        self._carried = np.zeros(SHAPES)
+        self._uncertainty = np.zeros((SHAPES, SHAPES))
+        self._begin()
+
+    def _begin(self, reason: str = "") -> None:
+        self._baseline = SpectralBaseline(self._cutoff, self._settings, reason)
+        self._recent: deque[NDArray[np.float64]] = deque(maxlen=1)
+        self._reference = -1
+        self._others = 0
+        self._evidence: Evidence | None = None
+        self.status = SpectralChange(
+            DriftState.BASELINING, 0, self._settings.baseline_points, reason=reason
+        )
+
+    @property
+    def armed(self) -> bool:
+        """Whether there is a baseline, so that changes are watched."""
+        return self._baseline.comparison is not None
+
+    @property
+    def _at_rest(self) -> bool:
+        return self._baseline.coherence >= _AT_REST
+
+    @property
+    def since(self) -> float:
+        """When the change began, by the charts; seconds since the session began."""
+        return math.nan if self._evidence is None else self._evidence.since
+
+    def rebaseline(self) -> None:
+        """Discard the baseline, and what earlier ones carried over."""
+        self._carried = np.zeros(SHAPES)
+        self._uncertainty = np.zeros((SHAPES, SHAPES))
+        self.level.clear()
+        self._begin()
+
+    def specimen_changed(self, reason: str) -> None:
+        """Start a new baseline, which carries the change so far forward."""
+        if self.armed and self._recent:
+            self._carried, self._uncertainty = self._difference()
+        self._begin(reason)
+
+    def update(self, time: float, spectrum: ReducedSpectrum) -> bool:
+        """Add a frame's spectrum; return whether an alert is due."""
+        if self._reference not in (-1, spectrum.reference):
+            self.specimen_changed("the frames show another place or specimen")
+        self._reference = spectrum.reference
+        armed = self.armed
+        point = self._baseline.add(time, spectrum)
+        if self.armed and not armed:
+            self._arm()
+        due = point is not None and self._take(point, time)
+        self._refresh()
+        return due
+
+    def _arm(self) -> None:
+        comparison = self._baseline.comparison
+        assert comparison is not None
+        noise = scatter_size(self._baseline.covariance, comparison.metric)
+        wanted = _NOISE_SHARE * self._settings.warn_contrast
+        averaged = min(max(math.ceil((noise / wanted) ** 2), 1), _MAX_AVERAGED)
+        self._recent = deque(maxlen=averaged)
+
+    def _take(self, point: SpectralPoint, now: float) -> bool:
+        self.status = replace(
+            self.status,
+            test=point.test,
+            residual=point.change.residual,
+            coherence=point.coherence,
+        )
+        if self._is_other(point):
+            self._others += 1
+            if self._others >= _OTHERS:
+                self.specimen_changed("the specimen has changed")
+            return False
+        self._others = 0
+        self._recent.append(point.change.shapes)
+        self._evidence = self._baseline.chart(point)
+        strength, _ = self._size()
+        # The evidence for what was carried over precedes this baseline.
+        evident = self._evidence.signal or bool(self._carried.any())
+        return self.level.step(now, strength, evident and self._is_significant())
+
+    def _is_other(self, point: SpectralPoint) -> bool:
+        """Return whether a batch shows another specimen, and not another blur."""
+        comparison = self._baseline.comparison
+        assert comparison is not None
+        coherence, change = point.coherence / self._baseline.coherence, point.change
+        if self._at_rest and not _OTHER <= coherence <= _SAME:
+            return coherence < _OTHER
+        strength, _ = change_size(change.shapes, change.covariance, comparison.metric)
+        # Half of it: from the power's logarithm to the contrast's.
+        rough = math.sqrt(max(0.0, change.excess)) / 2
+        share = _ROUGH_AT_REST if self._at_rest else _ROUGH_MOVING
+        return change.residual >= _LEAST_RESIDUAL and rough > share * strength
+
+    def _difference(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the change (16,), with what was carried over, and its covariance."""
+        share = 1 / len(self._recent) + 1 / self._baseline.count
+        covariance = self._uncertainty + share * self._baseline.covariance
+        return self._carried + np.mean(self._recent, axis=0), covariance
+
+    def _size(self) -> tuple[float, float]:
+        """Return the strength and its standard deviation."""
+        comparison = self._baseline.comparison
+        assert comparison is not None
+        return change_size(*self._difference(), comparison.metric)
+
+    def _is_significant(self) -> bool:
+        difference, _ = self._difference()
+        covariance = self._uncertainty + self._baseline.covariance
+        squared = float(difference @ np.linalg.solve(covariance, difference))
+        return squared >= _SIGNIFICANT
+
+    def _refresh(self) -> None:
+        baseline, state = self._baseline, self.level.state
+        status = replace(
+            self.status,
+            n_baseline=baseline.count,
+            reason=baseline.reason,
+            state=state
+            if self.armed or state is not DriftState.OK
+            else self.status.state,
+        )
+        comparison = baseline.comparison
+        if comparison is not None and self._recent:
+            strength, sigma = self._size()
+            difference, covariance = self._difference()
+            along = comparison.sharpening
+            evidence = self._evidence
+            assert evidence is not None
+            status = replace(
+                status,
+                strength=strength,
+                sigma=sigma,
+                sharpening=float(along @ difference),
+                sharpening_sigma=math.sqrt(float(along @ covariance @ along)),
+                evidence=max(evidence.cusum, evidence.mewma),
+            )
+        self.status = status

@@ -1,0 +1,190 @@
+"""Both answers together: has the blur changed (spectra), and what is it (estimates)."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from deepblur_live.drift.alert import Alert, clock_text
+from deepblur_live.drift.level import rank
+
+if TYPE_CHECKING:
+    from deepblur_live.drift.monitor import DriftMonitor
+    from deepblur_live.drift.spectral_monitor import SpectralMonitor
+    from deepblur_live.drift.status import DriftStatus
+    from deepblur_live.drift.track import TrackState
+    from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
+
+__all__ = ["CONTRAST_UNIT", "DriftWatch"]
+
+CONTRAST_UNIT = "Np"
+"""Unit of the changes that the spectra show."""
+
+# Coefficients are named in an alert if those of the baseline are known to this, in
+# waves rms: a ratio of spectra alone tells that the blur has changed, not which mode.
+_KNOWN = 0.02
+# A change that softens the picture throughout has at least this share of its strength
+# in the steady fall; a smaller one has changed the shape of the PSF.
+_STEADY = 0.5
+
+
+class DriftWatch:
+    """Watches the blur by spectra where it can, and by estimates where it cannot.
+
+    While the spectra have a baseline, states and alerts are theirs: the specimen's own
+    spectrum cancels in them. Without one (at the start, for another specimen, or for
+    one whose spectrum is mostly noise), they are those of the estimates.
+
+    All methods may be called from any thread.
+
+    Parameters
+    ----------
+    absolute
+        Follows the estimates.
+    spectral
+        Follows the spectra.
+    known_to
+        Standard deviation of the baseline's coefficients, in waves rms, by a focus
+        sweep or a calibration; infinite if there was none. Alerts name coefficients
+        only if it is at most 0.02.
+    """
+
+    def __init__(
+        self,
+        absolute: DriftMonitor,
+        spectral: SpectralMonitor,
+        known_to: float = float("inf"),
+    ) -> None:
+        self.absolute, self.spectral = absolute, spectral
+        self.known_to = known_to
+        self._lock = threading.Lock()
+        self._time = 0.0
+
+    @property
+    def status(self) -> DriftStatus:
+        """The present status, immutable."""
+        with self._lock:
+            status, spectral = self.absolute.status, self.spectral.status
+            level = self.spectral.level
+            if self.spectral.armed or rank(level.state) > 0:
+                status = replace(
+                    status,
+                    state=spectral.state,
+                    acknowledged=level.acknowledged,
+                    reason=spectral.reason,
+                )
+            return replace(status, spectral=spectral)
+
+    def update(self, track: TrackState) -> Alert | None:
+        """Update with the latest track; return an alert when a notification is due."""
+        alert = self.absolute.update(track)
+        with self._lock:
+            return None if self.spectral.armed else alert
+
+    def add_spectrum(self, time: float, spectrum: ReducedSpectrum) -> Alert | None:
+        """Update with a frame's spectrum; return an alert when one is due."""
+        with self._lock:
+            self._time = time
+            due = self.spectral.update(time, spectrum)
+            return self._alert(time) if due else None
+
+    def acknowledge(self) -> None:
+        """Mark the present warning or alarm as seen, until it rises or has cleared."""
+        self.absolute.acknowledge()
+        with self._lock:
+            self.spectral.level.acknowledge()
+
+    def snooze(self, seconds: float) -> None:
+        """Raise no alert for a time; 0 ends a snooze.
+
+        Raises
+        ------
+        ValueError
+            `seconds` is negative or not finite.
+        """
+        self.absolute.snooze(seconds)
+        with self._lock:
+            self.spectral.level.snooze(self._time + seconds)
+
+    def rebaseline(self) -> None:
+        """Discard both baselines and any alert; the next frames make new ones."""
+        self.absolute.rebaseline()
+        with self._lock:
+            self.spectral.rebaseline()
+
+    def specimen_changed(self, reason: str = "the specimen was changed") -> None:
+        """Start new baselines for another specimen, which carry the change forward."""
+        self.absolute.specimen_changed(reason)
+        with self._lock:
+            self.spectral.specimen_changed(reason)
+
+    def exposure_changed(self, reason: str) -> None:
+        """Start a new baseline of the estimates; the spectra allow for the exposure."""
+        self.absolute.specimen_changed(reason)
+
+    def frames_changed(self, reason: str) -> None:
+        """Start a new baseline of the estimates; the spectra allow for the light."""
+        self.absolute.frames_changed(reason)
+
+    def light_changed(self, logarithm: float) -> None:
+        """Set the logarithm of the frames' light relative to that at the baseline."""
+        self.absolute.light_changed(logarithm)
+
+    def assess(self) -> Alert | None:
+        """Return the present warning or alarm as it would be raised now, or None."""
+        with self._lock:
+            if self.spectral.armed:
+                raised = rank(self.spectral.level.state) > 0
+                return self._alert(self._time) if raised else None
+        return self.absolute.assess()
+
+    def _alert(self, time: float) -> Alert:
+        """Return the alert of the spectra's present level."""
+        change, level = self.spectral.status, self.spectral.level.state
+        named = self._named()
+        since = self.spectral.since
+        text = (
+            f"{level.upper()} at {clock_text(time)}: the blur has changed: "
+            f"{_described(change.strength, change.sigma, change.sharpening)}, since "
+            f"about {clock_text(since)}{named}. "
+            f"Likely cause: {_CAUSE} What to do: {_REMEDY}"
+        )
+        return Alert(
+            time,
+            level,
+            change.strength,
+            change.sigma,
+            CONTRAST_UNIT,
+            (),
+            (),
+            since,
+            text,
+            cause=_CAUSE,
+            remedy=_REMEDY,
+        )
+
+    def _named(self) -> str:
+        """Return the estimates' account of the change, where they are known."""
+        estimated = self.absolute.assess() if self.known_to <= _KNOWN else None
+        if estimated is None:
+            return ""
+        return f"; mostly {', '.join(estimated.coefficients)}"
+
+
+_CAUSE = "unclear: the spectra tell how much has changed, not what."
+_REMEDY = "Refocus; if it stays, a focus sweep tells which aberration it is."
+
+
+def _described(strength: float, sigma: float, sharpening: float) -> str:
+    """Return the size of a change in words.
+
+    >>> _described(0.1, 0.01, -0.09)
+    'the picture has become softer (contrast of details −10 ± 1 %)'
+    """
+    percent = f"{100 * strength:.0f} ± {max(100 * sigma, 1):.0f} %"
+    if sharpening < -_STEADY * strength:
+        return f"the picture has become softer (contrast of details −{percent})"
+    if sharpening > _STEADY * strength:
+        return f"the picture has become sharper (contrast of details +{percent})"
+    return f"its shape, by {percent} of the contrast of details"

@@ -1,0 +1,152 @@
+"""The monitor of spectra: blur raises an alert, another specimen a new baseline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from spectra import ANGLE, CUTOFF, RADIUS, Specimen, gaussian
+
+from deepblur_live.drift import DriftState
+from deepblur_live.drift.spectral_monitor import SpectralMonitor
+from deepblur_live.profile import Drift
+
+# Batches of five frames, ten of which make the baseline.
+QUICK = Drift(batch_s=5, baseline_points=10, cooldown_s=0)
+BASELINE = 51
+SHARP, SOFT = gaussian(1.2), gaussian(1.3)
+
+
+class Fed:
+    """A monitor fed with a frame a second."""
+
+    def __init__(self, settings: Drift = QUICK) -> None:
+        self.monitor, self.time = SpectralMonitor(CUTOFF, settings), 0
+
+    def __call__(self, specimen: Specimen, blur, n: int, **changes) -> int:
+        """Feed n frames; return the number of alerts."""
+        alerts = 0
+        for _ in range(n):
+            frame = replace(specimen.frame(blur), **changes)
+            alerts += self.monitor.update(self.time, frame)
+            self.time += 1
+        return alerts
+
+    @property
+    def status(self):
+        return self.monitor.status
+
+
+@pytest.fixture
+def armed() -> Fed:
+    fed = Fed()
+    assert fed(Specimen(), SHARP, BASELINE - 1) == 0
+    assert not fed.monitor.armed
+    fed(Specimen(), SHARP, 6)
+    assert fed.status.state is DriftState.OK
+    return fed
+
+
+def test_nothing_happens_while_nothing_changes(armed):
+    assert armed(Specimen(), SHARP, 300) == 0
+    assert armed.status.state is DriftState.OK
+    assert armed.status.strength < 0.01
+    assert armed.status.test < 1
+    assert armed.status.residual == pytest.approx(1, abs=0.5)
+
+
+def test_a_softer_picture_raises_an_alert(armed):
+    assert armed(Specimen(), SOFT, 60) >= 1
+    status = armed.status
+    assert status.state in (DriftState.WARN, DriftState.ALARM)
+    assert status.sharpening < -3 * status.sharpening_sigma
+    assert status.test > 1 and status.residual < 3
+
+
+def test_a_sharper_picture_raises_one_too(armed):
+    assert armed(Specimen(), gaussian(1.1), 60) >= 1
+    assert armed.status.sharpening > 0.02
+
+
+def test_light_and_noise_raise_none(armed):
+    assert armed(Specimen(light=0.7), SHARP, 60) == 0
+    assert armed(Specimen(light=0.7, noise=0.02), SHARP, 60) == 0
+    assert armed.status.state is DriftState.OK
+
+
+def test_another_specimen_starts_a_new_baseline_that_keeps_the_change(armed):
+    armed(Specimen(), SOFT, 60)
+    before, level = armed.status.strength, armed.status.state
+    another = Specimen(seed=1, coherence=0.05)
+    armed(another, SOFT, 16)
+    assert not armed.monitor.armed
+    assert "specimen has changed" in armed.status.reason
+    # The warning persists meanwhile.
+    assert armed.status.state is level
+    armed(another, SOFT, 70)
+    assert armed.status.strength == pytest.approx(before, rel=0.2)
+    # Repaired: back at the first baseline's blur.
+    armed(another, SHARP, 60)
+    assert armed.status.strength < 0.3 * before
+    assert armed.status.state is DriftState.OK
+
+
+def test_rebaseline_discards_the_change(armed):
+    armed(Specimen(), SOFT, 60)
+    armed.monitor.rebaseline()
+    armed(Specimen(), SOFT, 70)
+    assert armed.status.state is DriftState.OK
+    assert armed.status.strength < 0.01
+
+
+def test_cells_that_move_are_another_specimen_only_where_they_were_at_rest(armed):
+    # Half coherent with the first frame, and not smooth: not a change of the blur.
+    moved = Specimen(seed=2, coherence=0.7)
+    assert armed(moved, SHARP, 16) == 0
+    assert not armed.monitor.armed
+
+
+def test_a_passing_bubble_changes_nothing(armed):
+    assert armed(Specimen(seed=3, coherence=0.1), gaussian(3), 5) == 0
+    assert armed(Specimen(), SHARP, 30) == 0
+    assert armed.monitor.armed
+    assert armed.status.state is DriftState.OK
+
+
+def test_a_specimen_that_leaves_the_window_is_followed_by_a_new_baseline(armed):
+    armed(Specimen(), SHARP, 1, reference=1)
+    assert not armed.monitor.armed
+    assert "another place" in armed.status.reason
+
+
+def test_a_moving_specimen_is_watched():
+    fed, specimen = Fed(), Specimen(moving=0.5, coherence=0.3)
+    assert fed(specimen, SHARP, 300) == 0
+    assert fed.monitor.armed
+    assert fed(specimen, gaussian(1.4), 100) >= 1
+    assert fed.status.sharpening < 0
+
+
+def test_frames_of_noise_are_not_watched():
+    fed = Fed()
+    fed(Specimen(noise=1e7), SHARP, 80)
+    assert not fed.monitor.armed
+    assert "above the noise" in fed.status.reason
+
+
+def test_correlated_batches_are_lengthened():
+    # Every shape of the spectrum wanders: from batch to batch by more than the noise.
+    fed = Fed(Drift(batch_s=5, baseline_points=20))
+    rng, specimen = np.random.default_rng(1), Specimen()
+    shapes = [
+        (RADIUS / 0.5) ** k * np.cos(m * ANGLE + p)
+        for k, m in ((1, 0), (2, 0), (3, 0), (2, 2), (3, 2), (2, 4), (3, 4), (3, 6))
+        for p in (0, 1)
+    ]
+    for _ in range(23):
+        wander = np.tensordot(rng.normal(0, 0.5, 16), shapes, 1)
+        specimen.own = specimen.own * np.exp(wander)
+        fed(specimen, SHARP, 5)
+    assert not fed.monitor.armed
+    assert "correlated" in fed.status.reason
