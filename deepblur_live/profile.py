@@ -23,6 +23,7 @@ __all__ = [
     "Optics",
     "Profile",
     "ProfileError",
+    "Stage",
     "check_profile",
     "load_profile",
     "write_profile",
@@ -239,6 +240,17 @@ class Model(Section):
     )
 
 
+class Stage(Section):
+    """The focus drive, for focus sweeps."""
+
+    deeper: Literal["larger", "smaller"] = setting(
+        "larger",
+        "whether larger or smaller positions focus deeper into the specimen: compare "
+        "the positions of the coverslip and of a cell on it; gives even modes their "
+        "sign",
+    )
+
+
 class Drift(Section):
     """How large a change from the baseline is a warning, and how large an alarm."""
 
@@ -359,6 +371,7 @@ class Profile(Section):
     name: str = setting("default", "name of the rig, as the session's log shows it")
     optics: Optics = Optics()
     camera: Camera = Camera()
+    stage: Stage = Stage()
     model: Model = Model()
     drift: Drift = Drift()
     alerts: Alerts = Alerts()

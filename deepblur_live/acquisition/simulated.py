@@ -7,12 +7,14 @@ Micro-Manager configuration; `simulated_core` does it in code, with any sample.
 from __future__ import annotations
 
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pymmcore_plus.experimental.unicore import (
     SimpleCameraDevice,
+    StageDevice,
     UniMMCore,
 )
 
@@ -25,13 +27,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["CAMERA_LABEL", "SIMULATED_CONFIG", "SimulatedCamera", "simulated_core"]
+__all__ = [
+    "CAMERA_LABEL",
+    "SIMULATED_CONFIG",
+    "STAGE_LABEL",
+    "SimulatedCamera",
+    "SimulatedStage",
+    "simulated_core",
+]
 
 SIMULATED_CONFIG = Path(__file__).parent / "data" / "SimulatedMicroscope.cfg"
 CAMERA_LABEL = "Camera"
+STAGE_LABEL = "Focus"
 
 # The core waits 2 s for the current frame when a sequence is stopped.
 _EXPOSURE_RANGE_MS = (0.1, 1500.0)
+# Travel of the focus drive to each side: a PSF further out exceeds any window.
+_TRAVEL_UM = 2.0
+# A configuration makes its devices without arguments: a stage belongs to the camera
+# made last.
+_newest_camera: weakref.ref[SimulatedCamera] | None = None
 
 
 class SimulatedCamera(SimpleCameraDevice):
@@ -54,6 +69,11 @@ class SimulatedCamera(SimpleCameraDevice):
         Seconds, monotonic.
     wait
         Waits a number of seconds: the exposure that remains when a frame is computed.
+
+    Attributes
+    ----------
+    focus_um
+        Position of the focus drive; `SimulatedStage` sets it.
     """
 
     def __init__(
@@ -64,7 +84,10 @@ class SimulatedCamera(SimpleCameraDevice):
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
+        global _newest_camera
         super().__init__()
+        _newest_camera = weakref.ref(self)
+        self.focus_um = 0.0
         self.sample = SimulatedSample() if sample is None else sample
         self._clock = clock
         self._wait = wait
@@ -125,7 +148,10 @@ class SimulatedCamera(SimpleCameraDevice):
             self._origin = now
         moment = now - self._origin
         frame = self.sample.frame(
-            moment, self._trajectory_time(moment), noisy=self._noisy
+            moment,
+            self._trajectory_time(moment),
+            noisy=self._noisy,
+            z_um=self.focus_um,
         )
         buffer[:] = frame.pixels
         rest = self._exposure_ms / 1000 - (self._clock() - now)
@@ -166,6 +192,64 @@ class SimulatedCamera(SimpleCameraDevice):
             sample.trajectory = sample.trajectory.with_step(step)
 
 
+class SimulatedStage(StageDevice):
+    """A focus drive that moves the focus of a `SimulatedCamera`, at once.
+
+    A larger position is deeper in the specimen. Position 0 leaves the aberrations as
+    the sample's trajectory has them.
+
+    Parameters
+    ----------
+    camera
+        Whose focus it moves; that of the camera made last when None.
+
+    Raises
+    ------
+    ValueError
+        There is no camera.
+    """
+
+    def __init__(self, camera: SimulatedCamera | None = None) -> None:
+        super().__init__()
+        found = camera or (None if _newest_camera is None else _newest_camera())
+        if found is None:
+            raise ValueError(
+                "a simulated stage needs a simulated camera: load it first"
+            )
+        self._camera = found
+        self._zero = 0.0
+
+    def description(self) -> str:
+        """Return what the device is."""
+        return "Focus drive of the simulated microscope"
+
+    def get_position_um(self) -> float:
+        """Return the position."""
+        return self._camera.focus_um - self._zero
+
+    def set_position_um(self, val: float) -> None:
+        """Move to a position."""
+        target = float(val) + self._zero
+        if abs(target) > _TRAVEL_UM:
+            raise ValueError(
+                f"position {val} µm: the simulated stage travels {_TRAVEL_UM:g} µm to "
+                "each side"
+            )
+        self._camera.focus_um = target
+        self.core.events.stagePositionChanged.emit(self.get_label(), float(val))
+
+    def home(self) -> None:
+        """Move to the origin."""
+        self.set_position_um(0.0)
+
+    def stop(self) -> None:
+        """Do nothing: moves end at once."""
+
+    def set_origin(self) -> None:
+        """Call the present position 0."""
+        self._zero = self._camera.focus_um
+
+
 def simulated_core(
     sample: SimulatedSample | None = None,
     *,
@@ -192,6 +276,9 @@ def simulated_core(
     core.loadPyDevice(CAMERA_LABEL, camera)
     core.initializeDevice(CAMERA_LABEL)
     core.setCameraDevice(CAMERA_LABEL)
+    core.loadPyDevice(STAGE_LABEL, SimulatedStage(camera))
+    core.initializeDevice(STAGE_LABEL)
+    core.setFocusDevice(STAGE_LABEL)
     # There is no shutter: with auto shutter on, snapping asks for one.
     core.setAutoShutter(False)
     core.definePixelSizeConfig("Simulated")

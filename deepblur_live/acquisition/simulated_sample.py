@@ -18,7 +18,7 @@ from deepblur_live.acquisition.trajectory import (
     AberrationTrajectory,
     demonstration_trajectory,
 )
-from deepblur_live.blur import family_from_profile
+from deepblur_live.blur import family_from_profile, focus_direction
 from deepblur_live.optics import CameraNoise, extend
 from deepblur_live.profile import Profile
 
@@ -171,11 +171,17 @@ class SimulatedSample:
         )
         self._blur: tuple[bytes, LinearBlur] | None = None
 
-    def coefficients(self, time: float) -> NDArray[np.float64]:
-        """Return the true γ (P,) at `time` seconds of the trajectory."""
+    def coefficients(self, time: float, z_um: float = 0.0) -> NDArray[np.float64]:
+        """Return the true γ (P,) at `time` seconds of the trajectory.
+
+        With the focus drive `z_um` away from where it was at the beginning.
+        """
         quantum = _QUANTUM * self.family.prior.scale
-        gamma: NDArray[np.float64] = self.trajectory.coefficients(time) / quantum
-        return np.round(gamma) * quantum
+        gamma = self.trajectory.coefficients(time)
+        if z_um:
+            gamma = gamma + z_um * focus_direction(self.family)
+        rounded: NDArray[np.float64] = np.round(gamma / quantum) * quantum
+        return rounded
 
     def truth_image(self, time: float) -> NDArray[np.float32]:
         """Return the sharp frame (H, W) at `time`: grey values without blur or noise.
@@ -196,7 +202,12 @@ class SimulatedSample:
         return expected
 
     def frame(
-        self, time: float, trajectory_time: float | None = None, *, noisy: bool = True
+        self,
+        time: float,
+        trajectory_time: float | None = None,
+        *,
+        noisy: bool = True,
+        z_um: float = 0.0,
     ) -> SimulatedFrame:
         """Return the camera's frame at `time`.
 
@@ -208,8 +219,10 @@ class SimulatedSample:
             Seconds of the aberrations' trajectory, if different (a drift on hold).
         noisy
             Whether the camera adds its noise.
+        z_um
+            Position of the focus drive.
         """
-        electrons, gamma = self._blurred(time, trajectory_time)
+        electrons, gamma = self._blurred(time, trajectory_time, z_um)
         if noisy:
             # One seed per microsecond: a frame is reproducible from its time alone.
             generator = torch.Generator()
@@ -221,9 +234,10 @@ class SimulatedSample:
         return SimulatedFrame(pixels, gamma, time)
 
     def _blurred(
-        self, time: float, trajectory_time: float | None
+        self, time: float, trajectory_time: float | None, z_um: float = 0.0
     ) -> tuple[torch.Tensor, NDArray[np.float64]]:
-        gamma = self.coefficients(time if trajectory_time is None else trajectory_time)
+        moment = time if trajectory_time is None else trajectory_time
+        gamma = self.coefficients(moment, z_um)
         key = gamma.tobytes()
         if self._blur is None or self._blur[0] != key:
             coefficients = torch.from_numpy(gamma.astype(np.float32))

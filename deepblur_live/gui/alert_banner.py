@@ -50,11 +50,22 @@ class AlertBanner(QtWidgets.QFrame):
         self.rebaseline_button.setToolTip(
             "Use the present state of the optics as the new baseline (Ctrl+B)"
         )
+        self.sweep_button = QtWidgets.QPushButton("Focus sweep …")
+        self.sweep_button.setToolTip(
+            "Measure by how much to refocus, and which modes have changed (Ctrl+F)"
+        )
+        # Shown by a window with a microscope.
+        self.sweep_button.hide()
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(12, 6, 8, 6)
         layout.setSpacing(8)
         layout.addWidget(self.text, 1)
-        buttons = (self.acknowledge_button, self.snooze_button, self.rebaseline_button)
+        buttons = (
+            self.sweep_button,
+            self.acknowledge_button,
+            self.snooze_button,
+            self.rebaseline_button,
+        )
         for button in buttons:
             button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
             layout.addWidget(button, alignment=QtCore.Qt.AlignmentFlag.AlignTop)

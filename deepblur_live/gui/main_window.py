@@ -17,6 +17,7 @@ from deepblur_live.gui.message_line import MessageLine
 from deepblur_live.gui.psf_view import PsfView
 from deepblur_live.gui.snapshot import save_snapshot
 from deepblur_live.gui.state_text import chip_of, raw_only_text, status_text
+from deepblur_live.gui.sweep_dialog import SweepDialog
 from deepblur_live.gui.theme import STYLE
 from deepblur_live.gui.toolbar import Toolbar
 
@@ -62,6 +63,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self._shown_at: deque[float] = deque(maxlen=60)
         self._folder: Path | None = None
         self._link = None if session.core is None else CameraLink(session.core)
+        self._sweep: SweepDialog | None = None
 
         display = session.profile.display
         self.setWindowTitle(f"deblur live · {session.profile.name}")
@@ -149,6 +151,8 @@ class MainWindow(QtWidgets.QMainWindow):
     def closeEvent(self, event: QtGui.QCloseEvent | None) -> None:
         """Stop the timer, and live mode if it was started here."""
         self.timer.stop()
+        if self._sweep is not None and not self._sweep.end():
+            logger.warning("a focus sweep did not end while the window was closing")
         if self._link is not None and not self._link.close():
             logger.warning("the camera did not respond while the window was closing")
         super().closeEvent(event)
@@ -228,6 +232,9 @@ class MainWindow(QtWidgets.QMainWindow):
         self.banner.rebaseline_button.clicked.connect(self._on_rebaseline)
         self.banner.snoozed.connect(self._on_snooze)
         if self._link is not None:
+            self.banner.sweep_button.setVisible(True)
+            bar.sweep.triggered.connect(self._on_sweep)
+            self.banner.sweep_button.clicked.connect(self._on_sweep)
             bar.live.triggered.connect(self._link.set_live)
             bar.snap.triggered.connect(self._link.snap)
             bar.exposure_edited.connect(self._on_exposure)
@@ -240,6 +247,15 @@ class MainWindow(QtWidgets.QMainWindow):
 
     def _on_acknowledge(self) -> None:
         self._respond(self._session.acknowledge)
+
+    def _on_sweep(self) -> None:
+        self.message.guard(self._open_sweep)
+
+    def _open_sweep(self) -> None:
+        if self._sweep is None:
+            self._sweep = SweepDialog(self._session, self)
+        self._sweep.show()
+        self._sweep.raise_()
 
     def _on_rebaseline(self) -> None:
         self._respond(self._session.rebaseline)

@@ -93,7 +93,16 @@ class Toolbar(QtWidgets.QWidget):
         self.acknowledge = self._action(
             "Acknowledge", "Ctrl+K", "Mark the alert as seen; monitoring continues"
         )
+        self.sweep = self._action(
+            "Focus sweep …",
+            "Ctrl+F",
+            "Measure the blur by moving the focus drive, and say how to refocus",
+        )
+        self.sweep.setVisible(camera)
+        self.sweep.setEnabled(camera)
         self._add(self.save, self.rebaseline)
+        if camera:
+            self._add(self.sweep)
         self.chip = QtWidgets.QLabel()
         self.chip.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
         self.chip.setMinimumWidth(165)

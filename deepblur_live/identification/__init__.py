@@ -2,6 +2,7 @@
 
 from deepblur_live.identification.bead_identifier import BeadIdentifier
 from deepblur_live.identification.fit import Fit
+from deepblur_live.identification.focus_sweep import SweepResult, identify_sweep
 from deepblur_live.identification.identifier import Identifier, Network, Noise
 from deepblur_live.identification.network import (
     INPUT_SHAPE,
@@ -22,6 +23,7 @@ from deepblur_live.identification.spectrum import (
     weighted,
     welch,
 )
+from deepblur_live.identification.sweep_checks import SweepError
 
 __all__ = [
     "INPUT_SHAPE",
@@ -41,6 +43,9 @@ __all__ = [
     "Solution",
     "SpecimenSpectrum",
     "SpectralRefiner",
+    "SweepError",
+    "SweepResult",
+    "identify_sweep",
     "network_input",
     "outer_products",
     "signal_bins",

@@ -321,6 +321,10 @@ class LiveSession:
         self._notifier.event("rebaselined")
         self._announce()
 
+    def note(self, event: str, **values: Any) -> None:
+        """Write an event of one's own, with JSON values, to the session's log."""
+        self._notifier.event(event, **values)
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all so far is on the disk; False after `timeout` seconds."""
         return self._record is None or self._record.flush(timeout)

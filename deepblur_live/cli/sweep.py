@@ -1,0 +1,163 @@
+"""The command sweep: the blur from planes at known positions, and what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepblur_live.acquisition import open_series
+from deepblur_live.blur import family_from_profile, focus_direction
+from deepblur_live.cli.console import say
+from deepblur_live.cli.cores import core_from_config
+from deepblur_live.runtime.focus_sweep import best_planes, sweep_frames
+from deepblur_live.session.sweep_report import sweep_json, sweep_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from deepblur_live.profile import Profile
+
+__all__ = ["parse_length", "parse_planes", "sweep_file", "sweep_live"]
+
+_LENGTH = re.compile(r"([+-]?[0-9.]+)\s*(nm|um|µm|\u03bcm)?")
+# Planes of a live sweep.
+_LIVE_PLANES = 3
+
+
+def parse_length(text: str, option: str) -> float:
+    """Return a length in µm of a text such as "200nm", "0.2um" or "200" (nm).
+
+    Raises
+    ------
+    ValueError
+        It is no length, or zero.
+    """
+    match = _LENGTH.fullmatch(text.strip())
+    try:
+        value = float(match[1]) if match else 0.0
+    except ValueError:
+        value = 0.0
+    if match is None or value == 0:
+        raise ValueError(f"{option} {text}: give a length such as 200nm or 0.2um")
+    return value if match[2] not in (None, "nm") else value / 1000
+
+
+def parse_planes(text: str) -> list[int]:
+    """Return the numbers of a text such as "15,17,19".
+
+    Raises
+    ------
+    ValueError
+        It is no list of numbers.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--planes {text}: give numbers such as 15,17,19") from None
+
+
+def sweep_file(
+    console: Console,
+    file: str,
+    profile: Profile,
+    z_step_um: float,
+    *,
+    channel: str | None = None,
+    planes: Sequence[int] | None = None,
+    as_json: bool = False,
+) -> None:
+    """Evaluate a recorded z-stack.
+
+    Parameters
+    ----------
+    console
+        Where the answer goes.
+    file
+        As `open_series` takes it.
+    profile
+        The rig.
+    z_step_um
+        Distance of neighbouring planes, negative if z falls along the stack.
+    channel
+        If there are several.
+    planes
+        Numbers of the planes to use, from 0; a choice of `best_planes` when None.
+    as_json
+        Whether to print JSON instead of text.
+
+    Raises
+    ------
+    SeriesError
+        The recording cannot be read.
+    SweepError
+        It is not a sweep.
+    """
+    family = family_from_profile(profile)
+    per_um = float(np.linalg.norm(focus_direction(family) / family.prior.scale))
+    with open_series(file, channel=channel) as source:
+        if planes is None:
+            contrast = [float(np.std(source[k])) for k in range(len(source))]
+            chosen, centre = best_planes(contrast, z_step_um, per_um)
+        else:
+            chosen = list(planes)
+            centre = chosen[len(chosen) // 2]
+        frames = [source[k] for k in chosen]
+        name = str(source.path)
+    z_um = z_step_um * (np.array(chosen, dtype=np.float64) - centre)
+    _evaluate(console, profile, frames, z_um, f"{name}: plane {centre}", as_json)
+
+
+def sweep_live(
+    console: Console,
+    config: Path,
+    profile: Profile,
+    z_step_um: float,
+    *,
+    as_json: bool = False,
+) -> None:
+    """Sweep a microscope's focus drive by one step to each side, and evaluate it.
+
+    Raises
+    ------
+    MicroscopeError
+        The microscope cannot be used.
+    SweepError
+        The stage does not follow, or the planes are not a sweep.
+    """
+    from deepblur_live.acquisition.focus_sweep import acquire_sweep
+
+    core = core_from_config(config)
+    steps = np.arange(_LIVE_PLANES, dtype=np.float64) - _LIVE_PLANES // 2
+    offsets: NDArray[np.float64] = abs(z_step_um) * steps
+    sweep = acquire_sweep(core, offsets, range_um=float(offsets.max()))
+    where = f"{sweep.stage} at {sweep.start_um:.3f} µm"
+    _evaluate(console, profile, sweep.frames, sweep.z_um, where, as_json)
+
+
+def _evaluate(
+    console: Console,
+    profile: Profile,
+    frames: Sequence[NDArray[Any]],
+    z_um: NDArray[np.float64],
+    origin: str,
+    as_json: bool,
+) -> None:
+    if as_json:
+        family, result = sweep_frames(profile, frames, z_um)
+        say(console, json.dumps(sweep_json(family, result, z_um, origin), indent=1))
+        return
+    with console.status("Searching …") as status:
+
+        def progress(share: float) -> None:
+            status.update(f"Searching … {share:.0%}")
+
+        family, result = sweep_frames(profile, frames, z_um, progress)
+    for line in sweep_text(family, result, origin):
+        say(console, line)
