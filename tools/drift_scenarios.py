@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from deepblur_live.blur import ChangeShape
-from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.blur.zernike import SPHERICAL_MODES, ZernikeFamily
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,7 @@ SCENARIOS = (
 
 @lru_cache(maxsize=1)
 def _fine() -> ZernikeFamily:
-    return ZernikeFamily(pixel_size_nm=_FINE_PIXEL_NM)
+    return ZernikeFamily(pixel_size_nm=_FINE_PIXEL_NM, noll=SPHERICAL_MODES)
 
 
 def fwhm(coefficients: np.ndarray) -> float:

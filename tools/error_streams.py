@@ -68,7 +68,7 @@ BLEACHED = 2.0
 # What a stored file must have been measured under. The version is raised by whoever
 # changes what the estimates are like, in identification or tracker, or what is stored.
 _MEASURED: dict[str, object] = {
-    "version": 13,
+    "version": 14,
     "side": SIDE,
     "sigmas": list(SIGMAS),
     "frame_s": FRAME_S,

@@ -8,9 +8,9 @@ validation splits. Three fits follow one another:
 1. Size and tails of the errors of single estimates: ``curvature``, ``competing``,
    ``floor`` and ``tail_dof``, by maximum likelihood of Student's t.
 2. The verdict's log-odds that an estimate is right: ``intercept``, ``misfit``,
-   ``error``, ``beyond`` and ``structure``, by logistic regression; and quantiles of
-   right estimates. Frames under the conditions of the realism table (validation
-   pictures) and the planes of the real stacks count, too.
+   ``error`` and ``beyond``, by logistic regression; and ``poor_misfit``, a quantile.
+   Frames under the conditions of the realism table (validation pictures) and the planes
+   of the real stacks count, too.
 3. What estimates of one specimen have in common, over time: ``systematic``,
    ``fluctuating`` and ``light_creep``, from streams of frames.
 
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 # Noise, and frames that are averaged.
 CONDITIONS = ((0.001, 1), (0.01, 1), (0.03, 1), (0.05, 1), (0.01, 30), (0.05, 30))
+PARTS = ("errors", "verdict", "streams")
 TROUBLED_SIGMAS = (0.001, 0.01)
 TROUBLED_KINDS = ("moved by 15 pixels", "±0.45 waves", "equal beads", "periodic")
 TROUBLED_PICTURES = 16
@@ -123,7 +124,7 @@ def identify(task: Task) -> Fitted | None:
     truth = error = None
     if task.trouble:
         trouble = TROUBLES[task.trouble](case)
-        psf, image = trouble.psf, scaled(trouble.pixels).image
+        psf, image = trouble.psf, scaled(trouble.pixels, cutoff=family.cutoff).image
         identifier.observe(image, 0.0)
     else:
         truth = (WIDE if task.wide else 1.0) * case.frame.coefficients
@@ -185,7 +186,7 @@ def identify_real(task: RealTask) -> Fitted | None:
         pixels = planes[task.number]
     pipeline = build_pipeline(rig, asynchronous=False)
     try:
-        image = scaled(pixels).image
+        image = scaled(pixels, cutoff=pipeline.family.cutoff).image
         identifier = pipeline.identifier
         identifier.observe(image, 0.0)
         solution = identifier.solve(identifier.prepare(image))
@@ -240,7 +241,7 @@ def tasks(data: Path, model: str, pictures: int | None, most: int | None) -> lis
         for number, (kind, path) in enumerate(chosen)
         for sigma, frames in CONDITIONS
     ]
-    troubled = TROUBLED_PICTURES if most is None else 1
+    troubled = TROUBLED_PICTURES if most is None else max(1, most // 3)
     for trouble in TROUBLED_KINDS:
         for number in range(troubled):
             kind, path = chosen[number * len(chosen) // troubled]
@@ -310,7 +311,6 @@ def fit_verdict(
             (
                 f.fit.quality,
                 *features(family, f.coefficients, covariance, errors.verdict),
-                f.fit.structure,
             )
             for f, covariance in zip(clear, stated, strict=True)
         ]
@@ -323,12 +323,11 @@ def fit_verdict(
     print(f"{len(clear)} fits, {right.sum()} right")
     print(f"right and trusted {np.mean(trusted[right]):.0%}")
     print(f"wrong and trusted {np.mean(trusted[~right]):.0%}")
-    names = ("misfit", "error", "beyond", "structure")
+    names = ("misfit", "error", "beyond")
     return {
         "intercept": intercept - CAUTION,
         **{name: -weight for name, weight in zip(names, weights, strict=True)},
         "poor_misfit": float(np.quantile(predictors[right, 0], 0.95)),
-        "usual_structure": float(np.quantile(predictors[right, -1], 0.84)),
     }
 
 
@@ -400,6 +399,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="zernike7")
     parser.add_argument("--pictures", type=int, default=108, help="of the train split")
+    parser.add_argument("--validation", type=int, help="of that split; all if left out")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
         "--realistic", type=int, default=8, help="pictures for each condition"
     )
@@ -415,7 +416,7 @@ def main() -> None:
         asked.data,
         asked.model,
         3 if asked.quick else asked.pictures,
-        3 if asked.quick else None,
+        3 if asked.quick else asked.validation,
     )
     real = real_tasks(asked.data, asked.model, 1 if asked.quick else asked.realistic)
     results = [
@@ -423,17 +424,20 @@ def main() -> None:
         *parallel(identify_real, real, asked.jobs, "realistic frames", chunk=4),
     ]
     fits = [fitted for fitted in results if fitted is not None]
-    errors = updated(errors, fit_errors(fits, errors))
-    errors = updated(errors, {}, fit_verdict(fits, pack.family, errors))
-    streams = measure(
-        asked.data,
-        asked.model,
-        "validation",
-        errors=errors,
-        specimens=1 if asked.quick else 10,
-        jobs=asked.jobs,
-    )
-    errors = updated(errors, fit_streams(streams, errors))
+    if "errors" in asked.only:
+        errors = updated(errors, fit_errors(fits, errors))
+    if "verdict" in asked.only:
+        errors = updated(errors, {}, fit_verdict(fits, pack.family, errors))
+    if "streams" in asked.only:
+        streams = measure(
+            asked.data,
+            asked.model,
+            "validation",
+            errors=errors,
+            specimens=1 if asked.quick else 10,
+            jobs=asked.jobs,
+        )
+        errors = updated(errors, fit_streams(streams, errors))
     old, content = before.model_dump(), errors.model_dump()
     names = [name for name in old if name != "verdict"]
     lines = [[name, f"{old[name]:g}", f"{content[name]:g}"] for name in names]

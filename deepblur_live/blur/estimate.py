@@ -56,20 +56,19 @@ class VerdictModel(_Constants):
     """When a fit is trusted: a logistic regression, and what counts as usual.
 
     The log-odds that an estimate is right are ``intercept - misfit·quality -
-    error·log(relative error) - beyond·(gauge - range_tolerance)₊ -
-    structure·(correlation of residuals)``; errors are relative
+    error·log(relative error) - beyond·(gauge - range_tolerance)₊``; errors are relative
     to the family's prior scale.
 
     Parameters
     ----------
-    intercept, misfit, error, beyond, structure
+    intercept, misfit, error, beyond
         Coefficients of the regression.
     range_tolerance
         Gauge of the admissible set up to which coefficients count as in range.
     least_error, largest_error
         Relative errors: smaller ones count as the first, and an estimate above the
         second is not trusted.
-    usual_error, usual_misfit, usual_structure
+    usual_error, usual_misfit
         The excess over these decides which reason is reported.
     poor_misfit
         95 % of well identified frames have less.
@@ -79,13 +78,11 @@ class VerdictModel(_Constants):
     misfit: float
     error: float
     beyond: float
-    structure: float
     range_tolerance: float = Field(gt=0)
     least_error: float = Field(gt=0)
     largest_error: float = Field(gt=0)
     usual_error: float = Field(gt=0)
     usual_misfit: float = Field(gt=0)
-    usual_structure: float
     poor_misfit: float = Field(gt=0)
 
 

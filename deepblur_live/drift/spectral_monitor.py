@@ -36,6 +36,9 @@ _SIGNIFICANT = float(chdtri(SHAPES, 1e-3))
 # frame. Relative to that, it is the same one above the second number, whatever its
 # spectrum, and another below the third (docs/decisions/0046).
 _AT_REST, _SAME, _OTHER = 0.8, 0.97, 0.5
+# Changes of a specimen that moves count as this much smaller: within hours cells wander
+# to as much as a warning of one at rest.
+_WANDERING = 2.0
 # A change of the blur leaves a smooth ratio. What is not smooth shows another specimen
 # where U is at least the first number, and the part that is not smooth is larger than
 # this share of the strength: at rest, and for a specimen that moves.
@@ -149,6 +152,8 @@ class SpectralMonitor:
         self._recent.append(point.change.shapes)
         self._evidence = self._baseline.chart(point)
         strength, _ = self._size()
+        if not self._at_rest:
+            strength /= _WANDERING
         # The evidence for what was carried over precedes this baseline.
         evident = self._evidence.signal or bool(self._carried.any())
         return self.level.step(now, strength, evident and self._is_significant())

@@ -110,7 +110,9 @@ class DriftPlot(QtWidgets.QWidget):
             (self.contrast, 100 * drift.alarm_contrast, ALARM, "alarm", ""),
         ):
             shown = text or f"{limit:.3g} %"
-            _add_limit(plot, limit, colour, f"{name} {shown}")
+            # Side by side: the lines may be closer than a label is high.
+            place = 0.02 if name == "alarm" else 0.25
+            _add_limit(plot, limit, colour, f"{name} {shown}", place)
         self._change_curve, self._marks = _add_curve(self.change)
         self._contrast_curve, self._contrast_marks = _add_curve(self.contrast)
         # The limits stay in view for comparison with a small change.
@@ -235,14 +237,17 @@ class DriftPlot(QtWidgets.QWidget):
         self.legend.setText(f"<table cellspacing=2>{''.join(rows)}</table>{note}")
 
 
-def _add_limit(plot: Any, height: float, colour: str, label: str) -> None:
+def _add_limit(
+    plot: Any, height: float, colour: str, label: str, position: float
+) -> None:
+    """Add a dashed line; `position` of its label is the share of the plot's width."""
     line = pg.InfiniteLine(
         pos=height,
         angle=0,
         pen=pg.mkPen(colour, width=1, style=QtCore.Qt.PenStyle.DashLine),
         label=label,
         labelOpts={
-            "position": 0.02,
+            "position": position,
             "anchors": [(0, 1), (0, 1)],
             "color": colour,
         },

@@ -94,7 +94,7 @@ class Toolbar(QtWidgets.QWidget):
             "Acknowledge", "Ctrl+K", "Mark the alert as seen; monitoring continues"
         )
         self.sweep = self._action(
-            "Focus sweep …",
+            "Sweep …",
             "Ctrl+F",
             "Measure the blur by moving the focus drive, and say how to refocus",
         )
@@ -105,7 +105,7 @@ class Toolbar(QtWidgets.QWidget):
             self._add(self.sweep)
         self.chip = QtWidgets.QLabel()
         self.chip.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
-        self.chip.setMinimumWidth(165)
+        self.chip.setMinimumWidth(140)
         row.addWidget(self.chip)
 
     def show_chip(self, chip: Chip) -> None:

@@ -41,10 +41,6 @@ class Fit:
     nuisance
         (1, Q+1), the chosen one's specimen parameters b and noise log σ²; the next
         frame's fit starts from them.
-    structure
-        Correlation of the chosen one's residuals two frequencies apart, see
-        `residual_structure`: near 0 where the model is right, and larger where it is
-        wrong in a systematic way, however small the residuals are.
     """
 
     coefficients: NDArray[np.float64]
@@ -55,7 +51,6 @@ class Fit:
     error_model: ErrorModel
     scale: NDArray[np.float64]
     nuisance: torch.Tensor | None = None
-    structure: float = 0.0
 
     @property
     def covariance(self) -> NDArray[np.float64]:

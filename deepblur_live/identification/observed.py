@@ -20,20 +20,11 @@ from deepblur_live.identification.spectrum import (
 if TYPE_CHECKING:
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
-__all__ = [
-    "LEAKAGE",
-    "ObservedSpectrum",
-    "observe",
-    "residual_structure",
-    "with_leakage",
-]
+__all__ = ["LEAKAGE", "ObservedSpectrum", "observe", "with_leakage"]
 
 LEAKAGE = 1e-7
 """Leakage of the window, relative to the strongest frequency."""
 
-# Bins in which the specimen has this share of the power count in a residual's
-# structure, if there are so many pairs of them.
-_SPECIMENS, _LEAST_PAIRS = 0.5, 40
 # A dark frame has no power, whose logarithm must be finite.
 _LEAST_POWER = 1e-30
 # Relative prior uncertainty of the noise floor: from a calibrated camera, measured in
@@ -108,38 +99,6 @@ def observe(
         found,
         float(torch.as_tensor(averages).mean()) * frames,
     )
-
-
-def residual_structure(
-    data: ObservedSpectrum, residual: torch.Tensor, signal: torch.Tensor
-) -> float:
-    """Return the correlation of residuals two bins apart, along rows and columns.
-
-    The window correlates neighbours, but hardly bins two apart: ((1/6)² by its power).
-    Misfits that extend further come from a wrong model, not from chance.
-
-    Parameters
-    ----------
-    data
-        The spectrum.
-    residual
-        (N,) weighted residuals.
-    signal
-        (N,) the specimen's share of the power; bins of noise are left out.
-    """
-    plane = torch.full(data.keep.shape, torch.nan)
-    plane[data.keep] = torch.where(signal > _SPECIMENS, residual, torch.nan)
-    plane = plane.view(WINDOW, -1)
-    pairs = [
-        (plane, plane.roll(-2, 0)),
-        (plane[:, :-2], plane[:, 2:]),
-    ]
-    product = torch.cat([(a * b).flatten() for a, b in pairs])
-    square = torch.cat([((a**2 + b**2) / 2).flatten() for a, b in pairs])
-    valid = product.isfinite()
-    if int(valid.sum()) < _LEAST_PAIRS:
-        return 0.0
-    return float(product[valid].sum() / square[valid].sum())
 
 
 def with_leakage(spectrum: torch.Tensor) -> torch.Tensor:

@@ -21,11 +21,7 @@ from deepblur_live.identification.minima import (
     competing_scatter,
     most_central_first,
 )
-from deepblur_live.identification.observed import (
-    ObservedSpectrum,
-    observe,
-    residual_structure,
-)
+from deepblur_live.identification.observed import ObservedSpectrum, observe
 from deepblur_live.identification.otf import (
     library,
     log_otf,
@@ -326,7 +322,6 @@ class SpectralRefiner:
         )
         information = information + precision.double()
         information[:p, :p] += bend[0].double()
-        structure = residual_structure(data, residual[best], signal)
         return Fit(
             gamma[order].double().numpy(),
             objective[order].double().numpy(),
@@ -341,7 +336,6 @@ class SpectralRefiner:
             errors,
             self.family.prior.scale,
             nuisance[best, None],
-            structure,
         )
 
     def _usual(self, data: ObservedSpectrum, nuisance: torch.Tensor) -> torch.Tensor:

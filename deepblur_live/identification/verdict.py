@@ -77,7 +77,6 @@ def judge(family: BlurFamily, fit: Fit) -> Estimate:
         - model.misfit * fit.quality
         - model.error * error
         - model.beyond * beyond
-        - model.structure * fit.structure
     )
     if odds > 0 and error < math.log(model.largest_error):
         return Estimate(gamma, covariance, fit.quality)
@@ -88,9 +87,6 @@ def judge(family: BlurFamily, fit: Fit) -> Estimate:
             model.misfit * (fit.quality - model.usual_misfit)
         ),
         "the blur is outside the family's range": model.beyond * beyond,
-        "the misfit is systematic: optics or specimen differ from the model": (
-            model.structure * (fit.structure - model.usual_structure)
-        ),
     }
     reason = max(against, key=against.__getitem__)
     return Estimate(gamma, covariance, fit.quality, False, reason)

@@ -163,7 +163,7 @@ def test_the_configuration_loads_and_gives_frames() -> None:
         core.startContinuousSequenceAcquisition(0)
         wait_until(lambda: core.getRemainingImageCount() >= 3)
         core.stopSequenceAcquisition()
-        assert truth_of(core.getLastImageAndMD()[1]).coefficients.shape == (7,)
+        assert truth_of(core.getLastImageAndMD()[1]).coefficients.shape == (8,)
     finally:
         core.unloadAllDevices()
 

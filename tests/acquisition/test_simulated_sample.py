@@ -19,11 +19,12 @@ from deepblur_live.acquisition.trajectory import (
     Step,
     demonstration_trajectory,
 )
-from deepblur_live.blur import Box, Prior
+from deepblur_live.blur import Box, Prior, family_from_profile
 from deepblur_live.blur.zernike import SPHERICAL_MODES, ZernikeFamily
 from deepblur_live.optics import CameraNoise, psnr
+from deepblur_live.profile import Profile
 
-FAMILY = ZernikeFamily()
+FAMILY = family_from_profile(Profile())
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +265,7 @@ def test_the_trajectory_may_be_held_while_time_goes_on() -> None:
 
 
 def test_what_does_not_fit_is_refused_with_the_size_needed() -> None:
-    with pytest.raises(ValueError, match=re.escape("need 558 × 558")):
+    with pytest.raises(ValueError, match=re.escape("need 564 × 564")):
         SimulatedSample(np.ones((540, 600), np.float32))
-    with pytest.raises(ValueError, match=r"2 coefficients, the family 7 \(defocus, "):
+    with pytest.raises(ValueError, match=r"2 coefficients, the family 8 \(defocus, "):
         SimulatedSample(trajectory=AberrationTrajectory(still=(0.1, 0.1)))

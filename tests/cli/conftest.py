@@ -39,13 +39,13 @@ class TruthPipeline(SynchronousPipeline):
     def process(self, frame: Frame) -> FrameResult:
         self._frames += 1
         truth = read_truth(frame.metadata)
-        gamma = self._rng.normal(0, 0.001, 7)
+        gamma = self._rng.normal(0, 0.001, 8)
         gamma += 0 if truth is None else truth.coefficients
         time = frame.time
         if self._jump_after is not None:
             time = 30.0 * self._frames
             gamma[3] += 0.3 * (self._frames > self._jump_after)
-        covariance = 1e-6 * np.eye(7)
+        covariance = 1e-6 * np.eye(8)
         return FrameResult(
             frame.info,
             FrameState.DEBLURRED,

@@ -66,8 +66,8 @@ def test_this_machine_is_described_and_sound() -> None:
     found = {finding.subject: finding for finding in findings}
     assert "device interface 75" in found["core"].text
     assert "DemoCamera" in found["adapters"].text
-    assert "zernike: 7 coefficients in waves rms (defocus" in found["optics"].text
-    assert "31 × 31 pixels cuts" in found["PSF"].text
+    assert "zernike: 8 coefficients in waves rms (defocus" in found["optics"].text
+    assert "37 × 37 pixels cuts" in found["PSF"].text
     assert "PyQt6" in found["Qt"].text
     assert "16 MiB" in found["shared memory"].text
 

@@ -38,7 +38,7 @@ class TruthfulPipeline(SynchronousPipeline):
                 frame.info, FrameState.RAW_ONLY, "constant", raw=frame.pixels
             )
         gamma = np.asarray(frame.metadata["truth"], dtype=np.float64)
-        gamma = gamma + self._rng.normal(0, 0.001, 7)
+        gamma = gamma + self._rng.normal(0, 0.001, 8)
         covariance = np.eye(len(gamma)) * 1e-6
         with torch.inference_mode():
             psf = self.family.psf(torch.as_tensor(gamma)).numpy().astype(np.float32)
@@ -54,7 +54,7 @@ class TruthfulPipeline(SynchronousPipeline):
 
 
 def truth(defocus: float) -> dict[str, object]:
-    return {"truth": [defocus, 0.02, 0, 0, 0.03, 0, 0], "truth_time": 0.0}
+    return {"truth": [defocus, 0.02, 0, 0, 0.03, 0, 0, 0], "truth_time": 0.0}
 
 
 def test_from_frames_to_banner_and_back(

@@ -9,10 +9,10 @@ from deepblur_live.session.history import HistoryBuffer
 
 
 def test_eight_hours_are_drawn_with_few_points_and_all_extremes(session, qtbot) -> None:
-    buffer = HistoryBuffer(7)
+    buffer = HistoryBuffer(8)
     rng = np.random.default_rng(0)
-    noise = rng.normal(0, 0.003, (8 * 3600, 7))
-    sigma = np.full(7, 0.003)
+    noise = rng.normal(0, 0.003, (8 * 3600, 8))
+    sigma = np.full(8, 0.003)
     noise[12_345, 3] = 0.2
     noise[20_001, 5] = -0.3
     for k, gamma in enumerate(noise):

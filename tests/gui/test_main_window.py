@@ -455,7 +455,7 @@ def test_curves_bands_and_truth(
 ) -> None:
     profile = Profile(display=Display(units=units))
     session = session_of(profile)
-    history = make_history(3000, 7, truth=truth)
+    history = make_history(3000, 8, truth=truth)
     session.history = history
     session.alerts.append(make_alert(421.0, "alarm", "moved"))
     window = MainWindow(session)
@@ -489,7 +489,7 @@ def test_curves_bands_and_truth(
 
 def test_short_histories(window: MainWindow, session, redraw, make_history) -> None:
     for n in (0, 1, 2, 3):
-        session.history = make_history(n, 7)
+        session.history = make_history(n, 8)
         redraw()
     assert len(window.drift._curves[0].getData()[0]) == 3
 

@@ -54,7 +54,7 @@ def test_decoding_inverts_encoding_up_to_the_ambiguous_signs():
         FAMILY.psf(decoded).amax((1, 2)), FAMILY.psf(gamma).amax((1, 2))
     )
     torch.testing.assert_close(decoded.abs(), gamma.abs(), atol=1e-5, rtol=1e-3)
-    torch.testing.assert_close(sigma, torch.full((5, 7), network.scale))
+    torch.testing.assert_close(sigma, network.scale.expand(5, 7))
 
 
 def test_loss_is_lowest_at_the_truth_and_at_its_other_sign():

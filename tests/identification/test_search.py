@@ -19,7 +19,7 @@ def _snr(found, truth):
 def test_phases_find_blurs_that_are_not_a_minimum_of_the_spectrum(monkeypatch):
     generator = torch.Generator().manual_seed(5)
     truths = [FAMILY.sample(1, generator)[0] for _ in range(4)]
-    for seed in (1, 3):
+    for seed in (1, 2):
         truth = truths[seed]
         frame = blurred(cells(seed=seed), truth.numpy(), 0.03, seed)
         reached = []

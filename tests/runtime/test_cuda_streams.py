@@ -103,7 +103,7 @@ def card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _=None: card.default)
 
     class Scaled:
-        image = IMAGE
+        image, span = IMAGE, 1.0
 
         def __init__(self, number):
             self.number = number
@@ -112,7 +112,7 @@ def card(monkeypatch):
             card.queue(f"down {self.number}", DOWN)
             return sharp
 
-    def scale(pixels, device):
+    def scale(pixels, device, cutoff):
         number = int(pixels[0, 0])
         card.wait_for(card.now + HOST)
         card.queue(f"up {number}", UP)
@@ -141,6 +141,7 @@ def card(monkeypatch):
 def pipeline(card):
     identifier = SimpleNamespace(
         spectrum=SimpleNamespace(average_s=5.0, frames=1),
+        take_notes=list,
         noise_sigma=0.01,
         solve=None,
     )

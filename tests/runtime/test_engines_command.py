@@ -45,7 +45,7 @@ def test_engines_are_built_compared_listed_and_cleared(folder, with_card):
     assert "tensorrt-rtx: not used: not installed" in built.output
     listed = call("list")
     assert listed.exit_code == 0
-    for word in ("proximal", "1 × 1 × 80 × 90", "test card, driver 570.1", "usable"):
+    for word in ("proximal", "1 × 1 × 84 × 90", "test card, driver 570.1", "usable"):
         assert word in listed.output
     plan = next(folder.glob("proximal*.plan"))
     plan.write_bytes(plan.read_bytes()[:-100])

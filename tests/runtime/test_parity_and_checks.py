@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
-from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.blur import family_from_profile
+from deepblur_live.profile import Profile
 from deepblur_live.runtime.calibration import scale
 from deepblur_live.runtime.checks import FrameChecks, reblurs
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.parity import LIMIT, compare, trial_frame, trial_spectra
 
-FAMILY = ZernikeFamily()
+FAMILY = family_from_profile(Profile())
 
 
 def test_agreement_within_the_limit_passes():

@@ -19,7 +19,7 @@ from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.session import LiveSession
 from deepblur_live.session.sinks import AlertNotice, NoticeKind
 
-START = np.array([0.05, 0.03, -0.04, 0.02, 0.0, 0.01, -0.02])
+START = np.array([0.05, 0.03, -0.04, 0.02, 0.0, 0.01, -0.02, 0.01])
 
 
 @dataclass
@@ -201,7 +201,7 @@ def closed_session(tmp_path_factory, family, start, now) -> Path:
     kept = tmp_path_factory.mktemp("kept")
     session = LiveSession(profile, family, listener, kept, now=now)
     for k in range(60):
-        grown = start + np.eye(7)[3] * 0.1 * max(0, k - 20) / 40
+        grown = start + np.eye(8)[3] * 0.1 * max(0, k - 20) / 40
         listener.emit(results(grown, truth=grown))
     session.close()
     return session.folder

@@ -17,14 +17,14 @@ from deepblur_live.profile import Alerts, Profile, ProfileError
 from deepblur_live.runtime.frame import FrameResult, FrameState, SynchronousPipeline
 from deepblur_live.session import LiveSession, connection
 
-GAMMA = np.full(7, 0.01)
+GAMMA = np.full(8, 0.01)
 
 
 class Pipeline(SynchronousPipeline):
     """Identifies every frame alike."""
 
     def process(self, frame):
-        covariance = 1e-6 * np.eye(7)
+        covariance = 1e-6 * np.eye(8)
         return FrameResult(
             frame.info,
             FrameState.DEBLURRED,

@@ -68,8 +68,8 @@ def test_a_line_through_the_extremes():
 
 
 def test_bound_of_an_eight_hour_session():
-    buffer = HistoryBuffer(7)
-    row = np.zeros(7)
+    buffer = HistoryBuffer(8)
+    row = np.zeros(8)
     for k in range(28_800):
         buffer.append(float(k), row, row, None, 0.0)
     history = buffer.snapshot()
@@ -90,9 +90,9 @@ def test_snapshot_is_shared_until_a_point_is_added():
 
 
 def test_empty_history_has_its_shapes():
-    history = HistoryBuffer(7).snapshot()
+    history = HistoryBuffer(8).snapshot()
     assert history.times.shape == (0,)
-    assert history.coefficients.shape == history.truth.shape == (0, 7)
+    assert history.coefficients.shape == history.truth.shape == (0, 8)
 
 
 @pytest.mark.parametrize("n", [3, 8, 9, 100, 1001])

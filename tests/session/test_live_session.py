@@ -23,7 +23,7 @@ from deepblur_live.session.sinks import AlertSink
 pytestmark = pytest.mark.usefixtures("quick_monitor")
 
 PROFILE = Profile(drift=Drift(baseline_points=5))
-COMA = np.eye(7)[3]
+COMA = np.eye(8)[3]
 
 
 @pytest.fixture

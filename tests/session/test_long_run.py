@@ -23,7 +23,7 @@ def test_eight_hours(family, listener, results, clock, now, tmp_path, start):
     session = LiveSession(PROFILE, family, listener, tmp_path, clock=clock, now=now)
     session.events.statusChanged.connect(lambda status: session.history)
     results.shape = (8, 8)
-    bump = np.eye(7)[3] * 0.1
+    bump = np.eye(8)[3] * 0.1
     before = 0
     for k in range(POINTS):
         if k == POINTS * 7 // 8:

@@ -37,8 +37,8 @@ class TrueIdentification(SynchronousPipeline):
                 frame.info, FrameState.RAW_ONLY, "constant", raw=frame.pixels
             )
         truth = np.array(frame.metadata["truth"])
-        noisy = truth + self._rng.normal(0, 0.001, 7)
-        estimate = Estimate(noisy, np.eye(7) * 1e-6, 1.0)
+        noisy = truth + self._rng.normal(0, 0.001, 8)
+        estimate = Estimate(noisy, np.eye(8) * 1e-6, 1.0)
         return FrameResult(
             frame.info,
             FrameState.DEBLURRED,
@@ -68,7 +68,7 @@ def test_ramp_through_the_listener(tmp_path, family, start):
         # A frame a batch of the control charts.
         times = PROFILE.drift.batch_s * np.arange(len(ramp) + 4)
         for time, amount in zip(times.tolist(), ramp, strict=False):
-            truth = start + amount * np.eye(7)[3]
+            truth = start + amount * np.eye(8)[3]
             metadata = {"truth": truth.tolist(), "truth_time": time}
             assert listener.submit(pixels, metadata, "ramp", time=time, block=True)
         for time in times[-4:].tolist():

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.blur import family_from_profile
+from deepblur_live.profile import Profile
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import GraphExecutor
 from deepblur_live.runtime.pack import load_pack
 from deepblur_live.runtime.tensorrt import EngineError
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
-FAMILY = ZernikeFamily()
+FAMILY = family_from_profile(Profile())
 
 
 @pytest.fixture(autouse=True)

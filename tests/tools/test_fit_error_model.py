@@ -88,30 +88,6 @@ def test_large_misfits_lower_the_odds(tool, errors, capsys):
     assert "81 fits, 40 right" in capsys.readouterr().out
 
 
-def test_structured_misfits_lower_the_odds(tool, errors):
-    """Of fits with the same misfit, those without structure are right."""
-    family = load_pack("zernike7").family
-    rng = np.random.default_rng(3)
-    fits = []
-    for structure in np.linspace(-0.1, 0.3, 81):
-        matrix = 0.02**2 * np.eye(P)
-        fit = Fit(
-            np.zeros((1, P)),
-            np.zeros(1),
-            matrix,
-            matrix,
-            rng.uniform(0.5, 0.8),
-            errors,
-            SCALE,
-            structure=structure,
-        )
-        snr = 20.0 if structure < 0.1 else 2.0
-        fits.append(tool.Fitted(np.zeros(P), None, fit, snr, False))
-    found = tool.fit_verdict(fits, family, errors)
-    assert found["structure"] > 5
-    assert found["usual_structure"] == pytest.approx(0.07, abs=0.01)
-
-
 def test_a_quick_fit_is_not_published(tool, monkeypatch, capsys):
     line = ["fit_error_model", "--data", "FOLDER", "--quick", "--write"]
     monkeypatch.setattr(sys, "argv", line)

@@ -16,7 +16,7 @@ from PIL import Image
 from deepblur_live.runtime.pack import load_manifest
 
 TOOLS = Path(__file__).parents[2] / "tools"
-P = 7
+P = 8
 
 
 @pytest.fixture
@@ -217,5 +217,5 @@ def test_fwhm_grows_as_the_note_says(tools):
     fwhm = tools("drift_scenarios").fwhm
     still = fwhm(np.zeros(P))
     assert still == pytest.approx(0.51 * 540 / 1.41, rel=0.03)
-    mixed = np.array([0.0, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0]) * 0.072
+    mixed = np.array([0.0, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0]) * 0.072
     assert 0.02 < fwhm(mixed) / still - 1 < 0.12
