@@ -61,11 +61,12 @@ def sweep_frames(
     ValueError
         The profile's family cannot be swept.
     """
+    family = family_from_profile(profile)
     scaled = []
     for number, pixels in enumerate(frames, 1):
         where = f"plane {number} of {len(frames)} ({1000 * z_um[number - 1]:+.0f} nm)"
         try:
-            one = scale(pixels)
+            one = scale(pixels, cutoff=family.cutoff)
         except BadFrame as error:
             raise SweepError(f"{where}: {error}") from error
         clipped = (
@@ -83,7 +84,6 @@ def sweep_frames(
     # In one unit, so that the planes' brightness can be compared.
     span = max(one.span for one in scaled)
     planes = torch.stack([(one.image * one.span + one.low) / span for one in scaled])
-    family = family_from_profile(profile)
     errors = load_manifest(profile.model.name)[1].error_model
     # The family's focus moves deeper with z; the stage may count the other way.
     sign = 1 if profile.stage.deeper == "larger" else -1

@@ -105,7 +105,7 @@ def shared_rows(
 
     def fresh() -> None:
         nonlocal image
-        image = scale(work.fresh()).image
+        image = scale(work.fresh(), cutoff=family.cutoff).image
 
     def identify() -> None:
         identifier.observe(image, float(next(seconds)))

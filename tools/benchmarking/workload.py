@@ -68,7 +68,7 @@ class Workload:
         self._places = itertools.cycle(list(zip(grey, deviations, strict=True)))
         self._generator = torch.Generator().manual_seed(0)
         self.coefficients, self.psf = gamma, family.psf(gamma)
-        self.image = scale(self.fresh()).image
+        self.image = scale(self.fresh(), cutoff=family.cutoff).image
 
     def fresh(self) -> NDArray[np.uint16]:
         """Return the next frame, (side, side), with new noise.

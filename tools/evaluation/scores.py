@@ -191,7 +191,7 @@ def refusal(case: Case) -> Row:
     """
     trouble = TROUBLES[case.spec.kind](case)
     try:
-        image = scale(trouble.pixels).image
+        image = scale(trouble.pixels, cutoff=case.family.cutoff).image
     except BadFrame:
         return {"refused": True}
     identifier = case.identifier()
