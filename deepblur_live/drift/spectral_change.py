@@ -38,9 +38,9 @@ _BEYOND = 1.04
 _LEAST_SIGNAL, _LEAST_BINS = 1.2, 100
 # Least share of the signal in a bin: below it, the logarithm is the noise's.
 _LEAST_SHARE = 0.02
-# Standard deviations before anything is seen: of log S that no shape describes; of a
-# shape's coefficient, which decides only where the data do not; and of the logarithm of
-# a noise level that was measured beyond the OTF.
+# Prior standard deviations: of the part of log S that no shape describes; of a shape's
+# coefficient, which matters only where the data do not determine it; and of the
+# logarithm of a noise level that was measured beyond the OTF.
 _MODEL, _PRIOR, _NOISE_PRIOR = 0.01, 1.0, 0.2
 _STEPS, _HALVINGS, _DONE = 12, 6, 1e-3
 

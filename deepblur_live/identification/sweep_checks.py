@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 LEAST_PLANES, MOST_PLANES = 3, 7
-# Neighbouring planes should differ by so much of the prior's scale: less is not seen,
-# more leaves nothing in common.
+# Smallest and largest difference of neighbouring planes, relative to the prior's scale:
+# a smaller one does not exceed the noise, a larger one leaves no common frequencies.
 _LEAST_STEP, _LARGEST_STEP = 0.25, 3.0
 _LEAST_BINS = 60
 # Mean square change of the spectra, over that of the noise, below which the planes are
@@ -73,8 +73,9 @@ def check_steps(
     """
     if len(z_um) == 1:
         raise SweepError(
-            "one plane: the sign of defocus and the specimen cannot be told apart from "
-            f"it; give {LEAST_PLANES} to {MOST_PLANES} planes at known positions"
+            "one plane: it determines neither the sign of defocus nor the blur "
+            "independently of the specimen; "
+            f"give {LEAST_PLANES} to {MOST_PLANES} planes at known positions"
         )
     if not LEAST_PLANES <= len(z_um) <= MOST_PLANES:
         raise SweepError(f"{len(z_um)} planes: give {LEAST_PLANES} to {MOST_PLANES}")

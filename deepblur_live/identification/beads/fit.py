@@ -267,8 +267,8 @@ def _descend(
         improvement = 0.0
         while damping < _LARGEST:
             moved = _step(hessian, gradient, state, damping, model.largest_blur)
-            # The variance of the last state: Fisher scoring is least squares that is
-            # weighted anew after each step.
+            # The variance of the last state: Fisher scoring is iteratively
+            # reweighted least squares.
             after = _objective(crops, _predicted(model, moved), variance, moved, prior)
             if after < before:
                 improvement, state = before - after, moved
