@@ -319,7 +319,9 @@ def fit_verdict(
     troubled = np.array([f.troubled for f in clear])
     share = TROUBLE_SHARE * (~troubled).sum() / max(troubled.sum(), 1)
     intercept, *weights = regression(predictors, right, np.where(troubled, share, 1.0))
+    poor = float(np.quantile(predictors[right, 0], 0.95))
     trusted = intercept - CAUTION + predictors @ np.array(weights) > 0
+    trusted &= predictors[:, 0] <= poor
     print(f"{len(clear)} fits, {right.sum()} right")
     print(f"right and trusted {np.mean(trusted[right]):.0%}")
     print(f"wrong and trusted {np.mean(trusted[~right]):.0%}")
@@ -327,7 +329,7 @@ def fit_verdict(
     return {
         "intercept": intercept - CAUTION,
         **{name: -weight for name, weight in zip(names, weights, strict=True)},
-        "poor_misfit": float(np.quantile(predictors[right, 0], 0.95)),
+        "poor_misfit": poor,
     }
 
 

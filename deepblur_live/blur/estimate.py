@@ -71,7 +71,7 @@ class VerdictModel(_Constants):
     usual_error, usual_misfit
         The excess over these decides which reason is reported.
     poor_misfit
-        95 % of well identified frames have less.
+        95 % of well identified frames have less; an estimate above it is not trusted.
     """
 
     intercept: float

@@ -1,4 +1,4 @@
-"""Identification on a slide of beads: from its beads, else from the spectrum."""
+"""Identification from the beads of a frame, where it shows beads, else its spectrum."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from deepblur_live.identification.beads import (
     BeadEstimator,
     BeadModel,
     BeadNoise,
+    equal_spots,
 )
 from deepblur_live.identification.identifier import Identifier
 from deepblur_live.identification.problem import Problem, Solution
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily, ErrorModel, Estimate
-    from deepblur_live.identification.identifier import Noise
+    from deepblur_live.identification.identifier import Network, Noise
 
 __all__ = ["BeadIdentifier"]
+
+
+# Diameter, in pixels, of spots whose size is not given: the fit's own Gaussian blur
+# takes up what a small bead adds (docs/decisions/0134-equal-spots.md).
+_POINT = 0.4
 
 
 @dataclass(frozen=True)
@@ -33,16 +39,19 @@ class _BeadProblem(Problem):
     Parameters
     ----------
     frame
-        (H, W) the newest frame, scaled.
+        (H, W) the newest frame, scaled; None if there is nothing to fit.
     noise
         Of a calibrated camera.
     prediction
         (P,) the tracker's.
+    of_beads
+        Whether the last solution was a fit of beads.
     """
 
     frame: NDArray[np.float32] | None = None
     noise: BeadNoise | None = None
     prediction: NDArray[np.float64] | None = None
+    of_beads: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,12 +71,18 @@ class _BeadSolution(Solution):
 
 
 class BeadIdentifier(Identifier):
-    """Identifies the blur of a stream of frames of a slide of equal beads.
+    """Identifies the blur of a stream of frames, from its beads where it shows beads.
 
-    The isolated beads of the newest frame are fitted as objects. Where there are fewer
-    than three, or where beads cannot be fitted at all (`BeadModel.unsuitable`), the
-    running spectrum is fitted as for any other specimen, with the form factor of the
-    beads as its prior, and a note says so.
+    With their diameter given, the isolated beads of the newest frame are fitted as
+    objects. Where there are fewer than three, or where beads cannot be fitted at all
+    (`BeadModel.unsuitable`), the running spectrum is fitted as for any other specimen,
+    with the form factor of the beads as its prior.
+
+    Without it, the spectrum is fitted, except where the frame shows isolated spots of
+    one shape (`equal_spots`): these are fitted as points, with a Gaussian blur for
+    their size.
+
+    A note says which of the two is used, when it changes.
 
     Parameters
     ----------
@@ -76,25 +91,31 @@ class BeadIdentifier(Identifier):
     errors
         Error model of the spectrum's estimates; its limits hold for beads too.
     diameter
-        Of the beads, in camera pixels.
-    average_s
-        Time constant of the running average spectrum, seconds.
+        Of the beads, in camera pixels; None if the specimen is not a bead slide.
+    network, average_s, specimen
+        As for `Identifier`; with a diameter the last is that of the beads.
     """
 
     def __init__(
         self,
         family: BlurFamily,
         errors: ErrorModel,
-        diameter: float,
+        diameter: float | None,
+        network: Network | None = None,
         average_s: float = 5.0,
+        specimen: SpecimenSpectrum | None = None,
     ) -> None:
-        specimen = SpecimenSpectrum.beads(diameter)
-        super().__init__(family, errors, None, average_s, specimen)
+        self._known = diameter is not None
+        if diameter is None:
+            diameter = _POINT
+        else:
+            specimen = SpecimenSpectrum.beads(diameter)
+        super().__init__(family, errors, network, average_s, specimen)
         self.beads: BeadEstimator | None = None
         self._unsuitable = BeadModel.unsuitable(family, diameter)
         if not self._unsuitable:
             self.beads = BeadEstimator(family, diameter, errors.verdict)
-        self._of_beads: bool | None = None
+        self._of_beads: bool | None = None if self._known else False
 
     def prepare(
         self,
@@ -109,24 +130,35 @@ class BeadIdentifier(Identifier):
             dark = float(image.median())
             floor = noise(dark)
             of_camera = BeadNoise(floor, noise(dark + 1) - floor, known=True)
+        # Spots of unknown size are looked for in the part that is on the CPU anyway.
+        part = image if self._known else problem.crop
         return _BeadProblem(
             **_fields(problem, Problem),
-            frame=image.cpu().numpy(),
+            frame=None if part is None else part.cpu().numpy(),
             noise=of_camera,
             prediction=prediction,
+            of_beads=bool(self._of_beads),
         )
 
     def solve(self, problem: Problem) -> Solution:
-        """Fit the beads of the newest frame, or the spectrum if they are too few."""
+        """Fit the beads of the newest frame, or the spectrum if there are too few."""
         assert isinstance(problem, _BeadProblem)
-        assert problem.frame is not None
-        reason = self._unsuitable
-        if self.beads is not None:
+        reason, spots = self._unsuitable, 0
+        if not self._known:
+            spots = self._spots(problem)
+            reason = reason or "it does not show isolated spots of one shape"
+        if self.beads is not None and (self._known or spots):
+            assert problem.frame is not None
             found = self.beads.estimate(
                 problem.frame, problem.noise, problem.prediction
             )
             if found.estimate is not None:
                 note = f"the blur is fitted to beads: {found.describe()}"
+                if not self._known:
+                    note = (
+                        "the frame shows isolated spots of one shape, as a bead slide "
+                        f"does; {note}. If they are beads, set model.bead_diameter_nm"
+                    )
                 return _BeadSolution(
                     problem, found.estimate, problem.competing, of_beads=True, note=note
                 )
@@ -135,6 +167,14 @@ class BeadIdentifier(Identifier):
             f"the blur is fitted to the spectrum of the frames, not to beads: {reason}"
         )
         return _BeadSolution(**_fields(super().solve(problem), Solution), note=note)
+
+    def _spots(self, problem: _BeadProblem) -> int:
+        """Return the number of equal spots; looked for when the blur is searched."""
+        if self.beads is None or problem.frame is None:
+            return 0
+        if problem.search is None:
+            return FEWEST_BEADS if problem.of_beads else 0
+        return equal_spots(problem.frame, self.beads.model.fwhm)
 
     def accept(self, solution: Solution) -> Estimate | None:
         """Continue from a solution and return it; None if of another specimen."""

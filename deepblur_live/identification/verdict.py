@@ -2,7 +2,8 @@
 
 The misfit of the best blur, its stated error and its distance from the declared range
 are combined by logistic regression (`deepblur_live.blur.VerdictModel`,
-docs/decisions/0095-verdict.md).
+docs/decisions/0095-verdict.md). A frame that fits worse than well identified frames do is
+not trusted however small the stated error is: that error supposes that the model holds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["MIN_BINS", "features", "judge", "no_signal"]
 
 MIN_BINS = 15
 """With fewer frequencies above the noise there is nothing to fit."""
+
+_UNLIKE = "no blur of the family fits the frame"
 
 
 def no_signal(family: BlurFamily) -> Estimate:
@@ -78,15 +81,14 @@ def judge(family: BlurFamily, fit: Fit) -> Estimate:
         - model.error * error
         - model.beyond * beyond
     )
-    if odds > 0 and error < math.log(model.largest_error):
+    fits = fit.quality <= model.poor_misfit
+    if odds > 0 and fits and error < math.log(model.largest_error):
         return Estimate(gamma, covariance, fit.quality)
     against = {
         "the blur is too uncertain": model.error
         * (error - math.log(model.usual_error)),
-        "no blur of the family fits the frame": (
-            model.misfit * (fit.quality - model.usual_misfit)
-        ),
+        _UNLIKE: (model.misfit * (fit.quality - model.usual_misfit)),
         "the blur is outside the family's range": model.beyond * beyond,
     }
-    reason = max(against, key=against.__getitem__)
+    reason = max(against, key=against.__getitem__) if fits else _UNLIKE
     return Estimate(gamma, covariance, fit.quality, False, reason)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.blur import family_from_profile
 from deepblur_live.drift import Tracker
-from deepblur_live.identification import BeadIdentifier, Identifier
+from deepblur_live.identification import BeadIdentifier
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.device import tune_process
 from deepblur_live.runtime.pack import load_pack
@@ -38,22 +38,20 @@ def build_pipeline(
     pack.check(profile.optics)
     errors = pack.manifest.error_model
     executor = build_executor(pack, family, profile.model.device)
-    identifier: Identifier
-    if (diameter := profile.model.bead_diameter_nm) is not None:
-        pixels = diameter / profile.optics.pixel_size_nm
-        identifier = BeadIdentifier(family, errors, pixels, profile.model.average_s)
-    else:
-        # The fit of the spectrum works for any family and any specimen whose own
-        # spectrum is known; the network only for the family that it was trained on.
-        same = pack.manifest.family == profile.model.family
-        trained = same and pack.family.names == family.names
-        identifier = Identifier(
-            family,
-            errors,
-            executor.identify if trained else None,
-            profile.model.average_s,
-            pack.specimen,
-        )
+    diameter = profile.model.bead_diameter_nm
+    # The fit of the spectrum works for any family and any specimen whose own spectrum
+    # is known; the network only for the family that it was trained on, and not for
+    # beads.
+    same = pack.manifest.family == profile.model.family
+    trained = same and pack.family.names == family.names and diameter is None
+    identifier = BeadIdentifier(
+        family,
+        errors,
+        None if diameter is None else diameter / profile.optics.pixel_size_nm,
+        executor.identify if trained else None,
+        profile.model.average_s,
+        pack.specimen,
+    )
     return DeblurPipeline(
         family,
         identifier,

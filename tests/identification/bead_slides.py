@@ -57,12 +57,15 @@ def bead_image(gamma, place, side, diameter=1.0, sigma=0.0, family=FAMILY):
     return image / image.sum()
 
 
-def slide(gamma, photons=1e4, seed=0, background=20.0, **bead):
-    """A frame (210, 210) of nine isolated beads with shot noise, and their places."""
+def slide(gamma, photons=1e4, seed=0, background=20.0, rows=3, **bead):
+    """A frame of isolated beads with shot noise, and their places.
+
+    `rows` × `rows` beads, 70 pixels apart.
+    """
     rng = np.random.default_rng(seed)
-    frame, places = np.full((210, 210), background), []
-    for row in range(3):
-        for column in range(3):
+    frame, places = np.full((70 * rows, 70 * rows), background), []
+    for row in range(rows):
+        for column in range(rows):
             place = 70 * np.array([row + 0.5, column + 0.5]) + rng.uniform(-4, 4, 2)
             near = np.round(place).astype(int)
             part = tuple(slice(n - 25, n + 26) for n in near)

@@ -43,6 +43,35 @@ def test_a_bead_slide_is_identified_from_its_beads(identifier):
     assert identifier.take_notes() == []
 
 
+def test_equal_spots_of_unknown_size_are_fitted_as_points():
+    """The Gaussian of the fit takes up their size, and a note says what is done."""
+    identifier = BeadIdentifier(FAMILY, ERRORS, None)
+    prediction = None
+    for number in range(2):
+        frame, _ = slide(GAMMA, seed=number, rows=4, diameter=2.0)
+        image = scaled(frame)
+        identifier.observe(image, float(number))
+        found = identifier.estimate(image, prediction)
+        assert found.trusted
+        assert np.linalg.norm(found.coefficients - GAMMA) < 0.02
+        prediction = found.coefficients
+    (note,) = identifier.take_notes()
+    assert note.startswith("the frame shows isolated spots of one shape")
+    assert note.endswith("If they are beads, set model.bead_diameter_nm")
+
+
+def test_without_equal_spots_the_spectrum_is_fitted(monkeypatch):
+    identifier = BeadIdentifier(FAMILY, ERRORS, None)
+    image = scaled(np.random.default_rng(0).normal(size=(210, 210)).cumsum(0))
+    identifier.observe(image, 0.0)
+    of_spectrum = no_signal(FAMILY)
+    monkeypatch.setattr(
+        Identifier, "solve", lambda _, problem: Solution(problem, of_spectrum, None)
+    )
+    assert identifier.estimate(image) is of_spectrum
+    assert identifier.take_notes() == []
+
+
 def test_too_few_beads_are_left_to_the_spectrum_and_the_user_is_told(
     identifier, monkeypatch
 ):

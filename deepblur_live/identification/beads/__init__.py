@@ -1,5 +1,6 @@
 """Beads as objects: found in a frame and fitted one by one with a shared blur."""
 
+from deepblur_live.identification.beads.alike import equal_spots
 from deepblur_live.identification.beads.detect import (
     FEWEST_BEADS,
     Candidate,
@@ -20,6 +21,7 @@ __all__ = [
     "Detection",
     "Refusal",
     "SlideFit",
+    "equal_spots",
     "fit_beads",
     "sphere_transfer",
 ]
