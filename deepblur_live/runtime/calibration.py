@@ -19,6 +19,9 @@ __all__ = ["BadFrame", "Scaled", "conserves_flux", "scale"]
 
 # With a larger fraction of clipped pixels the blur cannot be identified.
 _MAX_SATURATED = 0.01
+# Rounding to fewer grey values is a larger noise than any that is supported (0.05 of
+# the range), and follows the image (docs/decisions/0135-few-grey-values.md).
+_FEWEST_VALUES = 8
 _CEILINGS = (255, 1023, 4095, 16383, 65535)
 # Percentiles are computed from about this many pixels.
 _SAMPLE = 65_536
@@ -93,8 +96,8 @@ def scale(
     Raises
     ------
     BadFrame
-        When it is not a single-channel image, too small, constant, saturated or
-        not finite.
+        When it is not a single-channel image, too small, constant or nearly so,
+        saturated, or not finite.
     """
     if pixels.ndim != 2:
         raise BadFrame(f"not a single-channel image (shape {pixels.shape})")
@@ -117,6 +120,9 @@ def scale(
     low, high = _limits(sample)
     if not high > low:
         raise BadFrame("constant")
+    if native.dtype.kind in "ui" and high - low < _FEWEST_VALUES - 1:
+        left = round(high - low) + 1
+        raise BadFrame(f"only {left} grey values: it needs more light, or more bits")
     wide = native.dtype.kind != "u" or native.dtype.itemsize > 2
     values = torch.from_numpy(native.astype(np.float64) if wide else native)
     if device.type == "cuda":
