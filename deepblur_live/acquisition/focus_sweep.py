@@ -65,7 +65,7 @@ def acquire_sweep(
     core
         The microscope.
     offsets_um
-        (K,) offsets from the present position, monotone.
+        (K,) offsets from the present position.
     range_um
         Largest offset that the caller allows.
     timeout_s
@@ -87,7 +87,9 @@ def acquire_sweep(
         )
     acquiring = core.mda.is_running() and not core.mda.is_paused()
     if acquiring or core.isSequenceRunning():
-        raise SweepError("stop live mode, and pause or end the MDA, before a sweep")
+        raise SweepError(
+            "stop live mode, and pause or end the MDA, before the focus is moved"
+        )
     furthest = float(np.abs(offsets_um).max())
     if furthest > range_um:
         raise SweepError(

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymmcore_plus import CMMCorePlus
 
+    from deepblur_live.drift import Gaussian
+
 __all__ = ["DeblurListener", "ListenerEvents"]
 
 _MAX_ERRORS = 64
@@ -180,6 +182,19 @@ class DeblurListener:
     def worker_pid(self) -> int | None:
         """Process id of the worker; None without one, or in process."""
         return self._supervisor.pid
+
+    @property
+    def time(self) -> float:
+        """The time of a frame captured now: seconds since the listener was made."""
+        return self._ring.time
+
+    def start_from(self, known: Gaussian) -> None:
+        """Have the worker go on from coefficients that were measured otherwise.
+
+        By a focus sweep, for example. They hold from the first frame that is captured
+        at ``known.time`` or later, and for workers that are started again.
+        """
+        self._supervisor.start_from(known)
 
     # ------------------------------------------------------------- frames in
 

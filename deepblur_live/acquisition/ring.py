@@ -359,6 +359,11 @@ class FrameRing:
 
     # ------------------------------------------------------------- both
 
+    @property
+    def time(self) -> float:
+        """Seconds since the making of the ring."""
+        return self._clock() - self._origin
+
     def counts(self) -> Counts:
         """Return all counts at one moment."""
         with self._lock:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from deepblur_live.acquisition.block import SlotLease
     from deepblur_live.acquisition.launch import Worker
     from deepblur_live.acquisition.ring import FrameRing
+    from deepblur_live.drift import Gaussian
 
 __all__ = ["Supervisor"]
 
@@ -102,6 +103,9 @@ class Supervisor:
         self._at_worker: deque[tuple[SlotLease, float]] = deque()
         # Taken for a worker that has died meanwhile; the collector delivers them raw.
         self._stranded: deque[SlotLease] = deque()
+        # What each worker starts from, and whether the present one has it.
+        self._known: Gaussian | None = None
+        self._known_sent = False
 
         self._running = threading.Event()
         self._settled = threading.Event()
@@ -121,6 +125,11 @@ class Supervisor:
         """Process id of the worker, or None."""
         with self._lock:
             return None if self._worker is None else self._worker.pid
+
+    def start_from(self, known: Gaussian) -> None:
+        """Send coefficients to the worker before the next frame; to later ones, too."""
+        with self._lock:
+            self._known, self._known_sent = known, False
 
     def start(self, timeout: float) -> bool:
         """Start the threads and the worker; True once the worker is ready."""
@@ -170,14 +179,16 @@ class Supervisor:
         if lease is None:
             return
         task = self._pickled(lease)
-        worker = self._assign(lease)
+        worker, known = self._assign(lease)
         while worker is None and self._waits and not self._stopping.is_set():
             self._running.wait(_TICK_S)
-            worker = self._assign(lease)
+            worker, known = self._assign(lease)
         if worker is None:
             self._stranded.append(lease)
             return
         try:
+            if known is not None:
+                worker.send(pickle.dumps(known))
             worker.send(task)
         except (OSError, ValueError):
             pass  # it died: the collector notices, and counts the frame
@@ -194,13 +205,19 @@ class Supervisor:
             )
             return pickle.dumps(task._replace(info=replace(lease.info, metadata={})))
 
-    def _assign(self, lease: SlotLease) -> Worker | None:
-        """Note that a frame is sent to the running worker, and return that."""
+    def _assign(self, lease: SlotLease) -> tuple[Worker | None, Gaussian | None]:
+        """Note that a frame is sent to the running worker.
+
+        Return that, and what it is to start from if it does not have it yet.
+        """
         with self._lock:
             worker = self._worker if self._state is WorkerState.RUNNING else None
-            if worker is not None:
-                self._at_worker.append((lease, time.monotonic()))
-            return worker
+            if worker is None:
+                return None, None
+            self._at_worker.append((lease, time.monotonic()))
+            known = None if self._known_sent else self._known
+            self._known_sent = True
+            return worker, known
 
     @property
     def _waits(self) -> bool:
@@ -258,6 +275,7 @@ class Supervisor:
             return
         with self._lock:
             self._worker = worker
+            self._known_sent = False
 
     def _handle(self, message: object, worker: Worker) -> None:
         if isinstance(message, Reply):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from deepblur_live.drift import Gaussian
 from deepblur_live.runtime.frame import (
     DeviceLost,
     Frame,
@@ -122,8 +123,9 @@ def serve(
     Parameters
     ----------
     tasks, replies
-        Receiving and sending ends; messages are `Task` or None, and `Ready`, `Failed`
-        or `Reply`. Both are closed at the end.
+        Receiving and sending ends; messages are `Task`, None or a `Gaussian` for the
+        pipeline's ``start_from``, and `Ready`, `Failed` or `Reply`. Both are closed at
+        the end.
     factory
         Called once; an exception is reported as `Failed`.
     open_block
@@ -165,7 +167,10 @@ def _process_all(
     while True:
         if pending is not None and (pending.done() or not tasks.poll()):
             collect()
-        task: Task | None = tasks.recv()
+        task: Task | Gaussian | None = tasks.recv()
+        if isinstance(task, Gaussian):
+            pipeline.start_from(task)
+            continue
         # Opening another block closes the one that the pending result goes to.
         if pending is not None and (
             task is None or task.address.block != pending.block

@@ -4,7 +4,7 @@ from deepblur_live.blur.convolution import Convolution
 from deepblur_live.blur.diagnosis import Cause, ChangeShape
 from deepblur_live.blur.estimate import ErrorModel, Estimate, VerdictModel
 from deepblur_live.blur.family import BlurFamily, ChangeMetric, Quality
-from deepblur_live.blur.focus import focus_direction
+from deepblur_live.blur.focus import focus_direction, focus_weights
 from deepblur_live.blur.operator import LinearBlur, prox_by_conjugate_gradient
 from deepblur_live.blur.prior import AdmissibleSet, Box, Prior
 from deepblur_live.blur.registry import (
@@ -34,6 +34,7 @@ __all__ = [
     "family_from_manifest",
     "family_from_profile",
     "focus_direction",
+    "focus_weights",
     "nearest",
     "orbit",
     "prox_by_conjugate_gradient",

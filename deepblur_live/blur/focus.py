@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur.family import BlurFamily
 
-__all__ = ["focus_direction"]
+__all__ = ["focus_direction", "focus_weights"]
 
 
 def focus_direction(family: BlurFamily) -> NDArray[np.float64]:
@@ -39,3 +39,20 @@ def focus_direction(family: BlurFamily) -> NDArray[np.float64]:
             f"{family.n_coefficients} numbers, not all zero"
         )
     return per_um
+
+
+def focus_weights(family: BlurFamily) -> NDArray[np.float64]:
+    """Return weights (P,) with which weights·γ is the distance from focus, µm.
+
+    The focus is where the blur is smallest along `focus_direction`, by the family's
+    metric.
+
+    Raises
+    ------
+    ValueError
+        The family cannot be swept.
+    """
+    per_um = focus_direction(family)
+    weights = family.metric.matrix @ per_um
+    result: NDArray[np.float64] = weights / (per_um @ weights)
+    return result

@@ -265,6 +265,59 @@ def sweep(
 
 
 @app.command()
+def check(
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Recorded z-stack: TIFF, OME-TIFF, OME-Zarr, a folder."),
+    ] = None,
+    z_step: Annotated[
+        str,
+        typer.Option(
+            help="Distance of the planes, such as 300nm; of a microscope's step."
+        ),
+    ] = "",
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Micro-Manager configuration, to check on a microscope."),
+    ] = None,
+    profile_file: _ProfileFile = None,
+    planes: Annotated[
+        str | None,
+        typer.Option(help="Planes to use, from 0, such as 15,17,19. [around focus]"),
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Name or number, if there are several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """Check the estimate: whether it follows a known step of the focus drive."""
+    with one_line_errors(debug=debug) as console:
+        from deepblur_live.cli import focus_check
+        from deepblur_live.cli import sweep as sweeps
+
+        if (file is None) == (config is None):
+            raise ValueError("give a recorded z-stack, or --config for a microscope")
+        if not z_step:
+            raise ValueError("--z-step: give the distance of the planes, such as 300nm")
+        rig = _profile(profile_file) or Profile()
+        step = sweeps.parse_length(z_step, "--z-step")
+        if config is not None:
+            focus_check.check_live(console, config, rig, step, as_json=as_json)
+            return
+        assert file is not None
+        focus_check.check_file(
+            console,
+            file,
+            rig,
+            step,
+            channel=channel,
+            planes=None if planes is None else sweeps.parse_planes(planes),
+            as_json=as_json,
+        )
+
+
+@app.command()
 def report(
     session: Annotated[
         Path, typer.Argument(help="Folder of a session, finished or interrupted.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.profile import Profile
 
-__all__ = ["parse_length", "parse_planes", "sweep_file", "sweep_live"]
+__all__ = ["parse_length", "parse_planes", "read_planes", "sweep_file", "sweep_live"]
 
 _LENGTH = re.compile(r"([+-]?[0-9.]+)\s*(nm|um|µm|\u03bcm)?")
 # Planes of a live sweep.
@@ -99,6 +99,29 @@ def sweep_file(
     SweepError
         It is not a sweep.
     """
+    frames, z_um, origin = read_planes(
+        file, profile, z_step_um, channel=channel, planes=planes
+    )
+    _evaluate(console, profile, frames, z_um, origin, as_json)
+
+
+def read_planes(
+    file: str,
+    profile: Profile,
+    z_step_um: float,
+    *,
+    channel: str | None = None,
+    planes: Sequence[int] | None = None,
+) -> tuple[list[NDArray[Any]], NDArray[np.float64], str]:
+    """Return K planes (H, W) of a z-stack, their positions (K,), and what z = 0 is.
+
+    The parameters are those of `sweep_file`.
+
+    Raises
+    ------
+    SeriesError
+        The recording cannot be read.
+    """
     family = family_from_profile(profile)
     per_um = float(np.linalg.norm(focus_direction(family) / family.prior.scale))
     with open_series(file, channel=channel) as source:
@@ -111,7 +134,7 @@ def sweep_file(
         frames = [source[k] for k in chosen]
         name = str(source.path)
     z_um = z_step_um * (np.array(chosen, dtype=np.float64) - centre)
-    _evaluate(console, profile, frames, z_um, f"{name}: plane {centre}", as_json)
+    return frames, z_um, f"{name}: plane {centre}"
 
 
 def sweep_live(

@@ -7,8 +7,8 @@ from deepblur_live.drift.brightness import Brightness
 from deepblur_live.drift.monitor import DriftMonitor
 from deepblur_live.drift.spectral_monitor import SpectralMonitor
 from deepblur_live.drift.status import DriftState, DriftStatus, SpectralChange
-from deepblur_live.drift.track import TrackState
-from deepblur_live.drift.tracker import Tracker
+from deepblur_live.drift.track import Gaussian, TrackState
+from deepblur_live.drift.tracker import Tracker, random_walk
 from deepblur_live.drift.watch import CONTRAST_UNIT, DriftWatch
 
 __all__ = [
@@ -19,9 +19,11 @@ __all__ = [
     "DriftState",
     "DriftStatus",
     "DriftWatch",
+    "Gaussian",
     "SpectralChange",
     "SpectralMonitor",
     "TrackState",
     "Tracker",
     "clock_text",
+    "random_walk",
 ]

@@ -62,6 +62,11 @@ class SpectralMonitor:
         Coherent cut-off in cycles per pixel.
     settings
         Limits, in nepers, lengths in seconds, false alarms allowed.
+
+    Attributes
+    ----------
+    specimens
+        How often the specimen has changed.
     """
 
     def __init__(self, cutoff: float, settings: Drift) -> None:
@@ -76,6 +81,7 @@ class SpectralMonitor:
         )
         self._carried = np.zeros(SHAPES)
         self._uncertainty = np.zeros((SHAPES, SHAPES))
+        self.specimens = 0
         self._begin()
 
     def _begin(self, reason: str = "") -> None:
@@ -111,6 +117,7 @@ class SpectralMonitor:
 
     def specimen_changed(self, reason: str) -> None:
         """Start a new baseline, which carries the change so far forward."""
+        self.specimens += 1
         if self.armed and self._recent:
             self._carried, self._uncertainty = self._difference()
         self._begin(reason)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur.family import BlurFamily
     from deepblur_live.blur.symmetry import Symmetry
 
-__all__ = ["Tracker"]
+__all__ = ["Tracker", "random_walk"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +36,11 @@ _REACQUIRE_AFTER = 3
 _MAX_INFLATION = 1e6
 # Weight of the newest estimate in the running mean of the systematic covariance.
 _SYSTEMATIC_WEIGHT = 0.1
+
+
+def random_walk(family: BlurFamily) -> NDArray[np.float64]:
+    """Return the covariance (P, P) of what γ is allowed to drift in one second."""
+    return np.diag((_DIFFUSION * family.prior.scale) ** 2)
 
 
 class Tracker:
@@ -93,15 +98,17 @@ class Tracker:
         self._family = family
         self._errors = errors
         self._equivalents = orbit(family, ResolvedBy.NEVER)
-        walk = _DIFFUSION * family.prior.scale if diffusion is None else diffusion
         n = family.n_coefficients
-        self._walk = np.diag(np.broadcast_to(walk, n) ** 2)
+        self._walk = (
+            random_walk(family) if diffusion is None else np.eye(n) * diffusion**2
+        )
         self._threshold = float(chdtri(n, 1 - _GATE))
         self._averaging_s = averaging_s
         self._filter: Gaussian | None = None
         self._systematic = np.zeros_like(self._walk)
         self._last: TrackState | None = None
         self._last_used = 0.0
+        self._from_outside = False
         self._rejected: list[Gaussian] = []
 
     def predict(self, time: float) -> TrackState | None:
@@ -119,6 +126,19 @@ class Tracker:
             coefficients=predicted.coefficients,
             covariance=predicted.covariance + self._systematic,
         )
+
+    def start_from(self, known: Gaussian) -> TrackState:
+        """Start anew from coefficients that were measured otherwise; return the state.
+
+        By a focus sweep, for example. The sign of the even modes follows them. They and
+        the first estimate do not share the error that estimates have in common, so that
+        estimate counts with all of its stated covariance.
+        """
+        self._rejected.clear()
+        self._systematic = np.zeros_like(self._walk)
+        self._last_used = known.time - self._averaging_s
+        self._from_outside = True
+        return self._keep(known, np.nan)
 
     def update(self, time: float, estimate: Estimate) -> TrackState | None:
         """Update the track with one estimate.
@@ -148,15 +168,15 @@ class Tracker:
             return None if predicted is None else self._keep(predicted, np.nan)
         coefficients = np.asarray(estimate.coefficients, dtype=np.float64)
         floor = np.diag((self._errors.track_floor * self._family.prior.scale) ** 2)
-        measured = Gaussian(
-            time, coefficients, self._errors.fluctuating * stated + floor
-        )
+        share = 1.0 if self._from_outside else self._errors.fluctuating
+        measured = Gaussian(time, coefficients, share * stated + floor)
         if predicted is None:
             return self._start(measured, stated)
         measured, symmetry, nis = self._align(measured, predicted)
         stated = symmetry.covariance(stated)
         if nis <= self._threshold:
             self._rejected.clear()
+            self._from_outside = False
             # The systematic part changes with the specimen: slowly, except at a step.
             new = self._errors.systematic * stated
             self._systematic = self._systematic + _SYSTEMATIC_WEIGHT * (
@@ -279,6 +299,7 @@ class Tracker:
             len(self._rejected),
         )
         self._rejected.clear()
+        self._from_outside = False
         self._last_used = predicted.time
         self._systematic = self._errors.systematic * stated
         # The newest alone: earlier estimates still average over the step itself.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deepblur_live.drift.alert import Alert, clock_text
 from deepblur_live.drift.level import rank
+from deepblur_live.drift.status import DriftState
 
 if TYPE_CHECKING:
     from deepblur_live.drift.monitor import DriftMonitor
@@ -48,16 +50,23 @@ class DriftWatch:
         Standard deviation of the baseline's coefficients, in waves rms, by a focus
         sweep or a calibration; infinite if there was none. Alerts name coefficients
         only if it is at most 0.02.
+
+    Attributes
+    ----------
+    unreliable
+        Why the estimates cannot be relied on, for this specimen; empty if they can.
+        They are not followed meanwhile, and raise no alerts.
     """
 
     def __init__(
         self,
         absolute: DriftMonitor,
         spectral: SpectralMonitor,
-        known_to: float = float("inf"),
+        known_to: float = math.inf,
     ) -> None:
         self.absolute, self.spectral = absolute, spectral
         self.known_to = known_to
+        self.unreliable = ""
         self._lock = threading.Lock()
         self._time = 0.0
 
@@ -74,10 +83,16 @@ class DriftWatch:
                     acknowledged=level.acknowledged,
                     reason=spectral.reason,
                 )
+            elif self.unreliable and rank(status.state) == 0:
+                status = replace(
+                    status, state=DriftState.BASELINING, reason=self.unreliable
+                )
             return replace(status, spectral=spectral)
 
     def update(self, track: TrackState) -> Alert | None:
         """Update with the latest track; return an alert when a notification is due."""
+        if self.unreliable:
+            return None
         alert = self.absolute.update(track)
         with self._lock:
             return None if self.spectral.armed else alert
@@ -86,7 +101,10 @@ class DriftWatch:
         """Update with a frame's spectrum; return an alert when one is due."""
         with self._lock:
             self._time = time
+            specimens = self.spectral.specimens
             due = self.spectral.update(time, spectrum)
+            if self.spectral.specimens != specimens:
+                self.known_to = math.inf
             return self._alert(time) if due else None
 
     def acknowledge(self) -> None:
@@ -107,16 +125,21 @@ class DriftWatch:
         with self._lock:
             self.spectral.level.snooze(self._time + seconds)
 
-    def rebaseline(self) -> None:
-        """Discard both baselines and any alert; the next frames make new ones."""
+    def rebaseline(self, known_to: float = math.inf) -> None:
+        """Discard both baselines and any alert; the next frames make new ones.
+
+        `known_to` is as above, for the next baseline.
+        """
         self.absolute.rebaseline()
         with self._lock:
+            self.known_to = known_to
             self.spectral.rebaseline()
 
     def specimen_changed(self, reason: str = "the specimen was changed") -> None:
         """Start new baselines for another specimen, which carry the change forward."""
         self.absolute.specimen_changed(reason)
         with self._lock:
+            self.known_to = math.inf
             self.spectral.specimen_changed(reason)
 
     def exposure_changed(self, reason: str) -> None:
@@ -166,7 +189,8 @@ class DriftWatch:
 
     def _named(self) -> str:
         """Return the estimates' account of the change, where they are known."""
-        estimated = self.absolute.assess() if self.known_to <= _KNOWN else None
+        known = self.known_to <= _KNOWN and not self.unreliable
+        estimated = self.absolute.assess() if known else None
         if estimated is None:
             return ""
         return f"; mostly {', '.join(estimated.coefficients)}"

@@ -16,6 +16,7 @@ from deepblur_live.gui.theme import ALARM, MUTED, PANEL, TEXT, WARN, curve_colou
 from deepblur_live.session.decimate import decimate_band, decimate_curve
 from deepblur_live.session.display_unit import change_unit, coefficient_unit
 from deepblur_live.session.history import through_extremes
+from deepblur_live.session.verification import VerificationState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from deepblur_live.drift import Alert
     from deepblur_live.profile import Profile
     from deepblur_live.session.history import History
+    from deepblur_live.session.verification import Verification
 
 __all__ = ["DriftPlot"]
 
@@ -55,6 +57,8 @@ class _TimeAxis(pg.AxisItem):  # type: ignore[misc]
 
 class DriftPlot(QtWidgets.QWidget):
     """Three plots with a common time axis, and a table of the current values.
+
+    Below the table: whether evidence beyond the frames confirms them.
 
     The upper plot has one curve per coefficient with its ±1σ band, and the true values
     dashed where they are known. The second shows their change from the baseline. The
@@ -133,11 +137,28 @@ class DriftPlot(QtWidgets.QWidget):
         )
         self.legend.setToolTip("\n".join(filter(None, ambiguities)))
         self._write_legend(None)
+        self.verification = QtWidgets.QLabel()
+        self.verification.setWordWrap(True)
+        self.verification.setToolTip(
+            "whether the coefficients themselves are confirmed on this specimen; "
+            "changes of the spectra are watched in any case"
+        )
+        column = QtWidgets.QVBoxLayout()
+        column.addWidget(self.legend)
+        column.addWidget(self.verification)
+        column.addStretch(1)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
         layout.addWidget(graphics, 1)
-        layout.addWidget(self.legend)
+        layout.addLayout(column)
+
+    def show_verification(self, verification: Verification) -> None:
+        """Show what evidence says of the coefficients."""
+        contradicted = verification.state is VerificationState.CONTRADICTED
+        colour = WARN if contradicted else MUTED
+        self.verification.setStyleSheet(f"color: {colour};")
+        self.verification.setText(verification.text)
 
     def show_history(self, history: History, alerts: Sequence[Alert]) -> None:
         """Draw the session so far, unless it has been drawn already."""

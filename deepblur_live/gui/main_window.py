@@ -194,6 +194,7 @@ class MainWindow(QtWidgets.QMainWindow):
 
     def _refresh_plots(self) -> None:
         self.drift.show_history(self._session.history, self._session.alerts)
+        self.drift.show_verification(self._session.verification)
         if self._shown is not None and self._shown is not self._psf_of:
             self._psf_of = self._shown
             self.psf.show_result(self._shown)

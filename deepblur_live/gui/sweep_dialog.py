@@ -1,4 +1,7 @@
-"""The dialog of a focus sweep: start it, follow it, read the answer, refocus."""
+"""The dialog of a focus sweep: start it, read the answer, refocus or keep it.
+
+Or check the estimate by a step of the focus drive.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,27 @@ import threading
 from typing import TYPE_CHECKING
 
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
-from deepblur_live.session.focus_sweep import refocus_session, sweep_session
+from deepblur_live.identification import FocusCheck
+from deepblur_live.session.check_report import check_text
+from deepblur_live.session.focus_check import check_session
+from deepblur_live.session.focus_sweep import (
+    SessionSweep,
+    accept_sweep,
+    refocus_session,
+    sweep_session,
+)
 from deepblur_live.session.sweep_report import sweep_text
 
 if TYPE_CHECKING:
-    from deepblur_live.identification import SweepResult
+    from collections.abc import Callable
+
     from deepblur_live.session import LiveSession
 
 __all__ = ["SweepDialog"]
 
 _POLL_MS = 100
-# A sweep waits for moves of at most 5 s each.
-_END_S = 20.0
+# A sweep waits for moves of at most 5 s each, and up to 10 s for an MDA to pause.
+_END_S = 30.0
 _STEP_NM = 300.0
 
 
@@ -40,8 +52,9 @@ class SweepDialog(QtWidgets.QDialog):
         self._session = session
         self._thread: threading.Thread | None = None
         self._share = 0.0
-        self._outcome: SweepResult | Exception | None = None
-        self._result: SweepResult | None = None
+        # An answer, what was done with it, or why not.
+        self._outcome: SessionSweep | FocusCheck | str | Exception | None = None
+        self._sweep: SessionSweep | None = None
         self.step = QtWidgets.QDoubleSpinBox()
         self.step.setRange(20.0, 2000.0)
         self.step.setDecimals(0)
@@ -51,11 +64,16 @@ class SweepDialog(QtWidgets.QDialog):
         self.start.setToolTip(
             "Move the focus drive by one step to each side and back; three frames"
         )
+        self.check = QtWidgets.QPushButton("Check the estimate …")
+        self.check.setToolTip(
+            "Move the focus drive by one step to each side and back, and see whether "
+            "the estimate follows"
+        )
         self.progress = QtWidgets.QProgressBar()
         self.progress.setRange(0, 100)
         self.answer = QtWidgets.QLabel(
-            "Three frames of the same specimen, one step apart. Live mode pauses for "
-            "a moment; the focus drive returns to where it is."
+            "Three frames of the same specimen, one step apart. Live mode or a running "
+            "MDA pauses for a moment; the focus drive returns to where it is."
         )
         self.answer.setWordWrap(True)
         self.answer.setTextInteractionFlags(
@@ -64,19 +82,34 @@ class SweepDialog(QtWidgets.QDialog):
         fixed = QtGui.QFontDatabase.SystemFont.FixedFont
         self._fixed = QtGui.QFontDatabase.systemFont(fixed)
         self.refocus = QtWidgets.QPushButton("Refocus")
-        self.refocus.setEnabled(False)
+        self.refocus.setToolTip(
+            "Move the focus drive, and measure a new baseline there; the estimates go "
+            "on from the answer, and are compared with it"
+        )
+        self.keep = QtWidgets.QPushButton("Keep this focus")
+        self.keep.setToolTip(
+            "Measure a new baseline here; the estimates go on from the answer, and are "
+            "compared with it"
+        )
+        self._offer(False)
         row = QtWidgets.QHBoxLayout()
         row.addWidget(QtWidgets.QLabel("Step"))
         row.addWidget(self.step)
         row.addWidget(self.start)
+        row.addWidget(self.check)
         row.addWidget(self.progress, 1)
         column = QtWidgets.QVBoxLayout(self)
         column.addLayout(row)
         column.addWidget(self.answer)
-        column.addWidget(self.refocus)
+        below = QtWidgets.QHBoxLayout()
+        below.addWidget(self.refocus)
+        below.addWidget(self.keep)
+        column.addLayout(below)
         self.setMinimumWidth(560)
         self.start.clicked.connect(self._on_start)
+        self.check.clicked.connect(self._on_check)
         self.refocus.clicked.connect(self._on_refocus)
+        self.keep.clicked.connect(self._on_keep)
         self._timer = QtCore.QTimer(self)
         self._timer.setInterval(_POLL_MS)
         self._timer.timeout.connect(self._on_timer)
@@ -90,14 +123,53 @@ class SweepDialog(QtWidgets.QDialog):
         return True
 
     def _on_start(self) -> None:
-        step_um = self.step.value() / 1000
+        session, step_um = self._session, self.step.value() / 1000
+        self._run(lambda: sweep_session(session, step_um, self._advance))
+
+    def _on_check(self) -> None:
+        step = self.step.value()
+        buttons = QtWidgets.QMessageBox.StandardButton
+        answer = QtWidgets.QMessageBox.question(
+            self,
+            "Check the estimate",
+            f"Move the focus drive by {step:.0f} nm to each side and back? Live mode "
+            "or a running MDA pauses for four frames.",
+            buttons.Yes | buttons.No,
+        )
+        if answer == buttons.Yes:
+            self._run(lambda: check_session(self._session, step / 1000, self._advance))
+
+    def _on_refocus(self) -> None:
+        session, sweep = self._session, self._sweep
+        if sweep is not None:
+            furthest = session.profile.optics.defocus_range_um
+
+            def refocus() -> str:
+                refocus_session(session, sweep, furthest)
+                return "Refocused. A new baseline is being measured."
+
+            self._run(refocus)
+
+    def _on_keep(self) -> None:
+        session, sweep = self._session, self._sweep
+        if sweep is not None:
+
+            def keep() -> str:
+                accept_sweep(session, sweep)
+                return "Accepted. A new baseline is being measured."
+
+            self._run(keep)
+
+    def _run(self, work: Callable[[], SessionSweep | FocusCheck | str]) -> None:
+        """Work on a thread of its own; the timer shows the outcome."""
         self.start.setEnabled(False)
-        self.refocus.setEnabled(False)
+        self.check.setEnabled(False)
+        self._offer(False)
         self._share, self._outcome = 0.0, None
 
         def run() -> None:
             try:
-                self._outcome = sweep_session(self._session, step_um, self._advance)
+                self._outcome = work()
             except Exception as error:  # shown in the dialog
                 self._outcome = error
 
@@ -109,6 +181,10 @@ class SweepDialog(QtWidgets.QDialog):
     def _advance(self, share: float) -> None:
         self._share = share
 
+    def _offer(self, refocus: bool, keep: bool = False) -> None:
+        self.refocus.setEnabled(refocus)
+        self.keep.setEnabled(keep)
+
     def _on_timer(self) -> None:
         self.progress.setValue(round(100 * self._share))
         outcome = self._outcome
@@ -116,27 +192,26 @@ class SweepDialog(QtWidgets.QDialog):
             return
         self._timer.stop()
         self.start.setEnabled(True)
-        if isinstance(outcome, Exception):
-            self.progress.setValue(0)
-            self.answer.setText(str(outcome) or type(outcome).__name__)
+        self.check.setEnabled(True)
+        if isinstance(outcome, SessionSweep):
+            self._show(outcome)
             return
-        self._result = outcome
-        lines = sweep_text(self._session.family, outcome, "here")
+        if isinstance(outcome, FocusCheck):
+            self._show_lines(check_text(self._session.family, outcome, "here"))
+            return
+        self.progress.setValue(0)
+        self.answer.setText(str(outcome) or type(outcome).__name__)
+
+    def _show_lines(self, lines: list[str]) -> None:
         self.answer.setFont(self._fixed)
         self.answer.setText("\n".join(lines))
-        furthest = self._session.profile.optics.defocus_range_um
-        if not outcome.thick and abs(outcome.refocus_um) <= furthest:
-            self.refocus.setText(f"Refocus by {1000 * outcome.refocus_um:+.0f} nm")
-            self.refocus.setEnabled(True)
 
-    def _on_refocus(self) -> None:
-        if self._result is None:
-            return
-        self.refocus.setEnabled(False)
-        try:
-            furthest = self._session.profile.optics.defocus_range_um
-            refocus_session(self._session, self._result.refocus_um, furthest)
-        except Exception as error:  # PyQt6 aborts when one leaves a slot
-            self.answer.setText(str(error) or type(error).__name__)
-            return
-        self.answer.setText("Refocused. A new baseline is being measured.")
+    def _show(self, sweep: SessionSweep) -> None:
+        self._sweep = sweep
+        lines = sweep_text(self._session.family, sweep, "here")
+        self._show_lines(lines)
+        furthest = self._session.profile.optics.defocus_range_um
+        thin = not sweep.thick
+        self._offer(thin and abs(sweep.refocus_um) <= furthest, thin)
+        if thin:
+            self.refocus.setText(f"Refocus by {1000 * sweep.refocus_um:+.0f} nm")

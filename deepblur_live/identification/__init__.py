@@ -2,6 +2,11 @@
 
 from deepblur_live.identification.bead_identifier import BeadIdentifier
 from deepblur_live.identification.fit import Fit
+from deepblur_live.identification.focus_check import (
+    CheckVerdict,
+    FocusCheck,
+    check_focus,
+)
 from deepblur_live.identification.focus_sweep import SweepResult, identify_sweep
 from deepblur_live.identification.identifier import Identifier, Network, Noise
 from deepblur_live.identification.network import (
@@ -29,7 +34,9 @@ __all__ = [
     "INPUT_SHAPE",
     "WINDOW",
     "BeadIdentifier",
+    "CheckVerdict",
     "Fit",
+    "FocusCheck",
     "FrameSpectrum",
     "IdentificationNet",
     "Identifier",
@@ -45,6 +52,7 @@ __all__ = [
     "SpectralRefiner",
     "SweepError",
     "SweepResult",
+    "check_focus",
     "identify_sweep",
     "network_input",
     "outer_products",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deepblur_live.blur import focus_direction
+from deepblur_live.blur import focus_direction, focus_weights
 from deepblur_live.identification.orientation import Orientation
 from deepblur_live.identification.plane_registration import lateral_shifts, registered
 from deepblur_live.identification.sweep_checks import (
@@ -147,8 +147,7 @@ def identify_sweep(
     floor = _MODEL_ERROR * family.prior.scale * max(0.0, fit.chi2 - _USUAL_CHI2)
     stated = stated + np.diag(floor**2)
     gamma, known = _oriented(family, planes, fine, gamma, errors)
-    weights = -(family.metric.matrix @ per_um)
-    weights = weights / (per_um @ -weights)
+    weights = -focus_weights(family)
     return SweepResult(
         gamma,
         stated,

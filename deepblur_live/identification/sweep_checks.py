@@ -25,6 +25,7 @@ __all__ = [
     "check_stage",
     "check_steps",
     "plane_coherences",
+    "spectral_changes",
     "thickness",
 ]
 
@@ -121,18 +122,24 @@ def check_stage(problem: SweepProblem) -> None:
     SweepError
         They are the same.
     """
-    power, share = problem.log_power, problem.share
-    noise = (2 * share * (1 - share) + share**2) / problem.looks
-    reference = len(power) // 2
-    square = (power - power[reference]) ** 2 / (noise + noise[reference]).clamp(
-        min=1e-6
-    )
-    others = [k for k in range(len(power)) if k != reference]
-    if float(square[others].mean(1).max()) < _SAME:
+    if float(spectral_changes(problem, len(problem.power) // 2).max()) < _SAME:
         raise SweepError(
             "all planes are equally sharp: the focus has not moved; check that the "
             "stage moves (and that no autofocus holds it)"
         )
+
+
+def spectral_changes(problem: SweepProblem, reference: int) -> torch.Tensor:
+    """Return the mean square change (K,) of the planes' spectra from a reference's.
+
+    Over that of the noise: 1 on average if nothing but the noise has changed.
+    """
+    power, share = problem.log_power, problem.share
+    noise = (2 * share * (1 - share) + share**2) / problem.looks
+    square = (power - power[reference]) ** 2 / (noise + noise[reference]).clamp(
+        min=1e-6
+    )
+    return square.mean(1)
 
 
 def plane_coherences(

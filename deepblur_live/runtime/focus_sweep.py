@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deepblur_live.identification import SweepResult
     from deepblur_live.profile import Profile
 
-__all__ = ["best_planes", "sweep_frames"]
+__all__ = ["best_planes", "scaled_planes", "sweep_frames"]
 
 # Steps between planes chosen from a long stack: this share of the prior's scale, at
 # which neighbouring planes differ clearly and still have much in common.
@@ -62,6 +62,31 @@ def sweep_frames(
         The profile's family cannot be swept.
     """
     family = family_from_profile(profile)
+    planes = scaled_planes(family, frames, z_um)
+    errors = load_manifest(profile.model.name)[1].error_model
+    # The family's focus moves deeper with z; the stage may count the other way.
+    sign = 1 if profile.stage.deeper == "larger" else -1
+    result = identify_sweep(family, planes, sign * z_um, errors, progress)
+    return family, replace(result, refocus_um=sign * result.refocus_um)
+
+
+def scaled_planes(
+    family: BlurFamily, frames: Sequence[NDArray[Any]], z_um: NDArray[np.float64]
+) -> torch.Tensor:
+    """Return camera frames (K, H, W) in one linear unit, pixels and lines repaired.
+
+    Parameters
+    ----------
+    family
+        The blurs.
+    frames, z_um
+        As in `sweep_frames`.
+
+    Raises
+    ------
+    SweepError
+        A frame is saturated or not usable, or they differ in size.
+    """
     scaled = []
     for number, pixels in enumerate(frames, 1):
         where = f"plane {number} of {len(frames)} ({1000 * z_um[number - 1]:+.0f} nm)"
@@ -83,12 +108,7 @@ def sweep_frames(
         raise SweepError("the planes differ in size")
     # In one unit, so that the planes' brightness can be compared.
     span = max(one.span for one in scaled)
-    planes = torch.stack([(one.image * one.span + one.low) / span for one in scaled])
-    errors = load_manifest(profile.model.name)[1].error_model
-    # The family's focus moves deeper with z; the stage may count the other way.
-    sign = 1 if profile.stage.deeper == "larger" else -1
-    result = identify_sweep(family, planes, sign * z_um, errors, progress)
-    return family, replace(result, refocus_um=sign * result.refocus_um)
+    return torch.stack([(one.image * one.span + one.low) / span for one in scaled])
 
 
 def best_planes(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur.estimate import Estimate
-    from deepblur_live.drift import TrackState
+    from deepblur_live.drift import Gaussian, TrackState
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
 
 __all__ = [
@@ -196,6 +196,12 @@ class FramePipeline(Protocol):
             replaced. Any other error concerns this frame alone.
         """
 
+    def start_from(self, known: Gaussian) -> None:
+        """Go on from coefficients that were measured otherwise, by a focus sweep.
+
+        From the first frame that is captured at ``known.time`` or later.
+        """
+
     def close(self) -> None:
         """End what runs in the background."""
 
@@ -212,6 +218,9 @@ class SynchronousPipeline:
         future: Future[FrameResult] = Future()
         future.set_result(self.process(frame))
         return future
+
+    def start_from(self, known: Gaussian) -> None:
+        """Do nothing: frames are not tracked."""
 
     def close(self) -> None:
         """Do nothing: nothing runs in the background."""

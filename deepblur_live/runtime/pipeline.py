@@ -27,8 +27,10 @@ from deepblur_live.runtime.frame import (
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from numpy.typing import NDArray
+
     from deepblur_live.blur import BlurFamily, Estimate
-    from deepblur_live.drift import Tracker, TrackState
+    from deepblur_live.drift import Gaussian, Tracker, TrackState
     from deepblur_live.identification import Identifier, Noise
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
     from deepblur_live.profile import Camera
@@ -81,6 +83,7 @@ class DeblurPipeline:
         self._identified = self._before = self._reduced = -np.inf
         self._whole = WholeFrameSpectrum()
         self._track: TrackState | None = None
+        self._known: Gaussian | None = None
         self._device_lost = False
 
     @property
@@ -113,6 +116,27 @@ class DeblurPipeline:
             return future
         return _OnDevice(steps, downloaded)
 
+    def start_from(self, known: Gaussian) -> None:
+        """As in `deepblur_live.runtime.frame.FramePipeline`."""
+        self._known = known
+
+    def identify_alone(self, pixels: NDArray[Any]) -> Estimate:
+        """Return the blur of one frame (H, W) by itself, without a prediction.
+
+        Frames before it are forgotten. For a pipeline that processes no stream.
+
+        Raises
+        ------
+        BadFrame
+            The frame cannot be used; the text says why.
+        """
+        scaled = scale(pixels, self.executor.device, self.family.cutoff)
+        self.identifier.reset()
+        self.identifier.observe(scaled.image, 0.0)
+        if not self.identifier.spectrum.frames:
+            raise BadFrame("its values are out of range")
+        return self.identifier.estimate(scaled.image, None, self._noise(scaled))
+
     def close(self) -> None:
         """End what runs in the background."""
         self._estimator.close()
@@ -139,6 +163,7 @@ class DeblurPipeline:
                 device, cutoff = self.executor.device, self.family.cutoff
                 scaled = scale(frame.pixels, device, cutoff)
                 self._reset_if_geometry_changed(frame)
+                self._start_from_known(frame.time)
                 spectrum = self._reduce(frame, scaled)
                 estimate = self._identify(frame, scaled)
         except BadFrame as error:
@@ -228,9 +253,20 @@ class DeblurPipeline:
         geometry = (frame.pixels.shape, frame.pixels.dtype.str)
         if geometry != self._geometry:
             self._geometry = geometry
-            self.identifier.reset()
-            self._estimator.cancel()
-            self._identified = -np.inf
+            self._reset()
+
+    def _start_from_known(self, now: float) -> None:
+        known = self._known
+        if known is not None and now >= known.time:
+            self._known = None
+            # The frames so far may have been taken at another focus.
+            self._reset()
+            self._track = self.tracker.start_from(known)
+
+    def _reset(self) -> None:
+        self.identifier.reset()
+        self._estimator.cancel()
+        self._identified = -np.inf
 
     def _reduce(self, frame: Frame, scaled: Scaled) -> ReducedSpectrum | None:
         """Return the frame's spectrum, as often as the blur is identified."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, Quality
     from deepblur_live.drift import DriftStatus
     from deepblur_live.runtime.frame import FrameResult
+    from deepblur_live.session.verification import Verification
 
 __all__ = [
     "change_columns",
@@ -61,6 +62,8 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
         "nis": "normalised innovation squared: chi-squared with one degree of freedom "
         "per coefficient",
         "accepted": "1 if the estimate updated the track, 0 if it was rejected",
+        "verification": "whether evidence beyond the frames confirms the coefficients "
+        "on this specimen: not verified, verified or contradicted",
         "state": "baselining, ok, warn, alarm, stale or raw-only",
         "reason": "why the frame was passed on raw, or the estimate is not trusted",
         "latency_ms": "from capture to result, median of the recent frames",
@@ -107,6 +110,7 @@ def _spectral(status: DriftStatus) -> list[Any]:
 def log_values(
     result: FrameResult,
     status: DriftStatus,
+    verification: Verification,
     statistics: Statistics,
     truth: NDArray[np.float64] | None,
     family: BlurFamily,
@@ -134,6 +138,7 @@ def log_values(
         None if estimate is None else float(estimate.quality),
         None if track is None else track.nis,
         None if track is None or estimate is None else int(track.accepted),
+        str(verification.state),
         str(status.state),
         result.reason or ("" if estimate is None else estimate.reason),
         statistics.latency_p50_ms,

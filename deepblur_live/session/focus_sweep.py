@@ -1,40 +1,72 @@
-"""A focus sweep in a running session: pause live mode, sweep, resume, refocus."""
+"""A focus sweep in a running session: pause, sweep, resume; then refocus and go on."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepblur_live.acquisition.focus_sweep import acquire_sweep, move_focus
-from deepblur_live.identification import SweepError
+from deepblur_live.acquisition.pause import acquisition_paused
+from deepblur_live.blur import focus_direction
+from deepblur_live.drift import Gaussian, random_walk
+from deepblur_live.identification import SweepError, SweepResult
 from deepblur_live.runtime.focus_sweep import sweep_frames
+from deepblur_live.session.sweep_judge import KnownBlur
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pymmcore_plus import CMMCorePlus
 
-    from deepblur_live.identification import SweepResult
     from deepblur_live.session.live import LiveSession
 
-__all__ = ["refocus_session", "sweep_session"]
+__all__ = [
+    "SessionSweep",
+    "accept_sweep",
+    "microscope",
+    "refocus_session",
+    "sweep_session",
+    "undisturbed",
+]
 
 _PLANES = 3
+
+
+@dataclass(frozen=True)
+class SessionSweep(SweepResult):
+    """What a sweep of a session's microscope tells, and where and when it was made.
+
+    Parameters
+    ----------
+    position_um
+        Of the focus drive, for which the coefficients hold.
+    time_s
+        End of the sweep, in seconds since the session began.
+    clock
+        The same on the wall clock, such as "12:03".
+    """
+
+    position_um: float
+    time_s: float
+    clock: str
 
 
 def sweep_session(
     session: LiveSession,
     step_um: float,
     progress: Callable[[float], None] = lambda share: None,
-) -> SweepResult:
+) -> SessionSweep:
     """Sweep the focus of a session's microscope by one step to each side.
 
-    Live mode pauses meanwhile and continues as soon as the frames are there; a running
-    MDA must be paused first. The frames out of focus do not reach the session. The
-    result is an event in its log. It takes some seconds of one core: call it from a
-    thread of its own.
+    Live mode or a running MDA pauses meanwhile, and continues as soon as the frames are
+    there. The frames out of focus do not reach the session. The result is an event in
+    its log. It takes some seconds of one core: call it from a thread of its own.
+    Nothing else changes before the answer is accepted, by `refocus_session` or
+    `accept_sweep`.
 
     Parameters
     ----------
@@ -48,76 +80,135 @@ def sweep_session(
     Raises
     ------
     SweepError
-        The session has no microscope, the stage does not follow, or the frames are not
-        a sweep; the microscope then goes on as before.
+        The session has no microscope, an MDA does not pause, the stage does not follow,
+        or the frames are not a sweep; the microscope then goes on as before.
     """
-    core = _core(session)
+    core = microscope(session)
     steps = np.arange(_PLANES, dtype=np.float64) - _PLANES // 2
-    with _undisturbed(session, core):
+    with undisturbed(session, core):
         sweep = acquire_sweep(core, abs(step_um) * steps, range_um=abs(step_um))
+        made, clock = session.listener.time, f"{datetime.now():%H:%M}"
     _, result = sweep_frames(session.profile, sweep.frames, sweep.z_um, progress)
     session.note(
         "focusSweep",
         refocus_um=result.refocus_um,
         refocus_sigma_um=result.refocus_sigma_um,
         coefficients=result.coefficients.tolist(),
+        sigma=result.sigma.tolist(),
         chi2=result.chi2,
         thick=result.thick,
     )
-    return result
+    return SessionSweep(
+        **vars(result), position_um=sweep.start_um, time_s=made, clock=clock
+    )
 
 
-def refocus_session(session: LiveSession, move_um: float, range_um: float) -> None:
-    """Move the focus drive, and measure a new baseline there.
+def refocus_session(session: LiveSession, sweep: SessionSweep, range_um: float) -> None:
+    """Move the focus drive as a sweep says, and accept the sweep there.
+
+    Live mode or a running MDA pauses for the move.
 
     Parameters
     ----------
     session
         A session with a microscope.
-    move_um
-        By how much, such as `SweepResult.refocus_um`.
+    sweep
+        From `sweep_session`.
     range_um
         Largest move that is allowed.
 
     Raises
     ------
     SweepError
-        There is no focus drive, the move exceeds the range, or it does not end.
+        The specimen is too thick, there is no focus drive, the move exceeds the range
+        or does not end, or an MDA does not pause.
     """
-    core = _core(session)
+    core = microscope(session)
+    _check_thin(sweep)
+    move_um = sweep.refocus_um
     if abs(move_um) > range_um:
         raise SweepError(
             f"a move of {1000 * move_um:+.0f} nm exceeds the allowed range of "
             f"{1000 * range_um:.0f} nm"
         )
-    stage = core.getFocusDevice()
-    if not stage:
-        raise SweepError("the microscope has no focus drive")
-    move_focus(core, stage, float(core.getPosition(stage)) + move_um)
-    session.note("refocused", move_um=move_um)
-    session.rebaseline()
+    stage = _stage(core)
+    with undisturbed(session, core):
+        move_focus(core, stage, sweep.position_um + move_um)
+        session.note("refocused", move_um=move_um)
+        accept_sweep(session, sweep)
 
 
-def _core(session: LiveSession) -> CMMCorePlus:
+def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
+    """Go on from a sweep's answer, at the drive's present position.
+
+    The live estimates start from it, are judged by it, and new baselines are measured.
+    Moves of the focus drive since the sweep are allowed for; for what else has drifted
+    the deviations are widened as the tracker's are.
+
+    Raises
+    ------
+    SweepError
+        The specimen is too thick for coefficients, or there is no focus drive.
+    """
+    core, family = microscope(session), session.family
+    _check_thin(sweep)
+    moved = float(core.getPosition(_stage(core))) - sweep.position_um
+    deeper = 1 if session.profile.stage.deeper == "larger" else -1
+    now = session.listener.time
+    walk = (now - sweep.time_s) * random_walk(family)
+    blur = Gaussian(
+        now,
+        sweep.coefficients + deeper * moved * focus_direction(family),
+        sweep.covariance + walk,
+    )
+    session.note(
+        "sweepAccepted",
+        moved_um=moved,
+        coefficients=blur.coefficients.tolist(),
+        sigma=np.sqrt(np.diag(blur.covariance)).tolist(),
+    )
+    known_to = float(sweep.sigma.max())
+    session.start_from(KnownBlur(blur, known_to, sweep.turn_known, sweep.clock))
+
+
+def microscope(session: LiveSession) -> CMMCorePlus:
+    """Return the core of a session.
+
+    Raises
+    ------
+    SweepError
+        It has none.
+    """
     if session.core is None:
         raise SweepError("the session has no microscope: a recording cannot be swept")
     return session.core
 
 
+def _stage(core: CMMCorePlus) -> str:
+    stage = core.getFocusDevice()
+    if not stage:
+        raise SweepError("the microscope has no focus drive")
+    return stage
+
+
+def _check_thin(sweep: SweepResult) -> None:
+    if sweep.thick:
+        raise SweepError(
+            f"only the direction of focus is known, as {sweep.thick}: sweep a thinner "
+            "part"
+        )
+
+
 @contextlib.contextmanager
-def _undisturbed(session: LiveSession, core: CMMCorePlus) -> Iterator[None]:
-    """Pause live mode, and keep the sweep's frames from the session."""
-    # Snaps during a paused MDA do not reach the session anyway.
-    in_mda = core.mda.is_running()
-    live = core.isSequenceRunning() and not in_mda
-    if live:
-        core.stopSequenceAcquisition()
-    if not in_mda:
-        session.listener.detach()
-    try:
-        yield
-    finally:
+def undisturbed(session: LiveSession, core: CMMCorePlus) -> Iterator[None]:
+    """Pause what acquires, and keep the frames meanwhile from the session."""
+    with acquisition_paused(core):
+        # Snaps during a paused MDA do not reach the session anyway.
+        in_mda = core.mda.is_running()
         if not in_mda:
-            session.listener.attach(core)
-        if live:
-            core.startContinuousSequenceAcquisition()
+            session.listener.detach()
+        try:
+            yield
+        finally:
+            if not in_mda:
+                session.listener.attach(core)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import replace
@@ -17,16 +16,15 @@ from deepblur_live.blur import ResolvedBy, family_from_profile, nearest, orbit
 from deepblur_live.drift import (
     Alert,
     DriftMonitor,
-    DriftState,
     DriftStatus,
     DriftWatch,
     SpectralMonitor,
-    clock_text,
 )
 from deepblur_live.profile import Profile, load_profile
 from deepblur_live.runtime.frame import FrameResult, FrameState
 from deepblur_live.runtime.pack import load_manifest
-from deepblur_live.session.columns import log_values
+from deepblur_live.session.absolute import AbsoluteEstimates
+from deepblur_live.session.announcer import Announcer
 from deepblur_live.session.comparability import Comparability
 from deepblur_live.session.connection import Connection
 from deepblur_live.session.fidelity import ImageSample, take_sample, with_truth
@@ -34,7 +32,8 @@ from deepblur_live.session.history import EvenSample, History, HistoryBuffer
 from deepblur_live.session.liveness import Liveness
 from deepblur_live.session.notifier import Notifier
 from deepblur_live.session.record import SessionRecord
-from deepblur_live.session.sinks import MdaHandles, NoticeKind, make_sinks
+from deepblur_live.session.result_log import ResultLog
+from deepblur_live.session.sinks import MdaHandles, make_sinks
 from deepblur_live.session.summary import SessionSummary, summarise
 
 if TYPE_CHECKING:
@@ -49,18 +48,16 @@ if TYPE_CHECKING:
     from deepblur_live.session.notifier import SessionEvents
     from deepblur_live.session.sinks.base import AlertSink
     from deepblur_live.session.sinks.dispatch import SinkStatistics
+    from deepblur_live.session.sweep_judge import KnownBlur
+    from deepblur_live.session.verification import Verification, VerificationState
 
     TruthImage = Callable[[Mapping[str, Any]], NDArray[Any] | None]
 
 __all__ = ["LiveSession"]
 
-_log = logging.getLogger(__name__)
-
-_RAISED = (DriftState.WARN, DriftState.ALARM)
 _MAX_SAMPLES = 12
 _MAX_ALERTS = 1000
 _CLOSE_TIMEOUT_S = 10.0
-_GAPS_EVERY_S = 10.0
 
 
 class LiveSession:
@@ -135,20 +132,17 @@ class LiveSession:
         self._comparability = Comparability(
             self.monitor, self._notifier, profile.camera.offset_adu
         )
+        self._absolute = AbsoluteEstimates(
+            family, errors, self.monitor, self._notifier, profile.drift
+        )
         self._truth_image = truth_image
-        self._clock = clock
         self._now = now
         self._equivalents = orbit(family, ResolvedBy.NEVER)
         self._history = HistoryBuffer(family.n_coefficients)
         self._liveness = Liveness(clock, stale_after_s)
         self._samples: EvenSample[ImageSample] = EvenSample(_MAX_SAMPLES)
         self._alerts: tuple[Alert, ...] = ()
-        self._standing_alert: Alert | None = None
         self._connection: Connection | None = None
-        # What the event log last recorded.
-        self._baseline: NDArray[np.float64] | None = None
-        self._executor = ""
-        self._gaps, self._gaps_after = 0, clock()
         self._closed = False
         # Re-entrant, as is the next: a slot may close the session.
         self._closing = threading.RLock()
@@ -156,12 +150,9 @@ class LiveSession:
         # Held while a result is taken in; and the thread whose slots run meanwhile.
         self._taking = threading.RLock()
         self._slot_thread = 0
-        # Held briefly, while it is decided which thread announces a change.
-        self._announcing = threading.Lock()
-        self._announced = self.monitor.status
-        self._standing = False
-        self._logged_state = self._announced.state
+        self._announcer = Announcer(self._notifier, self.monitor, self._current_status)
         self._record: SessionRecord | None = None
+        self._log: ResultLog | None = None
         if folder is not None:
             self._record = SessionRecord(
                 folder,
@@ -173,6 +164,7 @@ class LiveSession:
                 clock=clock,
             )
             self._notifier.record = self._record
+            self._log = ResultLog(self._record, family, self._notifier, clock)
         self._notifier.event("sessionStarted", rig=profile.name)
         listener.events.resultReady.connect(self._on_result)
 
@@ -276,7 +268,7 @@ class LiveSession:
     @property
     def status(self) -> DriftStatus:
         """The state of the optics; a change found on reading it is announced."""
-        return self._announce()
+        return self._announcer.update()
 
     @property
     def history(self) -> History:
@@ -301,7 +293,7 @@ class LiveSession:
     def acknowledge(self) -> None:
         """Mark the standing warning or alarm as seen; announced at once."""
         self.monitor.acknowledge()
-        self._announce()
+        self._announcer.update()
 
     def snooze(self, seconds: float) -> None:
         """Raise no alert for so long; the state is still shown. 0 ends it.
@@ -313,13 +305,38 @@ class LiveSession:
         """
         self.monitor.snooze(seconds)
         self._notifier.event("snoozed", seconds=seconds)
-        self._announce()
+        self._announcer.update()
 
     def rebaseline(self) -> None:
         """Measure a new baseline from now on; announced at once."""
         self.monitor.rebaseline()
         self._notifier.event("rebaselined")
-        self._announce()
+        self._announcer.update()
+
+    @property
+    def verification(self) -> Verification:
+        """Whether evidence beyond the frames confirms the absolute estimates."""
+        return self._absolute.verification
+
+    def set_verification(self, state: VerificationState, reason: str) -> None:
+        """Set what evidence says of the absolute estimates, until the specimen changes.
+
+        `reason` names the evidence, as in `Verification.text`. Contradicted estimates
+        are not used for charts and alerts.
+        """
+        self._absolute.set(state, reason)
+        self._announcer.update()
+
+    def start_from(self, known: KnownBlur) -> None:
+        """Go on from coefficients that a focus sweep has measured; announced at once.
+
+        The worker's estimates start there, the first of them are compared with it, and
+        new baselines are measured.
+        """
+        self._absolute.start_from(known)
+        self.listener.start_from(known.blur)
+        self._notifier.event("rebaselined")
+        self._announcer.update()
 
     def note(self, event: str, **values: Any) -> None:
         """Write an event of one's own, with JSON values, to the session's log."""
@@ -428,13 +445,17 @@ class LiveSession:
         self._notifier.time = self._liveness.time
         truth = self._truth(result)
         alert = None
-        if result.spectrum is not None:
+        # Frames that were on their way when the focus was moved show the old blur.
+        fresh = not self._absolute.precedes(frame.time)
+        if result.spectrum is not None and fresh:
             alert = self.monitor.add_spectrum(frame.time, result.spectrum)
         if track is not None and result.estimate is not None:
             # A dark frame, or one without detail, is not another specimen.
             if result.estimate.trusted:
                 self._comparability.update(frame)
-            alert = self.monitor.update(track) or alert
+            self._absolute.update(result)
+            if fresh:
+                alert = self.monitor.update(track) or alert
             self._history.append(
                 frame.time,
                 track.coefficients,
@@ -448,45 +469,16 @@ class LiveSession:
         if result.state is FrameState.DEBLURRED and track is not None:
             self._samples.offer(lambda: take_sample(result))
         status = self._current_status()
-        if self._record is not None:
-            self._write(self._record, result, status, truth)
+        if self._log is not None:
+            self._log.write(
+                result, status, self.verification, self.listener.statistics, truth
+            )
         if alert is not None:
-            _log.warning("%s", alert.text)
             self._alerts = (*self._alerts, alert)[-_MAX_ALERTS:]
-            self._standing_alert = alert
-            self._notifier.alert(NoticeKind.RAISED, alert)
-            self._notifier.emit(self.events.alertRaised, alert)
+            self._announcer.raised(alert)
         # A slot may have closed the session.
         if not self._closed:
-            self._announce()
-
-    def _write(
-        self,
-        record: SessionRecord,
-        result: FrameResult,
-        status: DriftStatus,
-        truth: NDArray[np.float64] | None,
-    ) -> None:
-        """Record a result: a row of the log, and the events that it implies."""
-        statistics = self.listener.statistics
-        # The same object as long as it is the same baseline.
-        baseline = self.monitor.status.baseline
-        if baseline is not self._baseline:
-            self._baseline = baseline
-            if baseline is not None:
-                self._notifier.event("baselineSet", coefficients=baseline)
-        if result.executor and result.executor != self._executor:
-            self._executor = result.executor
-            self._notifier.event("executorChanged", executor=result.executor)
-            record.engine(result.executor)
-        if result.estimate is None and status.state is self._logged_state:
-            return
-        self._logged_state = status.state
-        record.row(log_values(result, status, statistics, truth, self.family))
-        gaps, now = statistics.camera_gaps, self._clock()
-        if gaps > self._gaps and now >= self._gaps_after:
-            self._notifier.event("cameraGap", frames=gaps - self._gaps, so_far=gaps)
-            self._gaps, self._gaps_after = gaps, now + _GAPS_EVERY_S
+            self._announcer.update()
 
     def _truth(self, result: FrameResult) -> NDArray[np.float64] | None:
         truth = read_truth(result.frame.metadata)
@@ -501,36 +493,3 @@ class LiveSession:
             return status
         state, reason = override
         return replace(status, state=state, reason=reason)
-
-    def _announce(self) -> DriftStatus:
-        """Announce a change of state once, whichever thread finds it."""
-        with self._announcing:
-            status = self._current_status()
-            standing = self.monitor.status.state in _RAISED
-            changed = _announceable(self._announced) != _announceable(status)
-            cleared = self._standing and not standing
-            newly = status.acknowledged and not self._announced.acknowledged
-            self._announced, self._standing = status, standing
-            # None if the alert was never raised: snoozed, or within its cooldown.
-            alert = self._standing_alert
-            if cleared:
-                self._standing_alert = None
-        if alert is not None and newly:
-            self._notifier.alert(NoticeKind.ACKNOWLEDGED, alert)
-        if alert is not None and cleared:
-            _log.info("%s: the alert has cleared", clock_text(self._liveness.time))
-            self._notifier.alert(NoticeKind.CLEARED, alert)
-            self._notifier.emit(self.events.alertCleared)
-        if changed:
-            self._notifier.event(
-                "stateChanged", state=str(status.state), reason=status.reason
-            )
-            self._notifier.emit(self.events.statusChanged, status)
-        return status
-
-
-def _announceable(status: DriftStatus) -> tuple[object, ...]:
-    """Return the part of a status whose change is announced."""
-    # The reasons of other states change with every frame.
-    waiting = status.state is DriftState.BASELINING
-    return status.state, status.acknowledged, status.reason if waiting else ""

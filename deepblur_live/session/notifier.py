@@ -11,6 +11,7 @@ from psygnal import EmitLoopError, Signal, SignalGroup, SignalInstance
 from deepblur_live.drift import Alert, DriftStatus
 from deepblur_live.session.sinks.base import AlertNotice, NoticeKind
 from deepblur_live.session.sinks.dispatch import AlertDispatcher, SinkStatistics
+from deepblur_live.session.verification import Verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,13 +32,16 @@ class SessionEvents(SignalGroup):
 
     ``statusChanged`` is emitted when the state, the acknowledgement or the reason for
     having no baseline changes; STALE is found, and emitted, when
-    :attr:`~deepblur_live.session.LiveSession.status` is read. ``errorRaised`` is
-    emitted once per error, on whatever thread it occurs: a sink's, the disk's.
+    :attr:`~deepblur_live.session.LiveSession.status` is read. ``verificationChanged``
+    tells what a focus sweep or other evidence says of the absolute estimates.
+    ``errorRaised`` is emitted once per error, on whatever thread it occurs: a sink's,
+    the disk's.
     """
 
     alertRaised = Signal(Alert)
     alertCleared = Signal()
     statusChanged = Signal(DriftStatus)
+    verificationChanged = Signal(Verification)
     errorRaised = Signal(str)
 
 

@@ -91,3 +91,18 @@ class Larger(SynchronousPipeline):
 
 def failing() -> Echo:
     raise FileNotFoundError("no weights of model 'nobody' in engines/")
+
+
+class Knowing(SynchronousPipeline):
+    """Passes every frame on raw; the reason says what the worker starts from."""
+
+    def __init__(self) -> None:
+        self.known = "nothing"
+
+    def start_from(self, known: object) -> None:
+        self.known = f"{known.coefficients.tolist()} at {known.time}"
+
+    def process(self, frame: Frame) -> FrameResult:
+        return FrameResult(
+            frame.info, FrameState.RAW_ONLY, self.known, raw=frame.pixels
+        )

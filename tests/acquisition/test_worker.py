@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from echo_pipeline import Dying, Hanging, Larger, Unpicklable, failing
+from echo_pipeline import Dying, Hanging, Knowing, Larger, Unpicklable, failing
 
 from deepblur_live.acquisition import DeblurListener, WorkerState
 from deepblur_live.acquisition.worker import MAX_AT_WORKER
+from deepblur_live.drift import Gaussian
 from deepblur_live.runtime.frame import FrameState
 
 FRAME = np.zeros((64, 48), np.uint16)
@@ -23,6 +24,26 @@ def balanced(listener: DeblurListener):
     now = listener.statistics
     assert now.captured == now.processed + now.dropped + now.in_flight
     return now
+
+
+def test_what_is_known_reaches_the_worker_and_the_next_one(results) -> None:
+    known = Gaussian(2.5, np.array([0.1, -0.2]), np.eye(2))
+
+    def reason() -> str:
+        count = len(results.all)
+        listener.submit(FRAME)
+        results.wait(lambda: len(results.all) > count)
+        return str(results.all[-1].reason)
+
+    with DeblurListener(Knowing, restart_delays_s=(0.1,)) as listener:
+        results.listen(listener)
+        assert reason() == "nothing"
+        listener.start_from(known)
+        assert reason() == "[0.1, -0.2] at 2.5"
+        os.kill(listener.worker_pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        results.wait(lambda: WorkerState.RAW_ONLY in results.states)
+        results.wait(lambda: results.states[-1] is WorkerState.RUNNING, timeout=30)
+        assert reason() == "[0.1, -0.2] at 2.5"
 
 
 def test_a_killed_worker_is_replaced_and_frames_are_passed_on_raw_meanwhile(

@@ -9,7 +9,7 @@ import pytest
 
 from deepblur_live.blur import Estimate, ResolvedBy, Symmetry
 from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.drift import Tracker
+from deepblur_live.drift import Gaussian, Tracker
 
 TINY = 1e-9
 # Estimates with independent errors, as large as stated.
@@ -361,3 +361,32 @@ def test_affine_symmetries_are_aligned_with_their_covariance(errors, covariance)
         assert track.accepted
         np.testing.assert_allclose(track.coefficients, mirror.apply(gamma))
     assert track.covariance[0, 1] < 0 < covariance[0, 1]
+
+
+def test_a_known_start_gives_the_sign_and_is_combined_with_the_first_estimate(
+    family, errors
+):
+    """With all of what the estimate states, as the two share no error."""
+    tracker = Tracker(family, errors, averaging_s=5.0)
+    truth = np.full(7, -0.08)
+    tracker.update(0.0, estimate(-truth))
+    known = Gaussian(10.0, truth, 0.01**2 * np.eye(7))
+    assert tracker.start_from(known).coefficients is truth
+    np.testing.assert_array_equal(tracker.predict(10.0).coefficients, truth)
+    mirrored = np.where(family.even, -1.0, 1.0) * (truth - 0.02)
+    track = tracker.update(10.0, estimate(mirrored, 0.01))
+    assert track.accepted
+    # Half way, as both are equally sure, but for the tracker's floor.
+    np.testing.assert_allclose(track.coefficients - truth, -0.01, atol=2e-3)
+    # Later estimates count with their fluctuating part, as usual.
+    assert not tracker._from_outside
+
+
+def test_estimates_that_contradict_a_known_start_take_over_when_they_agree(
+    family, errors
+):
+    tracker = Tracker(family, errors)
+    tracker.start_from(Gaussian(0.0, np.full(7, 0.1), 1e-4 * np.eye(7)))
+    tracks = [tracker.update(float(k), estimate(np.full(7, 0.01))) for k in range(3)]
+    assert [track.accepted for track in tracks] == [False, False, True]
+    assert tracks[-1].reacquired

@@ -121,3 +121,30 @@ def test_acknowledging_snoozing_and_a_new_baseline_concern_both(fed):
     fed.watch.snooze(1000)
     assert fed(40) == []
     assert fed.watch.status.state is not DriftState.OK
+
+
+def test_estimates_that_were_contradicted_are_not_followed(fed):
+    fed.watch.unreliable = "not reliable on this specimen: frames say nothing"
+    assert fed(100, off=0.05, spectra=False) == []
+    status = fed.watch.status
+    assert status.state is DriftState.BASELINING
+    assert status.reason == fed.watch.unreliable
+    assert fed.watch.absolute.status.n_baseline == 0
+    # The spectra need no estimate.
+    fed(60)
+    assert fed.watch.status.state is DriftState.OK
+
+
+def test_what_is_known_of_the_baseline_ends_with_it(fed):
+    fed.watch.rebaseline(known_to=0.01)
+    fed(60)
+    assert fed.watch.known_to == 0.01
+    fed.watch.exposure_changed("the exposure has changed")
+    assert fed.watch.known_to == 0.01
+    fed.specimen = Specimen(seed=1, coherence=0.1)
+    fed(16)
+    assert fed.watch.spectral.specimens == 1
+    assert math.isinf(fed.watch.known_to)
+    fed.watch.rebaseline(known_to=0.01)
+    fed.watch.rebaseline()
+    assert math.isinf(fed.watch.known_to)

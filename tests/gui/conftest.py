@@ -19,6 +19,7 @@ from deepblur_live.drift import Alert, DriftState, DriftStatus, TrackState
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.session.history import History
+from deepblur_live.session.verification import NOT_VERIFIED
 
 STATISTICS = Statistics(
     captured=1203,
@@ -56,6 +57,7 @@ class FakeSession:
         self.status = DriftStatus(DriftState.OK, 20, 20)
         self.alerts: list[Alert] = []
         self.folder: Path | None = None
+        self.verification = NOT_VERIFIED
         self.history = make_history(0, self.family.n_coefficients)
         self._number = 0
 

@@ -484,6 +484,7 @@ def test_curves_bands_and_truth(
     assert "oblique astigmatism" in drift.legend.text()
     assert f"{units} rms · band" in drift.legend.text()
     assert "sign of all even modes" in drift.legend.toolTip()
+    assert drift.verification.text().startswith("not verified: one frame of")
     assert window.error == ""
 
 

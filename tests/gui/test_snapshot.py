@@ -33,6 +33,7 @@ def test_pixels_and_numbers_are_saved(session, image, tmp_path: Path) -> None:
         np.linalg.norm(result.track.coefficients)
     )
     assert 0 < quality["Strehl"] <= 1
+    assert saved["verification"] == session.verification.text
 
 
 def test_nothing_is_overwritten(session, image, tmp_path: Path) -> None:

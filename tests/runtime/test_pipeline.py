@@ -11,6 +11,7 @@ import torch
 
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.blur import Estimate
+from deepblur_live.drift import Gaussian
 from deepblur_live.identification import SpecimenSpectrum
 from deepblur_live.optics import psf_snr, psnr
 from deepblur_live.profile import Profile
@@ -496,3 +497,19 @@ def test_a_bead_slide_uses_the_prior_of_its_beads():
     assert identifier.network is None
     expected = SpecimenSpectrum.beads(7.0)
     assert torch.equal(identifier.refiner.specimen.mean, expected.mean)
+
+
+def test_a_known_blur_is_used_from_its_time_on_with_its_sign(sample, pipeline):
+    first = pipeline.submit(frame(sample, 0, 0.0)).result()
+    # The same PSF has even modes of the other sign.
+    even = pipeline.family.even
+    known = np.where(even, -1.0, 1.0) * first.track.coefficients
+    pipeline.start_from(Gaussian(1.0, known, 1e-4 * np.eye(len(known))))
+    before = pipeline.submit(frame(sample, 1, 0.5)).result()
+    np.testing.assert_array_equal(before.track.coefficients, first.track.coefficients)
+    result = pipeline.submit(frame(sample, 2, 1.5)).result()
+    # Earlier frames are forgotten, and the next estimate starts from it.
+    assert pipeline.identifier.spectrum.frames == 1
+    assert result.estimate is not None
+    np.testing.assert_allclose(result.track.coefficients, known, atol=0.02)
+    assert np.sign(result.track.coefficients[even]) @ np.sign(known[even]) > 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,9 @@ from deepblur_live.profile import Drift, Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.session import LiveSession
 from deepblur_live.session.sinks import AlertNotice, NoticeKind
+
+# The room's pipeline; spawn hands sys.path to the worker.
+sys.path.insert(0, str(Path(__file__).parent))
 
 START = np.array([0.05, 0.03, -0.04, 0.02, 0.0, 0.01, -0.02, 0.01])
 

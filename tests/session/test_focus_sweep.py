@@ -18,7 +18,13 @@ from deepblur_live.identification import SweepError, sweep_search
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.frame import FrameResult, FrameState, SynchronousPipeline
 from deepblur_live.session import LiveSession, connection
-from deepblur_live.session.focus_sweep import refocus_session, sweep_session
+from deepblur_live.session.focus_sweep import (
+    SessionSweep,
+    accept_sweep,
+    refocus_session,
+    sweep_session,
+)
+from deepblur_live.session.verification import NOT_VERIFIED
 
 PROFILE = Profile()
 FAMILY = family_from_profile(PROFILE)
@@ -62,21 +68,29 @@ def session(monkeypatch, tmp_path):
 def test_from_alert_to_new_baseline(session):
     core = session.core
     core.startContinuousSequenceAcquisition()
-    result = sweep_session(session, 0.3)
+    sweep = sweep_session(session, 0.3)
     assert core.isSequenceRunning()
     assert core.getPosition() == 0.0
-    assert result.refocus_um == pytest.approx(-OUT_UM, abs=0.05)
+    assert sweep.refocus_um == pytest.approx(-OUT_UM, abs=0.05)
+    assert sweep.position_um == 0.0
     # The frames out of focus did not reach the session.
     out = [t.coefficients[0] for t in SEEN if t is not None]
     assert all(value == pytest.approx(OUT_UM * PER_UM, abs=1e-3) for value in out)
-    refocus_session(session, result.refocus_um, 0.5)
-    assert core.getPosition() == pytest.approx(result.refocus_um)
+    refocus_session(session, sweep, 0.5)
+    assert core.getPosition() == pytest.approx(sweep.refocus_um)
+    assert core.isSequenceRunning()
     assert session.monitor.status.state is DriftState.BASELINING
     assert session.flush()
     lines = (session.folder / "events.jsonl").read_text("utf-8").splitlines()
     events = {e["event"]: e for e in map(json.loads, lines)}
-    assert events["focusSweep"]["refocus_um"] == pytest.approx(result.refocus_um)
+    assert events["focusSweep"]["refocus_um"] == pytest.approx(sweep.refocus_um)
     assert "rebaselined" in events and "refocused" in events
+    # What holds after the move: the sweep's answer, without the defocus.
+    accepted = events["sweepAccepted"]
+    assert accepted["moved_um"] == pytest.approx(sweep.refocus_um)
+    moved = sweep.coefficients + sweep.refocus_um * focus_direction(FAMILY)
+    np.testing.assert_allclose(accepted["coefficients"], moved, atol=1e-9)
+    assert moved[0] == pytest.approx(0, abs=0.01)
 
 
 def test_live_mode_goes_on_after_a_failure(session, monkeypatch):
@@ -92,9 +106,36 @@ def test_live_mode_goes_on_after_a_failure(session, monkeypatch):
     assert core.isSequenceRunning() and core.getPosition() == 0.0
 
 
+def a_sweep(**more):
+    p = FAMILY.n_coefficients
+    values = {
+        "coefficients": np.zeros(p),
+        "covariance": 1e-4 * np.eye(p),
+        "refocus_um": 0.8,
+        "refocus_sigma_um": 0.03,
+        "chi2": 1.0,
+        "thick": "",
+        "turn_known": True,
+        "shifts": np.zeros((3, 2), int),
+        "position_um": 0.0,
+        "time_s": 0.0,
+        "clock": "12:03",
+    }
+    return SessionSweep(**{**values, **more})
+
+
+def test_a_thick_specimen_has_nothing_to_accept(session):
+    sweep = a_sweep(thick="planes do not agree")
+    for accept in (accept_sweep, lambda *two: refocus_session(*two, 1.0)):
+        with pytest.raises(SweepError, match="planes do not agree"):
+            accept(session, sweep)
+    assert session.core.getPosition() == 0.0
+    assert session.verification is NOT_VERIFIED
+
+
 def test_a_large_move_and_a_replay_are_refused(session, monkeypatch):
     with pytest.raises(SweepError, match="exceeds the allowed range"):
-        refocus_session(session, 0.8, 0.5)
+        refocus_session(session, a_sweep(), 0.5)
     assert session.core.getPosition() == 0.0
     monkeypatch.setattr(session, "core", None)
     with pytest.raises(SweepError, match="no microscope"):

@@ -14,6 +14,11 @@ from deepblur_live.drift import clock_text
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import STATES
 from deepblur_live.session.report.moments import short_value
+from deepblur_live.session.verification import (
+    NOT_VERIFIED,
+    Verification,
+    VerificationState,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -202,7 +207,23 @@ def _coefficients(data: SessionData, shown: Sequence[Moment]) -> str:
         for symmetry in data.family.symmetries
         if symmetry.explanation
     )
-    return _table(rows, head, numeric=range(1, len(head))) + notes
+    table = _table(rows, head, numeric=range(1, len(head)))
+    return table + _verifications(data) + notes
+
+
+def _verifications(data: SessionData) -> str:
+    """Return what evidence said of the coefficients, and when, as notes."""
+    texts = [
+        (
+            clock_text(float(event["time_s"])),
+            Verification(VerificationState(event["state"]), event["reason"]).text,
+        )
+        for event in data.events_of("verificationChanged")
+    ]
+    return "".join(
+        f"<p class=note>{html.escape(f'{when} {text}'.strip())}</p>"
+        for when, text in texts or [("", NOT_VERIFIED.text)]
+    )
 
 
 def _frames(data: SessionData) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReportError", "SessionData", "StateSpan", "read_session"]
 
-_TEXT_COLUMNS = ("state", "reason")
+_TEXT_COLUMNS = ("verification", "state", "reason")
 _NEW_BASELINE = ("baselineSet", "rebaselined", "specimenChanged", "brightnessChanged")
 
 

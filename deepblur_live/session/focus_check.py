@@ -1,0 +1,76 @@
+"""A check of the live estimate by a step of the focus drive, in a running session."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepblur_live.acquisition.focus_sweep import acquire_sweep
+from deepblur_live.identification import CheckVerdict
+from deepblur_live.runtime.focus_check import check_frames
+from deepblur_live.session.focus_sweep import microscope, undisturbed
+from deepblur_live.session.verification import VerificationState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deepblur_live.identification import FocusCheck
+    from deepblur_live.session.live import LiveSession
+
+__all__ = ["CHECK_STEPS", "check_session"]
+
+CHECK_STEPS = np.array([0.0, 1.0, -1.0, 0.0])
+"""Positions of a check's frames, in steps: both sides, as one frame does not tell on
+which side of the focus it lies; the last frame tells whether anything has drifted."""
+
+
+def check_session(
+    session: LiveSession,
+    step_um: float,
+    progress: Callable[[float], None] = lambda share: None,
+) -> FocusCheck:
+    """Move the focus by one step to each side, and see whether the estimates follow.
+
+    As for a sweep, live mode or a running MDA pauses for four frames and continues, and
+    the frames do not reach the session. The result is an event in
+    its log and, unless it is undecided, the session's verification. It takes some
+    seconds of one core: call it from a thread of its own.
+
+    Parameters
+    ----------
+    session
+        A session with a microscope.
+    step_um
+        By how much to move, to each side.
+    progress
+        Called with the share that is done, 0 to 1, on the calling thread.
+
+    Raises
+    ------
+    SweepError
+        The session has no microscope, the stage does not follow, or the frames are no
+        check; the microscope then goes on as before.
+    """
+    core = microscope(session)
+    with undisturbed(session, core):
+        frames = acquire_sweep(core, abs(step_um) * CHECK_STEPS, range_um=abs(step_um))
+    _, check = check_frames(session.profile, frames.frames, frames.z_um, progress)
+    session.note(
+        "estimateChecked",
+        verdict=str(check.verdict),
+        reason=check.reason,
+        slope=None if math.isnan(check.slope) else check.slope,
+        slope_sigma=None if math.isnan(check.slope) else check.slope_sigma,
+        z_um=check.z_um.tolist(),
+    )
+    if check.verdict is CheckVerdict.FOLLOWS:
+        clock = datetime.now().astimezone().strftime("%H:%M")
+        session.set_verification(
+            VerificationState.VERIFIED, f"a step of the focus drive at {clock}"
+        )
+    elif check.verdict is CheckVerdict.NOT_RELIABLE:
+        session.set_verification(VerificationState.CONTRADICTED, check.reason)
+    return check
