@@ -91,6 +91,14 @@ class Optics(Section):
     bandwidth_nm: float = setting(
         0.0, "full width of the emission band; 0 for one wavelength", unit="nm", ge=0
     )
+    extra_blur_nm: float = setting(
+        0.0,
+        "standard deviation of a fixed Gaussian blur besides the wavefront (vibration, "
+        "camera, objective); a bead slide measures it",
+        unit="nm",
+        ge=0,
+        le=1000,
+    )
     modality: str = setting(
         "widefield", 'how the specimen is lit: "widefield" or "light-sheet"'
     )

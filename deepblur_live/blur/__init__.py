@@ -3,6 +3,7 @@
 from deepblur_live.blur.convolution import Convolution
 from deepblur_live.blur.diagnosis import Cause, ChangeShape
 from deepblur_live.blur.estimate import ErrorModel, Estimate, VerdictModel
+from deepblur_live.blur.extra_blur import extra_blur
 from deepblur_live.blur.family import BlurFamily, ChangeMetric, Quality
 from deepblur_live.blur.focus import focus_direction, focus_weights
 from deepblur_live.blur.operator import LinearBlur, prox_by_conjugate_gradient
@@ -31,6 +32,7 @@ __all__ = [
     "ResolvedBy",
     "Symmetry",
     "VerdictModel",
+    "extra_blur",
     "family_from_manifest",
     "family_from_profile",
     "focus_direction",

@@ -111,9 +111,10 @@ class BlurFamily(Protocol):
     ``model.family = "package.module:Class"`` (see `deepblur_live.blur.registry`). It
     must be hashable, as tables made from it are cached, and picklable.
 
-    One more member is optional, `focus_direction`, (P,) or None: the change of γ per
+    Two more members are optional: `focus_direction`, (P,) or None, the change of γ per
     micrometre of defocus, without which there are no focus sweeps (see
-    `deepblur_live.blur.focus`).
+    `deepblur_live.blur.focus`); and `extra_blur`, the Gaussian in all PSFs (see
+    `deepblur_live.blur.extra_blur`).
 
     Everything up to `operator_from` is local: the PSF at one place of the field, as an
     identification sees it in a part of the frame.

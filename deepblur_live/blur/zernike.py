@@ -56,6 +56,8 @@ _LARGEST_SCALE = 0.15
 # Ranges of the default family, waves rms: spherical aberration by immersion or cover
 # glass is larger than the others'.
 _RANGE, _SPHERICAL_RANGE = 0.15, 0.2
+# Largest fixed Gaussian, as a standard deviation over λ/NA; the PSF in focus has 0.2.
+_WIDEST_BLUR = 0.5
 # Wavelengths that stand for an emission band, by Gauss's rule.
 _BAND_LINES = 3
 
@@ -93,6 +95,9 @@ class ZernikeFamily:
         integrated over it; 0 for points.
     bandwidth_nm
         Full width of the emission band in nm; 0 for a single wavelength.
+    extra_blur_nm
+        Standard deviation, in nm in the specimen, of a Gaussian that all PSFs are
+        convolved with: what blurs an instrument's images besides the pupil.
 
     Raises
     ------
@@ -115,6 +120,7 @@ class ZernikeFamily:
     apodisation: float = 0.0
     pixel_aperture: float = 0.0
     bandwidth_nm: float = 0.0
+    extra_blur_nm: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -149,6 +155,13 @@ class ZernikeFamily:
                 f"bandwidth_nm {self.bandwidth_nm}: must be from 0 to below the "
                 f"wavelength {self.wavelength_nm}"
             )
+        # A wider Gaussian leaves nothing for the pupil to describe.
+        widest = _WIDEST_BLUR * self.wavelength_nm / self.numerical_aperture
+        if not 0 <= self.extra_blur_nm <= widest:
+            raise ValueError(
+                f"extra_blur_nm {self.extra_blur_nm:g}: must be from 0 to "
+                f"{_WIDEST_BLUR:g} λ/NA, here {widest:.0f} nm"
+            )
 
     @classmethod
     def from_optics(cls, optics: Optics) -> ZernikeFamily:
@@ -173,6 +186,7 @@ class ZernikeFamily:
             apodisation=optics.apodisation,
             pixel_aperture=optics.pixel_aperture,
             bandwidth_nm=optics.bandwidth_nm,
+            extra_blur_nm=optics.extra_blur_nm,
         )
 
     @property
@@ -200,6 +214,11 @@ class ZernikeFamily:
     def cutoff(self) -> float:
         """Coherent cut-off NA·px/λ, cycles per pixel; the OTF is 0 beyond twice it."""
         return self.numerical_aperture * self.pixel_size_nm / self.wavelength_nm
+
+    @property
+    def extra_blur(self) -> float:
+        """Standard deviation of the Gaussian in every PSF, pixels."""
+        return self.extra_blur_nm / self.pixel_size_nm
 
     @property
     def even(self) -> NDArray[np.bool_]:
@@ -270,6 +289,9 @@ class ZernikeFamily:
         ends[self.noll.index(4)] = self.half_ranges[self.noll.index(4)]
         grid = self._pupil(_LARGEST_WINDOW, _COARSE_SAMPLES, ends.dtype, ends.device)
         energy = pupil_intensity(grid, ends) / grid.energy
+        if self.extra_blur:
+            response = self._response(_LARGEST_WINDOW, ends.dtype, ends.device)
+            energy = response @ energy @ response.T
         # Energy within squares about the centre, from the smallest.
         row = (torch.arange(_LARGEST_WINDOW) - _LARGEST_WINDOW // 2).abs()
         ring = torch.maximum(row[:, None], row).flatten()
@@ -294,6 +316,14 @@ class ZernikeFamily:
         shape = PupilShape(self._sine, self.exact_defocus, self.apodisation)
         cutoff = self.cutoff * ratio
         return pupil(self.noll, cutoff, window, samples, dtype, device, shape)
+
+    def _response(
+        self, window: int, dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return the matrix of pixel integration and Gaussian, see `pixel_response`."""
+        return pixel_response(
+            self.pixel_aperture, window, dtype, device, self.extra_blur
+        )
 
     @cached_property
     def _lines(self) -> tuple[tuple[float, float], ...]:
@@ -335,8 +365,8 @@ class ZernikeFamily:
                 )
                 change = 2 * share * slope.real + (0 if change is None else change)
         assert light is not None
-        if self.pixel_aperture:
-            response = pixel_response(self.pixel_aperture, self.window, dtype, device)
+        if self.pixel_aperture or self.extra_blur:
+            response = self._response(self.window, dtype, device)
             light = response @ light @ response.T
             change = None if change is None else response @ change @ response.T
         return light, change
@@ -346,7 +376,7 @@ class ZernikeFamily:
     ) -> torch.Tensor:
         """Return the PSF (..., K, K) of γ (..., P), sum 1; the same everywhere.
 
-        The integration over a pixel is part of it.
+        The integration over a pixel and the fixed Gaussian are part of it.
         """
         light, _ = self._intensity(coefficients, slopes=False)
         return light / light.sum((-2, -1), keepdim=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from deepblur_live.blur import extra_blur
 from deepblur_live.identification.beads import (
     FEWEST_BEADS,
     BeadEstimator,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BeadIdentifier"]
 
-
+# Planes near focus agree on the Gaussian to about this.
+_ROUNDED_NM = 5
 # Diameter, in pixels, of spots whose size is not given: the fit's own Gaussian blur
 # takes up what a small bead adds (docs/decisions/0134-equal-spots.md).
 _POINT = 0.4
@@ -64,10 +66,13 @@ class _BeadSolution(Solution):
         Whether beads were fitted, not the spectrum.
     note
         The same for the user, with the number of beads.
+    extra_blur
+        Gaussian of the beads in pixels, where the family should have it.
     """
 
     of_beads: bool = False
     note: str = ""
+    extra_blur: float | None = None
 
 
 class BeadIdentifier(Identifier):
@@ -94,6 +99,9 @@ class BeadIdentifier(Identifier):
         Of the beads, in camera pixels; None if the specimen is not a bead slide.
     network, average_s, specimen
         As for `Identifier`; with a diameter the last is that of the beads.
+    pixel_size_nm
+        Camera pixel in the specimen: with it a Gaussian blur of the beads that the
+        profile lacks is reported, once.
     """
 
     def __init__(
@@ -104,6 +112,7 @@ class BeadIdentifier(Identifier):
         network: Network | None = None,
         average_s: float = 5.0,
         specimen: SpecimenSpectrum | None = None,
+        pixel_size_nm: float | None = None,
     ) -> None:
         self._known = diameter is not None
         if diameter is None:
@@ -116,6 +125,7 @@ class BeadIdentifier(Identifier):
         if not self._unsuitable:
             self.beads = BeadEstimator(family, diameter, errors.verdict)
         self._of_beads: bool | None = None if self._known else False
+        self._pixel_size_nm = pixel_size_nm
 
     def prepare(
         self,
@@ -160,7 +170,12 @@ class BeadIdentifier(Identifier):
                         f"does; {note}. If they are beads, set model.bead_diameter_nm"
                     )
                 return _BeadSolution(
-                    problem, found.estimate, problem.competing, of_beads=True, note=note
+                    problem,
+                    found.estimate,
+                    problem.competing,
+                    of_beads=True,
+                    note=note,
+                    extra_blur=found.extra_blur,
                 )
             reason = f"fewer than {FEWEST_BEADS} stand alone: {found.describe()}"
         note = (
@@ -182,6 +197,17 @@ class BeadIdentifier(Identifier):
         if solution.of_beads is not self._of_beads:
             self._of_beads = solution.of_beads
             self._notes.append(solution.note)
+        if solution.extra_blur is not None and self._pixel_size_nm is not None:
+            sigma = solution.extra_blur * self._pixel_size_nm
+            stated = extra_blur(self.family) * self._pixel_size_nm
+            self._notes.append(
+                f"the beads are blurred by a Gaussian of {sigma:.0f} nm besides the "
+                f"wavefront, and the profile states {stated:.0f} nm: set "
+                f"optics.extra_blur_nm = {_ROUNDED_NM * round(sigma / _ROUNDED_NM)} in "
+                "the profile"
+            )
+            # Once is enough.
+            self._pixel_size_nm = None
         # A fit of one frame's beads neither uses the average nor contradicts it.
         return solution.estimate if solution.of_beads else super().accept(solution)
 

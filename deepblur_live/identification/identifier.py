@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.blur import Estimate
+from deepblur_live.blur import Estimate, extra_blur
 from deepblur_live.identification.minima import aligned, competing_scatter
 from deepblur_live.identification.network import network_input
 from deepblur_live.identification.observed import with_leakage
@@ -20,7 +20,7 @@ from deepblur_live.identification.refine import SpectralRefiner
 from deepblur_live.identification.running import PowerSpectrum
 from deepblur_live.identification.search import HYSTERESIS, LOCAL, WIDE, Search
 from deepblur_live.identification.signal_bins import SignalBins
-from deepblur_live.identification.spectrum import noise_floor
+from deepblur_live.identification.spectrum import frequencies, noise_floor
 from deepblur_live.identification.verdict import MIN_BINS, judge, no_signal
 
 if TYPE_CHECKING:
@@ -326,5 +326,8 @@ class Identifier:
         batched = SignalBins(
             signal.log_signal[None], signal.weight[None], signal.floor[None]
         )
-        mean = self.refiner.specimen.mean
+        # The network was trained without a fixed Gaussian: its effect is taken out.
+        radius, _ = frequencies(signal.weight.device)
+        gaussian = -((2 * math.pi * extra_blur(self.family) * radius) ** 2)
+        mean = self.refiner.specimen.mean + gaussian.flatten()
         return self.network(network_input(batched, self.family.cutoff, mean))

@@ -23,7 +23,7 @@ from deepblur_live.identification.spectrum import (
     window_powers,
 )
 
-__all__ = ["CornerSlopes", "block_grid", "corner_slopes", "processing", "row_shift"]
+__all__ = ["block_grid", "corner_slope", "detail_beyond", "processing", "row_shift"]
 
 # See docs/decisions/0122-processed-frames.md
 # Shift between odd and even lines, in pixels, and in its standard deviations.
@@ -39,6 +39,10 @@ _BLOCK, _FINEST, _PART = 8, 3, 264
 # Change of the logarithm of the noise over the frequencies beyond the OTF: this much,
 # and this many standard deviations.
 _COLOURED, _DEVIATIONS = 0.25, 4.0
+# Detail beyond the limit: up to this multiple of it, compared with higher frequencies;
+# by this much, and this many standard deviations; fewest frequencies on either side.
+# See docs/decisions/0124-wrong-pixel-size.md
+_INNER, _DETAIL, _CERTAIN, _FEWEST = 1.15, 0.1, 6.0, 6
 # Neighbouring bins of a Hann window are correlated: so many count as one.
 _CORRELATED = 2.25
 
@@ -63,18 +67,21 @@ def processing(image: torch.Tensor, cutoff: float) -> str:
         return "the frame was compressed as JPEG; give raw frames"
     if not has_corner(cutoff):
         return ""
-    slopes = corner_slopes(image, cutoff)
-    if slopes.detailed - slopes.dull < -_COLOURED - _DEVIATIONS * 2 * slopes.deviation:
+    beyond = detail_beyond(image, cutoff)
+    if beyond.value > _DETAIL and beyond.value > _CERTAIN * beyond.deviation:
         return (
-            "the frame has detail beyond the resolution limit: a reconstruction (SIM, "
-            "deconvolution), or a wrong pixel_size_nm or numerical_aperture"
+            "the frame has detail beyond the resolution limit of the stated optics: "
+            "check pixel_size_nm (too small?), numerical_aperture (too low?) and "
+            "wavelength_nm (too long?), or give raw frames if it is a reconstruction "
+            "(SIM, deconvolution)"
         )
-    if slopes.all < -_COLOURED - _DEVIATIONS * slopes.deviation:
+    slope = corner_slope(image, cutoff)
+    if slope.value < -_COLOURED - _DEVIATIONS * slope.deviation:
         return (
             "the frame's noise is smoothed: it was filtered, resampled or deconvolved; "
             "give raw frames"
         )
-    if slopes.all > _COLOURED + _DEVIATIONS * slopes.deviation:
+    if slope.value > _COLOURED + _DEVIATIONS * slope.deviation:
         return "the frame's noise is sharpened: it was filtered; give raw frames"
     return ""
 
@@ -145,29 +152,24 @@ def block_grid(image: torch.Tensor) -> float:
     return max(0.0, float(share.max()) / usual - 1 - _CHANCE * chance)
 
 
-class CornerSlopes(NamedTuple):
-    """Change of the logarithm of the power from the limit of the OTF to the corner.
+class Measured(NamedTuple):
+    """A value, and its standard deviation if the noise is white."""
 
-    Parameters
-    ----------
-    all
-        Of the mean over all windows.
-    dull, detailed
-        Of the third of the windows with the least, and the most, detail.
-    deviation
-        Standard deviation of `all` if the noise is white.
-    """
-
-    all: float
-    dull: float
-    detailed: float
+    value: float
     deviation: float
 
 
-def corner_slopes(image: torch.Tensor, cutoff: float) -> CornerSlopes:
-    """Return how the power of an image (H, W) changes beyond the OTF, linearly in |f|².
+def corner_slope(image: torch.Tensor, cutoff: float) -> Measured:
+    """Return the change of the logarithm of an image's power beyond the OTF.
 
-    `cutoff` is the coherent one in cycles per pixel; `has_corner` must hold.
+    From its limit to the corner of the spectrum, linearly in |f|².
+
+    Parameters
+    ----------
+    image
+        (H, W).
+    cutoff
+        The coherent one in cycles per pixel; `has_corner` must hold.
     """
     power, _ = window_powers(image)
     radius, _ = frequencies(image.device)
@@ -176,16 +178,43 @@ def corner_slopes(image: torch.Tensor, cutoff: float) -> CornerSlopes:
     span = float(place.max() - place.min())
     place = place - place.mean()
     weight = span * place / place.square().sum()
+    spectrum = power.mean(0)
+    spectrum = (spectrum + LEAKAGE * spectrum.amax()).clamp(min=1e-30)[corner]
+    averages = len(power) * AVERAGES_PER_WINDOW
+    deviation = math.sqrt(_CORRELATED / averages * float(weight.square().sum()))
+    return Measured(float(spectrum.log() @ weight), deviation)
+
+
+def detail_beyond(image: torch.Tensor, cutoff: float) -> Measured:
+    """Return how much detail an image (H, W) has beyond the limit of the OTF.
+
+    The logarithm of the power beyond the limit over that further out, in the third of
+    the windows with the most detail, minus the same in the third with the least: noise
+    of any colour is alike in both, and shot noise is white. Of two borders between near
+    and further, the one with the more significant value.
+
+    The parameters are those of `corner_slope`; 0 if there are too few frequencies.
+    """
+    power, _ = window_powers(image)
+    radius, _ = frequencies(image.device)
+    corner = beyond_otf(cutoff, image.device)
     order = power[:, detail_band(image.device)].mean(1).argsort()
     third = max(1, len(order) // 3)
-
     spectra = torch.stack(
-        [power[windows].mean(0) for windows in (order, order[:third], order[-third:])]
+        [power[windows].mean(0) for windows in (order[:third], order[-third:])]
     )
-    # The same limit for all: leakage is no trace of processing.
-    spectra = (spectra + LEAKAGE * spectra.amax())[:, corner]
-    slopes = spectra.clamp(min=1e-30).log() @ weight
-    averages = len(order) * AVERAGES_PER_WINDOW
-    deviation = math.sqrt(_CORRELATED / averages * float(weight.square().sum()))
-    every, dull, detailed = slopes.tolist()
-    return CornerSlopes(every, dull, detailed, deviation)
+    # The same limit for both: leakage is no detail.
+    dull, detailed = (spectra + LEAKAGE * spectra.amax()).clamp(min=1e-30).log()
+    change = detailed - dull
+    found = Measured(0.0, math.inf)
+    for border in (2 * cutoff * _INNER, math.sqrt(2 * cutoff * float(radius.max()))):
+        parts = [corner & (radius < border), corner & (radius >= border)]
+        counts = [int(part.sum()) for part in parts]
+        if min(counts) < _FEWEST:
+            continue
+        variance = _CORRELATED / (third * AVERAGES_PER_WINDOW)
+        deviation = math.sqrt(2 * variance * sum(1 / count for count in counts))
+        value = float(change[parts[0]].mean() - change[parts[1]].mean())
+        if value / deviation > found.value / found.deviation:
+            found = Measured(value, deviation)
+    return found

@@ -173,25 +173,34 @@ def defocus_per_um(sine: float, refractive_index: float, wavelength_nm: float) -
 
 @lru_cache(maxsize=16)
 def pixel_response(
-    aperture: float, window: int, dtype: torch.dtype, device: torch.device
+    aperture: float,
+    window: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    blur: float = 0.0,
 ) -> torch.Tensor:
     """Return R (K, K): R h Rᵀ is a PSF h (K, K) integrated over square pixels.
 
-    The integral of the band-limited PSF between its samples over a box, exact up to the
-    window's edges.
+    And convolved with a Gaussian. Exact for a band-limited PSF, up to the window's
+    edges: the transfer function sinc(a f)·exp(-2π²σ²f²) along each axis.
 
     Parameters
     ----------
     aperture
-        Side of a pixel's sensitive area over the distance between pixels, 0 to 1.
+        Side a of a pixel's sensitive area over the distance between pixels, 0 to 1.
     window
         Side K of the PSF.
+    blur
+        Standard deviation σ of the Gaussian, pixels.
     """
-    pixels = torch.arange(window, dtype=torch.float64)
-    points, weights = np.polynomial.legendre.leggauss(12)
-    places = torch.from_numpy(points) * aperture / 2
-    offset = pixels[:, None, None] - pixels[None, :, None] - places
-    response = (torch.sinc(offset) * torch.from_numpy(weights / 2)).sum(-1)
+    points, weights = np.polynomial.legendre.leggauss(2 * window + 16)
+    frequency = torch.from_numpy(points) / 2
+    transfer = torch.sinc(aperture * frequency)
+    transfer = transfer * torch.exp(-2 * (math.pi * blur * frequency) ** 2)
+    offset = torch.arange(window, dtype=torch.float64)
+    offset = offset[:, None, None] - offset[None, :, None]
+    wave = torch.cos(2 * math.pi * offset * frequency)
+    response = wave @ (transfer * torch.from_numpy(weights / 2))
     return response.to(device, dtype)
 
 

@@ -51,6 +51,7 @@ def build_pipeline(
         executor.identify if trained else None,
         profile.model.average_s,
         pack.specimen,
+        None if diameter is None else profile.optics.pixel_size_nm,
     )
     return DeblurPipeline(
         family,

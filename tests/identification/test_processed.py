@@ -13,7 +13,8 @@ from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.identification import Identifier
 from deepblur_live.identification.processed import (
     block_grid,
-    corner_slopes,
+    corner_slope,
+    detail_beyond,
     processing,
     row_shift,
 )
@@ -132,9 +133,12 @@ def test_a_shift_of_odd_rows_is_measured():
 def test_blocks_and_slopes_are_zero_without_processing():
     image = torch.from_numpy(raw()).float()
     assert block_grid(image) == 0
-    slopes = corner_slopes(image, FAMILY.cutoff)
-    assert abs(slopes.all) < 4 * slopes.deviation
-    assert abs(slopes.detailed - slopes.dull) < 4 * 2.5 * slopes.deviation
+    slope = corner_slope(image, FAMILY.cutoff)
+    assert abs(slope.value) < 4 * slope.deviation
+    for family in (FAMILY, FINE):
+        image = torch.from_numpy(raw(family)).float()
+        beyond = detail_beyond(image, family.cutoff)
+        assert abs(beyond.value) < 4 * beyond.deviation
 
 
 def test_the_identifier_refuses_a_processed_frame_by_name():
@@ -147,3 +151,25 @@ def test_the_identifier_refuses_a_processed_frame_by_name():
         assert "smoothed" in estimate.reason
     # The average goes on: it is not a mixture of two blurs.
     assert identifier.spectrum.frames > 1.5
+
+
+@pytest.mark.parametrize(("told_nm", "named"), [(50.0, False), (42.0, True)])
+def test_a_clear_frame_shows_that_the_stated_pixels_are_too_small(told_nm, named):
+    """Pixels of 50 nm, near focus, read as if they had 42 nm."""
+    gamma = 0.2 * FINE.sample(1, torch.Generator().manual_seed(2))[0]
+    sharp = torch.from_numpy(scene()).float()
+    image = FINE.operator(gamma, (320, 320)).forward(sharp)
+    frame = torch.from_numpy(noisy(image.numpy() / float(image.max()), 3e-4)).float()
+    told = ZernikeFamily(pixel_size_nm=told_nm)
+    reason = processing(frame, told.cutoff)
+    assert ("beyond the resolution limit of the stated optics" in reason) == named
+    assert ("pixel_size_nm (too small?)" in reason) == named
+
+
+def test_coloured_noise_is_not_taken_for_detail():
+    """A camera's filter changes detailed and dull parts alike."""
+    for sigma in (0.3, 0.6):
+        for peak in (None, 200):
+            frame = ndimage.gaussian_filter(raw(FINE, peak=peak), sigma)
+            beyond = detail_beyond(torch.from_numpy(frame).float(), FINE.cutoff)
+            assert beyond.value < 0.1 or beyond.value < 6 * beyond.deviation

@@ -60,7 +60,7 @@ class BeadFit:
     coefficients
         (P,) γ.
     blur
-        Variance of the Gaussian, pixels².
+        Variance of the Gaussian beside the model's `known_blur`, pixels².
     positions
         (n, 2) row and column from the centre of each crop, pixels.
     brightness, background
@@ -266,7 +266,7 @@ def _descend(
         before = _objective(crops, predicted, variance, state, prior)
         improvement = 0.0
         while damping < _LARGEST:
-            moved = _step(hessian, gradient, state, damping, model.largest_blur)
+            moved = _step(hessian, gradient, state, damping, model)
             # The variance of the last state: Fisher scoring is iteratively
             # reweighted least squares.
             after = _objective(crops, _predicted(model, moved), variance, moved, prior)
@@ -285,22 +285,22 @@ def _step(
     gradient: torch.Tensor,
     state: _State,
     damping: float,
-    largest: float,
+    model: BeadModel,
 ) -> _State:
-    p = len(state.gamma)
+    p, least, largest = len(state.gamma), model.least_blur, model.largest_blur
     diagonal = torch.diag_embed(hessian.diagonal(dim1=1, dim2=2))
     damped = hessian + damping * diagonal
     left, right, coupling, free = _eliminated(damped, gradient, p + 1)
     step = torch.linalg.solve(left, right)
     blur = float(state.blur)
-    if (blur <= 0 and step[p] < 0) or (blur >= largest and step[p] > 0):
+    if (blur <= least and step[p] < 0) or (blur >= largest and step[p] > 0):
         # It is at its limit: without it as an unknown.
         step = torch.zeros_like(step)
         step[:p] = torch.linalg.solve(left[:p, :p], right[:p])
     own = free - coupling @ step
     return _State(
         state.gamma + step[:p],
-        (state.blur + step[p]).clamp(0, largest),
+        (state.blur + step[p]).clamp(least, largest),
         state.own + own,
     )
 

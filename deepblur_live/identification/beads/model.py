@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
+from deepblur_live.blur.extra_blur import extra_blur
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -79,7 +81,9 @@ class BeadModel:
     The image of a bead is its sphere, convolved with a Gaussian and with the PSF of γ,
     at a sub-pixel position. The Gaussian stands for what the pupil does not describe:
     vibration, the camera's pixel, the emission band. Real beads need about 100 nm of it
-    (docs/decisions/0131-bead-model.md). A shift by a part of a pixel needs a PSF that
+    (docs/decisions/0131-bead-model.md). What the family's PSFs already contain of it
+    (`extra_blur`) is not counted twice: the fitted variance is relative to it, and may
+    be negative. A shift by a part of a pixel needs a PSF that
     the pixels sample well: `unsuitable` says where it fails.
 
     Parameters
@@ -97,8 +101,10 @@ class BeadModel:
     ----------
     fwhm
         Full width at half maximum of a bead in focus, pixels.
-    largest_blur
-        Largest variance of the Gaussian, pixels².
+    known_blur
+        Variance of the Gaussian that the family's PSFs contain, pixels².
+    least_blur, largest_blur
+        Limits of the Gaussian's variance beside it, pixels².
     """
 
     def __init__(
@@ -109,7 +115,9 @@ class BeadModel:
         self.side = largest if side is None else min(side, largest)
         width = _PSF_WIDTH / family.cutoff
         self.fwhm = math.hypot(width, _BALL_WIDTH * diameter)
-        self.largest_blur = (_WIDEST_BLUR * width) ** 2
+        self.known_blur = extra_blur(family) ** 2
+        self.least_blur = -self.known_blur
+        self.largest_blur = max(0.0, (_WIDEST_BLUR * width) ** 2 - self.known_blur)
         # The part of the PSF that reaches into the images, and room for the sphere and
         # the shift on all sides, so that nothing wraps round into them.
         margin = math.ceil(diameter / 2) + _MARGIN
@@ -158,7 +166,7 @@ class BeadModel:
         gamma
             (P,), shared by all beads.
         blur
-            Variance of the Gaussian, pixels².
+            Variance of the Gaussian beside `known_blur`, pixels².
         positions
             (n, 2) row and column of each bead from the centre of its image, pixels.
         """

@@ -53,6 +53,10 @@ _SINGULAR = "the fit of the beads has no solution"
 _TOO_WIDE = "the beads are too far out of focus: wider than the PSF's window"
 # Library points that are refined on the mean bead, their steps and first blur, pixels².
 _TRIED, _TRIED_STEPS, _START_BLUR = 8, 15, 0.5
+# The Gaussian is a property of the instrument where the fit is trusted with a misfit
+# below this share of the largest, and halves of the beads agree to this many pixels; it
+# differs from the profile's from so many pixels on.
+_WELL_EXPLAINED, _AGREES, _DIFFERS = 0.5, 0.1, 0.15
 # A bead that fits much worse than the others is another thing: a cluster, a doublet.
 _OUTLIER, _OUTLIER_RATIO = 6.0, 2.0
 
@@ -73,6 +77,9 @@ class SlideFit:
         Fits of every other bead, and of those between.
     estimate
         γ with its verdict; None with fewer than `FEWEST_BEADS` beads.
+    extra_blur
+        Standard deviation in pixels of the Gaussian beside the wavefront, where it is
+        well determined and not the family's; None elsewhere.
     """
 
     detection: Detection
@@ -80,6 +87,7 @@ class SlideFit:
     fit: BeadFit | None = None
     halves: tuple[BeadFit, BeadFit] | None = None
     estimate: Estimate | None = None
+    extra_blur: float | None = None
 
     def describe(self) -> str:
         """Return how many beads were found and used, and why others were not."""
@@ -177,11 +185,12 @@ class BeadEstimator:
         crop = mean[None]
         # Equal weights: what the residual is made of is not known yet.
         noise = BeadNoise(float(mean.square().mean()), known=True)
+        blur = 0.0 if model.known_blur else _START_BLUR
         fits = []
         for gamma in starts:
-            image = model.images(gamma, _START_BLUR, mean.new_zeros(1, 2))
+            image = model.images(gamma, blur, mean.new_zeros(1, 2))
             place = displacements(image[0], crop)
-            start = start_of(crop, gamma, _START_BLUR, place)
+            start = start_of(crop, gamma, blur, place)
             fits.append(fit_beads(model, crop, noise, start, _TRIED_STEPS))
         objective = self._tempered(fits)
         best = int(objective.argmin())
@@ -258,7 +267,34 @@ class BeadEstimator:
             competing,
             self.limits,
         )
-        return SlideFit(found, beads, fit, halves, estimate)
+        return SlideFit(
+            found,
+            beads,
+            fit,
+            halves,
+            estimate,
+            _extra_blur(model, fit, halves, estimate),
+        )
+
+
+def _extra_blur(
+    model: BeadModel,
+    fit: BeadFit,
+    halves: tuple[BeadFit, BeadFit],
+    estimate: Estimate,
+) -> float | None:
+    """Return the Gaussian of an instrument, see `SlideFit`.
+
+    Out of focus a Gaussian takes the place of defocus and reaches its limit.
+    """
+    blurs = [part.blur for part in (fit, *halves)]
+    if not estimate.trusted or estimate.quality > _WELL_EXPLAINED:
+        return None
+    if max(blurs) >= model.largest_blur:
+        return None
+    total, first, second = (math.sqrt(max(0.0, b + model.known_blur)) for b in blurs)
+    differs = abs(total - math.sqrt(model.known_blur)) > _DIFFERS
+    return total if differs and abs(first - second) < _AGREES else None
 
 
 def _alike(chi2: NDArray[np.float64]) -> NDArray[np.bool_]:

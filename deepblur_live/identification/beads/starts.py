@@ -47,7 +47,8 @@ class BeadLibrary:
         canonical = model.family.canonical(points.double().numpy())
         self.coefficients = torch.as_tensor(canonical)
         parts = torch.split(self.coefficients, _BATCH)
-        self._images = torch.cat([model.centred(part, _BLUR).float() for part in parts])
+        blur = 0.0 if model.known_blur else _BLUR
+        self._images = torch.cat([model.centred(part, blur).float() for part in parts])
 
     def best(self, mean_bead: torch.Tensor, count: int) -> torch.Tensor:
         """Return the (count, P) coefficients whose beads resemble a mean bead most.
