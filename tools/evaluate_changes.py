@@ -2,8 +2,9 @@
 
 python tools/evaluate_changes.py --data FOLDER [--quick] [--only SECTION ...]
 
-Real stacks through focus, simulated changes, unchanged batches, and sessions on cells
-that wander; pictures of the validation split, none of which sets a threshold.
+Real stacks through focus, simulated changes, unchanged batches, sessions on cells that
+wander, and estimates that the spectra contradict; pictures of the validation split,
+none of which sets a threshold.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from evaluation.contradictions import simulated_contradictions, stack_contradictions
 from evaluation.spectral_changes import changes, moving, through_focus, unchanged
 from evaluation.stacks import STACKS
 from evaluation.table import grouped, markdown
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from evaluation.table import Row
 
-SECTIONS = ("stacks", "changes", "unchanged", "moving")
+SECTIONS = ("stacks", "changes", "unchanged", "moving", "contradictions")
 PICTURES, SESSIONS = 12, 50
 DRIFT = 0.072
 # Sixteen shapes, one in a thousand.
@@ -122,6 +124,16 @@ def moving_table(rows: Sequence[Row]) -> str:
     return markdown(head, lines)
 
 
+def contradiction_table(rows: Sequence[Row]) -> str:
+    """Return how many pairs of trusted estimates the spectra contradict."""
+    lines = []
+    for (frames, wrong), part in grouped(rows, "frames", "wrong").items():
+        found = sum(bool(row["found"]) for row in part)
+        kind = "wrong" if wrong else "right"
+        lines.append([str(frames), kind, f"{found} of {len(part)}"])
+    return markdown(["frames", "estimates", "contradicted"], lines)
+
+
 @one_line_errors(OSError)
 def main() -> None:
     """Measure and print."""
@@ -158,6 +170,20 @@ def main() -> None:
             found = run(tasks, unit="sessions")
             rows += [row | {"drift": drift} for row in found]
         print(f"\n{moving_table(rows)}")
+    if "contradictions" in asked.only:
+        tasks = [
+            partial(simulated_contradictions, path, k)
+            for k, path in enumerate(paths[:count])
+        ]
+        found = chain(*run(tasks, unit="pictures"))
+        rows = [row | {"frames": "simulated"} for row in found]
+        tasks = [
+            partial(stack_contradictions, stack, stack.read(asked.data))
+            for stack in STACKS.values()
+        ]
+        for name, part in zip(STACKS, run(tasks, unit="stacks"), strict=True):
+            rows += [row | {"frames": name} for row in part]
+        print(f"\n{contradiction_table(rows)}")
 
 
 if __name__ == "__main__":

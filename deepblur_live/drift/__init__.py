@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepblur_live.drift.alert import Alert, clock_text
 from deepblur_live.drift.brightness import Brightness
+from deepblur_live.drift.contradiction import EstimateCheck
 from deepblur_live.drift.monitor import DriftMonitor
 from deepblur_live.drift.spectral_monitor import SpectralMonitor
 from deepblur_live.drift.status import DriftState, DriftStatus, SpectralChange
@@ -13,12 +14,14 @@ from deepblur_live.drift.watch import CONTRAST_UNIT, DriftWatch
 
 __all__ = [
     "CONTRAST_UNIT",
+    "NOT_RELIABLE",
     "Alert",
     "Brightness",
     "DriftMonitor",
     "DriftState",
     "DriftStatus",
     "DriftWatch",
+    "EstimateCheck",
     "Gaussian",
     "SpectralChange",
     "SpectralMonitor",

@@ -146,7 +146,7 @@ class SpectralComparison:
         # number.
         variance = _noise_variance(self._share, looks(self.reference.fine))
         weight = self._share**2 / (variance + (_MODEL * self._share) ** 2)
-        weight = weight / weight.sum()
+        self._weight = weight = weight / weight.sum()
         centred = self._shapes - weight @ self._shapes
         # A quarter: from the power's logarithm to the contrast's, squared.
         self.metric = (centred.T * weight) @ centred / 4
@@ -154,6 +154,20 @@ class SpectralComparison:
         rising = radius - weight @ radius
         self.sharpening = (weight * rising) @ self._shapes
         self.sharpening /= 2 * math.sqrt(float(weight @ rising**2))
+
+    def project(self, logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the shapes (..., 16) nearest to changes of log S (..., 64, 33).
+
+        By the metric's weights, and up to a gain.
+        """
+        values = logarithms[..., self._used]
+        values = values - (values @ self._weight)[..., None]
+        centred = self._shapes - self._weight @ self._shapes
+        # A shape that the weights leave undetermined stays near zero.
+        curvature = 4 * self.metric + _DONE * np.trace(self.metric) * np.eye(SHAPES)
+        slopes = (values * self._weight) @ centred
+        shapes: NDArray[np.float64] = np.linalg.solve(curvature, slopes.T).T
+        return shapes
 
     def compare(self, now: MeanSpectrum) -> Change:
         """Return the change from the reference to a spectrum.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import chdtri
 
+from deepblur_live.drift.contradiction import Measured
 from deepblur_live.drift.level import AlertLevel
 from deepblur_live.drift.size import change_size, scatter_size
 from deepblur_live.drift.spectral_baseline import SpectralBaseline, SpectralPoint
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["SpectralMonitor"]
 
 # The change is averaged over enough batches that its noise is this share of the warning
-# level, and over no more than the maximum.
+# level, and over no more than the maximum; of a specimen that moves, over as many as
+# the baseline has: its spectrum fluctuates for minutes.
 _NOISE_SHARE, _MAX_AVERAGED = 1 / 3, 8
 # The averaged change must exceed what one batch exceeds with this probability: a
 # specimen that moves wanders more slowly, and further, than its baseline shows, and no
@@ -37,8 +39,8 @@ _SIGNIFICANT = float(chdtri(SHAPES, 1e-3))
 # spectrum, and another below the third (docs/decisions/0046).
 _AT_REST, _SAME, _OTHER = 0.8, 0.97, 0.5
 # Changes of a specimen that moves count as this much smaller: within hours cells wander
-# to as much as a warning of one at rest.
-_WANDERING = 2.0
+# to more than a warning of one at rest (docs/decisions/0146).
+_WANDERING = 1.5
 # A change of the blur leaves a smooth ratio. What is not smooth shows another specimen
 # where U is at least the first number, and the part that is not smooth is larger than
 # this share of the strength: at rest, and for a specimen that moves.
@@ -67,6 +69,8 @@ class SpectralMonitor:
     ----------
     specimens
         How often the specimen has changed.
+    points
+        Charted since the baseline.
     """
 
     def __init__(self, cutoff: float, settings: Drift) -> None:
@@ -90,6 +94,7 @@ class SpectralMonitor:
         self._reference = -1
         self._others = 0
         self._evidence: Evidence | None = None
+        self.points = 0
         self.status = SpectralChange(
             DriftState.BASELINING, 0, self._settings.baseline_points, reason=reason
         )
@@ -107,6 +112,22 @@ class SpectralMonitor:
     def since(self) -> float:
         """When the change began, by the charts; seconds since the session began."""
         return math.nan if self._evidence is None else self._evidence.since
+
+    @property
+    def measured(self) -> Measured | None:
+        """The change from the present baseline; None before there is a point."""
+        comparison, evidence = self._baseline.comparison, self._evidence
+        if comparison is None or evidence is None or not self._recent:
+            return None
+        count = len(self._recent)
+        share = 1 / count + 1 / self._baseline.count
+        return Measured(
+            np.mean(self._recent, axis=0),
+            share * self._baseline.covariance,
+            comparison,
+            evidence.signal and self._is_significant(),
+            count * self._baseline.spacing,
+        )
 
     def rebaseline(self) -> None:
         """Discard the baseline, and what earlier ones carried over."""
@@ -141,6 +162,8 @@ class SpectralMonitor:
         noise = scatter_size(self._baseline.covariance, comparison.metric)
         wanted = _NOISE_SHARE * self._settings.warn_contrast
         averaged = min(max(math.ceil((noise / wanted) ** 2), 1), _MAX_AVERAGED)
+        if not self._at_rest:
+            averaged = self._settings.baseline_points
         self._recent = deque(maxlen=averaged)
 
     def _take(self, point: SpectralPoint, now: float) -> bool:
@@ -157,6 +180,7 @@ class SpectralMonitor:
             return False
         self._others = 0
         self._recent.append(point.change.shapes)
+        self.points += 1
         self._evidence = self._baseline.chart(point)
         strength, _ = self._size()
         if not self._at_rest:

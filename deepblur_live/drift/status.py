@@ -100,6 +100,8 @@ class DriftStatus:
     spectral
         The change as the spectra show it; None where they are not followed. The other
         numbers are the estimates'.
+    contradiction
+        How the estimates contradict the spectra on this specimen; empty if they do not.
     """
 
     state: DriftState
@@ -116,3 +118,4 @@ class DriftStatus:
     lag_one: float = np.nan
     snoozed_until: float | None = None
     spectral: SpectralChange | None = None
+    contradiction: str = ""

@@ -12,16 +12,20 @@ from deepblur_live.drift.level import rank
 from deepblur_live.drift.status import DriftState
 
 if TYPE_CHECKING:
+    from deepblur_live.drift.contradiction import EstimateCheck
     from deepblur_live.drift.monitor import DriftMonitor
     from deepblur_live.drift.spectral_monitor import SpectralMonitor
     from deepblur_live.drift.status import DriftStatus
     from deepblur_live.drift.track import TrackState
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
 
-__all__ = ["CONTRAST_UNIT", "DriftWatch"]
+__all__ = ["CONTRAST_UNIT", "NOT_RELIABLE", "DriftWatch"]
 
 CONTRAST_UNIT = "Np"
 """Unit of the changes that the spectra show."""
+
+NOT_RELIABLE = "The estimates are not reliable on this specimen: "
+"""What precedes a contradiction where the user reads it."""
 
 # Coefficients are named in an alert if those of the baseline are known to this, in
 # waves rms: a ratio of spectra alone tells that the blur has changed, not which mode.
@@ -50,6 +54,8 @@ class DriftWatch:
         Standard deviation of the baseline's coefficients, in waves rms, by a focus
         sweep or a calibration; infinite if there was none. Alerts name coefficients
         only if it is at most 0.02.
+    check
+        Compares the estimates with the spectra; None for none of it.
 
     Attributes
     ----------
@@ -63,10 +69,12 @@ class DriftWatch:
         absolute: DriftMonitor,
         spectral: SpectralMonitor,
         known_to: float = math.inf,
+        check: EstimateCheck | None = None,
     ) -> None:
         self.absolute, self.spectral = absolute, spectral
         self.known_to = known_to
         self.unreliable = ""
+        self._check = check
         self._lock = threading.Lock()
         self._time = 0.0
 
@@ -87,7 +95,7 @@ class DriftWatch:
                 status = replace(
                     status, state=DriftState.BASELINING, reason=self.unreliable
                 )
-            return replace(status, spectral=spectral)
+            return replace(status, spectral=spectral, contradiction=self._contradiction)
 
     def update(self, track: TrackState) -> Alert | None:
         """Update with the latest track; return an alert when a notification is due."""
@@ -95,16 +103,21 @@ class DriftWatch:
             return None
         alert = self.absolute.update(track)
         with self._lock:
+            if self._check is not None:
+                self._check.add_estimate(track, self.spectral.armed)
             return None if self.spectral.armed else alert
 
     def add_spectrum(self, time: float, spectrum: ReducedSpectrum) -> Alert | None:
         """Update with a frame's spectrum; return an alert when one is due."""
         with self._lock:
             self._time = time
-            specimens = self.spectral.specimens
+            specimens, points = self.spectral.specimens, self.spectral.points
             due = self.spectral.update(time, spectrum)
             if self.spectral.specimens != specimens:
                 self.known_to = math.inf
+                self._begin_check()
+            elif self.spectral.points > points and self._check is not None:
+                self._check.compare(self.spectral.measured)
             return self._alert(time) if due else None
 
     def acknowledge(self) -> None:
@@ -134,6 +147,7 @@ class DriftWatch:
         with self._lock:
             self.known_to = known_to
             self.spectral.rebaseline()
+            self._begin_check()
 
     def specimen_changed(self, reason: str = "the specimen was changed") -> None:
         """Start new baselines for another specimen, which carry the change forward."""
@@ -141,6 +155,7 @@ class DriftWatch:
         with self._lock:
             self.known_to = math.inf
             self.spectral.specimen_changed(reason)
+            self._begin_check()
 
     def exposure_changed(self, reason: str) -> None:
         """Start a new baseline of the estimates; the spectra allow for the exposure."""
@@ -162,16 +177,25 @@ class DriftWatch:
                 return self._alert(self._time) if raised else None
         return self.absolute.assess()
 
+    @property
+    def _contradiction(self) -> str:
+        return "" if self._check is None else self._check.reason
+
+    def _begin_check(self) -> None:
+        if self._check is not None:
+            self._check.reset()
+
     def _alert(self, time: float) -> Alert:
         """Return the alert of the spectra's present level."""
         change, level = self.spectral.status, self.spectral.level.state
-        named = self._named()
+        named, wrong = self._named(), self._contradiction
         since = self.spectral.since
         text = (
             f"{level.upper()} at {clock_text(time)}: the blur has changed: "
             f"{_described(change.strength, change.sigma, change.sharpening)}, since "
             f"about {clock_text(since)}{named}. "
             f"Likely cause: {_CAUSE} What to do: {_REMEDY}"
+            f"{f' {NOT_RELIABLE}{wrong}.' if wrong else ''}"
         )
         return Alert(
             time,
@@ -189,7 +213,8 @@ class DriftWatch:
 
     def _named(self) -> str:
         """Return the estimates' account of the change, where they are known."""
-        known = self.known_to <= _KNOWN and not self.unreliable
+        wrong = self.unreliable or self._contradiction
+        known = self.known_to <= _KNOWN and not wrong
         estimated = self.absolute.assess() if known else None
         if estimated is None:
             return ""

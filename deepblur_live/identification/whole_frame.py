@@ -17,6 +17,7 @@ from deepblur_live.optics.reduced_spectrum import (
     ReducedSpectrum,
     bin_frequencies,
     looks,
+    taper_line,
 )
 
 if TYPE_CHECKING:
@@ -198,8 +199,8 @@ def _is_smooth(number: int) -> bool:
 
 @lru_cache(maxsize=4)
 def _taper(rows: int, columns: int, device: torch.device) -> torch.Tensor:
-    lines = [torch.hann_window(n, device=device) for n in (rows, columns)]
-    taper = lines[0][:, None] * lines[1]
+    down, across = (torch.tensor(taper_line(n)).float() for n in (rows, columns))
+    taper = (down[:, None] * across).to(device)
     return taper / taper.square().mean().sqrt()
 
 

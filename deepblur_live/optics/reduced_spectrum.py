@@ -15,13 +15,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BINS", "ReducedSpectrum", "bin_frequencies", "looks"]
+__all__ = ["BINS", "ReducedSpectrum", "bin_frequencies", "looks", "taper_line"]
 
 BINS = 64
 """Bins along an axis; a real frame's spectrum has ``BINS // 2 + 1`` columns."""
 
-# Correlation of neighbouring amplitudes of white noise under a Hann taper, by distance.
-_HANN = np.array([1.0, -2 / 3, 1 / 6])
+# Share of a side over which the taper rises, and falls. Flat between: what moves there
+# keeps its weight in the spectrum (docs/decisions/0146).
+_EDGE = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,27 @@ def bin_frequencies() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 @lru_cache(maxsize=8)
+def taper_line(side: int) -> NDArray[np.float64]:
+    """Return the taper (side,) along an axis: flat, with cosine edges (Tukey's)."""
+    place = (np.arange(side) + 0.5) / side
+    depth = np.minimum(place, 1 - place) / _EDGE
+    line: NDArray[np.float64] = np.sin(np.pi / 2 * np.minimum(depth, 1)) ** 2
+    line.flags.writeable = False
+    return line
+
+
+@lru_cache(maxsize=8)
 def looks(fine: tuple[int, int]) -> float:
     """Return the effective number of independent values averaged in a bin.
 
-    The mean over b frequencies of white noise under a Hann taper, whose neighbours are
-    correlated by -2/3 and next ones by 1/6, has Σᵢⱼ ρ²ᵢ₋ⱼ / b² of the variance of one.
+    Under a taper w the amplitudes of white noise at two frequencies have a correlation
+    ρ, the transform of w² at their distance; the mean power of b frequencies has
+    Σᵢⱼ ρ²ᵢ₋ⱼ / b² of the variance of one.
     """
     total = 1.0
     for b in fine:
+        transform = np.abs(np.fft.fft(taper_line(BINS * b) ** 2))
         distance = np.abs(np.arange(b)[:, None] - np.arange(b))
-        correlation = np.where(distance < 3, _HANN[np.minimum(distance, 2)], 0.0)
+        correlation = (transform / transform[0])[distance]
         total *= b**2 / float((correlation**2).sum())
     return total

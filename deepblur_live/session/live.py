@@ -18,6 +18,7 @@ from deepblur_live.drift import (
     DriftMonitor,
     DriftStatus,
     DriftWatch,
+    EstimateCheck,
     SpectralMonitor,
 )
 from deepblur_live.profile import Profile, load_profile
@@ -35,6 +36,7 @@ from deepblur_live.session.record import SessionRecord
 from deepblur_live.session.result_log import ResultLog
 from deepblur_live.session.sinks import MdaHandles, make_sinks
 from deepblur_live.session.summary import SessionSummary, summarise
+from deepblur_live.session.verification import VerificationState
 
 if TYPE_CHECKING:
     from collections import deque
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from deepblur_live.session.sinks.base import AlertSink
     from deepblur_live.session.sinks.dispatch import SinkStatistics
     from deepblur_live.session.sweep_judge import KnownBlur
-    from deepblur_live.session.verification import Verification, VerificationState
+    from deepblur_live.session.verification import Verification
 
     TruthImage = Callable[[Mapping[str, Any]], NDArray[Any] | None]
 
@@ -128,6 +130,7 @@ class LiveSession:
         self.monitor = DriftWatch(
             DriftMonitor(family, profile.drift, errors),
             SpectralMonitor(family.cutoff, profile.drift),
+            check=EstimateCheck(family, profile.drift),
         )
         self._comparability = Comparability(
             self.monitor, self._notifier, profile.camera.offset_adu
@@ -143,6 +146,7 @@ class LiveSession:
         self._samples: EvenSample[ImageSample] = EvenSample(_MAX_SAMPLES)
         self._alerts: tuple[Alert, ...] = ()
         self._connection: Connection | None = None
+        self._contradiction = ""
         self._closed = False
         # Re-entrant, as is the next: a slot may close the session.
         self._closing = threading.RLock()
@@ -469,6 +473,7 @@ class LiveSession:
         if result.state is FrameState.DEBLURRED and track is not None:
             self._samples.offer(lambda: take_sample(result))
         status = self._current_status()
+        self._note_contradiction(status.contradiction)
         if self._log is not None:
             self._log.write(
                 result, status, self.verification, self.listener.statistics, truth
@@ -479,6 +484,12 @@ class LiveSession:
         # A slot may have closed the session.
         if not self._closed:
             self._announcer.update()
+
+    def _note_contradiction(self, reason: str) -> None:
+        """Count estimates that the spectra contradict as such, once."""
+        if reason and reason != self._contradiction:
+            self.set_verification(VerificationState.CONTRADICTED, reason)
+        self._contradiction = reason
 
     def _truth(self, result: FrameResult) -> NDArray[np.float64] | None:
         truth = read_truth(result.frame.metadata)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepblur_live.identification.whole_frame import WholeFrameSpectrum
-from deepblur_live.optics.reduced_spectrum import looks
+from deepblur_live.optics.reduced_spectrum import looks, taper_line
 
 SIDE = 192
 
@@ -43,7 +43,7 @@ def test_bins_are_means_over_boxes_centred_on_them():
     (b, c), (rows, columns) = spectrum.fine, (64 * n for n in spectrum.fine)
     top, left = (300 - rows) // 2, (230 - columns) // 2
     cut = image.numpy()[top : top + rows, left : left + columns]
-    taper = np.hanning(rows + 1)[:-1, None] * np.hanning(columns + 1)[:-1]
+    taper = taper_line(rows)[:, None] * taper_line(columns)
     taper = taper / np.sqrt((taper**2).mean())
     cut = (cut - (cut * taper).sum() / taper.sum()) * taper
     power = np.abs(np.fft.fft2(cut, norm="ortho")) ** 2

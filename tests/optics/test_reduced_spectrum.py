@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepblur_live.optics.reduced_spectrum import BINS, bin_frequencies, looks
+from deepblur_live.optics.reduced_spectrum import (
+    BINS,
+    bin_frequencies,
+    looks,
+    taper_line,
+)
 
 
 def test_frequencies_are_those_of_a_window_of_64_pixels():
@@ -16,11 +21,18 @@ def test_frequencies_are_those_of_a_window_of_64_pixels():
     assert angle[1, 0] == pytest.approx(np.pi / 2)
 
 
+def test_the_taper_is_flat_but_for_an_eighth_on_either_side():
+    line = taper_line(64)
+    np.testing.assert_allclose(line, line[::-1])
+    assert (line[8:56] == 1).all()
+    assert line[0] < 0.01 and (np.diff(line[:8]) > 0).all()
+
+
 @pytest.mark.parametrize("fine", [(1, 1), (3, 4), (7, 7)])
-def test_looks_are_those_of_white_noise_under_a_hann_taper(fine):
+def test_looks_are_those_of_white_noise_under_the_taper(fine):
     rng = np.random.default_rng(0)
     rows, columns = (BINS * b for b in fine)
-    taper = np.hanning(rows + 1)[:-1, None] * np.hanning(columns + 1)[:-1]
+    taper = taper_line(rows)[:, None] * taper_line(columns)
     bins = []
     for _ in range(12):
         noise = taper * rng.standard_normal((rows, columns))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deepblur_live.acquisition.specimen import load_specimen
+from deepblur_live.drift import DriftWatch
 from deepblur_live.profile import Camera, Drift, Profile
 from deepblur_live.runtime.frame import Frame
 from deepblur_live.session import LiveSession
@@ -39,7 +40,7 @@ class Fed:
         assert self.session.flush()
         lines = (self.session.folder / "events.jsonl").read_text("utf-8").splitlines()
         events = [json.loads(line) for line in lines]
-        kinds = ("specimenChanged", "brightnessChanged")
+        kinds = ("specimenChanged", "brightnessChanged", "verificationChanged")
         return [(e["event"], e["reason"]) for e in events if e["event"] in kinds]
 
 
@@ -59,6 +60,18 @@ def test_a_specimen_that_bleaches(fed):
     fed(200, light=0.5)
     assert fed.events == [("brightnessChanged", "the frames have become dimmer")]
     assert fed.session.alerts == ()
+
+
+def test_estimates_that_the_spectra_contradict_are_recorded_once(fed, monkeypatch):
+    fed(3)
+    reason = "by the spectra the picture has become softer by 14 %"
+    contradicted = replace(fed.session.monitor.status, contradiction=reason)
+    with monkeypatch.context() as patch:
+        patch.setattr(DriftWatch, "status", property(lambda watch: contradicted))
+        fed(3)
+        assert fed.session.status.contradiction == reason
+    assert fed.events == [("verificationChanged", reason)]
+    assert fed.session.verification.text.startswith("not reliable on this specimen")
 
 
 def test_the_monitor_knows_how_much_light_has_gone(fed):

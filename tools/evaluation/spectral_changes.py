@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from held_out import scene
+from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter, map_coordinates, rotate, zoom
 from scipy.signal import fftconvolve
 
@@ -37,6 +38,8 @@ _HALF, _FRAMES = 31, 10
 _OPTICS = TrueOptics(pixel_integration=True, aplanatic=True)
 _CUTOFF = _OPTICS.numerical_aperture * _OPTICS.pixel_size_nm / _OPTICS.wavelength_nm
 _HAZE_PX, _HAZE = 15.0, 0.3
+# Steps in which the blur of a session drifts.
+_STEPS = 48
 
 
 def _psf(coefficients: NDArray[np.float64]) -> Image:
@@ -226,17 +229,21 @@ def moving(
     row: Row = {"watched": 0.0, "first": None, "alerts": 0}
     frames = round(7200 / every_s)
     steps = _positions(count, whole, 1.0, rng)
-    psf, drawn = np.zeros((1, 1)), -1.0
+    # A frame of `whole` pixels holds the blur of all of `side`: no border is needed.
+    length = next_fast_len(whole, real=True)
+    otf, drawn = np.zeros((1, 1)), -1
     for k, places in zip(range(frames), steps, strict=False):
         now = k * every_s
-        amount = drift * float(np.clip((now - 1800) / 3600, 0, 1))
-        if amount != drawn:
-            psf, drawn = _psf(start + amount * along), amount
+        part = round(_STEPS * float(np.clip((now - 1800) / 3600, 0, 1)))
+        if part != drawn:
+            psf = _psf(start + drift * part / _STEPS * along)
+            otf, drawn = rfft2(psf, s=(length, length)), part
         image = np.zeros((whole, whole))
         for cell, (y, x) in zip(cells, places, strict=True):
             image[y : y + 40, x : x + 40] += cell
         light = (1 - 0.3 * k / frames) * (1.5 if 2400 < now < 4200 else 1)
-        seen = camera.expose(light * fftconvolve(image, psf, "valid"))
+        spread = irfft2(rfft2(image, s=(length, length)) * otf, s=(length, length))
+        seen = camera.expose(light * spread[2 * _HALF : whole, 2 * _HALF : whole])
         if monitor.update(now, seen):
             row["alerts"] += 1
             row["first"] = now if row["first"] is None else row["first"]
