@@ -45,6 +45,10 @@ _WANDERING = 1.5
 # where U is at least the first number, and the part that is not smooth is larger than
 # this share of the strength: at rest, and for a specimen that moves.
 _LEAST_RESIDUAL, _ROUGH_AT_REST, _ROUGH_MOVING = 3.0, 1.0, 0.5
+_WITHIN_SCATTER = (
+    "the change is above the warning level, but within what the baseline's own frames "
+    "scatter by; a new baseline, while nothing changes, would be more sensitive"
+)
 # Another specimen is believed after so many batches; a passing bubble is not one.
 _OTHERS = 2
 
@@ -245,4 +249,6 @@ class SpectralMonitor:
                 sharpening_sigma=math.sqrt(float(along @ covariance @ along)),
                 evidence=max(evidence.cusum, evidence.mewma),
             )
+            if state is DriftState.OK and strength >= self._settings.warn_contrast:
+                status = replace(status, reason=_WITHIN_SCATTER)
         self.status = status

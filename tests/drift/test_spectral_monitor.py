@@ -150,3 +150,14 @@ def test_correlated_batches_are_lengthened():
         fed(specimen, SHARP, 5)
     assert not fed.monitor.armed
     assert "correlated" in fed.status.reason
+
+
+def test_a_change_within_the_scatter_of_the_baseline_says_why_it_raises_nothing():
+    fed, specimen = Fed(), Specimen()
+    widths = iter(np.linspace(1.2, 1.35, BASELINE + 5))
+    for width in widths:
+        fed(specimen, gaussian(width), 1)
+    assert fed(specimen, gaussian(1.4), 20) == 0
+    assert fed.status.strength > QUICK.warn_contrast
+    assert fed.status.state is DriftState.OK
+    assert "within what the baseline's own frames scatter by" in fed.status.reason
