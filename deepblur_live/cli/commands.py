@@ -273,7 +273,7 @@ def check(
     z_step: Annotated[
         str,
         typer.Option(
-            help="Distance of the planes, such as 300nm; of a microscope's step."
+            help="Distance of the planes, or the step to move, such as 300nm."
         ),
     ] = "",
     config: Annotated[

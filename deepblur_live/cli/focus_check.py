@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import core_from_config
-from deepblur_live.cli.sweep import read_planes
+from deepblur_live.cli.sweep import optics_text, read_planes
 from deepblur_live.runtime.focus_check import check_frames
 from deepblur_live.session.check_report import check_json, check_text
 
@@ -98,3 +98,4 @@ def _evaluate(
         family, result = check_frames(profile, frames, z_um, progress)
     for line in check_text(family, result, origin):
         say(console, line)
+    say(console, optics_text(profile))

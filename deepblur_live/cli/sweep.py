@@ -12,6 +12,7 @@ from deepblur_live.acquisition import open_series
 from deepblur_live.blur import family_from_profile, focus_direction
 from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import core_from_config
+from deepblur_live.profile import Profile
 from deepblur_live.runtime.focus_sweep import best_planes, sweep_frames
 from deepblur_live.session.sweep_report import sweep_json, sweep_text
 
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from deepblur_live.profile import Profile
-
-__all__ = ["parse_length", "parse_planes", "read_planes", "sweep_file", "sweep_live"]
+__all__ = [
+    "optics_text",
+    "parse_length",
+    "parse_planes",
+    "read_planes",
+    "sweep_file",
+    "sweep_live",
+]
 
 _LENGTH = re.compile(r"([+-]?[0-9.]+)\s*(nm|um|µm|\u03bcm)?")
 # Planes of a live sweep.
@@ -34,17 +40,19 @@ _LIVE_PLANES = 3
 def parse_length(text: str, option: str) -> float:
     """Return a length in µm of a text such as "200nm", "0.2um" or "200" (nm).
 
+    Below 1 the unit is needed: "0.2" may be meant as µm.
+
     Raises
     ------
     ValueError
-        It is no length, or zero.
+        It is no length, or zero, or a fraction without a unit.
     """
     match = _LENGTH.fullmatch(text.strip())
     try:
         value = float(match[1]) if match else 0.0
     except ValueError:
         value = 0.0
-    if match is None or value == 0:
+    if match is None or value == 0 or (match[2] is None and abs(value) < 1):
         raise ValueError(f"{option} {text}: give a length such as 200nm or 0.2um")
     return value if match[2] not in (None, "nm") else value / 1000
 
@@ -61,6 +69,18 @@ def parse_planes(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--planes {text}: give numbers such as 15,17,19") from None
+
+
+def optics_text(profile: Profile) -> str:
+    """Return the optics that an answer supposes, and whether they are the defaults."""
+    optics = profile.optics
+    origin = ""
+    if optics == Profile().optics:
+        origin = ": the defaults; give your own with --profile"
+    return (
+        f"This supposes NA {optics.numerical_aperture:g}, {optics.wavelength_nm:g} nm, "
+        f"{optics.pixel_size_nm:g} nm pixels{origin}."
+    )
 
 
 def sweep_file(
@@ -130,6 +150,14 @@ def read_planes(
             chosen, centre = best_planes(contrast, z_step_um, per_um)
         else:
             chosen = list(planes)
+            for number in chosen:
+                if not 0 <= number < len(source):
+                    raise ValueError(
+                        f"--planes: there is no plane {number}; {source.path} has "
+                        f"planes 0 to {len(source) - 1}"
+                    )
+            if len(set(chosen)) < len(chosen):
+                raise ValueError("--planes: a plane is given twice")
             centre = chosen[len(chosen) // 2]
         frames = [source[k] for k in chosen]
         name = str(source.path)
@@ -184,3 +212,4 @@ def _evaluate(
         family, result = sweep_frames(profile, frames, z_um, progress)
     for line in sweep_text(family, result, origin):
         say(console, line)
+    say(console, optics_text(profile))

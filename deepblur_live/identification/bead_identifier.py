@@ -153,6 +153,10 @@ class BeadIdentifier(Identifier):
     def solve(self, problem: Problem) -> Solution:
         """Fit the beads of the newest frame, or the spectrum if there are too few."""
         assert isinstance(problem, _BeadProblem)
+        if (refused := self._processed(problem)) is not None:
+            return _BeadSolution(
+                **_fields(refused, Solution), of_beads=problem.of_beads
+            )
         reason, spots = self._unsuitable, 0
         if not self._known:
             spots = self._spots(problem)

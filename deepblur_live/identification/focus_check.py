@@ -32,6 +32,8 @@ LEAST_SLOPE, LARGEST_SLOPE = 0.6, 1.4
 # not; and mean square of the residuals over the stated one, above which the estimates
 # contradict each other (docs/decisions/0144-limits-of-the-check.md).
 _LIKELY, _UNLIKELY, _CONTRADICTORY = 0.8, 0.05, 4.0
+# With a smaller deviation of the slope it is not noise that leaves the check undecided.
+_SHARP = 0.12
 # Frames within this share of the range of positions were taken at the same one.
 _SAME_PLACE = 0.1
 
@@ -185,7 +187,9 @@ def check_focus(
     freedom = max(1, len(chosen) * len(direction) - len(direction) - 1)
     scatter = max(1.0, float(lines.misfit[best]) / freedom)
     slope, sigma = float(lines.slope[best]), float(lines.sigma[best]) * scatter**0.5
-    verdict, reason = _judge(_probability(lines, scatter), scatter, steady)
+    verdict, reason = _judge(
+        _probability(lines, scatter), scatter, sigma, steady, missing
+    )
     # In lengths, which a microscopist compares with the stage's.
     step = 1000 * float(np.diff(np.unique(z_um)).max())
     moved = (
@@ -204,11 +208,13 @@ def check_focus(
     )
 
 
-def _judge(follow: float, scatter: float, steady: bool) -> tuple[CheckVerdict, str]:
+def _judge(
+    follow: float, scatter: float, sigma: float, steady: bool, missing: str
+) -> tuple[CheckVerdict, str]:
     """Return the verdict, and what there is to say beside the slope.
 
-    From the probability that the estimates follow, and their mean squared residual over
-    the stated one.
+    From the probability that the estimates follow, their mean squared residual over the
+    stated one, the slope's deviation, and which planes have no estimate.
     """
     contradictory = scatter > _CONTRADICTORY
     if contradictory or follow < _UNLIKELY:
@@ -225,6 +231,14 @@ def _judge(follow: float, scatter: float, steady: bool) -> tuple[CheckVerdict, s
         return CheckVerdict.NOT_RELIABLE, said if contradictory else ""
     if follow > _LIKELY:
         return CheckVerdict.FOLLOWS, ""
+    if missing:
+        return CheckVerdict.UNDECIDED, "too few of the planes have an estimate"
+    if sigma < _SHARP:
+        return (
+            CheckVerdict.UNDECIDED,
+            "near the limit of what counts as following; check the step and the "
+            "profile's optics",
+        )
     return (
         CheckVerdict.UNDECIDED,
         "too uncertain: take larger steps, or expose longer",

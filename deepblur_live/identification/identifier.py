@@ -220,11 +220,8 @@ class Identifier:
         competing = problem.competing
         if problem.crop is None:
             return Solution(problem, no_signal(self.family), competing)
-        if problem.search is not None and (
-            reason := processing(problem.crop, self.family.cutoff)
-        ):
-            refused = replace(no_signal(self.family), reason=reason)
-            return Solution(problem, refused, competing)
+        if (refused := self._processed(problem)) is not None:
+            return refused
         if problem.search is not None or len(problem.starts) > 1:
             competing = self.search.minima(problem)
             begin = torch.as_tensor(competing.coefficients[:1], dtype=torch.float32)
@@ -247,6 +244,16 @@ class Identifier:
             if not problem.orientation.resolved(oriented):
                 found = replace(found, trusted=False, reason=_NOT_ORIENTED)
         return Solution(problem, found, competing, fit, local_phase)
+
+    def _processed(self, problem: Problem) -> Solution | None:
+        """Return the refusal of a frame that is not as the camera made it, or None."""
+        if problem.crop is None or problem.search is None:
+            return None
+        reason = processing(problem.crop, self.family.cutoff)
+        if not reason:
+            return None
+        refused = replace(no_signal(self.family), reason=reason)
+        return Solution(problem, refused, problem.competing)
 
     def _refined(
         self, problem: Problem, start: torch.Tensor

@@ -121,8 +121,10 @@ def scale(
     if not high > low:
         raise BadFrame("constant")
     if native.dtype.kind in "ui" and high - low < _FEWEST_VALUES - 1:
-        left = round(high - low) + 1
-        raise BadFrame(f"only {left} grey values: it needs more light, or more bits")
+        raise BadFrame(
+            f"fewer than {_FEWEST_VALUES} grey values: expose longer, or use a camera "
+            "mode with more bits"
+        )
     wide = native.dtype.kind != "u" or native.dtype.itemsize > 2
     values = torch.from_numpy(native.astype(np.float64) if wide else native)
     if device.type == "cuda":

@@ -16,7 +16,10 @@ __all__ = ["check_json", "check_text"]
 
 _FIRST = {
     CheckVerdict.FOLLOWS: "The estimate follows the stage",
-    CheckVerdict.NOT_RELIABLE: "The estimate is not reliable on this specimen",
+    CheckVerdict.NOT_RELIABLE: (
+        "The estimate is not reliable on this specimen, or the profile's optics or the "
+        "step are not as stated"
+    ),
     CheckVerdict.UNDECIDED: "The check is undecided",
 }
 _RULE = (

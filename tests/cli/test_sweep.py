@@ -126,6 +126,9 @@ def test_saturated_planes_and_wrong_options_are_named(tmp_path, sample, stack):
         (("--z-step", "300nm"), "give a recorded z-stack, or --config"),
         ((stack, "--z-step", "250nm", "--planes", "1,2,x"), "give numbers such as"),
         ((stack, "--z-step", "250nm", "--planes", "0,2,1"), "not monotone"),
+        ((stack, "--z-step", "0.25"), "give a length such as 200nm"),
+        ((stack, "--z-step", "250nm", "--planes", "0,1,99"), "there is no plane 99"),
+        ((stack, "--z-step", "250nm", "--planes", "0,1,1"), "given twice"),
     ):
         shown = run(*arguments)
         assert shown.exit_code == 2

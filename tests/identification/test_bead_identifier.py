@@ -60,6 +60,19 @@ def test_equal_spots_of_unknown_size_are_fitted_as_points():
     assert note.endswith("If they are beads, set model.bead_diameter_nm")
 
 
+@pytest.mark.parametrize("diameter", [1.0, None])
+def test_processed_frames_are_refused_before_any_bead_is_fitted(diameter):
+    identifier = BeadIdentifier(FAMILY, ERRORS, diameter)
+    frame, _ = slide(GAMMA, rows=4)
+    # Every other row is read two pixels later.
+    frame[1::2] = np.roll(frame[1::2], 2, axis=1)
+    image = scaled(frame)
+    identifier.observe(image, 0.0)
+    found = identifier.estimate(image)
+    assert not found.trusted
+    assert "interlaced" in found.reason
+
+
 def test_without_equal_spots_the_spectrum_is_fitted(monkeypatch):
     identifier = BeadIdentifier(FAMILY, ERRORS, None)
     image = scaled(np.random.default_rng(0).normal(size=(210, 210)).cumsum(0))

@@ -85,7 +85,10 @@ def clipped(bits):
     ("pixels", "reason"),
     [
         (np.zeros((96, 96), np.uint16), "constant"),
-        (np.indices((96, 96)).sum(0).astype(np.uint8) // 32, "only 6 grey values"),
+        (
+            np.indices((96, 96)).sum(0).astype(np.uint8) // 32,
+            "fewer than 8 grey values",
+        ),
         (np.full((96, 96), 65535, np.uint16), "constant"),
         (with_nan(), "not finite"),
         (np.full((96, 96), np.inf, "f4"), "not finite"),

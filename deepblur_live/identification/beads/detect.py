@@ -58,7 +58,7 @@ class Refusal(StrEnum):
     EDGE = "too near the edge of the frame"
     CROWDED = "too near another bead"
     SATURATED = "saturated"
-    MISFIT = "does not look like the other beads"
+    MISFIT = "unlike the other beads"
 
 
 @dataclass(frozen=True)
