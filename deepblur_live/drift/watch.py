@@ -59,9 +59,8 @@ class DriftWatch:
 
     Attributes
     ----------
-    unreliable
-        Why the estimates cannot be relied on, for this specimen; empty if they can.
-        They are not followed meanwhile, and raise no alerts.
+    known_starts
+        How often baselines were started with a blur that is known.
     """
 
     def __init__(
@@ -73,10 +72,27 @@ class DriftWatch:
     ) -> None:
         self.absolute, self.spectral = absolute, spectral
         self.known_to = known_to
-        self.unreliable = ""
+        self.known_starts = 0
+        self._unreliable = ""
         self._check = check
         self._lock = threading.Lock()
         self._time = 0.0
+
+    @property
+    def unreliable(self) -> str:
+        """Why the estimates cannot be relied on for this specimen; empty if they can.
+
+        They are not followed meanwhile. Their baseline and any alert from them are
+        discarded when this is set.
+        """
+        return self._unreliable
+
+    @unreliable.setter
+    def unreliable(self, reason: str) -> None:
+        newly = bool(reason) and not self._unreliable
+        self._unreliable = reason
+        if newly:
+            self.absolute.rebaseline()
 
     @property
     def status(self) -> DriftStatus:
@@ -91,7 +107,7 @@ class DriftWatch:
                     acknowledged=level.acknowledged,
                     reason=spectral.reason,
                 )
-            elif self.unreliable and rank(status.state) == 0:
+            elif self.unreliable:
                 status = replace(
                     status, state=DriftState.BASELINING, reason=self.unreliable
                 )
@@ -146,6 +162,7 @@ class DriftWatch:
         self.absolute.rebaseline()
         with self._lock:
             self.known_to = known_to
+            self.known_starts += math.isfinite(known_to)
             self.spectral.rebaseline()
             self._begin_check()
 
@@ -175,7 +192,7 @@ class DriftWatch:
             if self.spectral.armed:
                 raised = rank(self.spectral.level.state) > 0
                 return self._alert(self._time) if raised else None
-        return self.absolute.assess()
+        return None if self.unreliable else self.absolute.assess()
 
     @property
     def _contradiction(self) -> str:

@@ -50,7 +50,11 @@ class ImagePair(QtWidgets.QWidget):
         for pane in (self.raw, self.deblurred):
             layout.addWidget(pane, 1)
             pane.pointed.connect(self._on_pointed)
-            pane.show_nothing("waiting for the first frame")
+
+    def show_waiting(self, text: str) -> None:
+        """Show, before the first result, what is being waited for."""
+        for pane in (self.raw, self.deblurred):
+            pane.show_nothing(text)
 
     def show_result(self, result: FrameResult) -> None:
         """Show a new result, with its own contrast if autocontrast is on."""

@@ -16,7 +16,12 @@ from deepblur_live.gui.image_pair import ImagePair
 from deepblur_live.gui.message_line import MessageLine
 from deepblur_live.gui.psf_view import PsfView
 from deepblur_live.gui.snapshot import save_snapshot
-from deepblur_live.gui.state_text import chip_of, raw_only_text, status_text
+from deepblur_live.gui.state_text import (
+    chip_of,
+    raw_only_text,
+    status_text,
+    waiting_text,
+)
 from deepblur_live.gui.sweep_dialog import SweepDialog
 from deepblur_live.gui.theme import STYLE
 from deepblur_live.gui.toolbar import Toolbar
@@ -182,6 +187,8 @@ class MainWindow(QtWidgets.QMainWindow):
         age = now - self._new_at
         chip = chip_of(self._newest, status, statistics, age, self._interval)
         self.toolbar.show_chip(chip)
+        if self._newest is None:
+            self.images.show_waiting(waiting_text(statistics))
         self.banner.show_alert(alert, status)
         self.status.setText(status_text(statistics, self._fps_shown(now)))
         self.status.setToolTip(raw_only_text(statistics))

@@ -23,6 +23,7 @@ __all__ = [
     "raw_only_text",
     "session_time",
     "status_text",
+    "waiting_text",
 ]
 
 # No result for this long, and for so many frame intervals, means that frames are stuck.
@@ -75,6 +76,10 @@ def chip_of(
     """
     if latest is None:
         reason = f"no frame has been processed yet; worker {statistics.worker_state}"
+        if _first_in_progress(statistics):
+            count = _count(statistics.captured)
+            reason = f"captured {count}, {reason}. The first takes longest"
+            return Chip(None, "IDENTIFYING …", reason)
         return Chip(None, "NO FRAMES", reason)
     state, reason = status.state, status.reason
     waited = f"{seconds_since_new:.0f} s"
@@ -96,6 +101,17 @@ def chip_of(
         text += " · SNOOZED"
         reason += f"; alerts are snoozed until {clock_text(status.snoozed_until)}"
     return Chip(state, text, reason)
+
+
+def waiting_text(statistics: Statistics) -> str:
+    """Return what the image panes say before the first result."""
+    if _first_in_progress(statistics):
+        return "identifying the blur of the first frame …"
+    return "waiting for the first frame"
+
+
+def _first_in_progress(statistics: Statistics) -> bool:
+    return statistics.captured > 0 and statistics.processed == 0
 
 
 def status_text(statistics: Statistics, fps_shown: float) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from deepblur_live.session.sweep_judge import SweepJudge
 from deepblur_live.session.verification import (
     NOT_VERIFIED,
+    NOT_VERIFIED_BEADS,
+    NOT_VERIFIED_RECORDING,
     CurrentVerification,
     Verification,
     VerificationState,
@@ -40,6 +42,8 @@ class AbsoluteEstimates:
     settings
         A difference below the warning limit does not matter; one above the alarm limit
         is not verified.
+    beads
+        Whether the profile says that the specimen is a slide of beads.
     """
 
     def __init__(
@@ -49,10 +53,14 @@ class AbsoluteEstimates:
         watch: DriftWatch,
         notifier: Notifier,
         settings: Drift,
+        *,
+        beads: bool = False,
     ) -> None:
         self._family, self._errors, self._settings = family, errors, settings
         self._watch, self._notifier = watch, notifier
-        self._verification = CurrentVerification(self._on_change)
+        self._beads = beads
+        self._verification = CurrentVerification(self._apply, self._report)
+        # Held while judge and verification change together.
         self._lock = threading.Lock()
         self._judge: SweepJudge | None = None
         self._specimens = watch.spectral.specimens
@@ -67,13 +75,16 @@ class AbsoluteEstimates:
         """Set the verification, from any thread; a sweep judges no longer."""
         with self._lock:
             self._judge = None
-        self._set(state, reason)
+            self._set(state, reason)
+        self._verification.report_changes()
 
     def start_from(self, known: KnownBlur) -> None:
         """Start new baselines of a blur that is known, and have it judge estimates."""
-        awaited = f"estimates after the focus sweep at {known.clock} are awaited"
+        self._since = known.blur.time
+        self._watch.rebaseline(known.known_to)
         with self._lock:
-            self._since = known.blur.time
+            # Earlier changes of specimen are no reason to drop the sweep.
+            self._specimens = self._watch.spectral.specimens
             self._judge = SweepJudge(
                 self._family,
                 self._errors,
@@ -81,8 +92,11 @@ class AbsoluteEstimates:
                 self._settings.warn,
                 self._settings.alarm,
             )
-        self._set(VerificationState.NOT_VERIFIED, awaited)
-        self._watch.rebaseline(known.known_to)
+            self._set(
+                VerificationState.NOT_VERIFIED,
+                f"estimates after the focus sweep at {known.clock} are awaited",
+            )
+        self._verification.report_changes()
 
     def precedes(self, time: float) -> bool:
         """Return whether a frame was captured before the present blur was known."""
@@ -90,30 +104,40 @@ class AbsoluteEstimates:
 
     def update(self, result: FrameResult) -> None:
         """Reset after a change of specimen; have the sweep judge an estimate."""
-        specimens = self._watch.spectral.specimens
-        if specimens != self._specimens:
-            self._specimens = specimens
-            self.set(NOT_VERIFIED.state, NOT_VERIFIED.reason)
-        judge = self._judge
-        if judge is None or result.estimate is None:
-            return
-        decided = judge.add(result.info.time, result.estimate)
-        if decided is None:
-            return
         with self._lock:
-            # Another sweep, or other evidence, may have come meanwhile.
-            valid = self._judge is judge
-            if valid:
+            specimens = self._watch.spectral.specimens
+            changed = specimens != self._specimens
+            self._specimens = specimens
+            if changed:
                 self._judge = None
-        if valid:
+            if changed or self.verification.text == NOT_VERIFIED.text:
+                unverified = self._unverified(result)
+                self._set(unverified.state, unverified.reason)
+            self._have_judged(result)
+        self._verification.report_changes()
+
+    def _unverified(self, result: FrameResult) -> Verification:
+        if self._beads:
+            return NOT_VERIFIED_BEADS
+        recorded = result.frame.source == "replay"
+        return NOT_VERIFIED_RECORDING if recorded else NOT_VERIFIED
+
+    def _have_judged(self, result: FrameResult) -> None:
+        if self._judge is None or result.estimate is None:
+            return
+        decided = self._judge.add(result.info.time, result.estimate)
+        if decided is not None:
+            self._judge = None
             self._set(*decided)
 
     def _set(self, state: VerificationState, reason: str) -> None:
         self._verification.set(Verification(state, reason, self._notifier.time))
 
-    def _on_change(self, verification: Verification) -> None:
+    def _apply(self, verification: Verification) -> None:
         contradicted = verification.state is VerificationState.CONTRADICTED
         self._watch.unreliable = verification.text if contradicted else ""
+
+    def _report(self, verification: Verification) -> None:
         self._notifier.event(
             "verificationChanged",
             state=str(verification.state),

@@ -12,6 +12,8 @@ import numpy as np
 from deepblur_live.drift import Brightness
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from deepblur_live.drift import DriftWatch
@@ -64,7 +66,8 @@ class Comparability:
     def __init__(
         self, monitor: DriftWatch, notifier: Notifier, dark: float | None
     ) -> None:
-        self.acquisition = AcquisitionChanges()
+        self.acquisition = AcquisitionChanges(lambda: monitor.known_starts)
+        self._known_starts = monitor.known_starts
         self._scene = SceneChanges()
         self._brightness = Brightness()
         self._monitor = monitor
@@ -74,7 +77,8 @@ class Comparability:
     def update(self, frame: Frame) -> None:
         """Check an identified frame, before its estimate goes to the monitor."""
         reason = self.acquisition.check(frame)
-        if reason:
+        started, self._known_starts = self._known_starts, self._monitor.known_starts
+        if reason or started != self._known_starts:
             self._scene.reset()
         # Called for every frame: each is compared with the one before.
         if reason := self._scene.check(frame.pixels) or reason:
@@ -93,22 +97,34 @@ class Comparability:
 
 
 class AcquisitionChanges:
-    """Finds changes of specimen or imaging in a frame's metadata, or when reported."""
+    """Finds changes of specimen or imaging in a frame's metadata, or when reported.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    known_starts
+        Returns how often baselines were started with a blur that is known. What changed
+        before the last start is no change since.
+    """
+
+    def __init__(self, known_starts: Callable[[], int] = lambda: 0) -> None:
+        self._known_starts = known_starts
         self._lock = threading.Lock()
-        self._reported = ""
+        self._reported, self._reported_in = "", 0
+        self._started = known_starts()
         self._last: dict[str, Any] = {}
 
     def report(self, reason: str) -> None:
         """Report, from any thread, that the next frames show something else."""
         with self._lock:
-            self._reported = reason
+            self._reported, self._reported_in = reason, self._known_starts()
 
     def check(self, frame: Frame) -> str:
         """Return why this frame cannot be compared with the last; empty if it can."""
+        started, self._started = self._started, self._known_starts()
         with self._lock:
             reported, self._reported = self._reported, ""
+            if self._reported_in != self._started:
+                reported = ""
         index = frame.metadata.get("index")
         index = index if isinstance(index, dict) else {}
         now = {
@@ -122,6 +138,8 @@ class AcquisitionChanges:
             return ""
         if reported:
             return reported
+        if started != self._started:
+            return ""
         if before["camera"] != now["camera"]:
             return "the camera has changed"
         if before["size"] != now["size"]:

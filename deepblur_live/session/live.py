@@ -136,7 +136,12 @@ class LiveSession:
             self.monitor, self._notifier, profile.camera.offset_adu
         )
         self._absolute = AbsoluteEstimates(
-            family, errors, self.monitor, self._notifier, profile.drift
+            family,
+            errors,
+            self.monitor,
+            self._notifier,
+            profile.drift,
+            beads=profile.model.bead_diameter_nm is not None,
         )
         self._truth_image = truth_image
         self._now = now

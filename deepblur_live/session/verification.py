@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOT_VERIFIED",
+    "NOT_VERIFIED_BEADS",
+    "NOT_VERIFIED_RECORDING",
     "CurrentVerification",
     "Verification",
     "VerificationState",
@@ -38,8 +41,8 @@ class Verification:
     """What is known of the absolute estimates beyond their own covariance.
 
     The coefficients of one frame rest on a statistical prior of specimens. Evidence
-    that does not (a focus sweep, a known step of the focus drive, a bead slide with its
-    size given) confirms or contradicts them, for the specimen it was measured on.
+    that does not (a focus sweep, a known step of the focus drive) confirms or
+    contradicts them, for the specimen it was measured on.
 
     Parameters
     ----------
@@ -67,9 +70,22 @@ class Verification:
 
 NOT_VERIFIED = Verification(
     VerificationState.NOT_VERIFIED,
-    "one frame of an unknown specimen; a focus sweep would tell",
+    "estimated from single frames; a focus sweep can confirm or contradict this",
 )
 """Before any evidence."""
+
+NOT_VERIFIED_RECORDING = Verification(
+    VerificationState.NOT_VERIFIED, "estimated from single frames of a recording"
+)
+"""The same, where the focus cannot be swept."""
+
+NOT_VERIFIED_BEADS = Verification(
+    VerificationState.NOT_VERIFIED, "estimated from the beads of single frames"
+)
+"""The same, for a slide of beads whose size is given."""
+
+# Changes that wait for a slot to return; of more, the oldest are not reported.
+_MAX_PENDING = 100
 
 
 class CurrentVerification:
@@ -77,14 +93,23 @@ class CurrentVerification:
 
     Parameters
     ----------
-    on_change
-        Called with the new verification after each change, on the thread that made it.
+    apply
+        Called with each new verification while it is set, in their order. It must be
+        quick and must not call back.
+    report
+        Called with each afterwards, in the same order, and with no lock held.
     """
 
-    def __init__(self, on_change: Callable[[Verification], None]) -> None:
-        self._on_change = on_change
+    def __init__(
+        self,
+        apply: Callable[[Verification], None],
+        report: Callable[[Verification], None],
+    ) -> None:
+        self._apply, self._report = apply, report
         self._lock = threading.Lock()
         self._value = NOT_VERIFIED
+        self._pending: deque[Verification] = deque(maxlen=_MAX_PENDING)
+        self._reporting = False
 
     @property
     def value(self) -> Verification:
@@ -93,10 +118,32 @@ class CurrentVerification:
             return self._value
 
     def set(self, verification: Verification) -> None:
-        """Replace it; nothing happens if state and reason stay the same."""
+        """Replace it; nothing happens if state and reason stay the same.
+
+        `report_changes` is to be called afterwards, without the caller's locks.
+        """
         with self._lock:
-            same = self._value.text == verification.text
-            if not same:
-                self._value = verification
-        if not same:
-            self._on_change(verification)
+            if self._value.text == verification.text:
+                return
+            self._value = verification
+            self._apply(verification)
+            self._pending.append(verification)
+
+    def report_changes(self) -> None:
+        """Report what is new, unless this is being done: then it is added there."""
+        with self._lock:
+            if self._reporting:
+                return
+            self._reporting = True
+        while (change := self._next()) is not None:
+            try:
+                self._report(change)
+            except BaseException:
+                with self._lock:
+                    self._reporting = False
+                raise
+
+    def _next(self) -> Verification | None:
+        with self._lock:
+            self._reporting = bool(self._pending)
+            return self._pending.popleft() if self._pending else None

@@ -135,6 +135,24 @@ def test_estimates_that_were_contradicted_are_not_followed(fed):
     assert fed.watch.status.state is DriftState.OK
 
 
+def test_an_alarm_from_estimates_ends_when_they_are_contradicted(fed):
+    fed(60, spectra=False)
+    assert fed(60, off=0.05, spectra=False)
+    assert fed.watch.status.state in (DriftState.WARN, DriftState.ALARM)
+    fed.watch.unreliable = "not reliable on this specimen: frames say nothing"
+    status = fed.watch.status
+    assert (status.state, status.reason) == (
+        DriftState.BASELINING,
+        fed.watch.unreliable,
+    )
+    assert fed.watch.assess() is None
+    # Nor is their change carried over to the next specimen.
+    fed.watch.unreliable = ""
+    fed.watch.specimen_changed()
+    assert fed(60, spectra=False) == []
+    assert fed.watch.status.state is DriftState.OK
+
+
 def test_what_is_known_of_the_baseline_ends_with_it(fed):
     fed.watch.rebaseline(known_to=0.01)
     fed(60)

@@ -14,6 +14,7 @@ from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from deepblur_live.acquisition.statistics import Statistics
 from deepblur_live.drift import DriftState
 from deepblur_live.gui.main_window import MainWindow
 from deepblur_live.profile import Display, Profile
@@ -48,6 +49,21 @@ def test_it_opens_without_a_frame(window: MainWindow, redraw) -> None:
     assert window.toolbar.chip.text() == "NO FRAMES"
     assert window.images.raw.notice == "waiting for the first frame"
     assert window.banner.isHidden()
+
+
+def test_the_first_frame_is_being_identified(
+    window: MainWindow, session, image, redraw
+) -> None:
+    redraw()
+    session.listener.statistics = Statistics(captured=71, in_flight=71)
+    redraw()
+    assert window.toolbar.chip.text() == "IDENTIFYING …"
+    for pane in (window.images.raw, window.images.deblurred):
+        assert pane.notice == "identifying the blur of the first frame …"
+    session.publish(image)
+    redraw()
+    assert window.images.raw.notice == ""
+    assert window.toolbar.chip.text() == "OK"
 
 
 def test_a_frame_is_shown(window: MainWindow, session, image, redraw) -> None:
@@ -484,7 +500,7 @@ def test_curves_bands_and_truth(
     assert "oblique astigmatism" in drift.legend.text()
     assert f"{units} rms · band" in drift.legend.text()
     assert "sign of all even modes" in drift.legend.toolTip()
-    assert drift.verification.text().startswith("not verified: one frame of")
+    assert drift.verification.text().startswith("not verified: estimated from")
     assert window.error == ""
 
 

@@ -58,6 +58,15 @@ def test_no_frames(session, statistics) -> None:
     assert "worker running" in chip.reason
 
 
+def test_frames_of_which_none_is_processed_yet(session, statistics) -> None:
+    first = replace(statistics, captured=71, processed=0, in_flight=2, dropped=69)
+    chip = chip_of(None, session.status, first, 99.0)
+    assert (chip.state, chip.text) == (None, "IDENTIFYING …")
+    assert "captured 71, no frame has been processed yet" in chip.reason
+    none = replace(first, captured=0, in_flight=0, dropped=0)
+    assert chip_of(None, session.status, none, 99.0).text == "NO FRAMES"
+
+
 def test_the_reason_is_passed_on(session, statistics) -> None:
     status = replace(
         session.status, state=DriftState.RAW_ONLY, reason="the process is down"

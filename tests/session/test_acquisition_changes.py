@@ -54,6 +54,20 @@ def test_a_report_counts_once_from_the_next_frame():
     assert changes.check(frame()) == ""
 
 
+def test_what_changed_before_a_known_start_does_not_count():
+    starts = [0]
+    changes = AcquisitionChanges(lambda: starts[0])
+    changes.check(frame(camera="A"))
+    changes.report("the stage has moved")
+    starts[0] = 1
+    assert changes.check(frame(camera="B")) == ""
+    assert changes.check(frame(camera="A")) == "the camera has changed"
+    # One that is reported after the start counts, also before the first frame.
+    starts[0] = 2
+    changes.report("the stage has moved")
+    assert changes.check(frame(camera="A")) == "the stage has moved"
+
+
 @pytest.mark.parametrize("backend", ["psygnal", "qt"])
 def test_a_core_reports_stage_turret_and_preset(monkeypatch, request, backend):
     if backend == "qt":
