@@ -44,6 +44,8 @@ class CoreSource:
         self.core = core
         self.sequence: object = None
         """The sequence of the most recent MDA."""
+        self.live_mode = False
+        """Whether live mode was started last; a sequence before is not known of."""
         self._accept = accept
         self._report = report
         let_core_exit(core)
@@ -99,9 +101,11 @@ class CoreSource:
             self._report(f"a snapped frame was lost: {error!r}")
 
     def _on_live_started(self, *_: object) -> None:
+        self.live_mode = True
         self._tap.sequence_began(continuous=True)
 
     def _on_series_started(self, *_: object) -> None:
+        self.live_mode = False
         self._tap.sequence_began()
 
     def _on_sequence_stopped(self, *_: object) -> None:

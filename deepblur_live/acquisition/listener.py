@@ -32,6 +32,7 @@ from deepblur_live.runtime.frame import FrameResult, FrameState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from pymmcore_plus import CMMCorePlus
 
@@ -188,13 +189,31 @@ class DeblurListener:
         """The time of a frame captured now: seconds since the listener was made."""
         return self._ring.time
 
-    def start_from(self, known: Gaussian) -> None:
+    def start_from(
+        self, known: Gaussian, walk: NDArray[np.float64] | None = None
+    ) -> None:
         """Have the worker go on from coefficients that were measured otherwise.
 
         By a focus sweep, for example. They hold from the first frame that is captured
-        at ``known.time`` or later, and for workers that are started again.
+        at ``known.time`` or later, and for workers that are started again, until
+        `forget_known`.
+
+        Parameters
+        ----------
+        known
+            The coefficients, their covariance and their time.
+        walk
+            Covariance (P, P) of what they drift in one second, by which they are less
+            certain when a worker gets them later; None for no drift.
         """
-        self._supervisor.start_from(known)
+        self._supervisor.start_from(known, walk)
+
+    def forget_known(self) -> None:
+        """Send no known coefficients to the worker, if it does not have them yet.
+
+        Nor to one that is started again.
+        """
+        self._supervisor.forget_known()
 
     # ------------------------------------------------------------- frames in
 
@@ -315,14 +334,26 @@ class DeblurListener:
         """Receive every frame of `core` from now on: MDA, live and snapped.
 
         Attaching again to the same core does nothing, to another one detaches first.
-        The core is kept alive meanwhile.
+        The core is kept alive meanwhile. Does nothing after `close`.
         """
+        if self._closed:
+            return
         if self._source is not None and self._source.core is core:
             return
         self.detach()
         self._source = CoreSource(
             core, self._accept, on_gap=self._meter.missed, report=self._report
         )
+
+    @property
+    def live_mode(self) -> bool:
+        """Whether the attached core was last started in live mode.
+
+        Not in a sequence with a number of images. False without a core, and for what
+        was started before it was attached.
+        """
+        source = self._source
+        return source is not None and source.live_mode
 
     def detach(self) -> None:
         """Stop receiving frames of the core; does nothing without one."""

@@ -29,6 +29,8 @@ _SETTLED_S = 0.6
 def acquisition_paused(
     core: CMMCorePlus,
     *,
+    live_mode: bool = True,
+    resume: Callable[[], bool] = lambda: True,
     timeout_s: float = _TIMEOUT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[None]:
@@ -40,6 +42,11 @@ def acquisition_paused(
     ----------
     core
         The microscope.
+    live_mode
+        Whether a running sequence was started as live mode. Any other ends after a
+        number of images, which the core does not tell: it could not be continued.
+    resume
+        Asked at the end: whether live mode is to continue.
     timeout_s
         Longest time that an MDA may take for its present event.
     clock
@@ -48,7 +55,8 @@ def acquisition_paused(
     Raises
     ------
     SweepError
-        The MDA does not pause in time; it then goes on.
+        The MDA does not pause in time, or a sequence other than live mode is running;
+        it then goes on.
     """
     if core.mda.is_running():
         ours = _pause(core.mda, timeout_s, clock)
@@ -59,13 +67,21 @@ def acquisition_paused(
                 core.mda.set_paused(False)
         return
     live = core.isSequenceRunning()
+    if live and not live_mode:
+        raise SweepError(
+            "a sequence of images is running: wait for its end (or, if it is live mode "
+            "that was started before the session, start it again)"
+        )
     if live:
         core.stopSequenceAcquisition()
     try:
         yield
     finally:
-        if live:
+        if live and resume():
             core.startContinuousSequenceAcquisition()
+            # The answer may have changed while the camera started.
+            if not resume():
+                core.stopSequenceAcquisition()
 
 
 def _pause(runner: MDARunner, timeout_s: float, clock: Callable[[], float]) -> bool:

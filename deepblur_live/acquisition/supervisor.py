@@ -25,15 +25,18 @@ from deepblur_live.acquisition.worker import (
     Task,
     WorkerState,
 )
+from deepblur_live.drift import Gaussian
 from deepblur_live.runtime.frame import FrameResult, FrameState, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from deepblur_live.acquisition.block import SlotLease
     from deepblur_live.acquisition.launch import Worker
     from deepblur_live.acquisition.ring import FrameRing
-    from deepblur_live.drift import Gaussian
 
 __all__ = ["Supervisor"]
 
@@ -103,8 +106,10 @@ class Supervisor:
         self._at_worker: deque[tuple[SlotLease, float]] = deque()
         # Taken for a worker that has died meanwhile; the collector delivers them raw.
         self._stranded: deque[SlotLease] = deque()
-        # What each worker starts from, and whether the present one has it.
+        # What each worker starts from, its drift per second, and whether the present
+        # one has it.
         self._known: Gaussian | None = None
+        self._walk: NDArray[np.float64] | None = None
         self._known_sent = False
 
         self._running = threading.Event()
@@ -126,10 +131,20 @@ class Supervisor:
         with self._lock:
             return None if self._worker is None else self._worker.pid
 
-    def start_from(self, known: Gaussian) -> None:
-        """Send coefficients to the worker before the next frame; to later ones, too."""
+    def start_from(
+        self, known: Gaussian, walk: NDArray[np.float64] | None = None
+    ) -> None:
+        """Send coefficients to the worker before the next frame; to later ones, too.
+
+        As in `deepblur_live.acquisition.listener.DeblurListener.start_from`.
+        """
         with self._lock:
-            self._known, self._known_sent = known, False
+            self._known, self._walk, self._known_sent = known, walk, False
+
+    def forget_known(self) -> None:
+        """Send no coefficients from now on; a worker that has them keeps them."""
+        with self._lock:
+            self._known = None
 
     def start(self, timeout: float) -> bool:
         """Start the threads and the worker; True once the worker is ready."""
@@ -215,9 +230,17 @@ class Supervisor:
             if worker is None:
                 return None, None
             self._at_worker.append((lease, time.monotonic()))
-            known = None if self._known_sent else self._known
+            known = None if self._known_sent else self._known_at(lease.info.time)
             self._known_sent = True
             return worker, known
+
+    def _known_at(self, time: float) -> Gaussian | None:
+        """Return what is known at a frame's time, after the drift until then."""
+        known, walk = self._known, self._walk
+        if known is None or walk is None or time <= known.time:
+            return known
+        drift = (time - known.time) * walk
+        return Gaussian(time, known.coefficients, known.covariance + drift)
 
     @property
     def _waits(self) -> bool:

@@ -54,6 +54,7 @@ class SweepDialog(QtWidgets.QDialog):
         self._share = 0.0
         # An answer, what was done with it, or why not.
         self._outcome: SessionSweep | FocusCheck | str | Exception | None = None
+        # The latest answer, until it is accepted or another is asked for.
         self._sweep: SessionSweep | None = None
         self.step = QtWidgets.QDoubleSpinBox()
         self.step.setRange(20.0, 2000.0)
@@ -91,7 +92,7 @@ class SweepDialog(QtWidgets.QDialog):
             "Measure a new baseline here; the estimates go on from the answer, and are "
             "compared with it"
         )
-        self._offer(False)
+        self._offer()
         row = QtWidgets.QHBoxLayout()
         row.addWidget(QtWidgets.QLabel("Step"))
         row.addWidget(self.step)
@@ -124,6 +125,7 @@ class SweepDialog(QtWidgets.QDialog):
 
     def _on_start(self) -> None:
         session, step_um = self._session, self.step.value() / 1000
+        self._sweep = None
         self._run(lambda: sweep_session(session, step_um, self._advance))
 
     def _on_check(self) -> None:
@@ -164,7 +166,8 @@ class SweepDialog(QtWidgets.QDialog):
         """Work on a thread of its own; the timer shows the outcome."""
         self.start.setEnabled(False)
         self.check.setEnabled(False)
-        self._offer(False)
+        self.refocus.setEnabled(False)
+        self.keep.setEnabled(False)
         self._share, self._outcome = 0.0, None
 
         def run() -> None:
@@ -181,9 +184,16 @@ class SweepDialog(QtWidgets.QDialog):
     def _advance(self, share: float) -> None:
         self._share = share
 
-    def _offer(self, refocus: bool, keep: bool = False) -> None:
-        self.refocus.setEnabled(refocus)
-        self.keep.setEnabled(keep)
+    def _offer(self) -> None:
+        """Offer what can be done with the present answer, if there is one."""
+        sweep, thin, near = self._sweep, False, False
+        if sweep is not None:
+            furthest = self._session.profile.optics.defocus_range_um
+            thin, near = not sweep.thick, abs(sweep.refocus_um) <= furthest
+            if thin:
+                self.refocus.setText(f"Refocus by {1000 * sweep.refocus_um:+.0f} nm")
+        self.refocus.setEnabled(thin and near)
+        self.keep.setEnabled(thin)
 
     def _on_timer(self) -> None:
         self.progress.setValue(round(100 * self._share))
@@ -194,24 +204,18 @@ class SweepDialog(QtWidgets.QDialog):
         self.start.setEnabled(True)
         self.check.setEnabled(True)
         if isinstance(outcome, SessionSweep):
-            self._show(outcome)
-            return
-        if isinstance(outcome, FocusCheck):
+            self._sweep = outcome
+            self._show_lines(sweep_text(self._session.family, outcome, "here"))
+        elif isinstance(outcome, FocusCheck):
             self._show_lines(check_text(self._session.family, outcome, "here"))
-            return
-        self.progress.setValue(0)
-        self.answer.setText(str(outcome) or type(outcome).__name__)
+        else:
+            if isinstance(outcome, str):
+                self._sweep = None  # accepted
+            self.progress.setValue(0)
+            self.answer.setText(str(outcome) or type(outcome).__name__)
+        # An answer still holds after a check, or a move that was refused.
+        self._offer()
 
     def _show_lines(self, lines: list[str]) -> None:
         self.answer.setFont(self._fixed)
         self.answer.setText("\n".join(lines))
-
-    def _show(self, sweep: SessionSweep) -> None:
-        self._sweep = sweep
-        lines = sweep_text(self._session.family, sweep, "here")
-        self._show_lines(lines)
-        furthest = self._session.profile.optics.defocus_range_um
-        thin = not sweep.thick
-        self._offer(thin and abs(sweep.refocus_um) <= furthest, thin)
-        if thin:
-            self.refocus.setText(f"Refocus by {1000 * sweep.refocus_um:+.0f} nm")

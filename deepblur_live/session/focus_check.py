@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,9 @@ def check_session(
 
     As for a sweep, live mode or a running MDA pauses for four frames and continues, and
     the frames do not reach the session. The result is an event in
-    its log and, unless it is undecided, the session's verification. It takes some
-    seconds of one core: call it from a thread of its own.
+    its log and, unless it is undecided, the session's verification. It is undecided
+    when the specimen has changed before it ends. It takes some seconds of one core:
+    call it from a thread of its own.
 
     Parameters
     ----------
@@ -51,13 +53,21 @@ def check_session(
     Raises
     ------
     SweepError
-        The session has no microscope, the stage does not follow, or the frames are no
-        check; the microscope then goes on as before.
+        The session has no microscope, an MDA does not pause, a sequence other than live
+        mode is running, the stage does not follow, or the frames are no check; the
+        microscope then goes on as before.
     """
     core = microscope(session)
     with undisturbed(session, core):
         frames = acquire_sweep(core, abs(step_um) * CHECK_STEPS, range_um=abs(step_um))
+        specimens = session.monitor.spectral.specimens
     _, check = check_frames(session.profile, frames.frames, frames.z_um, progress)
+    if session.monitor.spectral.specimens != specimens:
+        check = replace(
+            check,
+            verdict=CheckVerdict.UNDECIDED,
+            reason=f"the specimen has changed since; on the one before: {check.reason}",
+        )
     session.note(
         "estimateChecked",
         verdict=str(check.verdict),

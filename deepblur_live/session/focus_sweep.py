@@ -80,8 +80,9 @@ def sweep_session(
     Raises
     ------
     SweepError
-        The session has no microscope, an MDA does not pause, the stage does not follow,
-        or the frames are not a sweep; the microscope then goes on as before.
+        The session has no microscope, an MDA does not pause, a sequence other than live
+        mode is running, the stage does not follow, or the frames are not a sweep; the
+        microscope then goes on as before.
     """
     core = microscope(session)
     steps = np.arange(_PLANES, dtype=np.float64) - _PLANES // 2
@@ -115,25 +116,24 @@ def refocus_session(session: LiveSession, sweep: SessionSweep, range_um: float) 
     sweep
         From `sweep_session`.
     range_um
-        Largest move that is allowed.
+        Largest move that is allowed, from the drive's position at the sweep and from
+        the present one.
 
     Raises
     ------
     SweepError
         The specimen is too thick, there is no focus drive, the move exceeds the range
-        or does not end, or an MDA does not pause.
+        or does not end, or what acquires cannot be paused.
     """
     core = microscope(session)
     _check_thin(sweep)
-    move_um = sweep.refocus_um
-    if abs(move_um) > range_um:
-        raise SweepError(
-            f"a move of {1000 * move_um:+.0f} nm exceeds the allowed range of "
-            f"{1000 * range_um:.0f} nm"
-        )
+    _check_range(sweep.refocus_um, range_um, "")
     stage = _stage(core)
+    target_um = sweep.position_um + sweep.refocus_um
     with undisturbed(session, core):
-        move_focus(core, stage, sweep.position_um + move_um)
+        move_um = target_um - float(core.getPosition(stage))
+        _check_range(move_um, range_um, ", as the drive has been moved since the sweep")
+        move_focus(core, stage, target_um)
         session.note("refocused", move_um=move_um)
         accept_sweep(session, sweep)
 
@@ -148,11 +148,21 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
     Raises
     ------
     SweepError
-        The specimen is too thick for coefficients, or there is no focus drive.
+        The specimen is too thick for coefficients, there is no focus drive, or it is
+        now further from the focus than the defocus that live estimates look for.
     """
     core, family = microscope(session), session.family
     _check_thin(sweep)
     moved = float(core.getPosition(_stage(core))) - sweep.position_um
+    defocus, furthest = (
+        moved - sweep.refocus_um,
+        session.profile.optics.defocus_range_um,
+    )
+    if abs(defocus) > furthest:
+        raise SweepError(
+            f"the focus drive is {1000 * abs(defocus):.0f} nm from the focus, live "
+            f"estimates reach {1000 * furthest:.0f} nm: refocus, or sweep nearer to it"
+        )
     deeper = 1 if session.profile.stage.deeper == "larger" else -1
     now = session.listener.time
     walk = (now - sweep.time_s) * random_walk(family)
@@ -191,6 +201,14 @@ def _stage(core: CMMCorePlus) -> str:
     return stage
 
 
+def _check_range(move_um: float, range_um: float, reason: str) -> None:
+    if abs(move_um) > range_um:
+        raise SweepError(
+            f"a move of {1000 * move_um:+.0f} nm exceeds the allowed range of "
+            f"{1000 * range_um:.0f} nm{reason}"
+        )
+
+
 def _check_thin(sweep: SweepResult) -> None:
     if sweep.thick:
         raise SweepError(
@@ -201,14 +219,20 @@ def _check_thin(sweep: SweepResult) -> None:
 
 @contextlib.contextmanager
 def undisturbed(session: LiveSession, core: CMMCorePlus) -> Iterator[None]:
-    """Pause what acquires, and keep the frames meanwhile from the session."""
-    with acquisition_paused(core):
+    """Pause what acquires, and keep the frames meanwhile from the session.
+
+    Live mode does not continue when the session is closed meanwhile.
+    """
+    listener = session.listener
+    with acquisition_paused(
+        core, live_mode=listener.live_mode, resume=lambda: not session.closed
+    ):
         # Snaps during a paused MDA do not reach the session anyway.
         in_mda = core.mda.is_running()
         if not in_mda:
-            session.listener.detach()
+            listener.detach()
         try:
             yield
         finally:
             if not in_mda:
-                session.listener.attach(core)
+                listener.attach(core)

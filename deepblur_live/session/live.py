@@ -20,6 +20,7 @@ from deepblur_live.drift import (
     DriftWatch,
     EstimateCheck,
     SpectralMonitor,
+    random_walk,
 )
 from deepblur_live.profile import Profile, load_profile
 from deepblur_live.runtime.frame import FrameResult, FrameState
@@ -36,7 +37,7 @@ from deepblur_live.session.record import SessionRecord
 from deepblur_live.session.result_log import ResultLog
 from deepblur_live.session.sinks import MdaHandles, make_sinks
 from deepblur_live.session.summary import SessionSummary, summarise
-from deepblur_live.session.verification import VerificationState
+from deepblur_live.session.verification import NOT_VERIFIED, VerificationState
 
 if TYPE_CHECKING:
     from collections import deque
@@ -290,6 +291,11 @@ class LiveSession:
         return self._alerts
 
     @property
+    def closed(self) -> bool:
+        """Whether the session is closed, or is being closed."""
+        return self._ending or self.summary is not None
+
+    @property
     def folder(self) -> Path | None:
         """The session's own folder, or None."""
         return None if self._record is None else self._record.folder
@@ -317,7 +323,15 @@ class LiveSession:
         self._announcer.update()
 
     def rebaseline(self) -> None:
-        """Measure a new baseline from now on; announced at once."""
+        """Measure a new baseline from now on; announced at once.
+
+        A focus sweep is no longer used: neither for workers that are started again, nor
+        to verify estimates.
+        """
+        self.listener.forget_known()
+        if self.verification.state is NOT_VERIFIED.state:
+            # They may be awaited, to be compared with the sweep.
+            self._absolute.set(NOT_VERIFIED.state, NOT_VERIFIED.reason)
         self.monitor.rebaseline()
         self._notifier.event("rebaselined")
         self._announcer.update()
@@ -343,7 +357,7 @@ class LiveSession:
         new baselines are measured.
         """
         self._absolute.start_from(known)
-        self.listener.start_from(known.blur)
+        self.listener.start_from(known.blur, random_walk(self.family))
         self._notifier.event("rebaselined")
         self._announcer.update()
 
@@ -359,8 +373,10 @@ class LiveSession:
         """Measure a new baseline from the next frame on, which shows something else.
 
         For scripts that move what the session cannot see. A core's stage, turrets and
-        presets are followed without it.
+        presets are followed without it. What a focus sweep has measured is not used for
+        workers that are started again: the objective may be another.
         """
+        self.listener.forget_known()
         self._comparability.acquisition.report(reason)
 
     def close(self) -> SessionSummary:

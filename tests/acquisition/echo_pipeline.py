@@ -100,7 +100,10 @@ class Knowing(SynchronousPipeline):
         self.known = "nothing"
 
     def start_from(self, known: object) -> None:
-        self.known = f"{known.coefficients.tolist()} at {known.time}"
+        self.known = (
+            f"{known.coefficients.tolist()} at {known.time}, "
+            f"variance {known.covariance[0, 0]}"
+        )
 
     def process(self, frame: Frame) -> FrameResult:
         return FrameResult(

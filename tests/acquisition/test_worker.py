@@ -29,21 +29,32 @@ def balanced(listener: DeblurListener):
 def test_what_is_known_reaches_the_worker_and_the_next_one(results) -> None:
     known = Gaussian(2.5, np.array([0.1, -0.2]), np.eye(2))
 
-    def reason() -> str:
+    def reason(time: float) -> str:
         count = len(results.all)
-        listener.submit(FRAME)
+        listener.submit(FRAME, time=time)
         results.wait(lambda: len(results.all) > count)
         return str(results.all[-1].reason)
 
     with DeblurListener(Knowing, restart_delays_s=(0.1,)) as listener:
         results.listen(listener)
-        assert reason() == "nothing"
-        listener.start_from(known)
-        assert reason() == "[0.1, -0.2] at 2.5"
+        assert reason(1.0) == "nothing"
+        listener.start_from(known, 3 * np.eye(2))
+        assert reason(2.0) == "[0.1, -0.2] at 2.5, variance 1.0"
         os.kill(listener.worker_pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         results.wait(lambda: WorkerState.RAW_ONLY in results.states)
         results.wait(lambda: results.states[-1] is WorkerState.RUNNING, timeout=30)
-        assert reason() == "[0.1, -0.2] at 2.5"
+        # It has drifted meanwhile.
+        assert reason(4.5) == "[0.1, -0.2] at 4.5, variance 7.0"
+
+
+def test_what_is_forgotten_is_not_sent(results) -> None:
+    with DeblurListener(Knowing, in_process=True) as listener:
+        results.listen(listener)
+        listener.start_from(Gaussian(0.0, np.zeros(2), np.eye(2)))
+        listener.forget_known()
+        listener.submit(FRAME)
+        results.wait(lambda: results.all)
+        assert results.all[0].reason == "nothing"
 
 
 def test_a_killed_worker_is_replaced_and_frames_are_passed_on_raw_meanwhile(

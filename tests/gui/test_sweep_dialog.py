@@ -88,6 +88,28 @@ def test_the_focus_may_be_kept(qtbot, session, sweep, done):
     assert dialog.answer.text().startswith("Accepted.")
 
 
+def test_an_answer_is_offered_until_it_is_accepted(
+    qtbot, session, done, checked, monkeypatch
+):
+    def refuse(session, sweep, most):
+        raise SweepError("the drive has been moved since the sweep")
+
+    monkeypatch.setattr(sweep_dialog, "refocus_session", refuse)
+    monkeypatch.setattr(sweep_dialog, "check_session", lambda *_: checked)
+    buttons = QtWidgets.QMessageBox.StandardButton
+    monkeypatch.setattr(QtWidgets.QMessageBox, "question", lambda *_: buttons.Yes)
+    dialog = SweepDialog(session)
+    qtbot.addWidget(dialog)
+    press(dialog.start, dialog, qtbot)
+    for button in (dialog.refocus, dialog.check):
+        press(button, dialog, qtbot)
+        assert dialog.refocus.isEnabled() and dialog.keep.isEnabled()
+    assert dialog.answer.text().startswith("The estimate is not reliable")
+    press(dialog.keep, dialog, qtbot)
+    press(dialog.check, dialog, qtbot)
+    assert not dialog.refocus.isEnabled() and not dialog.keep.isEnabled()
+
+
 def test_an_error_is_shown_and_nothing_moves(qtbot, session, monkeypatch):
     def fail(session, step_um, progress):
         raise SweepError("the focus has not moved")

@@ -43,6 +43,9 @@ class FakeListener:
             worker_state=WorkerState.RUNNING, latency_p50_ms=40.0, latency_p95_ms=90.0
         )
 
+    def forget_known(self) -> None:
+        """Do nothing: there is no worker."""
+
     def emit(self, result: FrameResult) -> None:
         self.count(captured=1, processed=1)
         self.events.resultReady.emit(result)

@@ -129,6 +129,21 @@ def test_an_undecided_check_leaves_the_verification(session, monkeypatch):
     assert "verificationChanged" not in logged
 
 
+def test_another_specimen_is_not_judged(session, monkeypatch):
+    """The verdict comes some seconds after the frames, and is of theirs."""
+    give(monkeypatch, 0.95)
+
+    def change(share):
+        if share == 0.5:
+            session.monitor.specimen_changed("the stage has moved")
+
+    check = check_session(session, 0.3, change)
+    assert check.verdict is CheckVerdict.UNDECIDED
+    assert check.reason.startswith("the specimen has changed since")
+    assert session.verification.state is VerificationState.NOT_VERIFIED
+    assert events(session)["estimateChecked"]["verdict"] == "undecided"
+
+
 def test_nothing_is_judged_after_a_failure(session, monkeypatch):
     core = session.core
     core.startContinuousSequenceAcquisition()

@@ -23,18 +23,22 @@ from deepblur_live.session.focus_sweep import (
     accept_sweep,
     refocus_session,
     sweep_session,
+    undisturbed,
 )
-from deepblur_live.session.verification import NOT_VERIFIED
+from deepblur_live.session.verification import NOT_VERIFIED, VerificationState
 
 PROFILE = Profile()
 FAMILY = family_from_profile(PROFILE)
 PER_UM = focus_direction(FAMILY)[0]
 OUT_UM = 0.3
-SEEN = []
+SEEN, KNOWN = [], []
 
 
 class Echo(SynchronousPipeline):
-    """Keeps each frame's truth; identifies nothing."""
+    """Keeps each frame's truth, and what is known; identifies nothing."""
+
+    def start_from(self, known):
+        KNOWN.append(known)
 
     def process(self, frame):
         SEEN.append(read_truth(frame.metadata))
@@ -60,6 +64,7 @@ def session(monkeypatch, tmp_path):
     )
     core = simulated_core(sample, exposure_ms=20.0)
     SEEN.clear()
+    KNOWN.clear()
     with LiveSession.from_profile(PROFILE, core, tmp_path, in_process=True) as session:
         yield session
     core.unloadAllDevices()
@@ -137,6 +142,71 @@ def test_a_large_move_and_a_replay_are_refused(session, monkeypatch):
     with pytest.raises(SweepError, match="exceeds the allowed range"):
         refocus_session(session, a_sweep(), 0.5)
     assert session.core.getPosition() == 0.0
+    # Now that is too far for estimates, wherever the move would end.
+    session.core.setPosition(-0.4)
+    with pytest.raises(SweepError, match="1200 nm from the focus"):
+        accept_sweep(session, a_sweep())
+    assert session.verification is NOT_VERIFIED
     monkeypatch.setattr(session, "core", None)
     with pytest.raises(SweepError, match="no microscope"):
         sweep_session(session, 0.3)
+
+
+def test_the_move_is_limited_from_where_the_drive_is_now(session):
+    sweep = a_sweep(refocus_um=0.3)
+    session.core.setPosition(-0.4)
+    with pytest.raises(SweepError, match=r"\+700 nm .* has been moved since the sweep"):
+        refocus_session(session, sweep, 0.5)
+    assert session.core.getPosition() == pytest.approx(-0.4)
+    session.core.setPosition(-0.1)
+    refocus_session(session, sweep, 0.5)
+    assert session.core.getPosition() == pytest.approx(0.3)
+
+
+def test_a_sweep_that_outlives_its_session_leaves_the_camera_off(session):
+    core, listener = session.core, session.listener
+    core.startContinuousSequenceAcquisition()
+    with undisturbed(session, core):
+        session.close()
+    assert not core.isSequenceRunning()
+    # Nor does the listener follow it again.
+    core.startContinuousSequenceAcquisition()
+    assert not listener.live_mode
+    core.stopSequenceAcquisition()
+
+
+def test_a_sequence_with_an_end_is_not_replaced_by_live_mode(session):
+    core = session.core
+    core.startSequenceAcquisition(10_000, 0.0, False)
+    with pytest.raises(SweepError, match="a sequence of images is running"):
+        sweep_session(session, 0.3)
+    assert core.isSequenceRunning() and core.getPosition() == 0.0
+    core.stopSequenceAcquisition()
+
+
+@pytest.mark.parametrize(
+    ("then", "used"),
+    [
+        (lambda session: None, True),
+        (lambda session: session.rebaseline(), False),
+        (lambda session: session.specimen_changed("Objective was set to 20x"), False),
+    ],
+)
+def test_a_sweep_is_not_used_after_a_rebaseline_or_another_objective(
+    session, then, used
+):
+    accept_sweep(session, a_sweep())
+    assert session.verification.reason.endswith("are awaited")
+    then(session)
+    session.core.snapImage()
+    assert session.listener.drain(10)
+    assert len(KNOWN) == used
+
+
+def test_after_a_rebaseline_no_estimate_is_awaited(session):
+    accept_sweep(session, a_sweep())
+    session.rebaseline()
+    assert session.verification.text == NOT_VERIFIED.text
+    session.set_verification(VerificationState.VERIFIED, "other evidence")
+    session.rebaseline()
+    assert session.verification.state is VerificationState.VERIFIED
