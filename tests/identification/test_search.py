@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from specimens import ERRORS, FAMILY, blurred, cells, fit_of
+from specimens import ERRORS, FAMILY, LENIENT, blurred, cells, fit_of
 
 from deepblur_live.identification import Identifier, Phase, identifier, search
 from deepblur_live.identification.minima import best_first, distinct, rank_by_phase
@@ -43,7 +43,7 @@ def test_refinement_with_phases_only_while_the_old_blur_is_not_favoured(monkeypa
         "_with_phases",
         lambda self, *rest: refined.append(0) or original(self, *rest),
     )
-    identified, observed = Identifier(FAMILY, ERRORS, average_s=5.0), []
+    identified, observed = Identifier(FAMILY, LENIENT, average_s=5.0), []
     for time in (0.0, 0.1, 0.2, 10.5):
         identified.observe(frame, time)
         problem = identified.prepare(frame, truth)
