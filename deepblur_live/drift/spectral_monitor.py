@@ -46,8 +46,8 @@ _WANDERING = 1.5
 # this share of the strength: at rest, and for a specimen that moves.
 _LEAST_RESIDUAL, _ROUGH_AT_REST, _ROUGH_MOVING = 3.0, 1.0, 0.5
 _WITHIN_SCATTER = (
-    "the change is above the warning level, but within what the baseline's own frames "
-    "scatter by; a new baseline, while nothing changes, would be more sensitive"
+    "the change is above the warning level, but not certain yet: the frames of the "
+    "baseline differ about as much among themselves"
 )
 # Another specimen is believed after so many batches; a passing bubble is not one.
 _OTHERS = 2
