@@ -146,10 +146,10 @@ def contradiction(
     if not (unexplained or denied):
         return ""
     along = measured.comparison.sharpening
-    told = _in_words(float(along @ predicted), claimed)
+    estimated = _in_words(float(along @ predicted), claimed)
     return (
         f"by the spectra {_in_words(float(along @ shapes), strength)}, by the "
-        f"estimates {told}"
+        f"estimates {estimated}"
     )
 
 

@@ -128,7 +128,7 @@ class Tracker:
         )
 
     def start_from(self, known: Gaussian) -> TrackState:
-        """Start anew from coefficients that were measured otherwise; return the state.
+        """Restart from coefficients measured by other means; return the state.
 
         By a focus sweep, for example. The sign of the even modes follows them. They and
         the first estimate do not share the error that estimates have in common, so that

@@ -154,9 +154,7 @@ class BeadIdentifier(Identifier):
         """Fit the beads of the newest frame, or the spectrum if there are too few."""
         assert isinstance(problem, _BeadProblem)
         if (refused := self._processed(problem)) is not None:
-            return _BeadSolution(
-                **_fields(refused, Solution), of_beads=problem.of_beads
-            )
+            return _BeadSolution(**_fields(refused, Solution))
         reason, spots = self._unsuitable, 0
         if not self._known:
             spots = self._spots(problem)
@@ -185,7 +183,7 @@ class BeadIdentifier(Identifier):
         note = (
             f"the blur is fitted to the spectrum of the frames, not to beads: {reason}"
         )
-        return _BeadSolution(**_fields(super().solve(problem), Solution), note=note)
+        return _BeadSolution(**_fields(self._identify(problem), Solution), note=note)
 
     def _spots(self, problem: _BeadProblem) -> int:
         """Return the number of equal spots; looked for when the blur is searched."""
@@ -198,7 +196,8 @@ class BeadIdentifier(Identifier):
     def accept(self, solution: Solution) -> Estimate | None:
         """Continue from a solution and return it; None if of another specimen."""
         assert isinstance(solution, _BeadSolution)
-        if solution.of_beads is not self._of_beads:
+        # A refused frame says nothing of either.
+        if solution.note and solution.of_beads is not self._of_beads:
             self._of_beads = solution.of_beads
             self._notes.append(solution.note)
         if solution.extra_blur is not None and self._pixel_size_nm is not None:

@@ -217,11 +217,14 @@ class Identifier:
         Changes nothing but the problem's orientation and the random state of the basin
         hopping.
         """
+        refused = self._processed(problem)
+        return self._identify(problem) if refused is None else refused
+
+    def _identify(self, problem: Problem) -> Solution:
+        """Fit the spectrum, and the phases, of frames as the camera made them."""
         competing = problem.competing
         if problem.crop is None:
             return Solution(problem, no_signal(self.family), competing)
-        if (refused := self._processed(problem)) is not None:
-            return refused
         if problem.search is not None or len(problem.starts) > 1:
             competing = self.search.minima(problem)
             begin = torch.as_tensor(competing.coefficients[:1], dtype=torch.float32)

@@ -71,6 +71,9 @@ def test_processed_frames_are_refused_before_any_bead_is_fitted(diameter):
     found = identifier.estimate(image)
     assert not found.trusted
     assert "interlaced" in found.reason
+    # Neither beads nor spectrum were fitted, and the next frame is looked at again.
+    assert identifier.take_notes() == []
+    assert identifier.prepare(image, GAMMA).search is not None
 
 
 def test_without_equal_spots_the_spectrum_is_fitted(monkeypatch):
@@ -79,7 +82,7 @@ def test_without_equal_spots_the_spectrum_is_fitted(monkeypatch):
     identifier.observe(image, 0.0)
     of_spectrum = no_signal(FAMILY)
     monkeypatch.setattr(
-        Identifier, "solve", lambda _, problem: Solution(problem, of_spectrum, None)
+        Identifier, "_identify", lambda _, problem: Solution(problem, of_spectrum, None)
     )
     assert identifier.estimate(image) is of_spectrum
     assert identifier.take_notes() == []
@@ -98,7 +101,7 @@ def test_too_few_beads_are_left_to_the_spectrum_and_the_user_is_told(
     # The fit of the spectrum itself is tested elsewhere, and slow.
     of_spectrum = no_signal(FAMILY)
     monkeypatch.setattr(
-        Identifier, "solve", lambda _, problem: Solution(problem, of_spectrum, None)
+        Identifier, "_identify", lambda _, problem: Solution(problem, of_spectrum, None)
     )
     assert identifier.estimate(image) is of_spectrum
     (note,) = identifier.take_notes()

@@ -1,6 +1,6 @@
 """Whether a frame shows many isolated spots of one shape, as a bead slide does.
 
-Their spectrum is that of one spot: its size and the blur cannot be told apart, and the
+Their spectrum is that of one spot: its size and the blur cannot be separated, and the
 statistics of other specimens do not apply.
 """
 
