@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import core_from_config
-from deepblur_live.cli.sweep import optics_text, read_planes
+from deepblur_live.cli.sweep import optics_text, read_planes, with_progress
 from deepblur_live.runtime.focus_check import check_frames
 from deepblur_live.session.check_report import check_json, check_text
 
@@ -86,16 +87,15 @@ def _evaluate(
     origin: str,
     as_json: bool,
 ) -> None:
+    family, result = with_progress(
+        console,
+        "Identifying …",
+        partial(check_frames, profile, frames, z_um),
+        quiet=as_json,
+    )
     if as_json:
-        family, result = check_frames(profile, frames, z_um)
         say(console, json.dumps(check_json(family, result, origin), indent=1))
         return
-    with console.status("Identifying …") as status:
-
-        def progress(share: float) -> None:
-            status.update(f"Identifying … {share:.0%}")
-
-        family, result = check_frames(profile, frames, z_um, progress)
     for line in check_text(family, result, origin):
         say(console, line)
     say(console, optics_text(profile))

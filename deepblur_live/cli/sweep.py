@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from deepblur_live.runtime.focus_sweep import best_planes, sweep_frames
 from deepblur_live.session.sweep_report import sweep_json, sweep_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,6 +32,8 @@ __all__ = [
     "sweep_file",
     "sweep_live",
 ]
+
+_Answer = TypeVar("_Answer")
 
 _LENGTH = re.compile(r"([+-]?[0-9.]+)\s*(nm|um|µm|\u03bcm)?")
 # Planes of a live sweep.
@@ -200,16 +203,29 @@ def _evaluate(
     origin: str,
     as_json: bool,
 ) -> None:
+    family, result = with_progress(
+        console,
+        "Searching …",
+        partial(sweep_frames, profile, frames, z_um),
+        quiet=as_json,
+    )
     if as_json:
-        family, result = sweep_frames(profile, frames, z_um)
         say(console, json.dumps(sweep_json(family, result, z_um, origin), indent=1))
         return
-    with console.status("Searching …") as status:
-
-        def progress(share: float) -> None:
-            status.update(f"Searching … {share:.0%}")
-
-        family, result = sweep_frames(profile, frames, z_um, progress)
     for line in sweep_text(family, result, origin):
         say(console, line)
     say(console, optics_text(profile))
+
+
+def with_progress(
+    console: Console,
+    doing: str,
+    run: Callable[[Callable[[float], None]], _Answer],
+    *,
+    quiet: bool,
+) -> _Answer:
+    """Return what `run` returns, and show the share that it reports unless `quiet`."""
+    if quiet:
+        return run(lambda share: None)
+    with console.status(doing) as status:
+        return run(lambda share: status.update(f"{doing} {share:.0%}"))
