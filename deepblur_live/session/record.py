@@ -161,8 +161,8 @@ class SessionRecord:
         self._disk.put(
             lambda: self._update_about(state="finished", pictures=[], summary=content)
         )
-        self._disk.put(lambda: self._draw(samples))
         try:
+            self._disk.put(lambda: self._draw(samples))
             ended = self._disk.close(_PICTURES_S)
         except BaseException:
             self._interrupted = True

@@ -202,7 +202,10 @@ def test_an_interrupt_while_closing_leaves_a_finished_session(
     def interrupt():
         assert drawing.wait(PATIENCE)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        time.sleep(0.1)
+        # On a busy machine the main thread may take long to handle the signal.
+        give_up = time.monotonic() + PATIENCE
+        while not session._record._interrupted and time.monotonic() < give_up:
+            time.sleep(0.01)
         go_on.set()
 
     hand = threading.Thread(target=interrupt)
