@@ -5,28 +5,35 @@ python tools/train_deblurring.py --data FOLDER --out training/deblurring
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
+from deblurring_scenes import draw_examples, example_loss
 from torch import nn
-from training_data import CropBank, blurred_and_noisy, one_line_errors, read_tiles
+from training_data import CropBank, one_line_errors, read_tiles
 from training_loop import arguments, description, train
 
 from deepblur_live.blur import family_from_profile
+from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import build_deblurring
-from deepblur_live.optics import extend
+from deepblur_live.optics import frame_part
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.device import choose_precision, tune_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Default architecture; the one trained is written into the manifest.
-ARCHITECTURE = {"iterations": 15, "channels": 32, "shrink": 2, "depth": 4, "exact": 2}
-# Half of the operators have an error like an identified one's, from none to all of so
-# many waves per mode: measured at σ = 0.001, growing with this power of σ.
-ERROR, ERROR_GROWTH = 0.0075, 0.45
+# Default architecture, that of the quality weights; the one trained is written into
+# the manifest. The live weights have 10 iterations and 16 channels.
+ARCHITECTURE = {
+    "iterations": 15,
+    "channels": 32,
+    "shrink": 2,
+    "depth": 4,
+    "exact": 2,
+    "noise_map": 1,
+    "background": 1,
+}
 
 
 @one_line_errors()
@@ -34,7 +41,9 @@ def main() -> None:
     """Train."""
     parser = arguments(str(__doc__), batch=8, crop=98, max_noise=0.1)
     for name, value in ARCHITECTURE.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int, default=value, dest=name
+        )
     options = parser.parse_args()
     architecture = {name: getattr(options, name) for name in ARCHITECTURE}
     tune_process(options.threads)
@@ -42,9 +51,10 @@ def main() -> None:
     generator = torch.Generator().manual_seed(options.seed)
     device = torch.device(options.device)
     family = family_from_profile(Profile())
-    margin = family.window - 1
+    assert isinstance(family, ZernikeFamily)
     tiles = read_tiles(options.data)
-    bank = CropBank(tiles, options.crop + margin, device, options.micrographs)
+    side = options.crop + family.window - 1
+    bank = CropBank(tiles, side, device, options.micrographs)
     print(f"{len(bank.table)} tiles, {bank.pixels.numel() / 1e6:.0f} MP on {device}")
     model = build_deblurring(architecture).to(device)
     fold = model.proximal.shrink
@@ -54,32 +64,21 @@ def main() -> None:
     def batch_loss(model: nn.Module, step: int) -> tuple[torch.Tensor, float, float]:
         # Otherwise a resumed run would repeat the crops of its first minutes.
         generator.manual_seed(options.seed * 1_000_003 + step)
-        n = options.batch
-        sharp = bank.draw(n, generator)
-        gamma = family.search_points(n, generator).to(device)
         with torch.no_grad():
-            low, high = math.log(0.0007), math.log(options.max_noise)
-            sigma = torch.exp(low + (high - low) * torch.rand(n, generator=generator))
-            exact = family.operator(gamma, (sharp.shape[-2], sharp.shape[-1]))
-            cut = margin // 2
-            noisy = blurred_and_noisy(sharp, exact, cut, sigma, generator)
-            truth = sharp[:, cut:-cut, cut:-cut]
-            whole = extend(noisy, margin, fold)
-            share = (2 * torch.rand(n, generator=generator) - 1).clamp(min=0)
-            waves = share * ERROR * (sigma / 1e-3) ** ERROR_GROWTH
-            error = torch.randn(gamma.shape, generator=generator) * waves[:, None]
-            shape = (whole.shape[-2], whole.shape[-1])
-            frame = (noisy.shape[-2], noisy.shape[-1])
-            operator = family.operator(gamma + error.to(device), shape, frame)
+            example = draw_examples(
+                bank, family, options.batch, fold, options.max_noise, generator
+            )
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            result = model(whole, operator, sigma.to(device))
-        result = result[:, : options.crop, : options.crop]
-        squared = (result - truth).square().mean((1, 2))
-        trivial = (noisy - truth).square().mean((1, 2))
-        # Relative to the noise, or the noisiest crops would dominate the gradient; with
-        # the constant, all noise levels contribute about equally.
-        loss = (squared / (sigma.to(device) ** 2 + 3e-4)).mean()
-        return loss, float(squared.mean().detach()), float(trivial.mean())
+            result = model(example.extended, example.operator, example.sigma_extended)
+        loss = example_loss(result.float(), example)
+        truth, noisy = example.truth, example.noisy
+        shape = (result.shape[-2], result.shape[-1])
+        rows, columns = frame_part(shape, (truth.shape[-2], truth.shape[-1]))
+        with torch.no_grad():
+            error = (result[..., rows, columns] - truth).square().mean((1, 2))
+            trivial = (noisy - truth).square().mean((1, 2))
+        # The median: few crops have points that are far brighter than the rest.
+        return loss, float(error.median()), float(trivial.median())
 
     trained = {"seed": options.seed, "architecture": architecture}
     train(
@@ -94,10 +93,11 @@ def main() -> None:
 def smaller(
     tensors: dict[str, torch.Tensor], architecture: Mapping[str, int]
 ) -> dict[str, torch.Tensor]:
-    """Return the weights of an unrolled network with fewer layers or gradient steps.
+    """Return the weights of an unrolled network with fewer layers, steps or channels.
 
-    The layers in the middle and the last steps are removed. The last layer starts at
-    zero, because the features that it reads have changed.
+    The layers in the middle, the last steps and the weakest channels are removed. The
+    last layer starts at zero where a layer is missing, because the features that it
+    reads have changed. A noise map's channel starts at zero.
     """
     steps = architecture["iterations"] - architecture["exact"]
     if steps > (most := len(tensors["log_step"])):
@@ -121,7 +121,41 @@ def smaller(
         if depth < found:
             last = f"{layer}{depth - 1}.{part}"
             kept[last] = torch.zeros_like(kept[last])
+    kept = _narrower(kept, depth, architecture.get("channels", 32))
+    first = kept[f"{layer}0.weight"]
+    missing = architecture.get("shrink", 2) ** 2 + architecture.get("noise_map", 0)
+    missing -= first.shape[1]
+    if missing > 0:
+        padding = first.new_zeros(len(first), missing, *first.shape[2:])
+        kept[f"{layer}0.weight"] = torch.cat([first, padding], 1)
     return kept
+
+
+def _narrower(
+    tensors: dict[str, torch.Tensor], depth: int, channels: int
+) -> dict[str, torch.Tensor]:
+    """Return the weights with the channels that contribute most to the next layer."""
+    layer, condition = "proximal.layers.", "proximal.condition.2."
+    found = len(tensors[f"{layer}0.bias"])
+    if channels > found:
+        raise SystemExit(f"--start has {found} channels, {channels} are requested")
+    if channels == found:
+        return tensors
+    tensors = dict(tensors)
+    parts = ("weight", "bias")
+    rows = {part: list(tensors[condition + part].chunk(depth - 1)) for part in parts}
+    for i in range(depth - 1):
+        own, after = (f"{layer}{j}.weight" for j in (i, i + 1))
+        enters = tensors[own].square().sum((1, 2, 3))
+        leaves = tensors[after].square().sum((0, 2, 3))
+        best = (enters * leaves).topk(channels).indices.sort().values
+        tensors[own] = tensors[own][best]
+        tensors[f"{layer}{i}.bias"] = tensors[f"{layer}{i}.bias"][best]
+        tensors[after] = tensors[after][:, best]
+        for part in parts:
+            scale, shift = rows[part][i].chunk(2)
+            rows[part][i] = torch.cat([scale[best], shift[best]])
+    return tensors | {condition + part: torch.cat(rows[part]) for part in parts}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from PIL import Image
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deepblur_live.blur import LinearBlur
 
 __all__ = [
     "SCALES",
@@ -32,7 +31,6 @@ __all__ = [
     "DataError",
     "Tile",
     "TileList",
-    "blurred_and_noisy",
     "load_picture",
     "one_line_errors",
     "puncta",
@@ -311,28 +309,3 @@ def puncta(
         :, 0
     ]
     return image / image.amax((1, 2), keepdim=True).clamp(min=1e-6)
-
-
-def blurred_and_noisy(
-    sharp: torch.Tensor,
-    operator: LinearBlur,
-    cut: int,
-    sigma: torch.Tensor,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Return crops (n, H, W) without `cut` pixels at each side, blurred, with noise.
-
-    The noise has the standard deviations `sigma` (n,) in the mean; the share of shot
-    noise is drawn for each crop, from none to all.
-    """
-    blurred = operator.forward(sharp)[:, cut:-cut, cut:-cut]
-    n, device = len(sharp), sharp.device
-    shot = torch.rand(n, 1, 1, generator=generator).to(device)
-    level = blurred.clamp(min=0)
-    level = level / level.mean((1, 2), keepdim=True).clamp(min=1e-4)
-    spread = (1 - shot + shot * level).sqrt()
-    # Large draws on the device; the seed is the generator's, so runs repeat.
-    seed = int(torch.randint(0, 2**62, (1,), generator=generator).item())
-    local = torch.Generator(device).manual_seed(seed)
-    noise = torch.randn(blurred.shape, device=device, generator=local)
-    return blurred + sigma.to(device)[:, None, None] * spread * noise

@@ -6,6 +6,7 @@ from deepblur_live.blur.estimate import ErrorModel, Estimate, VerdictModel
 from deepblur_live.blur.extra_blur import extra_blur
 from deepblur_live.blur.family import BlurFamily, ChangeMetric, Quality
 from deepblur_live.blur.focus import focus_direction, focus_weights
+from deepblur_live.blur.marginal import marginal_kernels
 from deepblur_live.blur.operator import LinearBlur, prox_by_conjugate_gradient
 from deepblur_live.blur.prior import AdmissibleSet, Box, Prior
 from deepblur_live.blur.registry import (
@@ -37,6 +38,7 @@ __all__ = [
     "family_from_profile",
     "focus_direction",
     "focus_weights",
+    "marginal_kernels",
     "nearest",
     "orbit",
     "prox_by_conjugate_gradient",

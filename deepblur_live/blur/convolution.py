@@ -26,16 +26,22 @@ class Convolution:
     frame
         (rows, columns) of the camera's frame, at the top left of the images; the rest
         is its extension. The whole image when None.
+    spread
+        (..., 2K - 1, 2K - 1) autocorrelation of what is uncertain of the PSF, from
+        `marginal_kernels`; the PSF is then the expected one. None when it is known.
+    centred
+        Whether the frame is in the middle of the images instead.
 
     Attributes
     ----------
     otf, power
-        (..., H, W // 2 + 1) the transfer function ĥ, and |ĥ|².
+        (..., H, W // 2 + 1) the transfer function ĥ, and |ĥ|²; of an uncertain PSF,
+        their expectations.
 
     Raises
     ------
     ValueError
-        When the PSF is larger than the images, or its sides are even.
+        When the PSF (or its spread) is larger than the images, or its sides are even.
     """
 
     def __init__(
@@ -43,11 +49,21 @@ class Convolution:
         psf: torch.Tensor,
         shape: tuple[int, int],
         frame: tuple[int, int] | None = None,
+        spread: torch.Tensor | None = None,
+        *,
+        centred: bool = False,
     ) -> None:
         self.shape = shape
         self.otf = otf(psf, shape)
         self.power = self.otf.real.square().addcmul_(self.otf.imag, self.otf.imag)
-        self.mask = None if frame is None else frame_mask(shape, frame, psf)
+        self._variance: torch.Tensor | None = None
+        if spread is not None:
+            # Rounding can make a mean square negative.
+            self._variance = otf(spread, shape).real.clamp(min=0)
+            self.power = self.power + self._variance
+        self.mask = (
+            None if frame is None else frame_mask(shape, frame, psf, centred=centred)
+        )
 
     @staticmethod
     def _transform(x: torch.Tensor) -> torch.Tensor:
@@ -104,9 +120,12 @@ class Convolution:
 
         Exact without a mask. With one it is exact only where the PSF does not reach the
         border of the frame. With `typical_error`, λ is divided by how much larger
-        than typical the squared error of z is (`error_ratio`).
+        than typical the squared error of z is (`error_ratio`). For an uncertain PSF it
+        is argmin E‖A x - y‖² + λ‖x - z‖².
         """
         residual = self.prepare(self._masked(y - self.forward(z)))
+        if self._variance is not None:
+            residual = residual - self._variance * self._transform(z)
         if typical_error is not None:
             weight = weight / self.error_ratio(residual, weight, typical_error)
         return z + self._solve(residual, weight)

@@ -411,9 +411,12 @@ class ZernikeFamily:
         shape: tuple[int, int],
         frame: tuple[int, int] | None = None,
     ) -> Convolution:
-        """Return the convolution with the PSF that `kernels` holds."""
-        (psf,) = kernels
-        return Convolution(psf, shape, frame)
+        """Return the convolution with the PSF that `kernels` holds.
+
+        Of an uncertain PSF when they are those of `marginal_kernels`.
+        """
+        psf, *spread = kernels
+        return Convolution(psf, shape, frame, *spread)
 
     def operator(
         self,

@@ -46,13 +46,14 @@ class CompiledFista(FoldedFista):
         # Weights are arguments: as constants, each iteration would be compiled apart.
         weights = self._hidden[iteration], self._last
         sharp: torch.Tensor = self._compiled(
-            z, *weights, self._network.proximal.shrink, self._dtype
+            z, self._contrast, *weights, self._network.proximal.shrink, self._dtype
         )
         return sharp
 
 
 def _proximal(
     z: torch.Tensor,
+    contrast: torch.Tensor | None,
     hidden: list[tuple[torch.Tensor, torch.Tensor]],
     last: tuple[torch.Tensor, torch.Tensor],
     fold: int,
@@ -60,6 +61,8 @@ def _proximal(
 ) -> torch.Tensor:
     """Do what `FoldedFista.proximal` does, in operations the compiler supports."""
     features = F.pixel_unshuffle(z[:, None].to(dtype), fold)
+    if contrast is not None:
+        features = torch.cat([features, contrast], 1)
     for weight, bias in hidden:
         features = F.leaky_relu(F.conv2d(features, weight, bias, padding=1), SLOPE)
     residual = F.conv2d(features, *last, padding=1)

@@ -9,10 +9,13 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur import LinearBlur
 
-__all__ = ["NETWORK_ERROR", "TRAINED_SIGMA", "data_weight", "finish"]
+__all__ = ["MAP_SIGMA", "NETWORK_ERROR", "TRAINED_SIGMA", "data_weight", "finish"]
 
 TRAINED_SIGMA = (7e-4, 0.1)
 """Range of the noise in training: outside it the network is given the nearest value."""
+
+MAP_SIGMA = (7e-4, 0.3)
+"""The same range of networks that take a noise map."""
 
 NETWORK_ERROR = 0.018
 """Typical error of the network's image, rms, for images in [0, 1]
@@ -21,7 +24,7 @@ NETWORK_ERROR = 0.018
 
 def data_weight(sigma: torch.Tensor) -> torch.Tensor:
     """Return λ (B, 1, 1) of a data step: noise variance over the network's error."""
-    return (sigma.clamp(*TRAINED_SIGMA) / NETWORK_ERROR)[:, None, None] ** 2
+    return (sigma / NETWORK_ERROR)[:, None, None] ** 2
 
 
 def finish(

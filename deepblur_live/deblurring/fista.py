@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from deepblur_live.deblurring.background import background
 from deepblur_live.deblurring.data_step import (
+    MAP_SIGMA,
     NETWORK_ERROR,
     TRAINED_SIGMA,
     data_weight,
     finish,
 )
+from deepblur_live.deblurring.noise import noise_contrast, noise_level
 from deepblur_live.deblurring.proximal import ProximalNet
 
 if TYPE_CHECKING:
@@ -38,6 +41,10 @@ class UnrolledFista(nn.Module):
         Of the proximal network.
     exact
         Number of final iterations with proximal data steps.
+    noise_map
+        Whether the proximal network is given how the noise varies over the image.
+    background
+        Whether the smooth background is subtracted first and added to the result.
 
     Raises
     ------
@@ -57,13 +64,17 @@ class UnrolledFista(nn.Module):
         shrink: int = 2,
         depth: int = 5,
         exact: int = 0,
+        noise_map: bool = False,
+        background: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= exact < iterations:
             raise ValueError(f"{exact} proximal data steps in {iterations} iterations")
         self.iterations = iterations
         self.gradients = gradients = iterations - exact
-        self.proximal = ProximalNet(channels, shrink, depth)
+        self.noise_map, self.background = bool(noise_map), bool(background)
+        self.sigma_range = MAP_SIGMA if noise_map else TRAINED_SIGMA
+        self.proximal = ProximalNet(channels, shrink, depth, self.noise_map)
         self.log_step = nn.Parameter(torch.zeros(gradients))
         self.momentum = nn.Parameter(torch.tensor(_fista_momenta(gradients)))
 
@@ -77,7 +88,7 @@ class UnrolledFista(nn.Module):
 
         The iteration's index over their number, and log10 σ within the trained range.
         """
-        level = torch.log10(sigma.clamp(*TRAINED_SIGMA))
+        level = torch.log10(sigma.clamp(*self.sigma_range))
         stages = torch.arange(self.iterations, device=level.device) / self.iterations
         shape = (self.iterations, len(level))
         return torch.stack([stages[:, None].expand(shape), level.expand(shape)], -1)
@@ -95,26 +106,38 @@ class UnrolledFista(nn.Module):
         operator
             A(γ), on y's shape.
         sigma
-            (B,) standard deviation of the noise in y.
+            Standard deviation of the noise in y: (B,), or (B, H, W) at each pixel
+            (`NoiseModel.map`). A network without a noise map uses the level where the
+            detail is (`noise_level`).
 
         Returns
         -------
         torch.Tensor
             (B, H, W), the sharp images, with the flux of y.
         """
+        level = noise_level(sigma, y)
+        contrast = (
+            noise_contrast(sigma, level, y, self.proximal.shrink)
+            if self.noise_map
+            else None
+        )
+        base = background(y) if self.background else None
+        if base is not None:
+            y = y - base
         prepared = operator.prepare(y)
-        steps, conditions = self.steps(), self.conditions(sigma)
+        steps, conditions = self.steps(), self.conditions(level)
         x = z = y
-        weight = data_weight(sigma)
+        weight = data_weight(level.clamp(*self.sigma_range))
         for k in range(self.gradients):
             z = operator.gradient_step(z, prepared, steps[k])
-            new = self.proximal(z[:, None], conditions[k])[:, 0].float()
+            new = self.proximal(z[:, None], conditions[k], contrast)[:, 0].float()
             z = new + self.momentum[k] * (new - x)
             x = new
         for k in range(self.gradients, self.iterations):
             z = operator.prox_data(x, y, weight, NETWORK_ERROR)
-            x = self.proximal(z[:, None], conditions[k])[:, 0].float()
-        return finish(x, y, operator, weight)
+            x = self.proximal(z[:, None], conditions[k], contrast)[:, 0].float()
+        sharp = finish(x, y, operator, weight)
+        return sharp if base is None else sharp + base
 
 
 def _fista_momenta(iterations: int) -> list[float]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from deepblur_live.deblurring.background import background
 from deepblur_live.deblurring.data_step import NETWORK_ERROR, data_weight, finish
+from deepblur_live.deblurring.noise import no_contrast, noise_contrast, noise_level
 from deepblur_live.deblurring.proximal import SLOPE
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class FoldedFista:
         self._steps: list[float] = network.steps().tolist()
         self._momenta: list[float] = network.momentum.tolist()
         self._sigma: float | None = None
+        self._contrast: torch.Tensor | None = None
         self._data_weight = torch.zeros(1, 1, 1, device=network.momentum.device)
         *hidden, last = (
             (layer.get_parameter("weight"), layer.get_parameter("bias"))
@@ -101,15 +104,31 @@ class FoldedFista:
             ):
                 w.copy_(new_weight)
                 b.copy_(new_bias)
-        self._data_weight.copy_(data_weight(level))
+        self._data_weight.copy_(data_weight(level.clamp(*self._network.sigma_range)))
         self._sigma = sigma
 
     @torch.no_grad()
     def __call__(
-        self, y: torch.Tensor, operator: LinearBlur, sigma: float
+        self, y: torch.Tensor, operator: LinearBlur, sigma: float | torch.Tensor
     ) -> torch.Tensor:
-        """Deblur images (B, H, W) of noise `sigma`; see `UnrolledFista.forward`."""
-        self.fold(sigma)
+        """Deblur images (B, H, W) of noise `sigma`; see `UnrolledFista.forward`.
+
+        A map (1, H, W) of the noise is for one image.
+        """
+        network, contrast = self._network, None
+        if isinstance(sigma, torch.Tensor):
+            level = noise_level(sigma, y)
+            self.fold(float(level))
+            if network.noise_map:
+                contrast = noise_contrast(sigma, level, y, network.proximal.shrink)
+        else:
+            self.fold(sigma)
+            if network.noise_map:
+                contrast = no_contrast(y, network.proximal.shrink)
+        self._contrast = None if contrast is None else contrast.to(self._dtype)
+        base = background(y) if network.background else None
+        if base is not None:
+            y = y - base
         prepared = operator.prepare(y)
         x = z = y
         for k, (step, momentum) in enumerate(
@@ -123,7 +142,8 @@ class FoldedFista:
         for k in range(len(self._steps), self._network.iterations):
             z = operator.prox_data(x, y, self._data_weight, NETWORK_ERROR)
             x = self.proximal(z, k)
-        return finish(x, y, operator, self._data_weight)
+        sharp = finish(x, y, operator, self._data_weight)
+        return sharp if base is None else sharp + base
 
     @torch.no_grad()
     def proximal(self, z: torch.Tensor, iteration: int) -> torch.Tensor:
@@ -133,6 +153,8 @@ class FoldedFista:
         """
         fold = self._network.proximal.shrink
         features = _unshuffled(z.to(self._dtype), fold)
+        if self._contrast is not None:
+            features = torch.cat([features, self._contrast], 1)
         for weight, bias in self._hidden[iteration]:
             features = self._convolve(features, weight, bias)
         rows, columns = features.shape[-2:]

@@ -29,12 +29,21 @@ class ProximalNet(nn.Module):
         Pixels are folded `shrink` × `shrink` into channels; H and W must divide by it.
     depth
         Number of convolutions.
+    noise_map
+        Whether one more input channel says how the noise varies over the image.
     """
 
-    def __init__(self, channels: int = 32, shrink: int = 2, depth: int = 5) -> None:
+    def __init__(
+        self,
+        channels: int = 32,
+        shrink: int = 2,
+        depth: int = 5,
+        noise_map: bool = False,
+    ) -> None:
         super().__init__()
         self.shrink = shrink
-        widths = [shrink**2, *[channels] * (depth - 1), shrink**2]
+        inputs = shrink**2 + noise_map
+        widths = [inputs, *[channels] * (depth - 1), shrink**2]
         self.layers = nn.ModuleList(
             nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths)
         )
@@ -59,12 +68,20 @@ class ProximalNet(nn.Module):
         pairs = (part.chunk(2, dim=1) for part in parts)
         return [(1 + scale, shift) for scale, shift in pairs]
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        condition: torch.Tensor,
+        contrast: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the proximal point of images (B, 1, H, W), scaled to about [0, 1].
 
-        `condition` is (B, 2): the iteration over their number, and log10 σ.
+        `condition` is (B, 2): the iteration over their number, and log10 σ. `contrast`
+        is the noise map's channel (B, 1, H / shrink, W / shrink), see `noise_contrast`.
         """
         features = F.pixel_unshuffle(x, self.shrink)
+        if contrast is not None:
+            features = torch.cat([features, contrast], 1)
         for layer, (scale, shift) in zip(
             self.layers, self.modulation(condition), strict=False
         ):

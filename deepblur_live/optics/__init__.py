@@ -1,14 +1,24 @@
 """The physics of one point: pupil → PSF, Zernike modes, borders, noise, metrics."""
 
-from deepblur_live.optics.borders import extend, frame_mask, margin, seven_smooth
+from deepblur_live.optics.borders import (
+    extend,
+    frame_mask,
+    frame_part,
+    margin,
+    seven_smooth,
+)
 from deepblur_live.optics.metrics import psf_snr, psnr, ssim
-from deepblur_live.optics.noise import CameraNoise
+from deepblur_live.optics.noise import CameraNoise, NoiseModel, box_mean, local_light
 from deepblur_live.optics.otf import otf
 
 __all__ = [
     "CameraNoise",
+    "NoiseModel",
+    "box_mean",
     "extend",
     "frame_mask",
+    "frame_part",
+    "local_light",
     "margin",
     "otf",
     "psf_snr",

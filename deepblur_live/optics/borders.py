@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["extend", "frame_mask", "margin", "seven_smooth"]
+__all__ = ["extend", "frame_mask", "frame_part", "margin", "seven_smooth"]
 
 # Width of the mask's edge in pixels: near it the blurred frame depends on what lies
 # outside (docs/decisions/0005-frame-borders.md).
@@ -41,11 +41,15 @@ def _reflected(index: torch.Tensor, size: int) -> torch.Tensor:
     return torch.where(folded < size, folded, 2 * size - 1 - folded)
 
 
-def extend(image: torch.Tensor, margin: int, multiple: int = 2) -> torch.Tensor:
+def extend(
+    image: torch.Tensor, margin: int, multiple: int = 2, *, centred: bool = False
+) -> torch.Tensor:
     """Extend images (..., H, W) periodically by at least `margin` pixels.
 
     The new sides are `seven_smooth`, and multiples of `multiple`. The frame stays at
-    the top left: crop ``[..., :H, :W]`` to recover it.
+    the top left: crop ``[..., :H, :W]`` to recover it. With `centred` it is in the
+    middle instead (`frame_part`), so that a network whose convolutions pad with zeros
+    has a part of the extension between the frame and that padding on all sides.
 
     Notes
     -----
@@ -63,11 +67,24 @@ def extend(image: torch.Tensor, margin: int, multiple: int = 2) -> torch.Tensor:
         end = image.index_select(axis, _reflected(size + steps, size))
         start = image.index_select(axis, _reflected(steps - extra, size))
         image = torch.cat([image, fade * end + (1 - fade) * start], axis)
+    if centred:
+        rows, columns = frame_part((image.shape[-2], image.shape[-1]), (height, width))
+        image = image.roll((rows.start, columns.start), (-2, -1))
     return image
 
 
+def frame_part(shape: tuple[int, int], frame: tuple[int, int]) -> tuple[slice, slice]:
+    """Return where a frame (rows, columns) is that was centred in `shape`."""
+    top, left = ((whole - part) // 2 for whole, part in zip(shape, frame, strict=True))
+    return slice(top, top + frame[0]), slice(left, left + frame[1])
+
+
 def frame_mask(
-    shape: tuple[int, int], frame: tuple[int, int], like: torch.Tensor
+    shape: tuple[int, int],
+    frame: tuple[int, int],
+    like: torch.Tensor,
+    *,
+    centred: bool = False,
 ) -> torch.Tensor:
     """Return (H, W): 1 inside a frame, falling to 0 at its edges and beyond.
 
@@ -79,6 +96,8 @@ def frame_mask(
         (rows, columns) of the frame, at its top left.
     like
         A tensor of the wanted device and dtype.
+    centred
+        Whether the frame is in the middle instead.
     """
     lines = []
     for size, part in zip(shape, frame, strict=True):
@@ -87,4 +106,8 @@ def frame_mask(
         depth = torch.minimum(place + 1, part - place).clamp(0, _EDGE + 1)
         line = 0.5 - 0.5 * torch.cos(torch.pi * depth / (_EDGE + 1))
         lines.append(line.to(like.dtype))
-    return lines[0][:, None] * lines[1]
+    mask = lines[0][:, None] * lines[1]
+    if not centred:
+        return mask
+    rows, columns = frame_part(shape, frame)
+    return mask.roll((rows.start, columns.start), (0, 1))

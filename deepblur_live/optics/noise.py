@@ -1,12 +1,13 @@
-"""The camera: photons to grey values, Poisson and Gaussian."""
+"""The camera's noise: how it arises, and its size at each pixel of a frame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
-__all__ = ["CameraNoise"]
+__all__ = ["CameraNoise", "NoiseModel", "box_mean", "local_light"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,65 @@ class CameraNoise:
             generator=generator,
         )
         return self.mean(shot + self.read_noise_e * read)
+
+
+def local_light(image: torch.Tensor) -> torch.Tensor:
+    """Return images (..., H, W), each pixel a weighted mean of the 5 × 5 around it.
+
+    The light that a pixel's noise belongs to: without the mean, a pixel that is dark by
+    chance would also state too little noise.
+    """
+    return box_mean(box_mean(image, 3), 3)
+
+
+def box_mean(image: torch.Tensor, side: int) -> torch.Tensor:
+    """Return images (..., H, W), each pixel the mean of side × side around it, odd.
+
+    Beyond the border the outermost pixels are repeated.
+    """
+    half = side // 2
+    rows, columns = image.shape[-2:]
+    total = image.reshape(-1, 1, rows, columns)
+    total = F.pad(total, (half, half, half, half), mode="replicate")
+    # On the CPU several times faster than torch's pooling.
+    for axis, size in ((-2, rows), (-1, columns)):
+        wide = total
+        total = wide.narrow(axis, 0, size).clone()
+        for first in range(1, side):
+            total += wide.narrow(axis, first, size)
+    return (total / side**2).view(image.shape)
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Noise whose variance is a line in the light: slope · light + intercept.
+
+    Shot noise is the slope, read noise the intercept. White noise has the slope 0.
+
+    Parameters
+    ----------
+    slope, intercept
+        (B,) each, for images in the units in which `map` is asked.
+    least
+        (B,) least variance: rounding to grey values that are s apart has s²/12.
+    """
+
+    slope: torch.Tensor
+    intercept: torch.Tensor
+    least: torch.Tensor
+
+    def scaled(self, low: torch.Tensor, span: torch.Tensor) -> NoiseModel:
+        """Return the model for images (image - low) / span."""
+        return NoiseModel(
+            self.slope / span,
+            (self.intercept + self.slope * low) / span**2,
+            self.least / span**2,
+        )
+
+    def map(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the standard deviation of the noise at each pixel of (B, H, W)."""
+        slope, intercept, least = (
+            values[:, None, None] for values in (self.slope, self.intercept, self.least)
+        )
+        variance = slope * local_light(image) + intercept
+        return torch.maximum(variance, least).sqrt()

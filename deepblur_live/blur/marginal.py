@@ -1,0 +1,66 @@
+"""The blur of an identified γ with its uncertainty: E[A], and what E[AᵀA] adds."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["marginal_kernels", "sigma_points"]
+
+
+def sigma_points(covariance: torch.Tensor) -> torch.Tensor:
+    """Return deviations (..., 2P, P) of mean 0 and of this covariance (..., P, P).
+
+    They are ±√P times the columns of a square root of the covariance, which is mixed by
+    a cosine transform: each point then moves all coefficients at once, as a draw does.
+
+    References
+    ----------
+    Arasaratnam & Haykin, *Cubature Kalman filters*, IEEE Trans. Automatic Control 54(6)
+    2009. How well the rule does: docs/decisions/0151-uncertain-psf.md.
+    """
+    count = covariance.shape[-1]
+    variances, axes = torch.linalg.eigh(covariance)
+    root = axes * variances.clamp(min=0).sqrt()[..., None, :]
+    place = torch.arange(count, dtype=root.dtype, device=root.device)
+    mixing = torch.cos(math.pi / count * (place + 0.5) * place[:, None])
+    mixing = mixing / mixing.norm(dim=1, keepdim=True)
+    points = math.sqrt(count) * (root @ mixing).mT
+    return torch.cat([points, -points], -2)
+
+
+def marginal_kernels(
+    psf: Callable[[torch.Tensor], torch.Tensor],
+    coefficients: torch.Tensor,
+    covariance: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the kernels of the expected operator of an uncertain γ.
+
+    The steps that minimise E‖A x - y‖² need E[ĥ] and E|ĥ|² = |E[ĥ]|² + E|ĥ - E[ĥ]|².
+
+    Parameters
+    ----------
+    psf
+        γ (..., P) → PSFs (..., K, K), K odd.
+    coefficients, covariance
+        γ (..., P) and its covariance (..., P, P), in the family's unit.
+
+    Returns
+    -------
+    tuple
+        The expected PSF (..., K, K), and the mean autocorrelation (..., 2K - 1, 2K - 1)
+        of the deviations from it: the last term's kernel.
+    """
+    psfs = psf(coefficients[..., None, :] + sigma_points(covariance))
+    mean = psfs.mean(-3)
+    side = psfs.shape[-1]
+    size = (2 * side, 2 * side)
+    spectra = torch.fft.rfft2(psfs - mean[..., None, :, :], s=size)
+    power = (spectra.real.square() + spectra.imag.square()).mean(-3)
+    correlation = torch.fft.irfft2(power, s=size).roll((side - 1, side - 1), (-2, -1))
+    return mean, correlation[..., :-1, :-1]

@@ -1,0 +1,52 @@
+"""What the deblurring network is told of noise that varies over the image."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from deepblur_live.optics import box_mean, local_light
+
+__all__ = ["no_contrast", "noise_contrast", "noise_level"]
+
+# Side in pixels of the mean that structure is measured against.
+_WIDE = 17
+# Squared contrast that counts as none.
+_FLAT = 1e-18
+# Local noise counts up to ten to this power of the level, and down to its inverse.
+_DECADES = 1.5
+
+
+def noise_level(sigma: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the noise (B,) where the detail of images y (B, H, W) is.
+
+    The root of the variance, averaged with the squared local contrast as weights. The
+    mean over the frame would be that of the dark, which has little to deblur.
+    """
+    if sigma.dim() == 1:
+        return sigma
+    light = local_light(y)
+    # A flat image has no detail: there all pixels count alike.
+    weight = (light - box_mean(light, _WIDE)).square() + _FLAT
+    mean = (weight * sigma.square()).sum((-2, -1)) / weight.sum((-2, -1))
+    level: torch.Tensor = mean.sqrt()
+    return level
+
+
+def noise_contrast(
+    sigma: torch.Tensor, level: torch.Tensor, y: torch.Tensor, shrink: int
+) -> torch.Tensor:
+    """Return the noise map's channel (B, 1, H / shrink, W / shrink).
+
+    log10 of the noise at each pixel over the level (B,): zero for white noise.
+    """
+    if sigma.dim() == 1:
+        return no_contrast(y, shrink)
+    relative = torch.log10(sigma / level[:, None, None]).clamp(-_DECADES, _DECADES)
+    return F.avg_pool2d(relative[:, None], shrink)
+
+
+def no_contrast(y: torch.Tensor, shrink: int) -> torch.Tensor:
+    """Return the channel of white noise, for images (B, H, W)."""
+    rows, columns = (side // shrink for side in y.shape[-2:])
+    return y.new_zeros(len(y), 1, rows, columns)
