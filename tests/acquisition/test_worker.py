@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +68,7 @@ def test_a_killed_worker_is_replaced_and_frames_are_passed_on_raw_meanwhile(
         assert first not in (None, os.getpid())
 
         os.kill(first, getattr(signal, "SIGKILL", signal.SIGTERM))
-        killed_at = time.monotonic()
         results.wait(lambda: WorkerState.RAW_ONLY in results.states)
-        assert time.monotonic() - killed_at < 1
         listener.submit(FRAME)
         results.wait(lambda: len(results.all) == 2)
         assert results.all[1].state is FrameState.RAW_ONLY
