@@ -36,6 +36,8 @@ NOLL_PRESETS: Mapping[str, tuple[int, ...]] = {
 """Named sets of Zernike modes: the paper's 4-10, and those with spherical (11)."""
 
 
+_WIDEST_BLUR_NM = 1000
+
 MODALITIES = ("widefield", "light-sheet")
 """Microscopes whose PSF is the detection's alone."""
 
@@ -91,13 +93,12 @@ class Optics(Section):
     bandwidth_nm: float = setting(
         0.0, "full width of the emission band; 0 for one wavelength", unit="nm", ge=0
     )
-    extra_blur_nm: float = setting(
+    extra_blur_nm: float | Literal["vectorial"] = setting(
         0.0,
         "standard deviation of a fixed Gaussian blur besides the wavefront (vibration, "
-        "camera, objective); a bead slide measures it",
+        'camera, objective), from 0 to 1000; a bead slide measures it; "vectorial": '
+        "that of a perfect objective of high NA, to be used with apodisation 1",
         unit="nm",
-        ge=0,
-        le=1000,
     )
     modality: str = setting(
         "widefield", 'how the specimen is lit: "widefield" or "light-sheet"'
@@ -125,6 +126,18 @@ class Optics(Section):
             raise ValueError(
                 "must be Noll indices from 4 to 37, each once, in order (1 to 3 are "
                 f"piston and tilts, which blur nothing): {right}?"
+            )
+        return value
+
+    @field_validator("extra_blur_nm", mode="before")
+    @classmethod
+    def _check_blur(cls, value: Any) -> Any:
+        number = type(value) in (int, float) and 0 <= value <= _WIDEST_BLUR_NM
+        if not number and value != "vectorial":
+            # Python counts true as 1.
+            true = ", and true is not a number" if value is True else ""
+            raise ValueError(
+                f'must be from 0 to {_WIDEST_BLUR_NM} nm, or "vectorial"{true}'
             )
         return value
 

@@ -25,6 +25,7 @@ from deepblur_live.optics.pupil import (
     pupil_amplitude,
     pupil_field,
     pupil_intensity,
+    vectorial_blur_nm,
 )
 from deepblur_live.optics.zernike import MODE_NAMES, noll_to_nm
 
@@ -175,6 +176,11 @@ class ZernikeFamily:
             sine, optics.refractive_index, optics.wavelength_nm
         )
         special = {4: defocus, 11: _SPHERICAL_RANGE}
+        blur = optics.extra_blur_nm
+        if blur == "vectorial":
+            blur = vectorial_blur_nm(
+                sine, optics.refractive_index, optics.wavelength_nm
+            )
         return cls(
             optics.numerical_aperture,
             optics.wavelength_nm,
@@ -186,7 +192,7 @@ class ZernikeFamily:
             apodisation=optics.apodisation,
             pixel_aperture=optics.pixel_aperture,
             bandwidth_nm=optics.bandwidth_nm,
-            extra_blur_nm=optics.extra_blur_nm,
+            extra_blur_nm=blur,
         )
 
     @property

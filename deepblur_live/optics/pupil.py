@@ -23,6 +23,7 @@ __all__ = [
     "pupil_amplitude",
     "pupil_field",
     "pupil_intensity",
+    "vectorial_blur_nm",
 ]
 
 # Points across the pupil. A PSF agrees with a converged one to 19 dB on 31 points, to
@@ -35,6 +36,8 @@ _LEAST_SINE = 0.02
 # cos θ is not taken below this: where the NA reaches the refractive index the aplanatic
 # amplitude has no limit at the pupil's edge.
 _LEAST_COSINE = 0.1
+# Growth of the vectorial blur with sin³α: docs/decisions/0166-vectorial-pupil.md
+_VECTORIAL_GROWTH = 0.25
 
 
 class PupilShape(NamedTuple):
@@ -202,6 +205,38 @@ def pixel_response(
     wave = torch.cos(2 * math.pi * offset * frequency)
     response = wave @ (transfer * torch.from_numpy(weights / 2))
     return response.to(device, dtype)
+
+
+def vectorial_blur_nm(
+    sine: float, refractive_index: float, wavelength_nm: float
+) -> float:
+    """Return the Gaussian that the vector nature of light adds to an aplanatic PSF.
+
+    The image of dipoles that rotate freely is the sum of the intensities of five fields
+    on the pupil. Their squared amplitudes add to the scalar one's, so the sum differs
+    only by the variation of the fields over the pupil, which widens any PSF by a
+    variance that does not depend on the aberrations: (λ/n)² / 8π² for small angles.
+
+    Parameters
+    ----------
+    sine
+        sin α = NA/n.
+    refractive_index, wavelength_nm
+        Of the immersion; in vacuum.
+
+    Returns
+    -------
+    float
+        Standard deviation in nm in the specimen.
+
+    References
+    ----------
+    Fields: Axelrod, *Fluorescence excitation and imaging of single molecules near
+    dielectric-coated and bare surfaces*, J. Microscopy 247(2) 2012. The variance, and
+    how well a Gaussian describes the fields: docs/decisions/0166-vectorial-pupil.md
+    """
+    widest = wavelength_nm / refractive_index / (math.sqrt(8) * math.pi)
+    return widest * (1 + _VECTORIAL_GROWTH * sine**3)
 
 
 def pupil_field(grid: Pupil, coefficients: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from deepblur_live.acquisition.specimen import load_specimen
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.drift import TrackState
 from deepblur_live.optics import psf_snr
-from deepblur_live.profile import Profile
+from deepblur_live.profile import Optics, Profile
 
 TOOLS = Path(__file__).parents[2] / "tools"
 NUMBER = 3
@@ -89,6 +89,19 @@ def image(realism):
 def around(picture, row, column, half=31):
     rows = slice(row - half, row + half + 1)
     return picture[rows, column - half : column + half + 1]
+
+
+def test_the_vectorial_pupil_is_that_of_the_profile(tools):
+    optics = tools("evaluation.true_optics").TrueOptics(aplanatic=True, vectorial=True)
+    known = Optics(apodisation=1, pixel_aperture=0, extra_blur_nm="vectorial")
+    family = ZernikeFamily.from_optics(known)
+    gamma = torch.linspace(-0.08, 0.08, 8, dtype=torch.float64)
+    gamma[0] = 0
+    modes = dict(zip(family.noll, gamma.tolist(), strict=True))
+    truth = torch.from_numpy(optics.psf(modes, half=family.window // 2))
+    assert float(psf_snr(family.psf(gamma), truth)) > 28
+    plain = replace(optics, vectorial=False).psf(modes, half=family.window // 2)
+    assert float(psf_snr(torch.from_numpy(plain), truth)) < 18
 
 
 def test_the_true_psf_is_that_of_the_family_where_the_family_has_it(tools):

@@ -166,6 +166,7 @@ CONDITIONS: dict[str, Condition] = {
     "spherical 0.20 waves": Condition(modes={11: 0.20}),
     "pixel integration": Condition(replace(_IDEAL, pixel_integration=True)),
     "aplanatic pupil, pixel integration": Condition(_HIGH_NA),
+    "vectorial pupil, pixel integration": Condition(replace(_HIGH_NA, vectorial=True)),
     "exact defocus in place of Noll 4": Condition(replace(_IDEAL, exact_defocus=True)),
     "emission band 80 nm": Condition(replace(_IDEAL, band_nm=80.0)),
     "pixel size wrong by 5 %": Condition(replace(_IDEAL, pixel_size_nm=105.0)),

@@ -45,6 +45,8 @@ class TrueOptics:
         Full width of the emission band; all wavelengths in it are equally strong.
     exact_defocus
         Whether Noll 4 stands for a shift of the focus with the same Noll 4 content.
+    vectorial
+        Whether light is a vector: the mean over dipoles that rotate freely.
     """
 
     numerical_aperture: float = 1.41
@@ -55,6 +57,7 @@ class TrueOptics:
     pixel_integration: bool = False
     band_nm: float = 0.0
     exact_defocus: bool = False
+    vectorial: bool = False
 
     @cached_property
     def _pupil(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], torch.Tensor]:
@@ -80,6 +83,22 @@ class TrueOptics:
         weight = self._pupil[1]
         phase: NDArray[np.float64] = z_um * (path - np.average(path, weights=weight))
         return phase
+
+    @cached_property
+    def _fields(self) -> NDArray[np.float64]:
+        """(F, N) fields of the components of a dipole, relative to the amplitude.
+
+        A ray's radial part turns by θ on its way to the camera, its tangential part
+        does not; the x and y parts of the light of x, y and z dipoles follow. The y
+        part of x dipoles is the x part of y dipoles, and is counted twice.
+        """
+        if not self.vectorial:
+            return np.ones((1, self._pupil[2].shape[1]))
+        cosine, angle = self._cosine, self._pupil[2][1].numpy()
+        sine, c, s = np.sqrt(1 - cosine**2), np.cos(angle), np.sin(angle)
+        mixed = (cosine - 1) * c * s
+        along_x, along_y = cosine * c**2 + s**2, cosine * s**2 + c**2
+        return np.stack([along_x, along_y, mixed, mixed, sine * c, sine * s])
 
     @cached_property
     def waves_per_um(self) -> float:
@@ -120,12 +139,14 @@ class TrueOptics:
         total = np.zeros((len(places), len(places)))
         for wavelength in self.wavelength_nm + self.band_nm * band:
             ratio = self.wavelength_nm / wavelength
-            field = np.zeros((_SAMPLES, _SAMPLES), complex)
-            field[inside] = amplitude * np.exp(-2j * np.pi * ratio * phase)
+            wave = amplitude * np.exp(-2j * np.pi * ratio * phase)
             cutoff = self.numerical_aperture * self.pixel_size_nm / wavelength
             u = np.linspace(-1, 1, _SAMPLES)
             transform = np.exp(2j * np.pi * cutoff * places[:, None] * u)
-            total += np.abs(transform @ field @ transform.T) ** 2 * ratio**2
+            for component in self._fields:
+                field = np.zeros((_SAMPLES, _SAMPLES), complex)
+                field[inside] = component * wave
+                total += np.abs(transform @ field @ transform.T) ** 2 * ratio**2
         side, points = 2 * half + 1, len(weights)
         cells = total.reshape(side, points, side, points)
         psf: NDArray[np.float64] = np.einsum("ipjq,p,q->ij", cells, weights, weights)
