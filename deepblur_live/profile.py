@@ -234,6 +234,11 @@ class Model(Section):
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto", "device of the networks; auto: a CUDA card if there is one"
     )
+    deblurring: Literal["auto", "live", "quality"] = setting(
+        "auto",
+        "deblurring network: quality, or the quicker live; auto: live on a CPU, "
+        "quality on a card",
+    )
     threads: int | None = setting(
         None,
         "number of CPU threads of torch; left out: one less than cores",

@@ -103,6 +103,11 @@ def test_both_networks_train_resume_and_ship(tool, pictures, tmp_path):
     pack = load_pack(str(tmp_path / "own"))
     assert pack.manifest.name == "own"
     assert pack.manifest.deblurring.training["progress"]["step"] > 1
+    live = ["--live", training / "deblurring"]
+    tool("make_pack.py", *live, "--name", "own", "--engines", tmp_path)
+    both = load_pack(str(tmp_path / "own"), ("live", "quality"))
+    assert both.weights == "live"
+    assert both.manifest.deblurring == pack.manifest.deblurring
     # The level, and the patterns.
     assert pack.specimen.basis.shape[1] == 1 + 3
     # What was not trained again stays; what the start lacks is reported.

@@ -116,7 +116,7 @@ def draw_examples(
     # What the network is told is not quite right.
     wrong = 1 + _GAIN_ERROR * (2 * torch.rand(n, 1, 1, generator=generator) - 1)
     told = sigma * wrong.sqrt().to(device)
-    extended = extend(noisy, margin(family.window), fold, centred=True)
+    extended = extend(noisy, margin(family.window), fold)
     stated = _log_uniform(n, *_ERROR, generator) * (
         torch.rand(n, generator=generator) >= _KNOWN
     )
@@ -129,7 +129,7 @@ def draw_examples(
         generator,
         device,
     )
-    told = extend(told, margin(family.window), fold, centred=True)
+    told = extend(told, margin(family.window), fold)
     return Example(noisy, truth, sigma, exact, cut, extended, told, operator)
 
 
@@ -258,7 +258,7 @@ def _stated_blur(
     psf, spread = marginal_kernels(
         family.coarse().psf, estimate.to(device), covariance.to(device)
     )
-    return Convolution(psf, shape, frame, spread, centred=True)
+    return Convolution(psf, shape, frame, spread)
 
 
 def _exposed(

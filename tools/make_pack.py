@@ -1,6 +1,7 @@
 """Turn trained weights into a model that ships: half precision, manifest, checksums.
 
 python tools/make_pack.py --training training --name zernike7
+python tools/make_pack.py --quality FOLDER --live FOLDER --name zernike7
 
 A part without a new training stays as the model has it, and so does its error model.
 """
@@ -19,13 +20,19 @@ from deepblur_live.blur import family_from_profile
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.pack import load_manifest
 
-PARTS = ("identification", "deblurring", "specimen")
+PARTS = ("identification", "deblurring", "deblurring_live", "specimen")
+# A model without it deblurs live with its other weights.
+OPTIONAL = ("deblurring_live",)
 
 
 def main() -> None:
     """Write ``engines/NAME``; an accuracy measured before is dropped."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--training", type=Path, required=True)
+    parser.add_argument(
+        "--training", type=Path, help=f"folder with trained {', '.join(PARTS)}"
+    )
+    parser.add_argument("--quality", type=Path, help="folder of a deblurring training")
+    parser.add_argument("--live", type=Path, help="that of a smaller network")
     parser.add_argument("--name", default="zernike7")
     parser.add_argument("--engines", type=Path, default=Path("engines"))
     options = parser.parse_args()
@@ -43,21 +50,30 @@ def main() -> None:
         "trained_noise": [0.0005, 0.1],
     }
     # Read all before writing any: a part of a new model would not load.
+    trained = {
+        part: options.training / part
+        for part in PARTS
+        if options.training is not None and (options.training / part).is_dir()
+    }
+    if options.quality is not None:
+        trained["deblurring"] = options.quality
+    if options.live is not None:
+        trained["deblurring_live"] = options.live
     sources = {
         part: (
-            json.loads((options.training / part / "training.json").read_text("utf-8")),
-            load_file(options.training / part / "weights.safetensors"),
+            json.loads((source / "training.json").read_text("utf-8")),
+            load_file(source / "weights.safetensors"),
         )
-        for part in PARTS
-        if (options.training / part).is_dir()
+        for part, source in trained.items()
     }
     for part in PARTS:
-        if part not in sources and part not in before:
-            parser.error(f"{options.training / part}: not there, nor in {path}")
+        if part not in sources and part not in before and part not in OPTIONAL:
+            parser.error(f"{part}: not there, nor in {path}")
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         if part not in sources:
-            manifest[part] = before[part]
+            if part in before:
+                manifest[part] = before[part]
             continue
         training, tensors = sources[part]
         target = folder / f"{part}.safetensors"

@@ -110,21 +110,18 @@ def deblurred(
 ) -> torch.Tensor:
     """Return the image (H, W) of a network, as it is used: today's with one σ."""
     image = frame.image[None]
-    centred = network.noise_map
     sigma = frame.noise.map(image)
     fold = network.proximal.shrink
-    whole = extend(image, margin(family.window), fold, centred=centred)
+    whole = extend(image, margin(family.window), fold)
     shape = (whole.shape[-2], whole.shape[-1])
     if network.noise_map:
-        told = extend(sigma, margin(family.window), fold, centred=True)
+        told = extend(sigma, margin(family.window), fold)
         kernels = marginal_kernels(family.psf, frame.gamma, frame.covariance)
     else:
         told = sigma.square().mean((1, 2)).sqrt()
         kernels = family.kernels(frame.gamma[None])
-    operator = Convolution(
-        kernels[0], shape, (SIDE, SIDE), *kernels[1:], centred=centred
-    )
-    part = frame_part(shape, (SIDE, SIDE)) if centred else (slice(SIDE), slice(SIDE))
+    operator = Convolution(kernels[0], shape, (SIDE, SIDE), *kernels[1:])
+    part = frame_part(shape, (SIDE, SIDE))
     result: torch.Tensor = network(whole, operator, told)[0, part[0], part[1]]
     return result
 
@@ -135,10 +132,11 @@ def classical(frame: Frame, family: ZernikeFamily) -> dict[str, torch.Tensor]:
     psf = family.psf(frame.gamma)
     whole = extend(frame.image, margin(family.window))
     inner = (slice(None), slice(None))
+    part = frame_part((whole.shape[0], whole.shape[1]), (SIDE, SIDE))
     wiener = best_wiener(whole, psf, frame.truth.numpy(), inner)
     images = {f"RL {n}": richardson_lucy(whole, psf, n) for n in (5, 20)}
     images["oracle Wiener"] = torch.from_numpy(np.ascontiguousarray(wiener))
-    return {name: image[:SIDE, :SIDE] for name, image in images.items()}
+    return {n: image[part] if n[:2] == "RL" else image for n, image in images.items()}
 
 
 @one_line_errors()

@@ -19,7 +19,7 @@ from deepblur_live.acquisition.trajectory import (
     demonstration_trajectory,
 )
 from deepblur_live.blur import family_from_profile, focus_direction
-from deepblur_live.optics import CameraNoise, extend
+from deepblur_live.optics import CameraNoise, extend, frame_part
 from deepblur_live.profile import Profile
 
 if TYPE_CHECKING:
@@ -156,14 +156,18 @@ class SimulatedSample:
                 f"{self.stage.amplitude_px} px and a PSF of {self.family.window} px "
                 f"need {needed[0]} × {needed[1]}"
             )
-        self._origin = (
-            (picture.shape[0] - shape[0]) // 2,
-            (picture.shape[1] - shape[1]) // 2,
-        )
         # Periodic with a margin of the PSF, so that a Fourier shift and blur put no
         # edge into the field.
         periodic = extend(torch.from_numpy(np.array(picture, np.float32)), blur)
         self._extent = (int(periodic.shape[0]), int(periodic.shape[1]))
+        # An operator expects the field in the middle of its surroundings.
+        self._field = frame_part(self._extent, shape)
+        whole = frame_part(self._extent, (picture.shape[0], picture.shape[1]))
+        middle = frame_part((picture.shape[0], picture.shape[1]), shape)
+        self._shift = tuple(
+            field.start - outer.start - inner.start
+            for field, outer, inner in zip(self._field, whole, middle, strict=True)
+        )
         self._spectrum = torch.fft.rfft2(periodic)
         self._frequencies = (
             torch.fft.fftfreq(self._extent[0], dtype=torch.float64),
@@ -249,18 +253,16 @@ class SimulatedSample:
     def _electrons(self, time: float, blur: LinearBlur | None) -> torch.Tensor:
         """Return mean electrons (H, W) of the field at `time`, blurred or sharp."""
         dy, dx = self.stage.displacement(time)
-        (top, left), (along_y, along_x) = self._origin, self._frequencies
-        # Shifted so that the field is at the top left, as an operator expects it; its
-        # surroundings follow periodically.
+        (down, right), (along_y, along_x) = self._shift, self._frequencies
         spectrum = (
             self._spectrum
-            * _ramp(along_y, dy - top)[:, None]
-            * _ramp(along_x, dx - left)
+            * _ramp(along_y, dy + down)[:, None]
+            * _ramp(along_x, dx + right)
         )
         whole = torch.fft.irfft2(spectrum, s=self._extent)
         if blur is not None:
             whole = blur.forward(whole)
-        field = whole[: self.shape[0], : self.shape[1]]
+        field = whole[self._field]
         brightness = self.peak_electrons * math.exp(-time / self.bleaching_s)
         electrons: torch.Tensor = field * brightness
         return electrons

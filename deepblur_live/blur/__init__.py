@@ -6,7 +6,7 @@ from deepblur_live.blur.estimate import ErrorModel, Estimate, VerdictModel
 from deepblur_live.blur.extra_blur import extra_blur
 from deepblur_live.blur.family import BlurFamily, ChangeMetric, Quality
 from deepblur_live.blur.focus import focus_direction, focus_weights
-from deepblur_live.blur.marginal import marginal_kernels
+from deepblur_live.blur.marginal import expected_kernels, marginal_kernels
 from deepblur_live.blur.operator import LinearBlur, prox_by_conjugate_gradient
 from deepblur_live.blur.prior import AdmissibleSet, Box, Prior
 from deepblur_live.blur.registry import (
@@ -33,6 +33,7 @@ __all__ = [
     "ResolvedBy",
     "Symmetry",
     "VerdictModel",
+    "expected_kernels",
     "extra_blur",
     "family_from_manifest",
     "family_from_profile",

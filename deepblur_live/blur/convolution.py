@@ -24,13 +24,11 @@ class Convolution:
     shape
         (H, W) of the images; at least K each.
     frame
-        (rows, columns) of the camera's frame, at the top left of the images; the rest
-        is its extension. The whole image when None.
+        (rows, columns) of the camera's frame, in the middle of the images
+        (`frame_part`); the rest is its extension. The whole image when None.
     spread
         (..., 2K - 1, 2K - 1) autocorrelation of what is uncertain of the PSF, from
         `marginal_kernels`; the PSF is then the expected one. None when it is known.
-    centred
-        Whether the frame is in the middle of the images instead.
 
     Attributes
     ----------
@@ -41,7 +39,7 @@ class Convolution:
     Raises
     ------
     ValueError
-        When the PSF (or its spread) is larger than the images, or its sides are even.
+        When the PSF is larger than the images, or its sides are even.
     """
 
     def __init__(
@@ -50,8 +48,6 @@ class Convolution:
         shape: tuple[int, int],
         frame: tuple[int, int] | None = None,
         spread: torch.Tensor | None = None,
-        *,
-        centred: bool = False,
     ) -> None:
         self.shape = shape
         self.otf = otf(psf, shape)
@@ -59,11 +55,9 @@ class Convolution:
         self._variance: torch.Tensor | None = None
         if spread is not None:
             # Rounding can make a mean square negative.
-            self._variance = otf(spread, shape).real.clamp(min=0)
+            self._variance = _wrapped_transfer(spread, shape).real.clamp(min=0)
             self.power = self.power + self._variance
-        self.mask = (
-            None if frame is None else frame_mask(shape, frame, psf, centred=centred)
-        )
+        self.mask = None if frame is None else frame_mask(shape, frame, psf)
 
     @staticmethod
     def _transform(x: torch.Tensor) -> torch.Tensor:
@@ -173,3 +167,21 @@ class Convolution:
             total = total - values[..., -1:].sum((-2, -1), keepdim=True)
         mean: torch.Tensor = total / (self.shape[0] * self.shape[1])
         return mean
+
+
+def _wrapped_transfer(kernel: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Return `otf` of a kernel that may be larger than the image.
+
+    What reaches beyond the image comes in again at its other side, which leaves the
+    transform at the image's frequencies as it is.
+    """
+    if kernel.shape[-2] <= shape[0] and kernel.shape[-1] <= shape[1]:
+        return otf(kernel, shape)
+    for axis, size in ((-2, shape[0]), (-1, shape[1])):
+        side = kernel.shape[axis]
+        places = (torch.arange(side, device=kernel.device) - side // 2) % size
+        wide = list(kernel.shape)
+        wide[axis] = size
+        kernel = kernel.new_zeros(wide).index_add(axis, places, kernel)
+    transfer: torch.Tensor = torch.fft.rfft2(kernel)
+    return transfer

@@ -111,10 +111,12 @@ class BlurFamily(Protocol):
     ``model.family = "package.module:Class"`` (see `deepblur_live.blur.registry`). It
     must be hashable, as tables made from it are cached, and picklable.
 
-    Two more members are optional: `focus_direction`, (P,) or None, the change of γ per
-    micrometre of defocus, without which there are no focus sweeps (see
-    `deepblur_live.blur.focus`); and `extra_blur`, the Gaussian in all PSFs (see
-    `deepblur_live.blur.extra_blur`).
+    Three more members are optional: `focus_direction`, (P,) or None, the change of γ
+    per micrometre of defocus, without which there are no focus sweeps (see
+    `deepblur_live.blur.focus`); `extra_blur`, the Gaussian in all PSFs (see
+    `deepblur_live.blur.extra_blur`); and ``expected_kernels(coefficients,
+    covariance)``, the kernels of the expected operator of an uncertain γ, without which
+    γ counts as exact (see `deepblur_live.blur.marginal`).
 
     Everything up to `operator_from` is local: the PSF at one place of the field, as an
     identification sees it in a part of the frame.
@@ -200,8 +202,8 @@ class BlurFamily(Protocol):
     ) -> LinearBlur:
         """Return the operator made of kernels, on images (H, W).
 
-        `frame` is (rows, columns) of the camera's frame, at their top left; the rest is
-        its extension.
+        `frame` is (rows, columns) of the camera's frame, in their middle
+        (`deepblur_live.optics.frame_part`); the rest is its extension.
         """
 
     def operator(

@@ -10,7 +10,40 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["marginal_kernels", "sigma_points"]
+    from deepblur_live.blur.family import BlurFamily
+
+__all__ = ["expected_kernels", "marginal_kernels", "sigma_points"]
+
+
+def expected_kernels(
+    family: BlurFamily, coefficients: torch.Tensor, covariance: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """Return what the operator of an uncertain γ is made of, for `operator_from`.
+
+    From the family's optional member of this name; without it the kernels of A(γ). The
+    uncertainty counts up to that of the family's prior: a PSF that is wider than its
+    window cannot be described.
+
+    Parameters
+    ----------
+    family
+        The rig's blurs.
+    coefficients
+        γ (P,), on the device where the kernels are wanted.
+    covariance
+        Σ (P, P), on the CPU.
+    """
+    member = getattr(family, "expected_kernels", None)
+    if member is None:
+        return family.kernels(coefficients[None])
+    prior = torch.from_numpy(family.prior.covariance).to(covariance)
+    if not bool(covariance.isfinite().all()):
+        covariance = prior
+    excess = float((covariance.diagonal() / prior.diagonal()).max())
+    kernels: tuple[torch.Tensor, ...] = member(
+        coefficients[None], (covariance / max(1.0, excess))[None]
+    )
+    return kernels
 
 
 def sigma_points(covariance: torch.Tensor) -> torch.Tensor:
@@ -48,7 +81,8 @@ def marginal_kernels(
     psf
         γ (..., P) → PSFs (..., K, K), K odd.
     coefficients, covariance
-        γ (..., P) and its covariance (..., P, P), in the family's unit.
+        γ (..., P) and its covariance (..., P, P), in the family's unit. The covariance
+        may lie on the CPU, where its square root is quicker.
 
     Returns
     -------
@@ -56,7 +90,8 @@ def marginal_kernels(
         The expected PSF (..., K, K), and the mean autocorrelation (..., 2K - 1, 2K - 1)
         of the deviations from it: the last term's kernel.
     """
-    psfs = psf(coefficients[..., None, :] + sigma_points(covariance))
+    points = sigma_points(covariance).to(coefficients, non_blocking=True)
+    psfs = psf(coefficients[..., None, :] + points)
     mean = psfs.mean(-3)
     side = psfs.shape[-1]
     size = (2 * side, 2 * side)

@@ -12,6 +12,7 @@ import torch
 
 from deepblur_live.blur.convolution import Convolution
 from deepblur_live.blur.family import ChangeMetric, Quality
+from deepblur_live.blur.marginal import marginal_kernels
 from deepblur_live.blur.prior import Box, Prior
 from deepblur_live.blur.symmetry import ResolvedBy, Symmetry
 from deepblur_live.blur.zernike_causes import zernike_cause
@@ -411,6 +412,12 @@ class ZernikeFamily:
         """Return the PSF (..., K, K) of γ (..., P)."""
         return (self.psf(coefficients),)
 
+    def expected_kernels(
+        self, coefficients: torch.Tensor, covariance: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """Return `marginal_kernels` of γ (..., P) with a covariance (..., P, P)."""
+        return marginal_kernels(self.psf, coefficients, covariance)
+
     def operator_from(
         self,
         kernels: tuple[torch.Tensor, ...],
@@ -419,7 +426,7 @@ class ZernikeFamily:
     ) -> Convolution:
         """Return the convolution with the PSF that `kernels` holds.
 
-        Of an uncertain PSF when they are those of `marginal_kernels`.
+        Of an uncertain PSF when they are those of `expected_kernels`.
         """
         psf, *spread = kernels
         return Convolution(psf, shape, frame, *spread)

@@ -16,7 +16,7 @@ from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import engine_sources
 from deepblur_live.runtime.graph_executor import EngineExecutor
 from deepblur_live.runtime.order import executor_order
-from deepblur_live.runtime.pack import load_pack
+from deepblur_live.runtime.pack import load_pack, preferred_weights
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def build(console: Console, profile: Profile, sizes: Sequence[tuple[int, int]]) 
             "doctor` says what to do"
         )
     family = family_from_profile(profile)
-    pack = load_pack(profile.model.name)
+    weights = preferred_weights(profile.model.deblurring, usable[0][1].device)
+    pack = load_pack(profile.model.name, weights)
     pack.check(profile.optics)
     sources = [
         source

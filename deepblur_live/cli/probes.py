@@ -110,14 +110,20 @@ def optics(profile: Profile) -> Iterator[Finding]:
 
 def models(profile: Profile) -> Iterator[Finding]:
     """Check the models: complete, unaltered, and suited to this rig's optics."""
-    from deepblur_live.runtime.pack import PackError, find_packs, load_pack
+    from deepblur_live.runtime.device import choose_device
+    from deepblur_live.runtime.pack import find_packs, load_pack, preferred_weights
 
     wanted = profile.model.name
     for name in sorted({*find_packs(), wanted}):
         level = Level.FAULT if name == wanted else Level.NOTE
         try:
-            pack = load_pack(name)
-        except PackError as error:
+            if name == wanted:
+                device = choose_device(profile.model.device).device
+                weights = preferred_weights(profile.model.deblurring, device)
+                pack = load_pack(name, weights)
+            else:
+                pack = load_pack(name)
+        except ValueError as error:
             yield Finding("model", str(error), level, "reinstall deepblur-live")
             continue
         low, high = pack.manifest.sampling_min, pack.manifest.sampling_max
@@ -131,7 +137,9 @@ def models(profile: Profile) -> Iterator[Finding]:
             remedy = "change binning or magnification, or correct the profile"
             yield Finding("model", str(error), level, remedy)
         else:
-            yield Finding("model", f"{text}, which includes this rig")
+            yield Finding(
+                "model", f"{text}, which includes this rig; {pack.weights} weights"
+            )
 
 
 def microscope(profile: Profile) -> Iterator[Finding]:

@@ -1,9 +1,8 @@
 """The deblurring network for inference: modulation by noise folded into the weights.
 
 In training each image has its own noise level, and the proximal network's features are
-scaled and shifted per image, two more passes over memory per layer. The frames of a
-camera share one noise level for a while, so scale and shift are folded into the weights
-and biases.
+scaled and shifted per image, two more passes over memory per layer. A frame has one
+level, so scale and shift are folded into the weights and biases.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from deepblur_live.deblurring.background import background
 from deepblur_live.deblurring.data_step import NETWORK_ERROR, data_weight, finish
-from deepblur_live.deblurring.noise import no_contrast, noise_contrast, noise_level
+from deepblur_live.deblurring.noise import noise_contrast, noise_level
 from deepblur_live.deblurring.proximal import SLOPE
 
 if TYPE_CHECKING:
@@ -35,10 +34,10 @@ _CHANNELS_AT_ONCE, _FOUR = 16, 4
 
 
 class FoldedFista:
-    """`UnrolledFista` for frames of one noise level: the same numbers, faster.
+    """`UnrolledFista` for one frame at a time: the same numbers, faster.
 
-    Weights are folded again, in place, when the noise level changes: a CUDA graph that
-    was recorded with them stays valid.
+    Weights are folded again, in place, when the noise level changes, and without a
+    number that leaves the device: a CUDA graph records it with the frame's other steps.
 
     Parameters
     ----------
@@ -55,7 +54,6 @@ class FoldedFista:
         self._network, self._dtype = network, dtype
         self._steps: list[float] = network.steps().tolist()
         self._momenta: list[float] = network.momentum.tolist()
-        self._sigma: float | None = None
         self._contrast: torch.Tensor | None = None
         self._data_weight = torch.zeros(1, 1, 1, device=network.momentum.device)
         *hidden, last = (
@@ -63,10 +61,12 @@ class FoldedFista:
             for layer in network.proximal.layers
         )
         self._source = hidden
-        # Weights per iteration, except for the last layer, which they share.
+        # Weights of all iterations in one tensor, so that a layer is folded at once;
+        # the last layer they share.
+        self._folded = [_repeated(pair, network.iterations, dtype) for pair in hidden]
         self._hidden = [
-            [_converted(pair, dtype) for pair in hidden]
-            for _ in range(network.iterations)
+            [(weights[k], biases[k]) for weights, biases in self._folded]
+            for k in range(network.iterations)
         ]
         self._last = _converted(last, dtype)
         device, fold = last[0].device, network.proximal.shrink
@@ -80,52 +80,44 @@ class FoldedFista:
             self._last_by_four = _converted(_by_four(last, fold), dtype)
 
     @torch.no_grad()
-    def fold(self, sigma: float) -> None:
+    def fold(self, level: torch.Tensor) -> None:
         """Fold the modulation of one noise level into the weights.
 
         Parameters
         ----------
-        sigma
-            Standard deviation of the noise, of images scaled to about [0, 1].
+        level
+            (1,) standard deviation of the noise, of images scaled to about [0, 1], on
+            the network's device.
         """
-        if sigma == self._sigma:
-            return
-        # Filled on the device: a copy would wait for all queued work of a card.
-        level = torch.full((1,), sigma, device=self._last[0].device)
         conditions = self._network.conditions(level)[:, 0]
         modulation = self._network.proximal.modulation(conditions)
-        for (weight, bias), (scale, shift), *folded in zip(
-            self._source, modulation, *self._hidden, strict=True
+        for (weight, bias), (scale, shift), (weights, biases) in zip(
+            self._source, modulation, self._folded, strict=True
         ):
-            weights = weight * scale[..., None, None, None]
-            biases = torch.addcmul(shift, bias, scale)
-            for (w, b), new_weight, new_bias in zip(
-                folded, weights, biases, strict=True
-            ):
-                w.copy_(new_weight)
-                b.copy_(new_bias)
+            weights.copy_(weight * scale[..., None, None, None])
+            biases.copy_(torch.addcmul(shift, bias, scale))
         self._data_weight.copy_(data_weight(level.clamp(*self._network.sigma_range)))
-        self._sigma = sigma
+
+    @torch.no_grad()
+    def prepare(self, y: torch.Tensor, sigma: torch.Tensor) -> None:
+        """Make `proximal` ready for images of noise `sigma`; see `__call__`."""
+        network, level = self._network, noise_level(sigma, y)
+        self.fold(level)
+        self._contrast = None
+        if network.noise_map:
+            contrast = noise_contrast(sigma, level, y, network.proximal.shrink)
+            self._contrast = contrast.to(self._dtype)
 
     @torch.no_grad()
     def __call__(
-        self, y: torch.Tensor, operator: LinearBlur, sigma: float | torch.Tensor
+        self, y: torch.Tensor, operator: LinearBlur, sigma: torch.Tensor
     ) -> torch.Tensor:
-        """Deblur images (B, H, W) of noise `sigma`; see `UnrolledFista.forward`.
+        """Deblur images (B, H, W); see `UnrolledFista.forward`.
 
-        A map (1, H, W) of the noise is for one image.
+        The noise `sigma` is one level (1,), or the map (1, H, W) of one image.
         """
-        network, contrast = self._network, None
-        if isinstance(sigma, torch.Tensor):
-            level = noise_level(sigma, y)
-            self.fold(float(level))
-            if network.noise_map:
-                contrast = noise_contrast(sigma, level, y, network.proximal.shrink)
-        else:
-            self.fold(sigma)
-            if network.noise_map:
-                contrast = no_contrast(y, network.proximal.shrink)
-        self._contrast = None if contrast is None else contrast.to(self._dtype)
+        network = self._network
+        self.prepare(y, sigma)
         base = background(y) if network.background else None
         if base is not None:
             y = y - base
@@ -149,7 +141,7 @@ class FoldedFista:
     def proximal(self, z: torch.Tensor, iteration: int) -> torch.Tensor:
         """Return the proximal point of images (B, H, W) in one of the iterations.
 
-        At the noise level that was folded last.
+        For the noise that `prepare` was given last.
         """
         fold = self._network.proximal.shrink
         features = _unshuffled(z.to(self._dtype), fold)
@@ -172,6 +164,16 @@ def _converted(
     """Return copies of a weight and a bias, in the layout convolutions prefer."""
     weight, bias = (tensor.detach().to(dtype, copy=True) for tensor in pair)
     return weight.contiguous(memory_format=_LAST), bias
+
+
+def _repeated(
+    pair: tuple[torch.Tensor, torch.Tensor], count: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return copies (count, ...) of a weight and a bias, each as by `_converted`."""
+    weight, bias = pair
+    # The channels of a weight (outputs, inputs, rows, columns) lie last.
+    many = weight.detach().permute(0, 2, 3, 1).to(dtype).repeat(count, 1, 1, 1, 1)
+    return many.permute(0, 1, 4, 2, 3), bias.detach().to(dtype).repeat(count, 1)
 
 
 def _by_four(

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from deepblur_live.optics import box_mean, local_light
 
-__all__ = ["no_contrast", "noise_contrast", "noise_level"]
+__all__ = ["noise_contrast", "noise_level"]
 
 # Side in pixels of the mean that structure is measured against.
 _WIDE = 17
@@ -41,12 +41,7 @@ def noise_contrast(
     log10 of the noise at each pixel over the level (B,): zero for white noise.
     """
     if sigma.dim() == 1:
-        return no_contrast(y, shrink)
+        rows, columns = (side // shrink for side in y.shape[-2:])
+        return y.new_zeros(len(y), 1, rows, columns)
     relative = torch.log10(sigma / level[:, None, None]).clamp(-_DECADES, _DECADES)
     return F.avg_pool2d(relative[:, None], shrink)
-
-
-def no_contrast(y: torch.Tensor, shrink: int) -> torch.Tensor:
-    """Return the channel of white noise, for images (B, H, W)."""
-    rows, columns = (side // shrink for side in y.shape[-2:])
-    return y.new_zeros(len(y), 1, rows, columns)

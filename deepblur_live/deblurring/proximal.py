@@ -41,7 +41,7 @@ class ProximalNet(nn.Module):
         noise_map: bool = False,
     ) -> None:
         super().__init__()
-        self.shrink = shrink
+        self.shrink, self.noise_map = shrink, noise_map
         inputs = shrink**2 + noise_map
         widths = [inputs, *[channels] * (depth - 1), shrink**2]
         self.layers = nn.ModuleList(

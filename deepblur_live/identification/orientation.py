@@ -9,7 +9,7 @@ import torch
 
 from deepblur_live.blur.symmetry import ResolvedBy, nearest, orbit
 from deepblur_live.identification.phase import DEVIATION, noise_share, sparsity
-from deepblur_live.optics import extend, otf, psf_snr
+from deepblur_live.optics import extend, frame_part, otf, psf_snr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,7 +105,8 @@ class Orientation:
         spectrum = torch.fft.rfft2(whole - whole.mean())
         balance, _ = noise_share(spectrum, shape, power[0], sigma)
         filtered = torch.fft.rfft2(whole) * transfer.conj() / (power + balance)
-        restored = torch.fft.irfft2(filtered, s=shape)[..., :height, :width]
+        inside = (..., *frame_part(shape, (height, width)))
+        restored = torch.fft.irfft2(filtered, s=shape)[inside]
         a, b = sparsity(restored)
         return float(torch.log(b / a))
 

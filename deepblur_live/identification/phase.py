@@ -17,7 +17,7 @@ import torch
 
 from deepblur_live.identification.otf import coarse
 from deepblur_live.identification.spectrum import WINDOW, frequencies
-from deepblur_live.optics import extend, otf
+from deepblur_live.optics import extend, frame_part, otf
 
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
@@ -168,11 +168,11 @@ class Phase:
         reference: torch.Tensor,
     ) -> None:
         self._family = coarse(family)
-        self._frame = (image.shape[0], image.shape[1])
         psf = self._family.psf(reference)
         whole = extend(image, psf.shape[-1] - 1)
         whole = whole - whole.mean()
         self._shape = (whole.shape[0], whole.shape[1])
+        self._part = frame_part(self._shape, (image.shape[0], image.shape[1]))
         transfer, power = self._transfer(psf)
         spectrum = torch.fft.rfft2(whole)
         share, rise = noise_share(spectrum, self._shape, power, sigma)
@@ -275,9 +275,8 @@ class Phase:
 
     def _image(self, spectrum: torch.Tensor) -> torch.Tensor:
         """Return the frame (H, W) that has these frequencies."""
-        rows, columns = self._frame
         image: torch.Tensor = torch.fft.irfft2(spectrum, s=self._shape)
-        return image[:rows, :columns]
+        return image[self._part]
 
     def _by_pixel(
         self, evaluation: _Evaluation, side: int
@@ -288,7 +287,6 @@ class Phase:
         change of that phase is Im(conj(ĥ)·F∂h)/|ĥ|².
         """
         _, transfer, power, spectrum, frame = evaluation
-        rows, columns = self._frame
         down, right = frame.diff(dim=0)[:, :-1], frame.diff(dim=1)[:-1]
         square = down**2 + right**2 + _TINY
         length = square.sqrt()
@@ -298,9 +296,10 @@ class Phase:
         down.mul_(pull)
         right.mul_(pull)
         by_image = frame.new_zeros(self._shape)
-        by_image[1:rows, : columns - 1] += down
-        by_image[: rows - 1, 1:columns] += right
-        by_image[: rows - 1, : columns - 1] -= down.add_(right)
+        inside = by_image[self._part]
+        inside[1:, :-1] += down
+        inside[:-1, 1:] += right
+        inside[:-1, :-1] -= down.add_(right)
         by_phase = torch.fft.rfft2(by_image).conj().mul(spectrum).imag
         by_phase.div_(power + _TINY)
         # Like `irfft2`, but only for the pixels of the PSF.

@@ -41,15 +41,12 @@ def _reflected(index: torch.Tensor, size: int) -> torch.Tensor:
     return torch.where(folded < size, folded, 2 * size - 1 - folded)
 
 
-def extend(
-    image: torch.Tensor, margin: int, multiple: int = 2, *, centred: bool = False
-) -> torch.Tensor:
+def extend(image: torch.Tensor, margin: int, multiple: int = 2) -> torch.Tensor:
     """Extend images (..., H, W) periodically by at least `margin` pixels.
 
-    The new sides are `seven_smooth`, and multiples of `multiple`. The frame stays at
-    the top left: crop ``[..., :H, :W]`` to recover it. With `centred` it is in the
-    middle instead (`frame_part`), so that a network whose convolutions pad with zeros
-    has a part of the extension between the frame and that padding on all sides.
+    The new sides are `seven_smooth`, and multiples of `multiple`. The frame is in the
+    middle, at `frame_part`: a network whose convolutions pad with zeros then has a part
+    of the extension between the frame and that padding on all sides.
 
     Notes
     -----
@@ -67,14 +64,12 @@ def extend(
         end = image.index_select(axis, _reflected(size + steps, size))
         start = image.index_select(axis, _reflected(steps - extra, size))
         image = torch.cat([image, fade * end + (1 - fade) * start], axis)
-    if centred:
-        rows, columns = frame_part((image.shape[-2], image.shape[-1]), (height, width))
-        image = image.roll((rows.start, columns.start), (-2, -1))
-    return image
+    rows, columns = frame_part((image.shape[-2], image.shape[-1]), (height, width))
+    return image.roll((rows.start, columns.start), (-2, -1))
 
 
 def frame_part(shape: tuple[int, int], frame: tuple[int, int]) -> tuple[slice, slice]:
-    """Return where a frame (rows, columns) is that was centred in `shape`."""
+    """Return where a frame (rows, columns) is in its extension (H, W)."""
     top, left = ((whole - part) // 2 for whole, part in zip(shape, frame, strict=True))
     return slice(top, top + frame[0]), slice(left, left + frame[1])
 
@@ -83,8 +78,6 @@ def frame_mask(
     shape: tuple[int, int],
     frame: tuple[int, int],
     like: torch.Tensor,
-    *,
-    centred: bool = False,
 ) -> torch.Tensor:
     """Return (H, W): 1 inside a frame, falling to 0 at its edges and beyond.
 
@@ -93,21 +86,17 @@ def frame_mask(
     shape
         (H, W) of the extended image.
     frame
-        (rows, columns) of the frame, at its top left.
+        (rows, columns) of the frame, in its middle (`frame_part`).
     like
         A tensor of the wanted device and dtype.
-    centred
-        Whether the frame is in the middle instead.
     """
     lines = []
-    for size, part in zip(shape, frame, strict=True):
-        place = torch.arange(size, device=like.device)
+    places = frame_part(shape, frame)
+    for size, part, where in zip(shape, frame, places, strict=True):
+        place = torch.arange(size, device=like.device) - where.start
         # Distance to the nearer edge: 1 for the outermost pixel of the frame.
         depth = torch.minimum(place + 1, part - place).clamp(0, _EDGE + 1)
         line = 0.5 - 0.5 * torch.cos(torch.pi * depth / (_EDGE + 1))
         lines.append(line.to(like.dtype))
-    mask = lines[0][:, None] * lines[1]
-    if not centred:
-        return mask
-    rows, columns = frame_part(shape, frame)
-    return mask.roll((rows.start, columns.start), (0, 1))
+    mask: torch.Tensor = lines[0][:, None] * lines[1]
+    return mask

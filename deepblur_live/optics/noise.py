@@ -102,6 +102,17 @@ class NoiseModel:
     intercept: torch.Tensor
     least: torch.Tensor
 
+    @classmethod
+    def white(cls, sigma: float) -> NoiseModel:
+        """Return noise of the same standard deviation everywhere, for one image."""
+        nothing = torch.zeros(1)
+        return cls(nothing, torch.full((1,), sigma**2), nothing)
+
+    def to(self, device: torch.device) -> NoiseModel:
+        """Return the model on a device."""
+        values = (self.slope, self.intercept, self.least)
+        return NoiseModel(*(value.to(device) for value in values))
+
     def scaled(self, low: torch.Tensor, span: torch.Tensor) -> NoiseModel:
         """Return the model for images (image - low) / span."""
         return NoiseModel(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from deepblur_live.blur import BlurFamily
+    from deepblur_live.optics import NoiseModel
     from deepblur_live.runtime.pack import ModelPack
 
 __all__ = ["BestExecutor", "build_executor"]
@@ -117,16 +118,21 @@ class BestExecutor:
         return self.reference.identify(inputs)
 
     def deblur(
-        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+        self,
+        image: torch.Tensor,
+        coefficients: torch.Tensor,
+        covariance: torch.Tensor,
+        noise: NoiseModel,
     ) -> torch.Tensor:
-        """Return the sharp (H, W), on the executor's device."""
+        """Return the sharp (H, W), as `TorchExecutor.deblur`."""
+        frame = image, coefficients, covariance, noise
         current = self._current = self._ready((image.shape[-2], image.shape[-1]))
         if current is not None:
             try:
-                return current.deblur(image, coefficients, sigma)
+                return current.deblur(*frame)
             except RuntimeError as error:
                 self.distrust(current, str(error))
-        return self.reference.deblur(image, coefficients, sigma)
+        return self.reference.deblur(*frame)
 
     def distrust(self, backend: TorchExecutor, why: str) -> None:
         """Drop engines whose result was wrong; the next best are used from then on."""

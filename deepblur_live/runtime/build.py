@@ -8,8 +8,8 @@ from deepblur_live.blur import family_from_profile
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import BeadIdentifier
 from deepblur_live.runtime.best import build_executor
-from deepblur_live.runtime.device import tune_process
-from deepblur_live.runtime.pack import load_pack
+from deepblur_live.runtime.device import choose_device, tune_process
+from deepblur_live.runtime.pack import load_pack, preferred_weights
 from deepblur_live.runtime.pipeline import DeblurPipeline
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def build_pipeline(
     """
     tune_process(profile.model.threads)
     family = family_from_profile(profile)
-    pack = load_pack(profile.model.name)
+    device = choose_device(profile.model.device).device
+    weights = preferred_weights(profile.model.deblurring, device)
+    pack = load_pack(profile.model.name, weights)
     pack.check(profile.optics)
     errors = pack.manifest.error_model
     executor = build_executor(pack, family, profile.model.device)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.optics import extend
+from deepblur_live.optics import extend, frame_part
 from deepblur_live.runtime.calibration import conserves_flux
 
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
 
-__all__ = ["FrameChecks", "reblurs"]
+__all__ = ["FrameChecks", "Verdict", "reblurs"]
 
 # Allowed residual: this multiple of the residual of the frame itself, taken as a sharp
 # image, plus a constant. See docs/decisions/0020-check-of-the-reblurred-frame.md
@@ -48,13 +49,28 @@ def reblurs(
         again = family.operator_from(kernels, shape).forward(whole)
         # The light that crosses the border is not known.
         inner = (slice(margin, -margin), slice(margin, -margin))
-        return float(
-            (again[0, : frame.shape[0], : frame.shape[1]] - frame)[inner].std()
-        )
+        part = frame_part(shape, (frame.shape[0], frame.shape[1]))
+        return float((again[0][part] - frame)[inner].std())
 
     allowed = max(_SELF_RESIDUAL * residual(frame), sigma) + _TOLERANCE
     # NaN fails the comparison too.
     return residual(sharp) <= allowed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How much of a deblurred frame may be shown.
+
+    Parameters
+    ----------
+    strength
+        1 for the deblurred frame, 0 for the raw one; between them a mixture.
+    reason
+        Why it is not 1, in a few words; empty otherwise.
+    """
+
+    strength: float = 1.0
+    reason: str = ""
 
 
 class FrameChecks:
@@ -78,22 +94,24 @@ class FrameChecks:
         """Count a frame."""
         self._since += 1
 
-    def fault(
+    def verdict(
         self,
         image: torch.Tensor,
         sharp: torch.Tensor,
         coefficients: torch.Tensor,
         sigma: float,
-    ) -> str:
-        """Return what is wrong with a deblurred frame, or ""; arguments as `reblurs`.
+    ) -> Verdict:
+        """Judge a deblurred frame; arguments as `reblurs`.
 
         May be called more than once per frame.
         """
         if not conserves_flux(image, sharp):
-            return "the deblurred frame failed its check of total light"
+            return Verdict(0.0, "the deblurred frame failed its check of total light")
         if self._since < self._every:
-            return ""
+            return Verdict()
         if not reblurs(image, sharp, self._family, coefficients, sigma):
-            return "the deblurred frame, blurred again, does not match the raw frame"
+            return Verdict(
+                0.0, "the deblurred frame, blurred again, does not match the raw frame"
+            )
         self._since = 0
-        return ""
+        return Verdict()

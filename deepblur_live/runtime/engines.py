@@ -199,12 +199,9 @@ class EngineFista(FoldedFista):
         self._modulation = torch.zeros(rows, dtype=dtype, device=engine.device)
 
     @torch.no_grad()
-    def fold(self, sigma: float) -> None:
-        """Compute the modulation for one noise level, for all iterations."""
-        if sigma == self._sigma:
-            return
-        super().fold(sigma)
-        level = torch.full((1,), sigma, device=self._modulation.device)
+    def fold(self, level: torch.Tensor) -> None:
+        """Compute the modulation for one noise level (1,), for all iterations."""
+        super().fold(level)
         conditions = self._network.conditions(level)[:, 0]
         self._modulation.copy_(modulation(self._network.proximal, conditions))
 
@@ -214,6 +211,8 @@ class EngineFista(FoldedFista):
         sharp = torch.empty_like(z)
         self._engine.bind("image", z[:, None])
         self._engine.bind("modulation", self._modulation[iteration : iteration + 1])
+        if self._contrast is not None:
+            self._engine.bind("contrast", self._contrast)
         self._engine.bind("sharp", sharp[:, None])
         self._engine.enqueue()
         return sharp

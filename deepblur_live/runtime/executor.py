@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.blur import expected_kernels
 from deepblur_live.deblurring import FoldedFista
-from deepblur_live.optics import extend, margin
+from deepblur_live.optics import extend, frame_part, margin
 from deepblur_live.runtime.device import choose_precision
 
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
+    from deepblur_live.optics import NoiseModel
     from deepblur_live.runtime.pack import ModelPack
 
 __all__ = ["TorchExecutor", "deblur_frame"]
@@ -50,7 +52,7 @@ class TorchExecutor:
     ) -> None:
         self.device = device
         self.notes: list[str] = []
-        self._family = family
+        self._family, self._weights = family, pack.weights
         if half is None:
             self.dtype = choose_precision(device)[0]
         else:
@@ -59,12 +61,19 @@ class TorchExecutor:
         self._deblurring = pack.deblurring.to(device)
         self._deblurring.proximal.use_channels_last()
         self._folded = FoldedFista(self._deblurring, self.dtype)
+        # The last frame's coefficients and covariance, and their kernels.
+        self._last: (
+            tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]] | None
+        ) = None
 
     @property
     def description(self) -> str:
         """What runs where."""
         precision = str(self.dtype).removeprefix("torch.")
-        return f"torch {torch.__version__} on {self.device.type}, {precision}"
+        return (
+            f"torch {torch.__version__} on {self.device.type}, {precision}, "
+            f"{self._weights} weights"
+        )
 
     @torch.no_grad()
     def identify(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,14 +91,49 @@ class TorchExecutor:
 
     @torch.no_grad()
     def deblur(
-        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+        self,
+        image: torch.Tensor,
+        coefficients: torch.Tensor,
+        covariance: torch.Tensor,
+        noise: NoiseModel,
     ) -> torch.Tensor:
-        """Return the sharp (H, W), on the executor's device."""
-        gamma = coefficients.to(self.device, torch.float32)
-        kernels = self._family.kernels(gamma[None])
-        fold = self._deblurring.proximal.shrink
-        image = image.to(self.device)
-        return deblur_frame(self._folded, image, self._family, kernels, sigma, fold)
+        """Return the sharp (H, W), on the executor's device.
+
+        Parameters
+        ----------
+        image
+            (H, W) scaled to about [0, 1], on any device.
+        coefficients, covariance
+            γ (P,) and how uncertain it is, (P, P), on the CPU. Zeros where γ is exact.
+        noise
+            Of the image, in its units; of one image.
+        """
+        return deblur_frame(
+            self._folded,
+            image.to(self.device),
+            self._family,
+            self._kernels_of(coefficients, covariance),
+            noise.to(self.device),
+            self._deblurring.proximal.shrink,
+        )
+
+    def _kernels_of(
+        self, coefficients: torch.Tensor, covariance: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        # They take 10 ms, and the track changes only with an identification.
+        last = self._last
+        if (
+            last is None
+            or not torch.equal(last[0], coefficients)
+            or not torch.equal(last[1], covariance)
+        ):
+            gamma = coefficients.float()
+            if self.device.type == "cuda":
+                # From page-locked memory it does not wait for the last frame.
+                gamma = gamma.pin_memory().to(self.device, non_blocking=True)
+            kernels = expected_kernels(self._family, gamma, covariance.float())
+            last = self._last = coefficients.clone(), covariance.clone(), kernels
+        return last[2]
 
 
 def deblur_frame(
@@ -97,7 +141,7 @@ def deblur_frame(
     image: torch.Tensor,
     family: BlurFamily,
     kernels: tuple[torch.Tensor, ...],
-    sigma: float,
+    noise: NoiseModel,
     fold: int,
 ) -> torch.Tensor:
     """Return the sharp (H, W) of a frame, extended over its border and cropped again.
@@ -109,14 +153,17 @@ def deblur_frame(
     image
         (H, W) scaled to about [0, 1].
     family, kernels
-        The rig's blurs, and the kernels of γ (1, P), on the image's device.
-    sigma
-        Standard deviation of the noise.
+        The rig's blurs, and the kernels of one γ, on the image's device.
+    noise
+        Of the image, on its device.
     fold
         The proximal network's `shrink`.
     """
-    rows, columns = image.shape
-    extended = extend(image[None], margin(family.window), fold)
+    frame, border = (image.shape[0], image.shape[1]), margin(family.window)
+    extended = extend(image[None], border, fold)
+    # The map is extended, not made of the extension, whose cross-fades have less noise.
+    sigma = extend(noise.map(image[None]), border, fold)
     shape = (extended.shape[-2], extended.shape[-1])
-    operator = family.operator_from(kernels, shape, (rows, columns))
-    return fista(extended, operator, sigma)[0, :rows, :columns].float()
+    operator = family.operator_from(kernels, shape, frame)
+    sharp = fista(extended, operator, sigma)
+    return sharp[0][frame_part(shape, frame)].float()

@@ -161,8 +161,10 @@ def export_proximal(
     """Return the proximal network on one frame as an ONNX model.
 
     Inputs are ``image`` (1, 1, H, W) and ``modulation`` (1, M, 1, 1), a row of
-    `modulation`: one engine serves all iterations and noise levels. The output is
-    ``sharp`` (1, 1, H, W); the residual path is float32 throughout.
+    `modulation`: one engine serves all iterations and noise levels. A network with a
+    noise map also takes ``contrast`` (1, 1, H / shrink, W / shrink), see
+    `noise_contrast`. The output is ``sharp`` (1, 1, H, W); the residual path is float32
+    throughout.
 
     Parameters
     ----------
@@ -192,6 +194,9 @@ def export_proximal(
     count = 2 * len(hidden)
     parts = graph.add_several("Split", row, count=count, axis=1, num_outputs=count)
     x = graph.add("SpaceToDepth", image, blocksize=fold)
+    if network.noise_map:
+        contrast = graph.input("contrast", (1, 1, height // fold, width // fold))
+        x = graph.add("Concat", x, contrast, axis=1)
     for layer, scale, shift in zip(hidden, parts[::2], parts[1::2], strict=True):
         x = graph.convolve(x, *_weight_and_bias(layer))
         x = graph.add("Add", graph.add("Mul", x, scale), shift)

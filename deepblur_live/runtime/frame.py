@@ -109,7 +109,11 @@ class Outcome:
         The frame.
     state, reason
         ``RAW_ONLY`` frames are passed on unchanged; `reason` says why (``"not
-        finite"``, ``"constant"``, ``"saturated"`` …), and is empty otherwise.
+        finite"``, ``"constant"``, ``"saturated"`` …). It is empty for frames that are
+        deblurred at full strength.
+    strength
+        Share of the deblurred image in a ``DEBLURRED`` frame; the rest is the frame
+        itself, and `reason` says why.
     estimate
         The identification that became available with this frame, or None. It was made
         from the frames up to ``track.time``: this one, or an earlier one where
@@ -139,6 +143,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     executor: str = ""
     spectrum: ReducedSpectrum | None = None
+    strength: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

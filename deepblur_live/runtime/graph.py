@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.optics import NoiseModel
 from deepblur_live.runtime.executor import deblur_frame
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class FrameGraph:
     Parameters
     ----------
     fista
-        The deblurring network, its proximal network in torch or an engine. It may be
-        folded for another noise level between frames.
+        The deblurring network, its proximal network in torch or an engine. Another
+        graph may use it between frames.
     shape
         (H, W) of the frames.
     family
@@ -73,15 +74,14 @@ class FrameGraph:
     ) -> None:
         self._fista, self._family = fista, family
         self._fold, self._device = fold, device
-        self._sigma = 0.01
         self._image = torch.zeros(shape, device=device)
-        zero = torch.zeros(1, family.n_coefficients, device=device)
-        self._kernels = tuple(kernel.clone() for kernel in family.kernels(zero))
+        self._noise = NoiseModel(*torch.zeros(3, 1, device=device))
+        # Allocated with the first frame: their number is the family's matter.
+        self._kernels: tuple[torch.Tensor, ...] = ()
         self._sharp = torch.zeros(shape, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._to_record = device.type == "cuda"
         self.why_not = ""
-        fista.fold(self._sigma)
 
     @property
     def recorded(self) -> bool:
@@ -90,7 +90,10 @@ class FrameGraph:
 
     @torch.no_grad()
     def run(
-        self, image: torch.Tensor, kernels: tuple[torch.Tensor, ...], sigma: float
+        self,
+        image: torch.Tensor,
+        kernels: tuple[torch.Tensor, ...],
+        noise: NoiseModel,
     ) -> torch.Tensor:
         """Return the sharp (H, W) of a scaled image, in torch's current stream.
 
@@ -99,21 +102,21 @@ class FrameGraph:
         image
             (H, W) scaled to about [0, 1], on any device.
         kernels
-            Of γ (1, P), see `BlurFamily.kernels`.
-        sigma
-            Standard deviation of the noise.
+            Of one γ, see `BlurFamily.operator_from`; of the same shapes in all calls.
+        noise
+            Of the image, on any device.
 
         Returns
         -------
         torch.Tensor
             The static buffer: it holds until the next call.
         """
-        # Another size's graph may have folded the shared weights for its own noise.
-        self._fista.fold(sigma)
-        self._sigma = sigma
         self._image.copy_(image, non_blocking=True)
+        if not self._kernels:
+            self._kernels = tuple(torch.empty_like(kernel) for kernel in kernels)
         for static, kernel in zip(self._kernels, kernels, strict=True):
             static.copy_(kernel, non_blocking=True)
+        self._set_noise(noise)
         # Do not wait for an engine being opened: the next frame records.
         if self._to_record and _RECORDING.acquire(blocking=False):
             try:
@@ -127,13 +130,26 @@ class FrameGraph:
             self._graph.replay()
         return self._sharp
 
+    def _set_noise(self, noise: NoiseModel) -> None:
+        own = self._noise
+        for static, value in (
+            (own.slope, noise.slope),
+            (own.intercept, noise.intercept),
+            (own.least, noise.least),
+        ):
+            if value.device.type == "cpu":
+                # Filled on the device: a copy would wait for all queued work of a card.
+                static.fill_(float(value))
+            else:
+                static.copy_(value)
+
     def _steps(self) -> None:
         sharp = deblur_frame(
             self._fista,
             self._image,
             self._family,
             self._kernels,
-            self._sigma,
+            self._noise,
             self._fold,
         )
         self._sharp.copy_(sharp)

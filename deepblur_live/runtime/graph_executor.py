@@ -12,7 +12,12 @@ from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime.engines import EngineFista, extended_shape
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph import FrameGraph, no_recording
-from deepblur_live.runtime.parity import compare, trial_frame, trial_spectra
+from deepblur_live.runtime.parity import (
+    compare,
+    trial_frame,
+    trial_noise,
+    trial_spectra,
+)
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur import BlurFamily
     from deepblur_live.deblurring import FoldedFista
+    from deepblur_live.optics import NoiseModel
     from deepblur_live.runtime.engine import Engine
     from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
@@ -29,7 +35,6 @@ __all__ = ["EngineExecutor", "GraphExecutor"]
 
 # A rig switches between few frame sizes; each holds about twenty frames of memory.
 _MAX_SHAPES = 3
-_TRIAL_SIGMA = 0.01
 
 
 class GraphExecutor(TorchExecutor):
@@ -59,8 +64,6 @@ class GraphExecutor(TorchExecutor):
         if compiled:
             self._folded = CompiledFista(self._deblurring, self.dtype)
         self._graphs: dict[tuple[int, int], FrameGraph] = {}
-        # The coefficients of the last frame, and their kernels on the device.
-        self._last: tuple[torch.Tensor, tuple[torch.Tensor, ...]] | None = None
 
     @property
     def name(self) -> str:
@@ -75,13 +78,18 @@ class GraphExecutor(TorchExecutor):
 
     @torch.no_grad()
     def deblur(
-        self, image: torch.Tensor, coefficients: torch.Tensor, sigma: float
+        self,
+        image: torch.Tensor,
+        coefficients: torch.Tensor,
+        covariance: torch.Tensor,
+        noise: NoiseModel,
     ) -> torch.Tensor:
-        """Return the sharp (H, W), on the executor's device."""
+        """Return the sharp (H, W), as `TorchExecutor.deblur`."""
         rows, columns = image.shape
         graph = self._graph_for((rows, columns))
         unreported = not graph.why_not
-        sharp = graph.run(image, self._kernels_of(coefficients), sigma).clone()
+        kernels = self._kernels_of(coefficients, covariance)
+        sharp = graph.run(image, kernels, noise).clone()
         if graph.why_not and unreported:
             self.notes.append(
                 f"frames of {rows} × {columns} could not be recorded as a CUDA graph "
@@ -110,16 +118,6 @@ class GraphExecutor(TorchExecutor):
     def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
         del shape
         return self._folded
-
-    def _kernels_of(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        # The tracked coefficients change only with an identification.
-        if self._last is None or not torch.equal(self._last[0], coefficients):
-            gamma = coefficients.float()
-            if self.device.type == "cuda":
-                # From page-locked memory it does not wait for the last frame.
-                gamma = gamma.pin_memory().to(self.device, non_blocking=True)
-            self._last = coefficients.clone(), self._family.kernels(gamma[None])
-        return self._last[1]
 
 
 class EngineExecutor(GraphExecutor):
@@ -151,6 +149,11 @@ class EngineExecutor(GraphExecutor):
     def name(self) -> str:
         """Library, precision and card."""
         return self._source.name
+
+    @property
+    def description(self) -> str:
+        """What runs where, whether as a CUDA graph, and which weights."""
+        return f"{super().description}, {self._weights} weights"
 
     @property
     def any_prepared(self) -> bool:
@@ -188,7 +191,6 @@ class EngineExecutor(GraphExecutor):
         network = self._source.network
         extended = extended_shape(shape, self._family.window, network.proximal.shrink)
         fista = EngineFista(network, self._source.proximal(extended, progress))
-        fista.fold(_TRIAL_SIGMA)
         if self.device.type == "cuda":
             # Frames run in other streams than this.
             with no_recording():
@@ -205,16 +207,22 @@ class EngineExecutor(GraphExecutor):
         """
         reference = TorchExecutor(self._pack, self._family, self.device, half=False)
         spectra = trial_spectra((1, 2, *INPUT_SHAPE))
-        image, zero = trial_frame(shape), torch.zeros(self._family.n_coefficients)
+        count = self._family.n_coefficients
+        frame = (
+            trial_frame(shape),
+            torch.zeros(count),
+            torch.zeros(count, count),
+            trial_noise(),
+        )
         # By default torch computes float32 convolutions in TF32 on a card.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             output = reference.identification_output(spectra)
-            sharp = reference.deblur(image, zero, _TRIAL_SIGMA)
+            sharp = reference.deblur(*frame)
         verdicts = [
             compare("identification", self.identification_output(spectra), output),
             compare(
                 f"deblurring of {shape[0]} × {shape[1]}",
-                self.deblur(image, zero, _TRIAL_SIGMA),
+                self.deblur(*frame),
                 sharp,
             ),
         ]

@@ -17,6 +17,8 @@ from deepblur_live.deblurring import build_deblurring
 from deepblur_live.identification import IdentificationNet, SpecimenSpectrum
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from deepblur_live.blur import BlurFamily
@@ -30,6 +32,7 @@ __all__ = [
     "find_packs",
     "load_manifest",
     "load_pack",
+    "preferred_weights",
 ]
 
 
@@ -64,6 +67,8 @@ class Manifest(_Part):
         λ/(NA·px) and range of noise (of frames in [0, 1]) in training.
     identification, deblurring
         The two networks' weights.
+    deblurring_live
+        A smaller deblurring network that is nearly as good, for live frames on a CPU.
     specimen
         The learned prior of specimens' own spectra.
     error_model
@@ -81,6 +86,7 @@ class Manifest(_Part):
     trained_noise: list[float]
     identification: Weights
     deblurring: Weights
+    deblurring_live: Weights | None = None
     specimen: Weights
     error_model: ErrorModel
     accuracy: dict[str, Any] = {}
@@ -102,6 +108,8 @@ class ModelPack:
         The networks, in evaluation mode.
     specimen
         Prior of specimens' own spectra.
+    weights
+        Which deblurring network it is: ``"quality"`` or ``"live"``.
     """
 
     folder: Path
@@ -110,6 +118,7 @@ class ModelPack:
     identification: IdentificationNet
     deblurring: UnrolledFista
     specimen: SpecimenSpectrum
+    weights: str = "quality"
 
     def check(self, optics: Optics) -> None:
         """Refuse optics outside the model's range of sampling.
@@ -175,14 +184,37 @@ def load_manifest(name: str) -> tuple[Path, Manifest]:
     return folder, manifest
 
 
-def load_pack(name: str) -> ModelPack:
+def preferred_weights(wanted: str, device: torch.device) -> tuple[str, ...]:
+    """Return which deblurring weights to use, in order of preference.
+
+    Parameters
+    ----------
+    wanted
+        A profile's ``model.deblurring``.
+    device
+        Where they will run.
+    """
+    if wanted != "auto":
+        return (wanted,)
+    return ("live", "quality") if device.type == "cpu" else ("quality",)
+
+
+def load_pack(name: str, weights: Sequence[str] = ("quality",)) -> ModelPack:
     """Load a model by its name, or from a folder.
+
+    Parameters
+    ----------
+    name
+        An installed model's name, or a folder.
+    weights
+        Of its deblurring networks the first that the model has, see
+        `preferred_weights`.
 
     Raises
     ------
     PackError
-        When there is no such model, or a file of it is missing, altered, or not what
-        the manifest says.
+        When there is no such model, it has none of these weights, or a file of it is
+        missing, altered, or not what the manifest says.
     """
     folder, manifest = load_manifest(name)
     path = folder / "manifest.json"
@@ -192,17 +224,38 @@ def load_pack(name: str) -> ModelPack:
     except ValueError as error:
         raise PackError(f"{path}: {error}") from error
     _fill(identification, folder, manifest.identification)
+    chosen, key, part = _deblurring_part(manifest, weights)
     try:
-        deblurring = build_deblurring(manifest.deblurring.architecture)
+        deblurring = build_deblurring(part.architecture)
     except ValueError as error:
-        raise PackError(f"{path}: deblurring.architecture: {error}") from error
-    _fill(deblurring, folder, manifest.deblurring)
+        raise PackError(f"{path}: {key}.architecture: {error}") from error
+    _fill(deblurring, folder, part)
     try:
         prior = SpecimenSpectrum.from_tensors(_tensors(folder, manifest.specimen))
     except ValueError as error:
         where = folder / manifest.specimen.file
         raise PackError(f"{where}: does not hold this prior: {error}") from error
-    return ModelPack(folder, manifest, family, identification, deblurring, prior)
+    return ModelPack(
+        folder, manifest, family, identification, deblurring, prior, chosen
+    )
+
+
+def _deblurring_part(
+    manifest: Manifest, weights: Sequence[str]
+) -> tuple[str, str, Weights]:
+    """Return the name, the manifest's key and the description of deblurring weights."""
+    parts = {
+        "quality": ("deblurring", manifest.deblurring),
+        "live": ("deblurring_live", manifest.deblurring_live),
+    }
+    for name in weights:
+        key, part = parts[name]
+        if part is not None:
+            return name, key, part
+    raise PackError(
+        f"model {manifest.name!r}: has no {weights[0]} weights; set model.deblurring "
+        'to "quality" or "auto"'
+    )
 
 
 def _fill(network: torch.nn.Module, folder: Path, weights: Weights) -> None:

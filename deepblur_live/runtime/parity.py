@@ -12,7 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-__all__ = ["LIMIT", "Parity", "compare", "trial_frame", "trial_spectra"]
+from deepblur_live.optics import NoiseModel
+
+__all__ = [
+    "LIMIT",
+    "Parity",
+    "compare",
+    "trial_frame",
+    "trial_noise",
+    "trial_spectra",
+]
 
 LIMIT = 5e-3
 """Largest relative L2 error."""
@@ -76,6 +85,12 @@ def trial_frame(shape: tuple[int, int]) -> torch.Tensor:
     image[..., : shape[0] // 3, : shape[1] // 4] += 0.3
     image += 0.01 * torch.randn(image.shape, generator=generator)
     return image[0, 0]
+
+
+def trial_noise() -> NoiseModel:
+    """Return the noise that is stated for the test frame: some of it shot noise."""
+    slope, intercept, least = torch.tensor([[5e-4], [1e-4], [1e-6]])
+    return NoiseModel(slope, intercept, least)
 
 
 def trial_spectra(shape: tuple[int, ...]) -> torch.Tensor:

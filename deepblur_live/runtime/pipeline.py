@@ -23,6 +23,7 @@ from deepblur_live.runtime.frame import (
     FrameResult,
     FrameState,
 )
+from deepblur_live.runtime.frame_noise import noise_model
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -176,8 +177,12 @@ class DeblurPipeline:
                 reason += f": {estimate.reason}"
             return self._raw(frame, reason, estimate, spectrum)
         gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
+        uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
+        whole = frame.pixels.dtype.kind in "ui"
+        noise = noise_model(scaled, self.camera, sigma, whole=whole)
+        inputs = scaled.image, gamma, uncertainty, noise
         with self._streams.compute():
-            sharp = self.executor.deblur(scaled.image, gamma, sigma)
+            sharp = self.executor.deblur(*inputs)
         with self._streams.download():
             grey = scaled.restore(sharp)
         downloaded, backend = self._streams.downloaded(), self.executor.backend
@@ -189,22 +194,25 @@ class DeblurPipeline:
 
         self._checks.next_frame()
         with self._streams.check():
-            fault = self._checks.fault(scaled.image, sharp, gamma, sigma)
-        if fault:
-            reference = self.executor.reference
-            if backend is reference:
-                return self._raw(frame, fault, estimate, spectrum)
-            with self._streams.compute():
-                second = reference.deblur(scaled.image, gamma, sigma)
+            verdict = self._checks.verdict(scaled.image, sharp, gamma, sigma)
+        if verdict.strength < 1:
+            reference, first = self.executor.reference, verdict
+            if verdict.strength == 0 and backend is not reference:
+                with self._streams.compute():
+                    sharp = reference.deblur(*inputs)
+                with self._streams.download():
+                    verdict = self._checks.verdict(scaled.image, sharp, gamma, sigma)
+                if verdict.strength > 0:
+                    # Torch can deblur the frame: the fault was the engine's.
+                    self.executor.distrust(backend, first.reason)
+                    backend = reference
+            if verdict.strength == 0:
+                return self._raw(frame, first.reason, estimate, spectrum)
             with self._streams.download():
-                if self._checks.fault(scaled.image, second, gamma, sigma):
-                    return self._raw(frame, fault, estimate, spectrum)
-                grey = scaled.restore(second)
+                shown = torch.lerp(scaled.image, sharp, verdict.strength)
+                grey = scaled.restore(shown)
             if downloaded is not None:
                 self._streams.downloaded().synchronize()
-            # Torch can deblur the frame: the fault was the engine's.
-            self.executor.distrust(backend, fault)
-            backend = reference
         # Integers and what is made of them fit float32; floats need not.
         if frame.pixels.dtype.kind == "f" and not grey.isfinite().all():
             return self._raw(
@@ -214,6 +222,7 @@ class DeblurPipeline:
         return FrameResult(
             frame.info,
             FrameState.DEBLURRED,
+            verdict.reason,
             estimate=estimate,
             track=track,
             psf=psf.numpy(),
@@ -225,6 +234,7 @@ class DeblurPipeline:
             notes=self._take_notes(),
             executor=backend.description,
             spectrum=spectrum,
+            strength=verdict.strength,
             raw=frame.pixels,
             deblurred=grey.numpy(),
         )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepblur_live.runtime.frame import FrameState
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -65,7 +67,10 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
         "verification": "whether evidence beyond the frames confirms the coefficients "
         "on this specimen: not verified, verified or contradicted",
         "state": "baselining, ok, warn, alarm, stale or raw-only",
-        "reason": "why the frame was passed on raw, or the estimate is not trusted",
+        "strength": "share of the deblurred image in the frame shown: 1, or less where "
+        "the checks ask for it; 0 for a raw frame",
+        "reason": "why the frame was passed on raw or at less than full strength, or "
+        "the estimate is not trusted",
         "latency_ms": "from capture to result, median of the recent frames",
         "captured": "frames captured so far",
         "processed": "frames processed so far",
@@ -140,6 +145,7 @@ def log_values(
         None if track is None or estimate is None else int(track.accepted),
         str(verification.state),
         str(status.state),
+        0.0 if result.state is FrameState.RAW_ONLY else result.strength,
         result.reason or ("" if estimate is None else estimate.reason),
         statistics.latency_p50_ms,
         statistics.captured,

@@ -18,7 +18,9 @@ def model_hashes(name: str) -> dict[str, Any]:
     """
     folder, manifest = load_manifest(name)
     manifest_bytes = (folder / "manifest.json").read_bytes()
-    parts = (manifest.identification, manifest.deblurring, manifest.specimen)
+    parts = [manifest.identification, manifest.deblurring, manifest.specimen]
+    if manifest.deblurring_live is not None:
+        parts.append(manifest.deblurring_live)
     return {
         "name": name,
         "manifest_sha256": hashlib.sha256(manifest_bytes).hexdigest(),

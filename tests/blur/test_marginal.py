@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from gaussian_family import GaussianFamily
 
-from deepblur_live.blur import Convolution, marginal_kernels
+from deepblur_live.blur import Convolution, expected_kernels, marginal_kernels
 from deepblur_live.blur.marginal import sigma_points
 from deepblur_live.blur.zernike import ZernikeFamily
 
@@ -79,6 +80,38 @@ def test_without_uncertainty_all_steps_are_those_of_the_known_psf():
         results.append((gradient, blur.prox_data(z, y, weight, 0.02)))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_frame_smaller_than_the_spread_has_the_same_transfer():
+    """At its frequencies, which a frame of twice the size has too."""
+    gamma, covariance = estimate(0.05)
+    kernels = marginal_kernels(FAMILY.psf, gamma, covariance)
+    rows, columns = 40, 58
+    assert min(rows, columns) < 2 * FAMILY.window - 1 < 2 * rows
+    small = FAMILY.operator_from(kernels, (rows, columns))
+    large = FAMILY.operator_from(kernels, (2 * rows, 2 * columns))
+    torch.testing.assert_close(small.power, large.power[::2, ::2])
+
+
+def test_a_family_need_not_describe_uncertainty_and_no_more_than_its_prior_counts():
+    gamma, covariance = estimate(0.05)
+    known = GaussianFamily()
+    width = known.sample(1, torch.Generator().manual_seed(0))[0]
+    (kernel,) = expected_kernels(known, width, torch.eye(3))
+    assert torch.equal(kernel, known.psf(width)[None])
+    prior = torch.from_numpy(FAMILY.prior.covariance)
+    bounds = [
+        expected_kernels(FAMILY, gamma, wide)
+        for wide in (prior, 1e6 * prior, torch.full_like(prior, torch.inf))
+    ]
+    for bound in bounds[1:]:
+        for found, expected in zip(bound, bounds[0], strict=True):
+            torch.testing.assert_close(found, expected)
+    inside = expected_kernels(FAMILY, gamma, covariance)
+    for found, expected in zip(
+        inside, marginal_kernels(FAMILY.psf, gamma, covariance), strict=True
+    ):
+        torch.testing.assert_close(found[0], expected)
 
 
 def test_a_batch_is_treated_frame_by_frame():

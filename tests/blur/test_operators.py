@@ -72,6 +72,6 @@ def test_the_trained_network_deblurs_with_it(make):
     network: UnrolledFista = load_pack("zernike7").deblurring
     with torch.no_grad():
         found = network(y, blur, torch.full((2,), 0.005))
-        folded = FoldedFista(network)(y, blur, 0.005)
+        folded = FoldedFista(network)(y, blur, torch.tensor([0.005]))
     torch.testing.assert_close(folded, found, atol=1e-3, rtol=1e-3)
     assert (found - sharp).norm() < 0.4 * (y - sharp).norm()

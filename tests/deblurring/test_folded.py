@@ -55,18 +55,21 @@ def test_the_shipped_network_folded_gives_the_same_result(shipped, sigma):
     expected = reference(shipped, y, operator, sigma)
     # It must do something, or this shows nothing.
     assert relative(expected, y) > 0.02
-    exact = FoldedFista(shipped)(y, operator, sigma)
+    exact = FoldedFista(shipped)(y, operator, torch.tensor([sigma]))
     assert relative(exact, expected) < 1e-5
-    half = FoldedFista(shipped, torch.bfloat16)(y, operator, sigma)
+    half = FoldedFista(shipped, torch.bfloat16)(y, operator, torch.tensor([sigma]))
     # At the highest noise the network changes most of the image, itself 0.1 uncertain.
     assert relative(half, expected) < (5e-3 if sigma < 0.1 else 1e-2)
 
 
 def test_without_onednn_the_rectifier_is_a_separate_step(shipped, monkeypatch):
     y, operator = blurred(height=64, width=64)
-    expected = FoldedFista(shipped)(y, operator, 0.01)
+    expected = FoldedFista(shipped)(y, operator, torch.tensor([0.01]))
     monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
-    assert relative(FoldedFista(shipped)(y, operator, 0.01), expected) < 1e-5
+    assert (
+        relative(FoldedFista(shipped)(y, operator, torch.tensor([0.01])), expected)
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,10 @@ def test_any_size_folds_and_batches_share_a_noise_level(sizes):
     y, operator = blurred(2, 70, 84, sizes["shrink"])
     expected = reference(network, y, operator, 0.02)
     assert relative(expected, y) > 0.02
-    assert relative(FoldedFista(network)(y, operator, 0.02), expected) < 1e-5
+    assert (
+        relative(FoldedFista(network)(y, operator, torch.tensor([0.02])), expected)
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize("fold", [1, 2])
@@ -92,7 +98,7 @@ def test_the_last_layer_is_the_same_for_four_places_at_once(fold, dtype):
     folded = FoldedFista(network, dtype)
     if folded._last_by_four is None:
         pytest.skip("oneDNN does not compute in this dtype here")
-    folded.fold(0.02)
+    folded.fold(torch.tensor([0.02]))
     generator = torch.Generator().manual_seed(0)
     # The last has an odd number of places along one side: one by one.
     for height, width in ((64, 48), (4 * fold, 8 * fold), (64, 34 + fold % 2)):
@@ -115,7 +121,7 @@ def test_four_places_are_taken_where_they_fit(monkeypatch):
         shapes.append(tuple(weight.shape))
         return convolve(x, weight, *rest, **options)
 
-    folded.fold(0.02)
+    folded.fold(torch.tensor([0.02]))
     monkeypatch.setattr(F, "conv2d", watched)
     folded.proximal(torch.rand(1, 64, 48), 0)
     folded.proximal(torch.rand(1, 64, 46), 0)
@@ -127,24 +133,24 @@ def test_another_noise_level_is_folded_in_place():
     network = trained_like(iterations=2, channels=8)
     y, operator = blurred(height=64, width=64)
     folded = FoldedFista(network)
-    first = folded(y, operator, 0.01)
+    first = folded(y, operator, torch.tensor([0.01]))
     places = [
         w.data_ptr() for layers in folded._hidden for pair in layers for w in pair
     ]
-    second = folded(y, operator, 0.08)
+    second = folded(y, operator, torch.tensor([0.08]))
     assert places == [
         w.data_ptr() for layers in folded._hidden for pair in layers for w in pair
     ]
     assert relative(second, reference(network, y, operator, 0.08)) < 1e-5
     assert relative(second, first) > 1e-4
-    assert torch.equal(folded(y, operator, 0.01), first)
+    assert torch.equal(folded(y, operator, torch.tensor([0.01])), first)
 
 
 def test_folding_leaves_the_network_and_the_frame_as_they_were(shipped):
     before = {k: v.clone() for k, v in shipped.state_dict().items()}
     y, operator = blurred(height=64, width=64)
     kept, power = y.clone(), operator.power.clone()
-    FoldedFista(shipped, torch.bfloat16)(y, operator, 0.01)
+    FoldedFista(shipped, torch.bfloat16)(y, operator, torch.tensor([0.01]))
     assert torch.equal(y, kept)
     assert torch.equal(operator.power, power)
     for name, value in shipped.state_dict().items():
@@ -175,9 +181,9 @@ def test_the_compiled_network_is_the_same_and_compiled_once(shipped):
     counted = torch._dynamo.utils.counters
     counted.clear()
     compiled = CompiledFista(shipped, backend="aot_eager")
-    assert relative(compiled(y, operator, 0.01), expected) < 1e-5
+    assert relative(compiled(y, operator, torch.tensor([0.01])), expected) < 1e-5
     # Another noise, other weights: the same program.
-    again = compiled(y, operator, 0.05)
+    again = compiled(y, operator, torch.tensor([0.05]))
     assert relative(again, reference(shipped, y, operator, 0.05)) < 1e-5
     assert counted["stats"]["unique_graphs"] == 1
     torch.compiler.reset()

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from deepblur_live.blur import Convolution
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.deblurring.background import background
 from deepblur_live.deblurring.noise import noise_contrast, noise_level
-from deepblur_live.optics import NoiseModel, extend, frame_part
+from deepblur_live.optics import NoiseModel
 
 FAMILY = ZernikeFamily(pupil_samples=63)
 SIDE = 64
@@ -123,31 +122,6 @@ def test_the_background_is_put_back():
     torch.testing.assert_close(dark.mean((1, 2)), y.mean((1, 2)), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (63, 101)])
-def test_a_centred_frame_is_shifted_and_otherwise_the_same(shape):
-    image = scene(side=110)[..., : shape[0], : shape[1]]
-    whole = extend(image, 30, centred=True)
-    size = (whole.shape[-2], whole.shape[-1])
-    rows, columns = frame_part(size, shape)
-    assert torch.equal(whole[..., rows, columns], image)
-    for part, side in zip((rows, columns), size, strict=True):
-        assert abs(part.start - (side - part.stop)) <= 1
-    corner = extend(image, 30)
-    assert torch.equal(whole.roll((-rows.start, -columns.start), (-2, -1)), corner)
-    psf = FAMILY.psf(FAMILY.sample(1, torch.Generator().manual_seed(0)))
-    weight = torch.full((1, 1, 1), 0.01)
-    steps = [
-        Convolution(psf, size, shape, centred=centred).prox_data(y, 0.9 * y, weight)
-        for y, centred in ((whole, True), (corner, False))
-    ]
-    torch.testing.assert_close(
-        steps[0][..., rows, columns],
-        steps[1][..., : shape[0], : shape[1]],
-        rtol=1e-4,
-        atol=1e-5,
-    )
-
-
 def test_folded_it_gives_the_same_result():
     y = scene()[:1]
     operator = blur(1)
@@ -161,7 +135,7 @@ def test_folded_it_gives_the_same_result():
         expected = network(y, operator, sigma)
         white = network(y, operator, noise_level(sigma, y))
     folded = FoldedFista(network)
-    level = float(noise_level(sigma, y))
+    level = noise_level(sigma, y)
     for noise, result in ((sigma, expected), (level, white), (sigma, expected)):
         torch.testing.assert_close(
             folded(y, operator, noise), result, rtol=1e-4, atol=1e-4

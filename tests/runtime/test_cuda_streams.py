@@ -10,6 +10,7 @@ import torch
 import deepblur_live.runtime.pipeline as pipeline_module
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.profile import Camera
+from deepblur_live.runtime.checks import Verdict
 from deepblur_live.runtime.cuda_streams import CudaStreams
 from deepblur_live.runtime.frame import DeviceLost, Frame, FrameState
 from deepblur_live.runtime.pipeline import DeblurPipeline
@@ -73,12 +74,12 @@ class Executor:
         self.backend = self
         self.reference = SimpleNamespace(description="torch", deblur=self.deblur_again)
 
-    def deblur(self, image, coefficients, sigma):
+    def deblur(self, *inputs):
         number = sum(what.startswith("deblur") for what, *_ in self.card.log)
         self.card.queue(f"deblur {number}", DEBLUR)
         return IMAGE + (1.0 if number in self.spoiled else 0.0)
 
-    def deblur_again(self, image, coefficients, sigma):
+    def deblur_again(self, *inputs):
         self.card.queue("second", DEBLUR)
         return IMAGE
 
@@ -103,7 +104,7 @@ def card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _=None: card.default)
 
     class Scaled:
-        image, span = IMAGE, 1.0
+        image, low, span = IMAGE, 0.0, 1.0
 
         def __init__(self, number):
             self.number = number
@@ -127,10 +128,10 @@ def card(monkeypatch):
         def next_frame(self):
             pass
 
-        def fault(self, image, sharp, coefficients, sigma):
+        def verdict(self, image, sharp, coefficients, sigma):
             card.queue("check", CHECK)
             card.wait_for(card.current[-1].tail)
-            return "too bright" if float(sharp.max()) > 0 else ""
+            return Verdict(0, "too bright") if float(sharp.max()) > 0 else Verdict()
 
     monkeypatch.setattr(pipeline_module, "scale", scale)
     monkeypatch.setattr(pipeline_module, "FrameChecks", Checks)
@@ -147,7 +148,7 @@ def pipeline(card):
     )
     made = DeblurPipeline(FAMILY, identifier, None, Executor(card), Camera())
     made._reset_if_geometry_changed = made._identify = lambda *_: None
-    made._track = SimpleNamespace(coefficients=np.zeros(7))
+    made._track = SimpleNamespace(coefficients=np.zeros(7), covariance=np.eye(7))
     yield made
     made.close()
 
@@ -215,7 +216,7 @@ def test_a_card_that_fails_is_noticed_and_its_engines_are_abandoned(
 
     futures = [pipeline.submit(frame) for frame in frames(2)]
     where = pipeline.executor if step == "submit" else pipeline._checks
-    monkeypatch.setattr(where, "deblur" if step == "submit" else "fault", fail)
+    monkeypatch.setattr(where, "deblur" if step == "submit" else "verdict", fail)
     for future in futures:
         with pytest.raises(RuntimeError, match="CUDA") as raised:
             pipeline.submit(frames(1)[0]) if step == "submit" else future.result()

@@ -15,6 +15,7 @@ import torch
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
+from deepblur_live.optics import NoiseModel
 from deepblur_live.runtime import best as best_module
 from deepblur_live.runtime import engines as engines_module
 from deepblur_live.runtime import graph, order
@@ -25,21 +26,28 @@ from deepblur_live.runtime.engines import EngineFista, EngineSource, extended_sh
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor
 from deepblur_live.runtime.order import executor_order
-from deepblur_live.runtime.parity import compare, trial_frame
+from deepblur_live.runtime.parity import compare, trial_frame, trial_noise
 from deepblur_live.runtime.tensorrt import Card, EngineError
 
 FAMILY = ZernikeFamily()
 SHAPE = (64, 70)
 STILL = torch.zeros(FAMILY.n_coefficients)
+# What an executor is given besides the frame.
+INPUTS = STILL, torch.zeros(len(STILL), len(STILL)), NoiseModel.white(0.01)
+
+
+def small_network(**options):
+    """A deblurring network with few channels: the fake is slow."""
+    torch.manual_seed(0)
+    small = UnrolledFista(iterations=3, channels=8, **options).eval()
+    torch.nn.init.normal_(small.proximal.layers[-1].weight, std=0.05)
+    return small
 
 
 @pytest.fixture
 def pack(pack):
-    """The shipped model with a small deblurring network: the fake is slow."""
-    torch.manual_seed(0)
-    small = UnrolledFista(iterations=3, channels=8).eval()
-    torch.nn.init.normal_(small.proximal.layers[-1].weight, std=0.05)
-    return dataclasses.replace(pack, deblurring=small)
+    """The shipped model with a small deblurring network."""
+    return dataclasses.replace(pack, deblurring=small_network())
 
 
 @pytest.fixture
@@ -199,11 +207,23 @@ def test_the_unrolled_network_agrees_at_every_noise_level(source, pack):
     torch_fista = FoldedFista(pack.deblurring)
     y = torch.rand(1, *whole, generator=torch.Generator().manual_seed(0))
     for sigma in (0.01, 0.08):
-        fista.fold(sigma)
-        torch_fista.fold(sigma)
+        fista.fold(torch.tensor([sigma]))
+        torch_fista.fold(torch.tensor([sigma]))
         for k in (0, 2):
             result, wanted = fista.proximal(y, k), torch_fista.proximal(y, k)
             assert compare("", result, wanted).error < 1e-6
+
+
+def test_engines_take_the_noise_map(pack, card, fake_tensorrt, tmp_path, builds):
+    network = small_network(exact=1, noise_map=True, background=True)
+    pack = dataclasses.replace(pack, deblurring=network)
+    source = EngineSource(pack, fake_tensorrt, card, EngineCache(tmp_path), "float32")
+    executor = EngineExecutor(pack, FAMILY, source)
+    executor.prepare(SHAPE, lambda _: None)
+    assert all(verdict.error < 1e-5 for verdict in executor.check(SHAPE))
+    frame = trial_frame(SHAPE), *INPUTS[:2]
+    shot, white = (executor.deblur(*frame, n) for n in (trial_noise(), INPUTS[2]))
+    assert compare("", shot, white).error > 1e-3
 
 
 # ------------------------------------------------------------------ the best executor
@@ -229,7 +249,7 @@ def settled(best, shape=SHAPE):
     """Send frames until no preparation is running; return the last result."""
     waited = None
     for _ in range(20):
-        result = best.deblur(trial_frame(shape), STILL, 0.01)
+        result = best.deblur(trial_frame(shape), *INPUTS)
         if best._preparation is waited:
             return result
         waited = best._preparation
@@ -248,7 +268,7 @@ def faults(best):
 
 
 def test_torch_serves_first_and_the_engine_when_it_is_ready(best):
-    first = best.deblur(trial_frame(SHAPE), STILL, 0.01)
+    first = best.deblur(trial_frame(SHAPE), *INPUTS)
     assert "torch" in best.backend.description
     result = settled(best)
     assert "tensorrt 11.4.0.1 in float32 on test card" in best.backend.description
@@ -273,11 +293,11 @@ def test_a_frame_size_that_changes_keeps_frames_coming(best, builds, monkeypatch
     monkeypatch.setattr(engines_module, "build_in_child", slow)
     other = (66, 64)
     for _ in range(3):
-        result = best.deblur(trial_frame(other), STILL, 0.01)
+        result = best.deblur(trial_frame(other), *INPUTS)
         assert result.shape == other
         assert "torch" in best.backend.description
     # Back to the first size in the meantime: its engine is still there.
-    best.deblur(trial_frame(SHAPE), STILL, 0.01)
+    best.deblur(trial_frame(SHAPE), *INPUTS)
     assert "tensorrt" in best.backend.description
     held.set()
     settled(best, other)
@@ -343,7 +363,7 @@ def test_an_engine_that_fails_in_the_middle_is_replaced_within_the_frame(
     wanted = settled(best)
     best.take_notes()
     monkeypatch.setenv("FAKE_TENSORRT_FAULT", "run")
-    result = best.deblur(trial_frame(SHAPE), STILL, 0.01)
+    result = best.deblur(trial_frame(SHAPE), *INPUTS)
     assert compare("", result, wanted).error < 1e-5
     (note,) = best.take_notes()
     assert "the engine did not run; an illegal memory access" in note
@@ -414,7 +434,7 @@ def test_closing_ends_a_build_in_progress(pack, source, monkeypatch):
     monkeypatch.setattr(engines_module, "build_in_child", endless)
     fallback = TorchExecutor(pack, FAMILY, torch.device("cpu"), half=False)
     executor = BestExecutor(fallback, [EngineExecutor(pack, FAMILY, source)])
-    executor.deblur(trial_frame(SHAPE), STILL, 0.01)
+    executor.deblur(trial_frame(SHAPE), *INPUTS)
     assert begun.wait(30)
     executor.close()
     assert not any(t.name == "engine preparation" for t in threading.enumerate())
@@ -487,7 +507,7 @@ def test_frames_of_a_distrusted_engine_are_deblurred_by_torch_again(best):
     engine = best.backend
     assert "tensorrt" in engine.description
     best.distrust(engine, "it failed its check of total light")
-    frame = trial_frame(SHAPE), STILL, 0.01
+    frame = trial_frame(SHAPE), *INPUTS
     torchs = best.deblur(*frame)
     assert best.backend is best.reference
     # Submitted to the engine, and checked only now.
@@ -549,10 +569,10 @@ def test_dropping_engines_that_are_not_in_use_changes_nothing(best, pack, source
 
 def test_without_engines_torch_serves(pack):
     executor = build_executor(pack, FAMILY, "cpu")
-    sharp = executor.deblur(trial_frame(SHAPE), STILL, 0.01)
+    sharp = executor.deblur(trial_frame(SHAPE), *INPUTS)
     assert executor.backend is executor.reference
     assert "torch" in executor.reference.description
     assert "cpu" in executor.reference.description
     executor.distrust(executor.backend, "nothing to distrust")
-    assert torch.equal(executor.deblur(trial_frame(SHAPE), STILL, 0.01), sharp)
+    assert torch.equal(executor.deblur(trial_frame(SHAPE), *INPUTS), sharp)
     assert executor.take_notes() == []

@@ -109,6 +109,21 @@ def test_without_onnx_the_refusal_says_what_to_install(monkeypatch):
         export_proximal(ProximalNet(8), SHAPE, "float16")
 
 
+def test_a_noise_map_is_one_more_input():
+    torch.manual_seed(0)
+    network = ProximalNet(8, depth=3, noise_map=True)
+    torch.nn.init.normal_(network.layers[-1].weight, std=0.1)
+    image, condition = torch.rand(1, 1, *SHAPE), torch.tensor([[0.5, -2.0]])
+    contrast = torch.randn(1, 1, SHAPE[0] // 2, SHAPE[1] // 2)
+    model = export_proximal(network, SHAPE, "float32")
+    row = modulation(network, condition)
+    result = run(model, image=image, modulation=row, contrast=contrast)
+    with torch.no_grad():
+        assert compare("", result, network(image, condition, contrast)).error < 1e-6
+        other = network(image, condition, torch.zeros_like(contrast))
+    assert compare("", result, other).error > 1e-2
+
+
 def test_other_networks_than_the_shipped_are_exported_as_well():
     torch.manual_seed(0)
     small = ProximalNet(channels=8, shrink=4, depth=3)

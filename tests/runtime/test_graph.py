@@ -7,7 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.deblurring import FoldedFista
+from deepblur_live.deblurring import FoldedFista, UnrolledFista
+from deepblur_live.optics import NoiseModel
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph import (
     _RECORDING,
@@ -26,6 +27,13 @@ def gamma(seed):
     return FAMILY.sample(1, torch.Generator().manual_seed(seed))[0]
 
 
+def inputs(image, seed, sigma, deviation=0.0, slope=0.0):
+    """A frame, its blur as identified, and its noise."""
+    count = FAMILY.n_coefficients
+    noise = NoiseModel(*torch.tensor([[slope], [sigma**2], [1e-8]]))
+    return image, gamma(seed), deviation**2 * torch.eye(count), noise
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_frames_are_those_of_the_plain_executor(pack, device):
     """On a card the graph is recorded at the first frame; on a CPU there is none."""
@@ -33,35 +41,30 @@ def test_frames_are_those_of_the_plain_executor(pack, device):
     plain = TorchExecutor(pack, FAMILY, where, half=False)
     graph = GraphExecutor(pack, FAMILY, where, half=False)
     frames = [
-        # Blur, noise, picture and size change from frame to frame.
-        (trial_frame((64, 96)), gamma(0), 0.01),
-        (trial_frame((64, 96)), gamma(1), 0.01),
-        (trial_frame((64, 96)).flip(0), gamma(1), 0.05),
-        (trial_frame((75, 64)), gamma(1), 0.05),
-        (trial_frame((64, 96)), gamma(0), 0.01),
+        # Blur, its uncertainty, noise, picture and size change from frame to frame.
+        inputs(trial_frame((64, 96)), 0, 0.01),
+        inputs(trial_frame((64, 96)), 1, 0.01, 0.05),
+        inputs(trial_frame((64, 96)).flip(0), 1, 0.05, 0.05),
+        inputs(trial_frame((75, 64)), 1, 0.05),
+        inputs(trial_frame((75, 64)), 1, 0.01, slope=2e-3),
+        inputs(trial_frame((64, 96)), 0, 0.01),
     ]
     results = [graph.deblur(*frame) for frame in frames]
     for result, frame in zip(results, frames, strict=True):
         assert result.shape == frame[0].shape
         assert compare("", result, plain.deblur(*frame)).error < 1e-5
     # Earlier results are not overwritten by later frames.
-    assert torch.equal(results[0], results[4])
+    assert torch.equal(results[0], results[-1])
+    assert compare("", results[4], results[3]).error > 1e-3
     assert graph.notes == []
     assert ("CUDA graph" in graph.description) == (device == "cuda")
 
 
 def test_a_recorded_size_has_its_own_noise_again(pack, monkeypatch):
-    """Sizes share weights, and a recording runs on them as they lie."""
+    """Sizes share weights: each recording folds them for its own frame."""
 
     def record(graph):
-        """Play a recording: all but the folding, which is not on the card."""
-
-        def replay():
-            with monkeypatch.context() as during:
-                during.setattr(graph._fista, "fold", lambda _: None)
-                graph._steps()
-
-        graph._graph = SimpleNamespace(replay=replay)
+        graph._graph = SimpleNamespace(replay=graph._steps)
 
     monkeypatch.setattr(FrameGraph, "_record", record)
     cpu = torch.device("cpu")
@@ -70,7 +73,7 @@ def test_a_recorded_size_has_its_own_noise_again(pack, monkeypatch):
     for shape in ((64, 96), (75, 64)):
         executor._graph_for(shape)._to_record = True
     for shape, sigma in (((64, 96), 0.01), ((75, 64), 0.05), ((64, 96), 0.01)):
-        frame = trial_frame(shape), gamma(0), sigma
+        frame = inputs(trial_frame(shape), 0, sigma)
         assert compare("", executor.deblur(*frame), plain.deblur(*frame)).error < 1e-5
         assert executor._graph_for(shape).recorded
 
@@ -78,7 +81,7 @@ def test_a_recorded_size_has_its_own_noise_again(pack, monkeypatch):
 def test_few_sizes_are_held_at_once(pack):
     graph = GraphExecutor(pack, FAMILY, torch.device("cpu"), half=False)
     for side in (64, 66, 68, 70, 72):
-        graph.deblur(trial_frame((side, side)), gamma(0), 0.01)
+        graph.deblur(*inputs(trial_frame((side, side)), 0, 0.01))
     assert len(graph._graphs) == 3
 
 
@@ -95,13 +98,23 @@ class SplitFamily:
         return FAMILY.operator_from((torch.cat(kernels, -2),), shape, frame)
 
 
+class KnownFamily(SplitFamily):
+    """Without `expected_kernels`: γ counts as exact."""
+
+    def kernels(self, coefficients):
+        return FAMILY.kernels(coefficients)
+
+    def operator_from(self, kernels, shape, frame=None):
+        return FAMILY.operator_from(kernels, shape, frame)
+
+
 def test_all_kernels_of_an_operator_are_copied_into_place(pack):
     cpu = torch.device("cpu")
-    plain = TorchExecutor(pack, FAMILY, cpu, half=False)
+    plain = TorchExecutor(pack, KnownFamily(), cpu, half=False)
     split = GraphExecutor(pack, SplitFamily(), cpu, half=False)
     places = None
     for seed in (0, 1):
-        frame = trial_frame((64, 96)), gamma(seed), 0.01
+        frame = inputs(trial_frame((64, 96)), seed, 0.01, 0.05)
         assert torch.equal(split.deblur(*frame), plain.deblur(*frame))
         static = [k.data_ptr() for k in split._graph_for((64, 96))._kernels]
         assert len(static) == 2
@@ -109,10 +122,12 @@ def test_all_kernels_of_an_operator_are_copied_into_place(pack):
         places = static
 
 
-def test_the_recorded_steps_read_nothing_back(pack):
+@pytest.mark.parametrize("told", [False, True])
+def test_the_recorded_steps_read_nothing_back(told):
     """A CUDA graph cannot record what the processor must wait for."""
     cpu = torch.device("cpu")
-    graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), FAMILY, 2, cpu)
+    network = UnrolledFista(3, 8, exact=1, noise_map=told, background=told)
+    graph = FrameGraph(FoldedFista(network), (64, 96), FAMILY, 2, cpu)
     calls = []
 
     class Watch(TorchDispatchMode):
@@ -120,6 +135,9 @@ def test_the_recorded_steps_read_nothing_back(pack):
             calls.append(function.overloadpacket)
             return function(*args, **(kwargs or {}))
 
+    kernels = FAMILY.expected_kernels(gamma(0)[None], 1e-3 * torch.eye(7)[None])
+    frame = trial_frame((64, 96)), kernels, NoiseModel.white(0.01)
+    graph.run(*frame)
     with torch.no_grad(), Watch():
         graph._steps()
     aten = torch.ops.aten
@@ -138,7 +156,8 @@ def test_a_frame_records_only_while_no_engine_opens_and_never_waits(pack, monkey
     monkeypatch.setattr(FrameGraph, "_record", record)
     cpu = torch.device("cpu")
     graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), FAMILY, 2, cpu)
-    frame = trial_frame((64, 96)), FAMILY.kernels(gamma(0)[None]), 0.01
+    kernels = FAMILY.kernels(gamma(0)[None])
+    frame = trial_frame((64, 96)), kernels, NoiseModel.white(0.01)
     wanted = graph.run(*frame).clone()
     assert recorded == []  # on a CPU
     graph._to_record = True
@@ -158,7 +177,7 @@ def test_a_frame_that_cannot_be_recorded_says_so_once(pack, monkeypatch):
 
     monkeypatch.setattr(FrameGraph, "_record", refuse)
     executor = GraphExecutor(pack, FAMILY, torch.device("cpu"), half=False)
-    frame = trial_frame((64, 96)), gamma(0), 0.01
+    frame = inputs(trial_frame((64, 96)), 0, 0.01)
     executor._graph_for((64, 96))._to_record = True
     first = executor.deblur(*frame)
     assert torch.equal(executor.deblur(*frame), first)
@@ -179,7 +198,7 @@ def test_where_recording_fails_frames_run_without_it_and_a_note_says_so(
 
     monkeypatch.setattr(torch.cuda, "graph", refuse)
     executor = GraphExecutor(pack, FAMILY, torch.device("cuda"), half=False)
-    frame = trial_frame((64, 96)), gamma(0), 0.01
+    frame = inputs(trial_frame((64, 96)), 0, 0.01)
     plain = TorchExecutor(pack, FAMILY, torch.device("cuda"), half=False)
     assert compare("", executor.deblur(*frame), plain.deblur(*frame)).error < 1e-5
     (note,) = executor.notes

@@ -7,9 +7,17 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save
 
+from deepblur_live.deblurring import build_deblurring
 from deepblur_live.profile import Optics
-from deepblur_live.runtime.pack import PackError, find_packs, load_pack
+from deepblur_live.runtime.pack import (
+    PackError,
+    find_packs,
+    load_pack,
+    preferred_weights,
+)
+from deepblur_live.session.model_hashes import model_hashes
 
 
 @pytest.fixture
@@ -45,6 +53,38 @@ def test_the_shipped_weights_are_trained():
     training = pack.manifest.identification.training
     assert training["progress"]["samples"] > 10_000
     assert "train_identification.py" in training["command"]
+
+
+def test_of_two_deblurring_networks_the_preferred_one_is_loaded(copy):
+    """A model without the live one serves, unless that is asked for."""
+    cpu, card = torch.device("cpu"), torch.device("cuda")
+    assert preferred_weights("auto", card) == ("quality",)
+    assert preferred_weights("live", card) == ("live",)
+    auto = preferred_weights("auto", cpu)
+    edit(copy, lambda m: m.pop("deblurring_live", None))
+    assert load_pack(str(copy), auto).weights == "quality"
+    with pytest.raises(
+        PackError, match=r'no live weights; set model\.deblurring to "q'
+    ):
+        load_pack(str(copy), ("live",))
+    sizes = {"iterations": 3, "channels": 8, "noise_map": 1, "background": 1}
+    network = build_deblurring(sizes)
+    content = save(dict(network.state_dict()))
+    (copy / "deblurring_live.safetensors").write_bytes(content)
+    live = {
+        "file": "deblurring_live.safetensors",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "architecture": sizes,
+    }
+    edit(copy, lambda m: m.update(deblurring_live=live))
+    small = load_pack(str(copy), auto)
+    assert (small.weights, small.deblurring.iterations) == ("live", 3)
+    large = load_pack(str(copy))
+    assert (large.weights, large.deblurring.iterations) == ("quality", 15)
+    assert live["file"] in model_hashes(str(copy))["weights_sha256"]
+    (copy / "deblurring_live.safetensors").write_bytes(content[:-1])
+    with pytest.raises(PackError, match=r"deblurring_live.safetensors: .* truncated"):
+        load_pack(str(copy), auto)
 
 
 def test_an_unknown_model_is_named_with_the_installed_ones():

@@ -7,9 +7,10 @@ import torch
 
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.blur import family_from_profile
+from deepblur_live.optics import NoiseModel
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.calibration import scale
-from deepblur_live.runtime.checks import FrameChecks, reblurs
+from deepblur_live.runtime.checks import FrameChecks, Verdict, reblurs
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.parity import LIMIT, compare, trial_frame, trial_spectra
 
@@ -60,7 +61,8 @@ def deblurred(request):
     executor = TorchExecutor(
         load_pack("zernike7"), FAMILY, torch.device("cpu"), half=False
     )
-    return image, executor.deblur(image, gamma, 0.01), gamma
+    known = torch.zeros(len(gamma), len(gamma))
+    return image, executor.deblur(image, gamma, known, NoiseModel.white(0.01)), gamma
 
 
 def test_a_good_frame_reblurs_to_itself_at_any_noise_level(deblurred):
@@ -91,13 +93,15 @@ def test_the_reblurred_frame_is_checked_regularly_and_always_after_a_failure(deb
 
     def fault(answer):
         checks.next_frame()
-        return checks.fault(image, answer, gamma, 0.01)
+        return checks.verdict(image, answer, gamma, 0.01).reason
 
     assert fault(sharp) == ""
     assert [bool(fault(wrong)) for _ in range(5)] == [False, False, True, True, True]
     assert "blurred again" in fault(wrong)
     # A second result for the same frame is checked as the first was.
-    assert checks.fault(image, sharp, gamma, 0.01) == ""
+    assert checks.verdict(image, sharp, gamma, 0.01) == Verdict(1.0, "")
     assert [bool(fault(wrong)) for _ in range(3)] == [False, False, True]
-    assert "total light" in checks.fault(image, sharp * 1.2, gamma, 0.01)
-    assert "total light" in checks.fault(image, sharp * math.nan, gamma, 0.01)
+    for factor in (1.2, math.nan):
+        verdict = checks.verdict(image, sharp * factor, gamma, 0.01)
+        assert verdict.strength == 0
+        assert "total light" in verdict.reason

@@ -13,7 +13,7 @@ from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.blur import Estimate
 from deepblur_live.drift import Gaussian
 from deepblur_live.identification import SpecimenSpectrum
-from deepblur_live.optics import psf_snr, psnr
+from deepblur_live.optics import NoiseModel, psf_snr, psnr
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.best import BestExecutor
 from deepblur_live.runtime.build import build_pipeline
@@ -413,10 +413,12 @@ def test_half_precision_agrees_with_single(sample, pipeline):
 
     image = scale(sample.frame(0.0).pixels).image
     gamma = torch.tensor(sample.coefficients(0.0)).float()
+    known = torch.zeros(len(gamma), len(gamma))
+    inputs = image, gamma, known, NoiseModel.white(0.01)
     single = TorchExecutor(
         load_pack("zernike7"), pipeline.family, torch.device("cpu"), half=False
-    ).deblur(image, gamma, 0.01)
-    half = pipeline.executor.deblur(image, gamma, 0.01)
+    ).deblur(*inputs)
+    half = pipeline.executor.deblur(*inputs)
     assert (half - single).norm() < 0.02 * single.norm()
     assert "cpu" in pipeline.executor.backend.description
 

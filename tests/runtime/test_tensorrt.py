@@ -8,6 +8,7 @@ import torch
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import ProximalNet
 from deepblur_live.identification import INPUT_SHAPE
+from deepblur_live.optics import NoiseModel
 from deepblur_live.runtime import tensorrt
 from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.engine_cache import EngineCache
@@ -284,6 +285,7 @@ def test_engines_serve_frames_on_the_card(name, precision, tmp_path):
     family, shape = ZernikeFamily(), (256, 300)
     exact = TorchExecutor(load_pack("zernike7"), family, card.device, half=False)
     gamma = family.sample(1, torch.Generator().manual_seed(0))[0]
+    known = torch.zeros(len(gamma), len(gamma))
     for _ in range(2):
         pack, texts = load_pack("zernike7"), []
         source = EngineSource(pack, library, card, EngineCache(tmp_path), precision)
@@ -292,7 +294,7 @@ def test_engines_serve_frames_on_the_card(name, precision, tmp_path):
         executor.check(shape)
         # Blur and noise change under the recorded graph.
         for blur, sigma in ((gamma, 0.01), (-gamma, 0.05), (gamma, 0.01)):
-            frame = trial_frame(shape), blur, sigma
+            frame = trial_frame(shape), blur, known, NoiseModel.white(sigma)
             sharp, wanted = executor.deblur(*frame), exact.deblur(*frame)
             assert compare("", sharp, wanted).error < 1e-2
         assert "one CUDA graph" in executor.description

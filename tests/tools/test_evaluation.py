@@ -13,7 +13,7 @@ from skimage.restoration import richardson_lucy as peer
 from deepblur_live.acquisition.specimen import load_specimen
 from deepblur_live.blur import Convolution
 from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.optics import extend, psf_snr, psnr
+from deepblur_live.optics import extend, frame_part, psf_snr, psnr
 from deepblur_live.runtime.pack import load_manifest
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
@@ -36,6 +36,8 @@ def frame():
     return extend(blurred + 0.005 * noise, 30), psf, sharp[15:-15, 15:-15].numpy()
 
 
+# The frame in its extension, and what is compared of it.
+FRAME = frame_part((192, 192), (160, 160))
 INNER = (slice(16, 144), slice(16, 144))
 
 
@@ -43,8 +45,9 @@ def test_richardson_lucy_is_that_of_scikit_image(frame):
     from evaluation.classical import richardson_lucy
 
     y, psf, truth = frame
-    ours = richardson_lucy(y, psf).numpy()[INNER]
-    theirs = peer(y.clamp(min=0).numpy(), psf.numpy(), 20, clip=False)[INNER]
+    ours = richardson_lucy(y, psf).numpy()[FRAME][INNER]
+    theirs = peer(y.clamp(min=0).numpy(), psf.numpy(), 20, clip=False)
+    theirs = theirs[FRAME][INNER]
     truth = truth[INNER]
     assert psnr(ours, theirs) > 40
     assert psnr(ours, truth) == pytest.approx(psnr(theirs, truth), abs=0.1)
@@ -60,8 +63,8 @@ def test_blind_richardson_lucy_stays_near_the_truth_and_does_not_find_it(frame):
     assert float(found.min()) >= 0
     # The true PSF, turned or shifted, would be far off: an update of its own is right.
     assert float(psf_snr(found, psf)) > 20
-    raw = psnr(y.numpy()[:160, :160][INNER], truth[INNER])
-    assert psnr(image.numpy()[INNER], truth[INNER]) > raw + 4
+    raw = psnr(y.numpy()[FRAME][INNER], truth[INNER])
+    assert psnr(image.numpy()[FRAME][INNER], truth[INNER]) > raw + 4
     _, lost = blind_richardson_lucy(y, FAMILY.psf(torch.zeros(7)))
     assert float(psf_snr(lost, psf)) < 0
 
@@ -74,7 +77,7 @@ def test_the_oracle_wiener_is_the_best_of_its_balances(frame):
     operator = Convolution(psf, tuple(y.shape))
     for balance in (1e-4, 1e-2, 1e-1):
         other = operator.wiener(y, balance).numpy()
-        assert best >= psnr(other[INNER], truth[INNER])
+        assert best >= psnr(other[FRAME][INNER], truth[INNER])
 
 
 def test_the_validation_split_has_no_test_picture(tmp_path):

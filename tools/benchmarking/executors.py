@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarking.workload import SIGMA
 from deepblur_live.deblurring import FoldedFista
 from deepblur_live.runtime.device import choose_device
 from deepblur_live.runtime.engine_cache import EngineCache
@@ -15,8 +14,8 @@ from deepblur_live.runtime.engines import EngineFista, engine_sources
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
 from deepblur_live.runtime.order import executor_order
-from deepblur_live.runtime.pack import load_pack
-from deepblur_live.runtime.parity import trial_frame
+from deepblur_live.runtime.pack import load_pack, preferred_weights
+from deepblur_live.runtime.parity import trial_frame, trial_noise
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
@@ -60,11 +59,12 @@ def candidates(
     chosen = choose_device(device).device
     found: list[Candidate] = []
     lacking: list[str] = []
+    weights = preferred_weights("auto", chosen)
     for attempt in executor_order(device):
         if not attempt.usable:
             lacking.append(f"{attempt.name}: {attempt.why}")
         elif attempt.library is not None and attempt.card is not None:
-            pack = load_pack(model)
+            pack = load_pack(model, weights)
             sources = engine_sources(pack, attempt.library, attempt.card, EngineCache())
             found += [_engine(pack, family, source) for source in sources]
     if chosen.type == "cuda":
@@ -76,7 +76,7 @@ def _torch(model: str, family: BlurFamily, device: torch.device) -> Iterator[Can
     """Yield torch in the precision it chooses, then in float32 if that is another."""
     dtypes = set()
     for half in (None, False):
-        pack = load_pack(model)
+        pack = load_pack(model, preferred_weights("auto", device))
         executor = TorchExecutor(pack, family, device, half=half)
         if executor.dtype in dtypes:
             continue
@@ -90,13 +90,14 @@ def _graph(
     model: str, family: BlurFamily, device: torch.device, compiled: bool
 ) -> Candidate:
     """Return torch in a CUDA graph; a compiled one is not used live."""
-    pack = load_pack(model)
+    pack = load_pack(model, preferred_weights("auto", device))
     executor = GraphExecutor(pack, family, device, compiled=compiled)
 
     def prepare(shape: tuple[int, int]) -> None:
-        still = torch.zeros(family.n_coefficients)
+        count = family.n_coefficients
+        still, known = torch.zeros(count), torch.zeros(count, count)
         try:
-            executor.deblur(trial_frame(shape), still, SIGMA)
+            executor.deblur(trial_frame(shape), still, known, trial_noise())
         except Exception as error:  # a compiler that is missing fails in many ways
             lines = str(error).strip().splitlines() or [repr(error)]
             text = f"torch could not compile the network: {lines[0]}"

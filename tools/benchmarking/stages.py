@@ -16,7 +16,7 @@ from benchmarking.clock import Clock, Timing
 from benchmarking.workload import SIGMA
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import INPUT_SHAPE, Identifier
-from deepblur_live.optics import extend, margin
+from deepblur_live.optics import NoiseModel, extend, margin
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.best import BestExecutor
 from deepblur_live.runtime.calibration import scale
@@ -133,6 +133,7 @@ def executor_rows(
     On a machine without a card, peer and deblurring are timed in turn.
     """
     executor, gamma = candidate.executor, work.coefficients
+    white = NoiseModel.white(SIGMA)
 
     def row(stage: str, run: Callable[[], object]) -> Row:
         return Row(stage, work.side, candidate.name, clock.time(run))
@@ -149,7 +150,8 @@ def executor_rows(
         operator = family.operator(gamma.to(executor.device)[None], shape)
         prepared = operator.prepare(extended)
         folded = candidate.stages(shape)
-        folded.fold(SIGMA)
+        noise = white.to(executor.device)
+        folded.prepare(extended, noise.map(extended))
         yield row(
             "deblurring: one gradient step",
             torch.no_grad()(lambda: operator.gradient_step(extended, prepared, 1.0)),
@@ -157,7 +159,8 @@ def executor_rows(
         yield row(
             "deblurring: proximal network, once", lambda: folded.proximal(extended, 0)
         )
-    works = {DEBLUR: lambda: executor.deblur(work.image, gamma, SIGMA)}
+    known = torch.zeros(len(gamma), len(gamma))
+    works = {DEBLUR: lambda: executor.deblur(work.image, gamma, known, white)}
     if executor.device.type == "cpu":
         works |= _peers(work)
     for stage, timing in clock.interleaved(works).items():

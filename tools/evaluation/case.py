@@ -12,6 +12,7 @@ from held_out import HeldOutFrame, held_out_frame
 from deepblur_live.blur import Estimate, ResolvedBy, nearest, orbit
 from deepblur_live.blur.zernike import SPHERICAL_MODES, ZernikeFamily
 from deepblur_live.identification import Identifier
+from deepblur_live.optics import NoiseModel
 from deepblur_live.profile import Optics
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.pack import ModelPack, load_pack
@@ -206,7 +207,9 @@ class Case:
         if not estimate.trusted:
             return self.frame.observed
         gamma = torch.as_tensor(estimate.coefficients).float()
-        return self.executor.deblur(self.frame.observed, gamma, noise)
+        covariance = torch.as_tensor(estimate.covariance).float()
+        white = NoiseModel.white(noise)
+        return self.executor.deblur(self.frame.observed, gamma, covariance, white)
 
     def psf_of(self, estimate: Estimate) -> torch.Tensor:
         """Return the PSF (K, K) of an estimate; the mean PSF where it is refused."""

@@ -8,7 +8,7 @@ import torch
 from skimage.restoration import unsupervised_wiener
 
 from deepblur_live.blur import Convolution
-from deepblur_live.optics import psnr
+from deepblur_live.optics import frame_part, psnr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,12 +87,12 @@ def best_wiener(
 ) -> np.ndarray:
     """Return the image of the Wiener filter whose balance is best for the truth.
 
-    `inner` says which part of `truth` (H, W), the top left of y, is compared.
+    `inner` says which part of `truth` (H, W), the frame that y extends, is compared.
     """
     operator = _operator(psf, y)
-    size = tuple(slice(0, n) for n in truth.shape)
+    part = frame_part(operator.shape, (truth.shape[0], truth.shape[1]))
     images = (
-        operator.wiener(y, 10 ** (-exponent / 4)).numpy()[size]
+        operator.wiener(y, 10 ** (-exponent / 4)).numpy()[part]
         for exponent in range(2, 33)
     )
     best: np.ndarray = max(images, key=lambda x: psnr(x[inner], truth[inner]))

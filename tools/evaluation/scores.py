@@ -10,7 +10,7 @@ import torch
 from deepblur_live.blur import Estimate, ResolvedBy, nearest, orbit
 from deepblur_live.blur.zernike import PAPER_MODES, SPHERICAL_MODES
 from deepblur_live.identification import PowerSpectrum
-from deepblur_live.optics import extend, psf_snr, psnr, ssim
+from deepblur_live.optics import NoiseModel, extend, frame_part, psf_snr, psnr, ssim
 from deepblur_live.runtime.calibration import BadFrame, scale
 from evaluation.bound import allowed_snr, drawn_at_bound
 from evaluation.classical import (
@@ -260,15 +260,19 @@ def deblurring(case: Case) -> Row:
     frame = case.frame
     observed, truth = frame.observed, frame.truth.numpy()
     whole = extend(observed, case.family.window - 1)
-    size = tuple(slice(0, n) for n in observed.shape)
-    sigma = max(frame.sigma, 1e-4)
+    part = frame_part((whole.shape[0], whole.shape[1]), frame.truth.shape)
+    known = torch.zeros(2 * (case.family.n_coefficients,))
+    noise = NoiseModel.white(max(frame.sigma, 1e-4))
+    bound = drawn_at_bound(case)
     images = {
         "observed": observed.numpy(),
-        "lucy": richardson_lucy(whole, case.psf).numpy()[size],
+        "lucy": richardson_lucy(whole, case.psf).numpy()[part],
         "wiener": best_wiener(whole, case.psf, truth, INNER),
         "ours": case.deblurred.numpy(),
-        "given": case.executor.deblur(observed, frame.coefficients, sigma).numpy(),
-        "bound": case.executor.deblur(observed, drawn_at_bound(case), sigma).numpy(),
+        "given": case.executor.deblur(
+            observed, frame.coefficients, known, noise
+        ).numpy(),
+        "bound": case.executor.deblur(observed, bound, known, noise).numpy(),
     }
     figures: dict[str, float] = {}
     for name, image in images.items():
@@ -300,12 +304,13 @@ def _rim_and_interior(name: str, image: torch.Tensor, truth: torch.Tensor) -> Ro
 def borders(case: Case) -> Row:
     """Return the PSNRs, in dB, of whole frames and of an odd crop; true operator."""
     frame = case.frame
+    known = torch.zeros(2 * (case.family.n_coefficients,))
+    noise = NoiseModel.white(max(frame.sigma, 1e-4))
     row: Row = {}
     for name, shape in {"whole": tuple(frame.truth.shape), "crop": CROP}.items():
         size = tuple(slice(n) for n in shape)
         observed, truth = frame.observed[size], frame.truth[size]
-        sigma = max(frame.sigma, 1e-4)
-        found = case.executor.deblur(observed, frame.coefficients, sigma)
+        found = case.executor.deblur(observed, frame.coefficients, known, noise)
         row |= _rim_and_interior(f"{name}_observed", observed, truth)
         row |= _rim_and_interior(f"{name}_ours", found, truth)
     return row
@@ -321,14 +326,14 @@ def baselines(case: Case) -> Row:
     truth = frame.truth.numpy()
     focus = case.family.psf(torch.zeros(case.family.n_coefficients))
     whole = extend(frame.observed, case.family.window - 1)
-    size = tuple(slice(0, n) for n in truth.shape)
+    part = frame_part((whole.shape[0], whole.shape[1]), frame.truth.shape)
     blind, psf = blind_richardson_lucy(whole, focus)
     images = {
         "observed": frame.observed.numpy(),
-        "lucy_focus": richardson_lucy(whole, focus).numpy()[size],
+        "lucy_focus": richardson_lucy(whole, focus).numpy()[part],
         "wiener_focus": best_wiener(whole, focus, truth, INNER),
-        "blind_lucy": blind.numpy()[size],
-        "unsupervised": unsupervised(whole, case.psf)[size],
+        "blind_lucy": blind.numpy()[part],
+        "unsupervised": unsupervised(whole, case.psf)[part],
         "ours": case.deblurred.numpy(),
     }
     row: Row = {

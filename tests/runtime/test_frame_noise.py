@@ -1,0 +1,57 @@
+"""The noise of a frame as the network is told it: calibrated, or white; never zero."""
+
+import numpy as np
+import pytest
+import torch
+
+from deepblur_live.optics import CameraNoise
+from deepblur_live.profile import Camera
+from deepblur_live.runtime.calibration import Scaled, scale
+from deepblur_live.runtime.frame_noise import noise_model
+
+UNKNOWN = Camera()
+EMPTY = torch.zeros(64, 64)
+
+
+def stated(image, low, span, camera=UNKNOWN, sigma=0.0, *, whole=True):
+    """Return the standard deviation (H, W) in grey values."""
+    scaled = Scaled((image - low) / span, low, span)
+    noise = noise_model(scaled, camera, sigma, whole=whole)
+    return noise.map(scaled.image[None])[0] * span
+
+
+def test_a_calibrated_camera_states_the_noise_of_its_frames():
+    camera = CameraNoise(offset_adu=100.0, gain_e_per_adu=0.5, read_noise_e=1.5)
+    generator = torch.Generator().manual_seed(0)
+    electrons = torch.cat([torch.full((200, 200), e) for e in (5.0, 400.0)], 1)
+    grey = camera.sample(electrons, generator)
+    profile = Camera(offset_adu=100.0, gain_e_per_adu=0.5, read_noise_e=1.5)
+    sigma = stated(grey, 90.0, 1100.0, profile)
+    for part in (slice(0, 190), slice(210, 400)):
+        found = float(sigma[:, part].square().mean().sqrt())
+        assert found == pytest.approx(float(grey[:, part].std()), rel=0.03)
+
+
+def test_below_the_offset_the_read_noise_is_left():
+    profile = Camera(offset_adu=100.0, gain_e_per_adu=0.5, read_noise_e=1.5)
+    sigma = stated(torch.full((64, 64), 60.0), 50.0, 500.0, profile)
+    torch.testing.assert_close(sigma, torch.full_like(sigma, 1.5 / 0.5))
+
+
+def test_without_a_calibration_it_is_white_and_no_less_than_rounding():
+    values = 5.0 + EMPTY
+    assert stated(values, 0.0, 200.0, sigma=0.02) == pytest.approx(4.0)
+    for sigma, whole, expected in ((0.0, True, 12**-0.5), (0.0, False, 2e-4)):
+        found = stated(values, 0.0, 200.0, sigma=sigma, whole=whole)
+        assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-20, 1e20, 1e300])
+def test_frames_of_any_size_have_a_finite_noise(size):
+    pixels = size * np.random.default_rng(0).random((64, 64))
+    scaled = scale(pixels)
+    for camera in (UNKNOWN, Camera(gain_e_per_adu=0.5, read_noise_e=1.0)):
+        noise = noise_model(scaled, camera, 0.01, whole=False)
+        sigma = noise.map(scaled.image[None])
+        assert sigma.isfinite().all()
+        assert sigma.min() > 0
