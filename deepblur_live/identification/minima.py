@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from deepblur_live.blur.symmetry import (
@@ -15,7 +16,6 @@ from deepblur_live.blur.symmetry import (
 from deepblur_live.identification.otf import coarse
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily, Symmetry
@@ -76,6 +76,8 @@ def most_central_first(
     expected error. A minimum that several starts have reached counts as often: its
     basin is wide. A rotation by 180° has the same spectrum and is no error here.
     """
+    if len(gamma) == 1:
+        return order
     likelihood = torch.exp(-(objective - objective.min()))
     elements = rotations(family)
     candidates = torch.cat([gamma, *(e.apply_rows(gamma) for e in elements[1:])])
@@ -163,6 +165,8 @@ def competing_scatter(
     The curvature of one minimum ignores another that fits nearly as well, or better.
     Likelihoods are softened by `temperature`.
     """
+    if len(gamma) == 1:
+        return np.zeros((gamma.shape[1], gamma.shape[1]))
     behind = (objective - objective[0]) / temperature
     likelihood = torch.exp((-behind).clamp(max=_MUCH_BETTER))
     distance = (aligned(family, gamma, gamma[0]) - gamma[0]).double()

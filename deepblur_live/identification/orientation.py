@@ -104,7 +104,7 @@ class Orientation:
         power = transfer.real.square().addcmul_(transfer.imag, transfer.imag)
         spectrum = torch.fft.rfft2(whole - whole.mean())
         balance, _ = noise_share(spectrum, shape, power[0], sigma)
-        filtered = torch.fft.rfft2(whole) * transfer.conj() / (power + balance)
+        filtered = spectrum * transfer.conj() / (power + balance)
         inside = (..., *frame_part(shape, (height, width)))
         restored = torch.fft.irfft2(filtered, s=shape)[inside]
         a, b = sparsity(restored)

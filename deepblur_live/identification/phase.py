@@ -79,9 +79,10 @@ def noise_share(
     """
     rows, columns = shape
     square, band = _square_and_band(rows, columns, spectrum.device)
-    inside = spectrum[band]
+    inside = spectrum.flatten()[band]
     signal = (inside.real**2 + inside.imag**2) / (rows * columns) - sigma**2
-    height = (signal.clamp(min=0) * square[band]).mean() / power[band].mean()
+    specimen = signal.clamp(min=0) * square.flatten()[band]
+    height = specimen.mean() / power.flatten()[band].mean()
     rise = sigma**2 / height.clamp(min=1e-12)
     return (rise * square).clamp(min=_LEAST_SHARE), float(rise)
 
@@ -90,11 +91,12 @@ def noise_share(
 def _square_and_band(
     rows: int, columns: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return f² (H, W//2+1), and the mask of the band."""
+    """Return f² (H, W//2+1), and the flat indices of the band."""
     y = torch.fft.fftfreq(rows, device=device)[:, None]
     x = torch.fft.rfftfreq(columns, device=device)
     square = (x**2 + y**2).clamp(min=_LOWEST**2)
-    return square, (square > _BAND[0] ** 2) & (square < _BAND[1] ** 2)
+    inside = (square > _BAND[0] ** 2) & (square < _BAND[1] ** 2)
+    return square, inside.flatten().nonzero()[:, 0]
 
 
 @dataclass(frozen=True)

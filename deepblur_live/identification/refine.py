@@ -55,6 +55,9 @@ _FIXED_STEPS = 10
 _NEAR_FIXED = 0.2
 # Longest step, relative to the prior scale: further away the model is not linear.
 _LONGEST_STEP = 1.0
+# Damping of the first step, relative to the curvature: from anywhere, and from the last
+# frame's fit, which is near (docs/decisions/0164-cost-of-a-warm-estimate.md).
+_DAMPING, _DAMPING_NEAR = 1e-2, 1e-3
 
 
 class Slopes(NamedTuple):
@@ -232,6 +235,7 @@ class SpectralRefiner:
         """
         p = starts.shape[1]
         gamma = starts.clone()
+        initial = _DAMPING if nuisance is None else _DAMPING_NEAR
         nuisance = self._begin(data, starts) if nuisance is None else nuisance.clone()
         if prior is None:
             centre, root = self._mean.expand_as(starts), self._root
@@ -241,7 +245,7 @@ class SpectralRefiner:
         anchor = torch.cat([centre, self._usual(data, nuisance)], 1)
         root = self._full_root(data, root)
         precision = root.T @ root
-        damping = torch.full((len(gamma),), 1e-2)
+        damping = torch.full((len(gamma),), initial)
 
         def evaluate(
             gamma: torch.Tensor, nuisance: torch.Tensor, anchor: torch.Tensor
@@ -281,11 +285,14 @@ class SpectralRefiner:
             new_nuisance = nuisance[rows] + step[:, p:]
             trial = evaluate(new_gamma, new_nuisance, anchor[rows])
             better = trial[0] < objective
-            improved = rows[better]
-            gamma[improved] = new_gamma[better]
-            nuisance[improved] = new_nuisance[better]
-            for old, new in zip(state, trial, strict=True):
-                old[improved] = new[better]
+            if all_rows and better.all():
+                gamma, nuisance, state = new_gamma, new_nuisance, trial
+            else:
+                improved = rows[better]
+                gamma[improved] = new_gamma[better]
+                nuisance[improved] = new_nuisance[better]
+                for old, new in zip(state, trial, strict=True):
+                    old[improved] = new[better]
             damping[rows] *= torch.where(better, 1 / 5, 6.0)
             # A rejected step is tried shorter, until that would not improve the fit.
             finite = state[0].nan_to_num(torch.inf)

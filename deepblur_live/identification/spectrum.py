@@ -87,8 +87,9 @@ def window_powers(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         )
     windows = image.unfold(-2, WINDOW, WINDOW // 2).unfold(-2, WINDOW, WINDOW // 2)
     means = windows.mean((-2, -1), keepdim=True)
-    spectra = torch.fft.rfft2((windows - means) * _hann(image.dtype, image.device))
-    power = (spectra.real**2 + spectra.imag**2) / WINDOW**2
+    window = _hann(image.dtype, image.device) / WINDOW
+    spectra = torch.fft.rfft2((windows - means).mul_(window))
+    power = spectra.real.square().addcmul_(spectra.imag, spectra.imag)
     return power.flatten(-4, -3), means.flatten(-4)
 
 

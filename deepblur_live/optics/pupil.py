@@ -67,9 +67,8 @@ UNIFORM = PupilShape()
 class Pupil(NamedTuple):
     """The pupil on its grid and the transform to camera pixels, for one device."""
 
-    modes: torch.Tensor  # (P, N) Zernike modes at the N grid points inside the disc
-    weight: torch.Tensor  # (N,) amplitude, times each cell's fraction inside the disc
-    inside: torch.Tensor  # (N,) flat index of those points in the M × M grid
+    modes: torch.Tensor  # (P, M²) Zernike modes; outside the disc those of its edge
+    weight: torch.Tensor  # (M²,) amplitude, times each cell's fraction inside the disc
     transform: torch.Tensor  # (K, M) exp(2πi x u f_c)
     samples: int
     energy: torch.Tensor  # () Σ of the intensity over an infinite pixel grid
@@ -106,9 +105,8 @@ def pupil(
     u = torch.linspace(-1, 1, samples, dtype=torch.float64)
     y, x = torch.meshgrid(u, u, indexing="ij")
     rho, theta = torch.hypot(x, y), torch.atan2(y, x)
-    share = ((1 - rho) / spacing + 0.5).clamp(0, 1)
-    inside = share.flatten().nonzero()[:, 0]
-    rho, theta = rho.flatten()[inside].clamp(max=1), theta.flatten()[inside]
+    share = ((1 - rho) / spacing + 0.5).clamp(0, 1).flatten()
+    rho, theta = rho.flatten().clamp(max=1), theta.flatten()
     modes = torch.stack(
         [
             exact_defocus(rho, shape.sine)
@@ -119,7 +117,6 @@ def pupil(
     )
     pixels = torch.arange(window, dtype=torch.float64) - window // 2
     phase = 2 * math.pi * cutoff * pixels[:, None] * u[None]
-    share = share.flatten()[inside]
     cosine = torch.sqrt(1 - (shape.sine * rho) ** 2).clamp(min=_LEAST_COSINE)
     # Parseval: the amplitude's spectrum is the disc of radius f_c, sampled with the
     # spacing 2 f_c / (M - 1), so that its sums are integrals over that spacing squared.
@@ -129,7 +126,6 @@ def pupil(
     return Pupil(
         modes.to(device, dtype),
         (share * amplitude).to(device, dtype),
-        inside.to(device),
         torch.exp(1j * phase).to(device, complex_dtype),
         samples,
         energy.to(device, dtype),
@@ -240,16 +236,14 @@ def vectorial_blur_nm(
 
 
 def pupil_field(grid: Pupil, coefficients: torch.Tensor) -> torch.Tensor:
-    """Return exp(-2πi Σ γ_k Z_k) on the pupil's points, (..., N) complex."""
+    """Return exp(-2πi Σ γ_k Z_k) on the pupil's grid, (..., M²) complex; 0 outside."""
     phase = -2 * math.pi * (coefficients @ grid.modes)
     return torch.polar(grid.weight.expand_as(phase), phase)
 
 
 def pupil_amplitude(grid: Pupil, field: torch.Tensor) -> torch.Tensor:
     """Return the amplitude (..., K, K) on camera pixels of a field on the pupil."""
-    full = field.new_zeros(*field.shape[:-1], grid.samples**2)
-    full = full.index_copy(-1, grid.inside, field)
-    full = full.view(*field.shape[:-1], grid.samples, grid.samples)
+    full = field.reshape(*field.shape[:-1], grid.samples, grid.samples)
     amplitude: torch.Tensor = grid.transform @ full @ grid.transform.T
     return amplitude
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +19,9 @@ __all__ = ["AsyncEstimator"]
 
 # A problem takes a second or two; one that takes longer than this is lost.
 _TIMEOUT_S = 30.0
+# Linux: how much lower the priority of the thread is, in steps of `nice`. See
+# docs/decisions/0163-identification-beside-the-frames.md
+_NICER = 5
 
 
 class AsyncEstimator:
@@ -23,25 +31,46 @@ class AsyncEstimator:
     ----------
     solve
         Returns the solution of a problem.
-    asynchronous
-        Whether on a thread of its own, which `close` ends.
+    on_card
+        Whether frames are deblurred on a card. On a CPU the thread computes on one
+        core only, with a lower priority, as the frames need the cores as well.
     """
 
     def __init__(
-        self, solve: Callable[[Problem], Solution], asynchronous: bool
+        self, solve: Callable[[Problem], Solution], on_card: bool = False
     ) -> None:
-        self._solve = solve
-        self._thread = ThreadPoolExecutor(1, "identification") if asynchronous else None
+        self._solve, self._on_card = solve, on_card
+        self._thread: ThreadPoolExecutor | None = None
         self._pending: tuple[float, Future[Solution]] | None = None
 
-    def start(self, time: float, problem: Problem) -> None:
-        """Start on a problem posed at `time`; the solution of the last one is lost."""
+    @property
+    def busy(self) -> bool:
+        """Whether a problem is being solved."""
+        return self._pending is not None and not self._pending[1].done()
+
+    def start(self, time: float, problem: Problem, background: bool) -> None:
+        """Start on a problem posed at `time`; the solution of the last one is lost.
+
+        In the background it is solved on a thread of its own, which `close` ends. So
+        are all others once that runs: problems are solved one at a time.
+        """
+        if background and self._thread is None:
+            self._thread = self._started()
         if self._thread is not None:
             future = self._thread.submit(self._solve, problem)
         else:
             future = Future()
             future.set_result(self._solve(problem))
         self._pending = time, future
+
+    def _started(self) -> ThreadPoolExecutor:
+        thread = ThreadPoolExecutor(1, "identification")
+        if not self._on_card:
+            count = torch.get_num_threads()
+            thread.submit(_give_way).result(_TIMEOUT_S)
+            # Torch keeps one number for threads that start later.
+            torch.set_num_threads(count)
+        return thread
 
     def take(self, wait: bool) -> tuple[float, Solution] | None:
         """Return when the problem was posed, and its solution; None if there is none.
@@ -66,3 +95,15 @@ class AsyncEstimator:
         """End the thread, after the problem that it works on."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
+
+
+def _give_way() -> None:
+    """Leave the cores to the other threads of this process, on the calling thread."""
+    # Without this, the thread's first operation would take the number of all threads.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        # Linux has a priority per thread; a process may always lower it.
+        thread = threading.get_native_id()
+        now = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, now + _NICER)

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DeblurPipeline"]
 
+# Sources of frames that come one after another in real time.
+_STREAMS = ("live", "mda")
+
 
 class DeblurPipeline:
     """Identifies, tracks and deblurs a stream of frames.
@@ -58,9 +61,10 @@ class DeblurPipeline:
         Minimum time between two identifications, in seconds of the frames' clock.
     asynchronous
         Whether identifications run on a thread of their own while further frames are
-        deblurred: they take up to two seconds, a frame on a card 10 ms. An estimate
-        then comes with a later frame than those it was made from. By default on a card,
-        unless each frame is identified by itself.
+        deblurred: they take up to two seconds, a frame 10 to 200 ms. An estimate then
+        comes with a later frame than those it was made from. By default on a card, and
+        on a CPU for a camera's frames: the results of a recording do not depend on
+        the time it takes. Never where each frame is identified by itself.
     """
 
     def __init__(
@@ -76,12 +80,14 @@ class DeblurPipeline:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera
         self.identify_every_s = identify_every_s
-        asynchronous = self._overlaps if asynchronous is None else asynchronous
-        self._estimator = AsyncEstimator(identifier.solve, asynchronous)
+        self._asynchronous = asynchronous
+        on_card = executor.device.type == "cuda"
+        self._estimator = AsyncEstimator(identifier.solve, on_card)
         self._checks = FrameChecks(family)
         self._streams = CudaStreams(executor.device)
         self._geometry: tuple[object, ...] = ()
         self._identified = self._before = self._reduced = -np.inf
+        self._held_up = 0.0
         self._whole = WholeFrameSpectrum()
         self._track: TrackState | None = None
         self._known: Gaussian | None = None
@@ -93,8 +99,18 @@ class DeblurPipeline:
 
         Not where each frame is identified by itself, which takes longest by far.
         """
-        averaged = self.identifier.spectrum.average_s > 0
-        return averaged and self.executor.device.type == "cuda"
+        return self._averaged and self.executor.device.type == "cuda"
+
+    @property
+    def _averaged(self) -> bool:
+        """Whether a frame is identified together with those before it."""
+        return self.identifier.spectrum.average_s > 0
+
+    def _in_background(self, frame: Frame) -> bool:
+        """Whether the blur is identified while further frames are deblurred."""
+        if self._asynchronous is not None:
+            return self._asynchronous
+        return self._overlaps or (self._averaged and frame.source in _STREAMS)
 
     def submit(self, frame: Frame) -> FrameFuture:
         """Start on a frame; on a card its result comes later than this returns.
@@ -175,6 +191,8 @@ class DeblurPipeline:
             reason = "the blur is not known yet"
             if estimate is not None and not estimate.trusted:
                 reason += f": {estimate.reason}"
+            elif self._estimator.busy:
+                reason += ": it is being identified"
             return self._raw(frame, reason, estimate, spectrum)
         gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
         uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
@@ -297,26 +315,33 @@ class DeblurPipeline:
         # The clock of a replay or after a restart may run backwards: identify at once.
         due = not 0 <= frame.time - self._identified < every
         gap, self._before = frame.time - self._before, frame.time
+        stream, background = frame.source in _STREAMS, self._in_background(frame)
         # A recording may be faster than its clock: wait for an overdue identification.
-        estimate = self._take(wait=due)
+        # A picture of a camera never waits for one.
+        estimate = self._take(wait=due and not stream)
         # An accepted estimate that is not trusted may have reset the average.
-        if due and self.identifier.spectrum.frames:
+        if due and not self._estimator.busy and self.identifier.spectrum.frames:
             self._identified = frame.time
-            self._start(frame.time, scaled)
-            # There is time to wait while nothing is known, and between slow frames.
-            slow = self._track is None or not 0 <= gap < every
-            newer = self._take(wait=slow)
+            self._start(frame.time, scaled, background)
+            # There is time to wait for the first, which may be a single frame, and
+            # between slow frames; in a recording also while nothing is known.
+            # Frames that are slow because the last one has waited are not slow.
+            slow = gap < 0 or gap - self._held_up >= every
+            unknown = self._track is None and not stream
+            began = time.perf_counter()
+            newer = self._take(wait=not background or slow or unknown)
+            self._held_up = time.perf_counter() - began
             estimate = estimate if newer is None else newer
         return estimate
 
-    def _start(self, time: float, scaled: Scaled) -> None:
+    def _start(self, time: float, scaled: Scaled, background: bool) -> None:
         prediction = self.tracker.predict(time)
         problem = self.identifier.prepare(
             scaled.image,
             None if prediction is None else prediction.coefficients,
             self._noise(scaled),
         )
-        self._estimator.start(time, problem)
+        self._estimator.start(time, problem, background)
 
     def _take(self, wait: bool) -> Estimate | None:
         """Return an estimate that has become available, and update the track."""

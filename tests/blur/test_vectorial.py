@@ -48,8 +48,7 @@ def dipole_psf(of, gamma):
     across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
     fields = (rotations(theta, phi) @ across)[:, :2]
     grid = replace(of, pupil_samples=SAMPLES).pupil(torch.float64, torch.device("cpu"))
-    assert grid.inside.tolist() == np.flatnonzero(inside).tolist()
-    wave = np.exp(-2j * np.pi * (gamma @ grid.modes).numpy())
+    wave = np.exp(-2j * np.pi * (gamma @ grid.modes).numpy()[inside.ravel()])
     wave = wave * share[inside] / np.sqrt(np.cos(theta))
     places = np.arange(of.window) - of.window // 2
     transform = np.exp(2j * np.pi * of.cutoff * places[:, None] * u)

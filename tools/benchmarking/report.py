@@ -22,6 +22,8 @@ __all__ = ["as_json", "as_markdown", "machine"]
 # percentile is to stay within two of them.
 _CPU_GOALS_MS = {256: 70.0, 512: 250.0}
 _CARD_GOALS = {512: 1000.0, 2048: 100.0}
+# Largest ratio of the 99th percentile to the median of live frames on a CPU.
+_EVENNESS = 1.5
 
 
 def machine(device: torch.device) -> dict[str, object]:
@@ -90,6 +92,12 @@ def _verdicts(card: bool, rows: Sequence[Row]) -> list[str]:
                 f"({1e3 / mean:.3g} per second), p99 {_number(p99)} ms."
             )
             text += _goal(card, row.side, mean, p99)
+            if not card:
+                slower = p99 / row.timing.p50
+                text += (
+                    f" p99 is {slower:.2f} times the median; goal of "
+                    f"{_EVENNESS}: {_met(slower <= _EVENNESS)}."
+                )
             for stage, peer in peers.items():
                 text += (
                     f" {stage}: {_number(peer)} ms, {peer / deblurring:.2f} times the "

@@ -16,7 +16,7 @@ from benchmarking.clock import Clock, Timing
 from benchmarking.workload import SIGMA
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import INPUT_SHAPE, Identifier
-from deepblur_live.optics import NoiseModel, extend, margin
+from deepblur_live.optics import NoiseModel, extend, margin, otf
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.best import BestExecutor
 from deepblur_live.runtime.calibration import scale
@@ -55,11 +55,14 @@ PEERS = tuple(
         "double precision",
         "single precision",
         "double precision, FFTs on all threads",
+        "single precision, by torch on all threads",
     )
 )
 # The tracker may need more than one estimate before it deblurs.
 _FIRST_FRAMES = 6
 _WARM_UP, _FEWEST = 10, 50
+# Keeps the ratio of Richardson–Lucy finite where the estimate is dark.
+_DARK = 1e-6
 # Made beforehand: noise for a large frame takes longer than deblurring it on a card.
 _STREAMED = 16
 _PROFILE = Profile()
@@ -164,7 +167,7 @@ def executor_rows(
     if executor.device.type == "cpu":
         works |= _peers(work)
     for stage, timing in clock.interleaved(works).items():
-        by = candidate.name if stage == DEBLUR else "scikit-image, given the PSF"
+        by = candidate.name if stage == DEBLUR else "given the PSF"
         yield Row(stage, work.side, by, timing)
     live = _LiveFrames(work, family, candidate)
     try:
@@ -175,9 +178,10 @@ def executor_rows(
 
 
 def _peers(work: Workload) -> dict[str, Callable[[], object]]:
-    """Return scikit-image's method, as a user calls it and in other ways.
+    """Return scikit-image's method, as a user calls it and in other ways, and ours.
 
-    uint16 frames are computed in double precision, with FFTs on one thread.
+    uint16 frames are computed in double precision, with FFTs on one thread. Ours has
+    the least work that the method allows: four real FFTs in an iteration.
     """
 
     def peer(dtype: type[np.floating], workers: int = 1) -> Callable[[], object]:
@@ -191,10 +195,29 @@ def _peers(work: Workload) -> dict[str, Callable[[], object]]:
         return run
 
     threads = torch.get_num_threads()
-    peers = [peer(np.float64), peer(np.float32)]
+    twice, once, twice_threaded, by_torch = PEERS
+    peers = {twice: peer(np.float64), once: peer(np.float32)}
     if threads > 1:
-        peers.append(peer(np.float64, threads))
-    return dict(zip(PEERS, peers, strict=False))
+        peers[twice_threaded] = peer(np.float64, threads)
+    return peers | {by_torch: lambda: _richardson_lucy(work.image, work.psf)}
+
+
+@torch.no_grad()
+def _richardson_lucy(
+    image: torch.Tensor, psf: torch.Tensor, iterations: int = 20
+) -> torch.Tensor:
+    """Return the estimate (H, W) from a frame, continued as for our network."""
+    y = extend(image, margin(psf.shape[-1])).clamp_(min=0)
+    shape = (y.shape[0], y.shape[1])
+    transfer = otf(psf, shape)
+    turned = transfer.conj().resolve_conj()
+    x = torch.full_like(y, float(y.mean()))
+    for _ in range(iterations):
+        blurred = torch.fft.irfft2(torch.fft.rfft2(x).mul_(transfer), s=shape)
+        ratio = torch.div(y, blurred.clamp_(min=_DARK), out=blurred)
+        factor = torch.fft.irfft2(torch.fft.rfft2(ratio).mul_(turned), s=shape)
+        x.mul_(factor.clamp_(min=0))
+    return x
 
 
 def stream_rows(
@@ -259,7 +282,7 @@ class _LiveFrames:
     def submit(self, pixels: NDArray[np.uint16], seconds: float) -> FrameFuture:
         """Start on the next frame, taken at a time."""
         self._number += 1
-        return self._pipeline.submit(Frame(pixels, self._number, seconds))
+        return self._pipeline.submit(Frame(pixels, self._number, seconds, "live"))
 
     def check(self, result: FrameResult) -> None:
         """Check that a frame has been deblurred.
