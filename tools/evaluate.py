@@ -87,6 +87,15 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=[*SECTIONS, "pictures"], help="these sections"
     )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="further deblurring networks, from tools/train_deblurring.py: columns of "
+        "deblurring-realism",
+    )
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--sigmas", type=float, nargs="+", help="noise of [0, 1]")
     parser.add_argument("--quick", action="store_true", help="a few pictures, one blur")
@@ -111,10 +120,10 @@ def options() -> argparse.Namespace:
     chosen.only = chosen.only or [*SECTIONS, "pictures"]
     chosen.folder = find_packs().get(chosen.model, Path(chosen.model))
     if chosen.write:
-        if chosen.quick or chosen.sigmas or chosen.split != "test":
+        if chosen.quick or chosen.sigmas or chosen.weights or chosen.split != "test":
             parser.error(
-                "--write publishes the whole table: leave --quick, --sigmas and "
-                "--split out"
+                "--write publishes the whole table: leave --quick, --sigmas, --weights "
+                "and --split out"
             )
         names = [n for n in chosen.only if n in SECTIONS]
         if error := publish.missing_marks(chosen.folder / "README.md", names):
@@ -132,7 +141,8 @@ def main() -> None:
     if asked.quick:
         found = {kind: paths[1::7] for kind, paths in found.items()}
     sigmas = tuple(asked.sigmas or (QUICK_SIGMAS if asked.quick else SIGMAS))
-    plan = Plan(found, sigmas, 1 if asked.quick else BLURS, asked.model)
+    blurs = 1 if asked.quick else BLURS
+    plan = Plan(found, sigmas, blurs, asked.model, tuple(asked.weights))
     names = [name for name in asked.only if name in SECTIONS]
     rows, seconds = measure(names, plan, asked.jobs)
     summaries = {name: SECTIONS[name].summarise(rows[name]) for name in names}

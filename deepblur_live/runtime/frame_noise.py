@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from deepblur_live.optics import NoiseModel
+from deepblur_live.optics import NoiseModel, measure_noise
 
 if TYPE_CHECKING:
     from deepblur_live.profile import Camera
     from deepblur_live.runtime.calibration import Scaled
 
-__all__ = ["noise_model"]
+__all__ = ["FrameNoise", "Noises"]
 
 # Bounds of the variance of the scaled image: its logarithm is taken, and a calibration
 # of another camera can give any number.
@@ -21,36 +22,105 @@ _LEAST, _LARGEST = 1e-12, 1e6
 _ROUNDING = 1 / 12
 
 
-def noise_model(
-    scaled: Scaled, camera: Camera, sigma: float, *, whole: bool
-) -> NoiseModel:
-    """Return the noise of a scaled frame, in its units, on the CPU.
-
-    From the camera's calibration; without one it is white.
+class Noises(NamedTuple):
+    """The noise of a scaled frame, in its units, on the CPU.
 
     Parameters
     ----------
-    scaled
-        The frame.
+    used
+        What the network is told.
+    measured
+        The same as measured from a frame, if `used` is the camera's calibration.
+    """
+
+    used: NoiseModel
+    measured: NoiseModel | None = None
+
+
+class FrameNoise:
+    """Follows the noise of a camera's frames.
+
+    It is calibrated, or else measured from a frame now and then, or else, where the
+    optics leave no frequencies to measure it at, white.
+
+    Parameters
+    ----------
     camera
         The profile's.
-    sigma
-        Standard deviation that the identification found in the scaled frames.
-    whole
-        Whether the camera's values are whole numbers.
+    cutoff
+        The optics' coherent cut-off in cycles per pixel.
+    every_s
+        Least time between two measurements, in seconds of the frames' clock: between
+        frames only the light changes, not the line.
     """
-    rounding = _ROUNDING if whole else 0.0
-    gain = camera.gain_e_per_adu
-    if gain is None:
-        return _scaled(0.0, sigma**2, _in_units(rounding, scaled.span))
-    # In grey values: (electrons + read²) / gain², electrons = gain · (light - offset).
-    read = ((camera.read_noise_e or 0.0) / gain) ** 2
-    dark = scaled.low - (camera.offset_adu or 0.0)
-    return _scaled(
-        1 / gain / scaled.span,
-        _in_units(dark / gain + read, scaled.span),
-        # No light means read noise, whatever the offset's error.
-        _in_units(max(read, rounding), scaled.span),
+
+    def __init__(self, camera: Camera, cutoff: float, every_s: float = 1.0) -> None:
+        self._camera, self._cutoff, self._every_s = camera, cutoff, every_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last measurement: the camera's settings have changed."""
+        self._time = -math.inf
+        # Slope, intercept and least variance in grey values.
+        self._line: tuple[float, float, float] | None = None
+
+    def measure(self, scaled: Scaled, time: float, *, whole: bool) -> None:
+        """Measure the noise of a frame, unless one was measured just before.
+
+        Parameters
+        ----------
+        scaled
+            The frame, taken at `time`.
+        time
+            Seconds; may run backwards.
+        whole
+            Whether the camera's values are whole numbers.
+        """
+        if 0 <= time - self._time < self._every_s:
+            return
+        self._time, span = time, scaled.span
+        rounding = _in_units(_ROUNDING if whole else 0.0, span)
+        found = measure_noise(scaled.image, self._cutoff, rounding)
+        self._line = None
+        if found is not None:
+            slope, base, least = (
+                float(value) for value in (found.slope, found.intercept, found.least)
+            )
+            base = base * span * span - slope * span * scaled.low
+            self._line = slope * span, base, least * span * span
+
+    def of(self, scaled: Scaled, sigma: float, *, whole: bool) -> Noises:
+        """Return the noise of a frame.
+
+        Parameters
+        ----------
+        scaled
+            The frame.
+        sigma
+            Standard deviation that the identification found in the scaled frames.
+        whole
+            Whether the camera's values are whole numbers.
+        """
+        rounding = _ROUNDING if whole else 0.0
+        measured = None if self._line is None else _in_light(scaled, *self._line)
+        gain = self._camera.gain_e_per_adu
+        if gain is None:
+            white = _bounded(0.0, sigma**2, _in_units(rounding, scaled.span))
+            return Noises(white if measured is None else measured)
+        # In grey values: (electrons + read²) / gain², electrons = gain · (light -
+        # offset). No light means read noise, whatever the offset's error.
+        read = ((self._camera.read_noise_e or 0.0) / gain) ** 2
+        base = read - (self._camera.offset_adu or 0.0) / gain
+        return Noises(_in_light(scaled, 1 / gain, base, max(read, rounding)), measured)
+
+
+def _in_light(scaled: Scaled, slope: float, base: float, least: float) -> NoiseModel:
+    """Return the noise of a scaled frame, of the line in its grey values."""
+    span = scaled.span
+    return _bounded(
+        slope / span,
+        _in_units(slope * scaled.low + base, span),
+        _in_units(least, span),
     )
 
 
@@ -60,7 +130,7 @@ def _in_units(variance: float, span: float) -> float:
     return variance / span / span
 
 
-def _scaled(slope: float, intercept: float, least: float) -> NoiseModel:
+def _bounded(slope: float, intercept: float, least: float) -> NoiseModel:
     values = (slope, intercept, max(least, _LEAST))
-    bounded = torch.tensor(values, dtype=torch.float64).clamp(-_LARGEST, _LARGEST)
-    return NoiseModel(*bounded.float()[:, None])
+    bounded = torch.tensor(values, dtype=torch.float64).nan_to_num()
+    return NoiseModel(*bounded.clamp(-_LARGEST, _LARGEST).float()[:, None])

@@ -13,7 +13,6 @@ import torch
 from deepblur_live.identification.whole_frame import WholeFrameSpectrum
 from deepblur_live.runtime.async_estimator import AsyncEstimator
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
-from deepblur_live.runtime.checks import FrameChecks
 from deepblur_live.runtime.cuda_streams import CudaStreams
 from deepblur_live.runtime.device import has_lost_card
 from deepblur_live.runtime.frame import (
@@ -23,7 +22,8 @@ from deepblur_live.runtime.frame import (
     FrameResult,
     FrameState,
 )
-from deepblur_live.runtime.frame_noise import noise_model
+from deepblur_live.runtime.frame_noise import FrameNoise, Noises
+from deepblur_live.runtime.guard import FrameGuard, Verdict, untreatable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -83,7 +83,10 @@ class DeblurPipeline:
         self._asynchronous = asynchronous
         on_card = executor.device.type == "cuda"
         self._estimator = AsyncEstimator(identifier.solve, on_card)
-        self._checks = FrameChecks(family)
+        self._guard = FrameGuard(family)
+        self._frame_noise = FrameNoise(camera, family.cutoff, identify_every_s)
+        # Of the last estimate: how badly the frames fit the family.
+        self._misfit = 0.0
         self._streams = CudaStreams(executor.device)
         self._geometry: tuple[object, ...] = ()
         self._identified = self._before = self._reduced = -np.inf
@@ -182,6 +185,8 @@ class DeblurPipeline:
                 self._reset_if_geometry_changed(frame)
                 self._start_from_known(frame.time)
                 spectrum = self._reduce(frame, scaled)
+                whole = frame.pixels.dtype.kind in "ui"
+                self._frame_noise.measure(scaled, frame.time, whole=whole)
                 estimate = self._identify(frame, scaled)
         except BadFrame as error:
             return self._raw(frame, str(error), estimate, spectrum)
@@ -196,9 +201,8 @@ class DeblurPipeline:
             return self._raw(frame, reason, estimate, spectrum)
         gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
         uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
-        whole = frame.pixels.dtype.kind in "ui"
-        noise = noise_model(scaled, self.camera, sigma, whole=whole)
-        inputs = scaled.image, gamma, uncertainty, noise
+        noises = self._frame_noise.of(scaled, sigma, whole=whole)
+        inputs = scaled.image, gamma, uncertainty, noises.used
         with self._streams.compute():
             sharp = self.executor.deblur(*inputs)
         with self._streams.download():
@@ -210,16 +214,15 @@ class DeblurPipeline:
                 yield downloaded
             downloaded.synchronize()
 
-        self._checks.next_frame()
         with self._streams.check():
-            verdict = self._checks.verdict(scaled.image, sharp, gamma, sigma)
+            verdict = self._judge(scaled, sharp, gamma, uncertainty, noises)
         if verdict.strength < 1:
             reference, first = self.executor.reference, verdict
             if verdict.strength == 0 and backend is not reference:
                 with self._streams.compute():
                     sharp = reference.deblur(*inputs)
                 with self._streams.download():
-                    verdict = self._checks.verdict(scaled.image, sharp, gamma, sigma)
+                    verdict = self._judge(scaled, sharp, gamma, uncertainty, noises)
                 if verdict.strength > 0:
                     # Torch can deblur the frame: the fault was the engine's.
                     self.executor.distrust(backend, first.reason)
@@ -255,6 +258,29 @@ class DeblurPipeline:
             strength=verdict.strength,
             raw=frame.pixels,
             deblurred=grey.numpy(),
+        )
+
+    def _judge(
+        self,
+        scaled: Scaled,
+        sharp: torch.Tensor,
+        gamma: torch.Tensor,
+        uncertainty: torch.Tensor,
+        noises: Noises,
+    ) -> Verdict:
+        """Return how much of a deblurred frame may be shown, and why not all of it."""
+        used, measured = (
+            None if noise is None else noise.to(sharp.device) for noise in noises
+        )
+        assert used is not None
+        if measured is None:
+            reason = untreatable(scaled.image, used)
+        else:
+            reason = untreatable(scaled.image, measured, used)
+        if reason:
+            return Verdict(0.0, reason)
+        return self._guard.verdict(
+            scaled.image, sharp, gamma, uncertainty, used, self._misfit
         )
 
     def _raw(
@@ -294,7 +320,9 @@ class DeblurPipeline:
     def _reset(self) -> None:
         self.identifier.reset()
         self._estimator.cancel()
+        self._frame_noise.reset()
         self._identified = -np.inf
+        self._misfit = 0.0
 
     def _reduce(self, frame: Frame, scaled: Scaled) -> ReducedSpectrum | None:
         """Return the frame's spectrum, as often as the blur is identified."""
@@ -353,7 +381,10 @@ class DeblurPipeline:
         if estimate is None:
             # The blur has changed since: identify again with the next frame.
             self._identified = -np.inf
-        elif estimate.trusted or self._track is not None:
+            return None
+        if np.isfinite(estimate.quality):
+            self._misfit = estimate.quality
+        if estimate.trusted or self._track is not None:
             self._track = self.tracker.update(posed, estimate)
         return estimate
 

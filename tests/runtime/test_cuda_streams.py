@@ -10,9 +10,9 @@ import torch
 import deepblur_live.runtime.pipeline as pipeline_module
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.profile import Camera
-from deepblur_live.runtime.checks import Verdict
 from deepblur_live.runtime.cuda_streams import CudaStreams
 from deepblur_live.runtime.frame import DeviceLost, Frame, FrameState
+from deepblur_live.runtime.guard import Verdict
 from deepblur_live.runtime.pipeline import DeblurPipeline
 
 FAMILY = ZernikeFamily(pupil_samples=31)
@@ -121,20 +121,18 @@ def card(monkeypatch):
         card.wait_for(card.current[-1].tail)
         return Scaled(number)
 
-    class Checks:
+    class Guard:
         def __init__(self, family):
             pass
 
-        def next_frame(self):
-            pass
-
-        def verdict(self, image, sharp, coefficients, sigma):
+        def verdict(self, image, sharp, *_):
             card.queue("check", CHECK)
             card.wait_for(card.current[-1].tail)
             return Verdict(0, "too bright") if float(sharp.max()) > 0 else Verdict()
 
     monkeypatch.setattr(pipeline_module, "scale", scale)
-    monkeypatch.setattr(pipeline_module, "FrameChecks", Checks)
+    monkeypatch.setattr(pipeline_module, "FrameGuard", Guard)
+    monkeypatch.setattr(pipeline_module, "untreatable", lambda *_: "")
     return card
 
 
@@ -215,7 +213,7 @@ def test_a_card_that_fails_is_noticed_and_its_engines_are_abandoned(
         raise RuntimeError(text)
 
     futures = [pipeline.submit(frame) for frame in frames(2)]
-    where = pipeline.executor if step == "submit" else pipeline._checks
+    where = pipeline.executor if step == "submit" else pipeline._guard
     monkeypatch.setattr(where, "deblur" if step == "submit" else "verdict", fail)
     for future in futures:
         with pytest.raises(RuntimeError, match="CUDA") as raised:

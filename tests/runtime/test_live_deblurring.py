@@ -16,9 +16,9 @@ from deepblur_live.optics import NoiseModel, extend, frame_part, margin
 from deepblur_live.profile import Camera, Profile
 from deepblur_live.runtime.best import BestExecutor
 from deepblur_live.runtime.calibration import scale
-from deepblur_live.runtime.checks import Verdict
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.frame import Frame, FrameState
+from deepblur_live.runtime.guard import Verdict
 from deepblur_live.runtime.pack import load_pack
 from deepblur_live.runtime.pipeline import DeblurPipeline
 
@@ -144,7 +144,7 @@ def test_a_verdict_of_half_strength_shows_half_of_it(pipeline, pixels):
     frame = Frame(pixels, 0, 0.0)
     whole = pipeline.submit(frame).result()
     assert (whole.strength, whole.reason) == (1.0, "")
-    pipeline._checks.verdict = lambda *_: Verdict(0.5, "the blur is uncertain")
+    pipeline._guard.verdict = lambda *_: Verdict(0.5, "the blur is uncertain")
     half = pipeline.submit(frame).result()
     assert half.state is FrameState.DEBLURRED
     assert (half.strength, half.reason) == (0.5, "the blur is uncertain")

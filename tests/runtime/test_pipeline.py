@@ -467,13 +467,23 @@ def test_other_modes_leave_the_network_out_and_work(sample):
 def test_an_untrusted_estimate_leaves_the_track_where_it_was(sample, pipeline):
     first = pipeline.submit(frame(sample, 0, 0.0)).result()
     p = pipeline.family.n_coefficients
-    lost = Estimate(np.full(p, 9.0), np.eye(p), 5.0, False, "out of range")
+    lost = Estimate(np.full(p, 9.0), np.eye(p), 0.9, False, "out of range")
     pipeline.identifier.accept = lambda solution: lost
     second = pipeline.submit(frame(sample, 1, 1.0)).result()
-    assert second.state is FrameState.DEBLURRED
+    assert second.state is FrameState.DEBLURRED, second.reason
     np.testing.assert_allclose(
         second.track.coefficients, first.track.coefficients, atol=1e-9
     )
+
+
+def test_a_frame_unlike_any_of_these_optics_is_shown_raw(sample, pipeline):
+    pipeline.submit(frame(sample, 0, 0.0)).result()
+    p = pipeline.family.n_coefficients
+    unlike = Estimate(np.zeros(p), np.eye(p), 5.0, False, "no blur fits")
+    pipeline.identifier.accept = lambda solution: unlike
+    result = pipeline.submit(frame(sample, 1, 1.0)).result()
+    assert result.state is FrameState.RAW_ONLY
+    assert "does not look like one blurred by these optics" in result.reason
 
 
 def test_optics_out_of_range_are_refused_when_built():

@@ -79,12 +79,15 @@ class Plan:
         Blurs per picture.
     model
         Name or folder of the model.
+    weights
+        Folders of further deblurring networks, as a training writes them.
     """
 
     pictures: Mapping[str, Sequence[Path]]
     sigmas: tuple[float, ...]
     blurs: int
     model: str
+    weights: tuple[Path, ...] = ()
 
     def frames(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from deepblur_live.blur.zernike import PAPER_MODES
 from evaluation import scores
 from evaluation.case import Plan, Spec
+from evaluation.deblurring_realism import DEBLURRING_REALISM
 from evaluation.table import Section
 from evaluation.troubles import TROUBLES
 
@@ -195,4 +196,5 @@ SECTIONS = {
             "PSF SNR: in focus, blind": "{focus_psf:.1f}, {blind_psf:.1f}",
         },
     ),
+    "deblurring-realism": DEBLURRING_REALISM,
 }

@@ -1,0 +1,257 @@
+"""The camera's noise, measured from one frame beyond the optics' cut-off.
+
+No lens passes light at these frequencies: what is there is noise. Where the frame is
+brighter there is more of it, so windows of different brightness give the line in the
+light that `NoiseModel` describes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from deepblur_live.optics.noise import NoiseModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["contradiction", "measure_noise", "noise_colour"]
+
+# Side of the windows in pixels; frames with a shorter side than this have half
+# overlapping ones; more than so many windows add nothing.
+_WINDOW, _OVERLAPPING, _MOST = 64, 512, 400
+# Leakage of the taper reaches a little beyond the cut-off; fewest bins to measure in.
+_BEYOND, _FEWEST = 1.04, 12
+# Neighbouring bins of a Hann window are correlated: so many count as one.
+_CORRELATED = 2.25
+# Of the fit: iterations, and the deviations from which a window counts less.
+_ITERATIONS, _ROBUST = 8, 3.0
+# A slope of fewer standard deviations is no evidence of shot noise.
+_EVIDENT = 3.0
+# Side in pixels of the means whose least is the darkest light.
+_DARK_SIDE = 8
+# Noise is not white if parts of the spectrum differ by this much in the logarithm, and
+# this many standard deviations (as in docs/decisions/0122-processed-frames.md).
+_COLOURED, _DEVIATIONS = 0.25, 4.0
+# Calibration and measurement disagree from this ratio of variances on.
+_CONTRADICTION = 2.0
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """What a frame's N windows have beyond the cut-off.
+
+    Parameters
+    ----------
+    power
+        (N, W·(W//2+1)) all of their power.
+    bins
+        (W·(W//2+1),) which of it lies beyond the cut-off.
+    variance, light
+        (N,) of the noise, and the mean light it belongs to.
+    """
+
+    power: torch.Tensor
+    bins: torch.Tensor
+    variance: torch.Tensor
+    light: torch.Tensor
+
+
+def measure_noise(
+    image: torch.Tensor, cutoff: float, least: float = 0.0
+) -> NoiseModel | None:
+    """Return the noise of one frame (H, W), or None where it cannot be measured.
+
+    The variance is a line in the light, fitted to the frame's windows. It is constant
+    (white noise) where the windows are too equally bright to tell.
+
+    Parameters
+    ----------
+    image
+        The frame, in any linear unit.
+    cutoff
+        Coherent cut-off in cycles per pixel. Where too few frequencies lie beyond twice
+        this (λ/(NA·px) below about 3 pixels) the result is None: noise cannot be told
+        from detail.
+    least
+        Least variance, in the image's unit squared: rounding to grey values that are s
+        apart has s²/12.
+
+    Returns
+    -------
+    NoiseModel
+        Of one frame, B = 1, or None.
+
+    Notes
+    -----
+    Accuracy and cost: docs/decisions/0157-noise-from-one-frame.md.
+    """
+    beyond = _beyond(image, cutoff)
+    if beyond is None:
+        return None
+    variance = beyond.variance.double().cpu().numpy()
+    if not np.isfinite(variance).all():
+        return None
+    deviation = math.sqrt(_CORRELATED / int(beyond.bins.sum()))
+    dark = _darkest(image)
+    light = beyond.light.double().cpu().numpy() - dark
+    slope, base = _line(light, variance, deviation, least)
+    # Less than in the darkest part of the frame would be extrapolated.
+    values = (slope, base - slope * dark, base)
+    return NoiseModel(*(image.new_tensor([value]) for value in values))
+
+
+def noise_colour(image: torch.Tensor, cutoff: float) -> str:
+    """Return in what way the noise of a frame (H, W) is not white, or "".
+
+    Compares parts of the spectrum beyond the optics' cut-off: nearer to it and further
+    out, and the rows' frequencies with the columns'. "" where they cannot be measured.
+    The parameters are those of `measure_noise`.
+    """
+    beyond = _beyond(image, cutoff)
+    if beyond is None:
+        return ""
+    # All windows count alike, however bright they are.
+    tiny = torch.finfo(beyond.power.dtype).tiny
+    windows = len(beyond.variance)
+    share = beyond.variance.clamp(min=tiny).reciprocal() / windows
+    power = (share @ beyond.power)[beyond.bins].cpu()
+    across, down = (part.flatten()[beyond.bins.cpu()] for part in _axes())
+    radius = torch.hypot(across, down)
+    largest, report = 0.0, ""
+    for part, higher, lower in (
+        (radius <= radius.median(), "coarse frequencies have", "fine ones"),
+        (across < down, "frequencies along columns have", "those along rows"),
+    ):
+        counts = int(part.sum()), int((~part).sum())
+        if min(counts) < _FEWEST // 2:
+            continue
+        first, second = (power[which].mean().clamp(min=tiny) for which in (part, ~part))
+        change = float(torch.log(first / second))
+        deviation = math.sqrt(_CORRELATED / windows * sum(1 / n for n in counts))
+        if max(largest, _COLOURED + _DEVIATIONS * deviation) < abs(change):
+            largest = abs(change)
+            report = (
+                f"the frame's noise is not white: {higher} {math.exp(change):.2g} "
+                f"times the power of {lower}"
+            )
+    return report
+
+
+def contradiction(
+    calibrated: NoiseModel, measured: NoiseModel, image: torch.Tensor
+) -> str:
+    """Return how a camera's calibration contradicts a frame's noise, or "".
+
+    Compares the mean variance over the frame.
+
+    Parameters
+    ----------
+    calibrated, measured
+        From gain, offset and read noise; and from `measure_noise`. Of one frame each.
+    image
+        (H, W) the frame, in the unit of both.
+    """
+    means = []
+    for model in (calibrated, measured):
+        variance = model.map(image[None]).square().mean()
+        if not bool(torch.isfinite(variance)) or float(variance) < 0:
+            return "the camera's calibration gives no noise: check gain and offset"
+        means.append(float(variance))
+    stated, found = means
+    if found > _CONTRADICTION * stated:
+        much, word = found / max(stated, _TINY), "more"
+    elif stated > _CONTRADICTION * found:
+        much, word = stated / max(found, _TINY), "less"
+    else:
+        return ""
+    return (
+        f"the frame has {math.sqrt(much):.1f} times {word} noise than the camera's "
+        "calibration states: check gain, offset and read noise, and give raw frames"
+    )
+
+
+@lru_cache(maxsize=1)
+def _axes() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return |f| along rows and along columns (W, W//2+1), cycles per pixel."""
+    down = torch.fft.fftfreq(_WINDOW).abs()[:, None].expand(-1, _WINDOW // 2 + 1)
+    across = torch.fft.rfftfreq(_WINDOW)[None].expand(_WINDOW, -1)
+    return across, down
+
+
+@lru_cache(maxsize=8)
+def _bins(cutoff: float) -> torch.Tensor:
+    """Return the mask (W, W//2+1) of the frequencies that no lens passes."""
+    return torch.hypot(*_axes()) > 2 * cutoff * _BEYOND
+
+
+def _beyond(image: torch.Tensor, cutoff: float) -> _Beyond | None:
+    """Return the power of a frame's windows beyond the cut-off, if it has any."""
+    bins = _bins(cutoff)
+    if int(bins.sum()) < _FEWEST or min(image.shape) < _WINDOW:
+        return None
+    step = _WINDOW if min(image.shape) >= _OVERLAPPING else _WINDOW // 2
+    windows = image.unfold(0, _WINDOW, step).unfold(1, _WINDOW, step).flatten(0, 1)
+    windows = windows[:: math.ceil(len(windows) / _MOST)]
+    line = torch.hann_window(_WINDOW, dtype=image.dtype, device=image.device)
+    taper = line[:, None] * line
+    taper = taper / taper.square().mean().sqrt()
+    level = windows.mean((1, 2), keepdim=True)
+    tapered = (windows - level) * taper
+    # The light that the tapered window's noise belongs to.
+    light = (tapered * taper).mean((1, 2)) + level[:, 0, 0]
+    spectra = torch.fft.rfft2(tapered, norm="ortho").flatten(1)
+    power = spectra.real.square().addcmul_(spectra.imag, spectra.imag)
+    bins = bins.flatten().to(image.device)
+    share = bins.to(power.dtype) / bins.sum()
+    return _Beyond(power, bins, power @ share, light)
+
+
+def _darkest(image: torch.Tensor) -> float:
+    """Return the least mean light of the small blocks of an image (H, W)."""
+    rows, columns = (size // _DARK_SIDE for size in image.shape)
+    part = image[: rows * _DARK_SIDE, : columns * _DARK_SIDE]
+    blocks = part.reshape(rows, _DARK_SIDE, columns, _DARK_SIDE)
+    return float(blocks.mean((1, 3)).amin())
+
+
+def _line(
+    light: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    deviation: float,
+    least: float,
+) -> tuple[float, float]:
+    """Return slope ≥ 0, and variance ≥ `least` at light 0, of a robust line.
+
+    The standard deviation of a window's variance is a share of its expectation.
+    """
+    expected = np.full_like(variance, max(float(np.median(variance)), _TINY))
+    slope = base = 0.0
+    for iteration in range(_ITERATIONS):
+        weight = 1 / expected**2
+        if iteration:
+            off = np.abs(variance - expected) / (deviation * expected)
+            weight = weight * (_ROBUST / off.clip(min=_ROBUST))
+        weight = weight / weight.sum()
+        slope, base = 0.0, max(float(weight @ variance), least)
+        centre = weight @ light
+        spread = weight @ (light - centre) ** 2
+        if spread > 0:
+            # Slope and base are sums over independent windows.
+            tilt = weight * (light - centre) / spread
+            both = np.stack([tilt, weight - centre * tilt])
+            values = both @ variance
+            errors = np.sqrt(((both * deviation * expected) ** 2).sum(1))
+            if values[0] > _EVIDENT * errors[0]:
+                # Below its error the variance of the dark is not known.
+                base = max(float(values[1]), float(errors[1]), least)
+                moments = weight @ (light * (variance - base)), weight @ light**2
+                slope = max(0.0, float(moments[0] / moments[1]))
+        expected = (slope * light + base).clip(min=_TINY)
+    return slope, base

@@ -1,0 +1,305 @@
+"""How much of a deblurred frame may be shown: all of it, half, or none, and why.
+
+A result that is right, blurred again, is the frame to within its noise: at all
+frequencies, and in particular where the blur passes almost nothing. What the frame has
+there beyond its noise did not come through this blur.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from deepblur_live.optics import contradiction, seven_smooth
+from deepblur_live.runtime.calibration import conserves_flux
+
+if TYPE_CHECKING:
+    from deepblur_live.blur import BlurFamily, LinearBlur
+    from deepblur_live.optics import NoiseModel
+
+__all__ = ["Evidence", "FrameGuard", "Verdict", "untreatable"]
+
+# Side in pixels of the windows in which the residual's spectrum is measured; so many
+# suffice.
+_WINDOW, _MOST = 64, 32
+# Bands of frequencies as shares of the OTF's cut-off: where the blur passes detail,
+# where it passes almost none, and where there is noise alone.
+_BANDS = ((0.1, 0.5), (0.5, 0.98), (1.04, 2.0))
+# Bands in which the specimen that the frame implies is compared, fine with coarse; what
+# counts as more than noise in the first.
+_SPECIMEN, _VISIBLE = ((0.12, 0.3), (0.5, 0.85)), 0.1
+# Limits; how they were found: docs/decisions/0158-guard.md. The residual may grow with
+# the stated error of the coefficients, relative to the family's range: by how much.
+_FINE, _FINE_PER_ERROR = 1.6, 3.0
+_UNEXPLAINED, _UNEXPLAINED_PER_ERROR = 0.7, 1.5
+_RISE, _MISFIT = 0.7, 1.3
+# Such errors from which half of the result is shown, and none.
+_HALF_ERROR, _RAW_ERROR = 0.3, 0.8
+# With more pixels of one highest value than this share, and so many times as many as of
+# the value below it, a frame is clipped.
+_CLIPPED, _PLATEAU = 0.01, 3.0
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How much of a deblurred frame may be shown.
+
+    Parameters
+    ----------
+    strength
+        1 for the deblurred frame, 0 for the raw one, 0.5 for the mean of both.
+    reason
+        Why it is not 1, for the user; empty otherwise.
+    """
+
+    strength: float = 1.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a deblurred frame, blurred again, leaves of the raw frame.
+
+    Parameters
+    ----------
+    fine
+        Power of the residual where the blur passes almost nothing, over that of the
+        noise alone: 1 if the blur is right, more if the frame is sharper than that.
+    unexplained
+        Share of the frame's power, where the blur does pass detail, that is neither
+        noise nor explained by the result.
+    rise
+        Power of the specimen that the frame implies, where the blur passes almost
+        nothing over where it passes most: at most about 1, that of points, if the blur
+        is right; 0 where there is only noise.
+    """
+
+    fine: float
+    unexplained: float
+    rise: float
+
+
+def untreatable(
+    image: torch.Tensor,
+    noise: NoiseModel | None,
+    calibrated: NoiseModel | None = None,
+) -> str:
+    """Return why a frame cannot be deblurred however well its blur is known, or "".
+
+    Parameters
+    ----------
+    image
+        (H, W) the scaled frame.
+    noise
+        Its noise, of one frame; None if there is no way to know it.
+    calibrated
+        The noise by the camera's calibration, where `noise` was measured from the frame
+        (`deepblur_live.optics.measure_noise`) and there is a calibration.
+    """
+    if noise is None:
+        return "the noise of the frame is not known: calibrate the camera"
+    sigma = noise.map(image[None])
+    if not bool(torch.isfinite(sigma).all()) or not bool((sigma > 0).all()):
+        return (
+            "the noise of the frame is zero or not a number: check the camera's gain, "
+            "offset and read noise, and give raw frames"
+        )
+    highest = image == image.amax()
+    share = float(highest.float().mean())
+    if share > _CLIPPED:
+        below = image.masked_fill(highest, -torch.inf)
+        if share > _PLATEAU * float((below == below.amax()).float().mean()):
+            return f"clipped: {share:.0%} of the pixels have the highest value"
+    if calibrated is None:
+        return ""
+    return contradiction(calibrated, noise, image)
+
+
+class _Blur(NamedTuple):
+    """A blur A(γ) on images of one shape, and what it passes: |ĥ|² (W, W//2+1)."""
+
+    coefficients: torch.Tensor
+    shape: tuple[int, int]
+    device: torch.device
+    operator: LinearBlur
+    passed: torch.Tensor
+
+
+class FrameGuard:
+    """Judges every deblurred frame of a rig.
+
+    Parameters
+    ----------
+    family
+        The rig's blurs.
+    """
+
+    def __init__(self, family: BlurFamily) -> None:
+        self._family = family
+        self._blur: _Blur | None = None
+
+    @torch.no_grad()
+    def verdict(
+        self,
+        image: torch.Tensor,
+        sharp: torch.Tensor,
+        coefficients: torch.Tensor,
+        covariance: torch.Tensor,
+        noise: NoiseModel,
+        misfit: float = 0.0,
+    ) -> Verdict:
+        """Judge a deblurred frame.
+
+        Parameters
+        ----------
+        image, sharp
+            (H, W) the scaled frame and the deblurred one, on one device.
+        coefficients, covariance
+            γ (P,) and (P, P) of the blur it was deblurred with, on the CPU.
+        noise
+            Of the image, on its device.
+        misfit
+            `Estimate.quality` of the identification, if there is one.
+        """
+        if not conserves_flux(image, sharp):
+            return Verdict(0.0, "the deblurred frame failed its check of total light")
+        if misfit > _MISFIT:
+            return Verdict(
+                0.0, "the frame does not look like one blurred by these optics"
+            )
+        error = self._relative_error(covariance)
+        if not error <= _RAW_ERROR:
+            return Verdict(0.0, f"the blur is too uncertain ({self._show(covariance)})")
+        found = self.evidence(image, sharp, coefficients, noise)
+        # NaN fails the comparisons too.
+        if not found.unexplained <= _UNEXPLAINED + _UNEXPLAINED_PER_ERROR * error:
+            return Verdict(
+                0.0, "the deblurred frame, blurred again, does not match the raw frame"
+            )
+        sharper = not found.fine <= _FINE + _FINE_PER_ERROR * error
+        if sharper or not found.rise <= _RISE:
+            return Verdict(
+                0.0,
+                "the frame has finer detail than this blur passes: it is sharp "
+                "already, or was processed; give raw frames",
+            )
+        if error > _HALF_ERROR:
+            return Verdict(
+                0.5, f"half strength: the blur is uncertain ({self._show(covariance)})"
+            )
+        return Verdict()
+
+    @torch.no_grad()
+    def evidence(
+        self,
+        image: torch.Tensor,
+        sharp: torch.Tensor,
+        coefficients: torch.Tensor,
+        noise: NoiseModel,
+    ) -> Evidence:
+        """Return what the result leaves unexplained; arguments as `verdict`."""
+        rows, columns = image.shape
+        shape = (seven_smooth(rows), seven_smooth(columns))
+        padding = (0, shape[1] - columns, 0, shape[0] - rows)
+        whole = F.pad(sharp.float()[None, None], padding, mode="replicate")[0]
+        blur = self._blur_of(coefficients, shape, image.device)
+        again = blur.operator.forward(whole)
+        # What crosses the border is not known.
+        edge = self._family.window // 2
+        inner = (slice(edge, rows - edge), slice(edge, columns - edge))
+        frame = image[inner]
+        both = torch.stack([again[0, :rows, :columns][inner] - frame, frame])
+        power = _spectra(both / noise.map(image[None])[0][inner])
+        cutoff = self._family.cutoff
+        middle, fine, beyond = (_mean(power, band, cutoff) for band in _BANDS)
+        left, had = (max(0.0, float(value) - 1) for value in middle)
+        return Evidence(
+            float(fine[0] / beyond[0].clamp(min=_TINY)),
+            left / had if had > 0 else 0.0,
+            _rise(power[1], float(beyond[1]), blur.passed, cutoff),
+        )
+
+    def _blur_of(
+        self, coefficients: torch.Tensor, shape: tuple[int, int], device: torch.device
+    ) -> _Blur:
+        """Return the blur of γ; it takes milliseconds, and seldom changes."""
+        last = self._blur
+        if (
+            last is not None
+            and (last.shape, last.device) == (shape, device)
+            and torch.equal(last.coefficients, coefficients)
+        ):
+            return last
+        gamma = coefficients.float()
+        kernels = tuple(k.to(device) for k in self._family.kernels(gamma[None]))
+        spectrum = torch.fft.rfft2(self._family.psf(gamma), s=(_WINDOW, _WINDOW))
+        self._blur = _Blur(
+            coefficients.clone(),
+            shape,
+            device,
+            self._family.operator_from(kernels, shape),
+            spectrum.abs().square(),
+        )
+        return self._blur
+
+    def _relative_error(self, covariance: torch.Tensor) -> float:
+        """Return the stated error of a coefficient relative to its range, rms."""
+        scale = torch.from_numpy(self._family.prior.scale)
+        return float((covariance.double().diagonal() / scale**2).mean().sqrt())
+
+    def _show(self, covariance: torch.Tensor) -> str:
+        metric = self._family.metric
+        size = np.trace(metric.matrix @ covariance.double().numpy())
+        return f"± {metric.show(float(np.sqrt(max(0.0, size))))}"
+
+
+def _rise(
+    power: torch.Tensor, noise: float, passed: torch.Tensor, cutoff: float
+) -> float:
+    """Return `Evidence.rise` of a frame's spectrum, whose blur passes |ĥ|²."""
+    both = torch.stack([power, passed])
+    coarse, fine = (_mean(both, band, cutoff).tolist() for band in _SPECIMEN)
+    if fine[0] <= (1 + _VISIBLE) * noise or coarse[0] <= noise:
+        return 0.0
+    implied = [(found - noise) / max(share, _TINY) for found, share in (coarse, fine)]
+    return float(implied[1] / implied[0])
+
+
+def _mean(
+    power: torch.Tensor, band: tuple[float, float], cutoff: float
+) -> torch.Tensor:
+    """Return the mean power (B,) of spectra (B, W, W//2+1) in a band; 1 if empty."""
+    chosen = _band(*band, cutoff)
+    return power[:, chosen].mean(1) if chosen.any() else power.new_ones(len(power))
+
+
+@lru_cache(maxsize=16)
+def _band(low: float, high: float, cutoff: float) -> torch.Tensor:
+    """Return the mask (W, W//2+1) of a band, in shares of the OTF's cut-off."""
+    down = torch.fft.fftfreq(_WINDOW)[:, None]
+    radius = torch.hypot(down, torch.fft.rfftfreq(_WINDOW)) / (2 * cutoff)
+    return (radius >= low) & (radius < high)
+
+
+def _spectra(images: torch.Tensor) -> torch.Tensor:
+    """Return the mean power spectra (B, W, W//2+1) of windows of images (B, H, W)."""
+    side = min(_WINDOW, *images.shape[-2:])
+    windows = images.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)
+    windows = windows[:, :: -(-windows.shape[1] // _MOST)]
+    line = torch.hann_window(side, dtype=images.dtype, device=images.device)
+    taper = line[:, None] * line
+    taper = taper / taper.square().mean().sqrt()
+    tapered = (windows - windows.mean((-2, -1), keepdim=True)) * taper
+    size = (_WINDOW, _WINDOW)
+    # Windows of small frames are filled up with zeros.
+    spectra = torch.fft.rfft2(tapered, s=size) / side
+    power = spectra.real.square().addcmul_(spectra.imag, spectra.imag)
+    # Small; a transfer from a card is waited for once.
+    mean: torch.Tensor = power.mean(1).cpu()
+    return mean

@@ -1,0 +1,132 @@
+"""The guard: right results pass; wrong ones, and frames it cannot judge, do not."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from deepblur_live.acquisition.specimen import load_specimen
+from deepblur_live.blur import Convolution, family_from_profile
+from deepblur_live.optics import NoiseModel, measure_noise
+from deepblur_live.profile import Profile
+from deepblur_live.runtime.guard import FrameGuard, untreatable
+
+FAMILY = family_from_profile(Profile())
+SIDE, EDGE = 224, 40
+ELECTRONS = 2000.0
+SURE = 0.01**2 * torch.eye(FAMILY.n_coefficients)
+GAMMA = FAMILY.sample_rms(1, torch.Generator().manual_seed(3))[0]
+
+
+def noisy(clean: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    chance = torch.Generator().manual_seed(seed)
+    shot = torch.poisson(clean.clamp(min=0) * ELECTRONS, generator=chance)
+    return (shot + 1.5 * torch.randn(clean.shape, generator=chance)) / ELECTRONS
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[torch.Tensor, torch.Tensor, NoiseModel]:
+    """Return a frame, its true sharp image, and its measured noise."""
+    picture = torch.as_tensor(load_specimen()).float()
+    side = SIDE + 2 * EDGE
+    sharp = picture[:side, :side] / picture.max()
+    blurred = Convolution(FAMILY.psf(GAMMA), (side, side)).forward(sharp)
+    inner = (slice(EDGE, -EDGE), slice(EDGE, -EDGE))
+    frame = noisy(blurred[inner])
+    noise = measure_noise(frame, FAMILY.cutoff)
+    assert noise is not None
+    return frame, sharp[inner], noise
+
+
+def judge(scene, sharp=None, covariance=SURE, gamma=GAMMA, misfit=0.5):
+    frame, truth, noise = scene
+    sharp = truth if sharp is None else sharp
+    return FrameGuard(FAMILY).verdict(frame, sharp, gamma, covariance, noise, misfit)
+
+
+def test_the_true_image_passes(scene):
+    verdict = judge(scene)
+    assert (verdict.strength, verdict.reason) == (1.0, "")
+
+
+def test_the_residual_of_the_true_image_is_noise(scene):
+    frame, truth, noise = scene
+    found = FrameGuard(FAMILY).evidence(frame, truth, GAMMA, noise)
+    assert found.fine == pytest.approx(1, abs=0.1)
+    assert found.unexplained < 0.02
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda x: x.roll(3, 0),
+        lambda x: x.flip(1),
+        lambda x: torch.full_like(x, float(x.mean())),
+        lambda x: x.mean() + 2.5 * (x - x.mean()),
+    ],
+)
+def test_an_image_that_does_not_explain_the_frame_is_not_shown(scene, spoil):
+    verdict = judge(scene, spoil(scene[1]))
+    assert verdict.strength == 0
+    assert "blurred again, does not match" in verdict.reason
+
+
+@pytest.mark.parametrize("factor", [1.1, torch.nan, torch.inf])
+def test_light_that_appears_is_not_shown(scene, factor):
+    verdict = judge(scene, scene[1] * factor)
+    assert verdict.strength == 0
+    assert "total light" in verdict.reason
+
+
+def test_a_frame_that_is_sharp_already_stays_raw(scene):
+    _, truth, _ = scene
+    frame = noisy(truth, 1)
+    noise = measure_noise(frame, FAMILY.cutoff)
+    verdict = FrameGuard(FAMILY).verdict(frame, truth, GAMMA, SURE, noise)
+    assert verdict.strength == 0
+    assert "finer detail than this blur passes" in verdict.reason
+
+
+def test_strength_falls_with_the_stated_error(scene):
+    found = [judge(scene, covariance=s**2 * SURE / 1e-4) for s in (0.03, 0.08, 0.15)]
+    assert [verdict.strength for verdict in found] == [1.0, 0.5, 0.0]
+    # 8 modes of 0.08 waves.
+    assert "± 0.226 waves" in found[1].reason or "± 122 nm" in found[1].reason
+    assert "too uncertain" in found[2].reason
+    assert judge(scene, covariance=SURE * torch.nan).strength == 0
+
+
+def test_a_large_misfit_stays_raw(scene):
+    assert judge(scene, misfit=1.4).strength == 0
+
+
+def test_frames_smaller_and_larger_than_a_window_of_the_spectrum_are_judged(scene):
+    frame, truth, noise = scene
+    part = (slice(80), slice(97))
+    small = (frame[part], truth[part], noise)
+    assert FrameGuard(FAMILY).evidence(*small[:2], GAMMA, noise).unexplained < 0.1
+    wide = F.pad(frame[None, None], (0, 200, 0, 0), mode="reflect")[0, 0]
+    assert FrameGuard(FAMILY).evidence(wide, wide, GAMMA, noise).fine > 0
+
+
+def test_frames_without_a_known_noise_cannot_be_treated(scene):
+    frame, _, noise = scene
+    assert untreatable(frame, noise) == ""
+    assert "not known" in untreatable(frame, None)
+
+    def model(*values: float) -> NoiseModel:
+        return NoiseModel(*(torch.tensor([value]) for value in values))
+
+    for wrong in (model(torch.nan, 0, 0), model(0, -1, 0), model(0, torch.inf, 0)):
+        assert "zero or not a number" in untreatable(frame, wrong)
+    assert untreatable(frame, noise, noise) == ""
+    wrong = model(9 / ELECTRONS, 0, 0)
+    assert "times less noise than" in untreatable(frame, noise, wrong)
+
+
+def test_clipped_frames_cannot_be_treated(scene):
+    frame, _, noise = scene
+    grey = (frame * 1000).round() / 1000
+    assert untreatable(grey, noise) == ""
+    assert "clipped" in untreatable(grey.clamp(max=float(grey.quantile(0.97))), noise)
+    # Few grey values are not clipping.
+    assert untreatable((frame * 20).round() / 20, noise) == ""
