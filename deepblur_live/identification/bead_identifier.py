@@ -120,6 +120,9 @@ class BeadIdentifier(Identifier):
         else:
             specimen = SpecimenSpectrum.beads(diameter)
         super().__init__(family, errors, network, average_s, specimen)
+        if self._known:
+            # Not measured with the prior of beads.
+            self.motion = None
         self.beads: BeadEstimator | None = None
         self._unsuitable = BeadModel.unsuitable(family, diameter)
         if not self._unsuitable:

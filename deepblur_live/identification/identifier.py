@@ -11,6 +11,7 @@ import torch
 
 from deepblur_live.blur import Estimate, extra_blur
 from deepblur_live.identification.minima import aligned, competing_scatter
+from deepblur_live.identification.motion import MotionCheck
 from deepblur_live.identification.network import network_input
 from deepblur_live.identification.observed import with_leakage
 from deepblur_live.identification.orientation import Orientation
@@ -86,6 +87,10 @@ class Identifier:
         self.spectrum = PowerSpectrum(average_s, family.cutoff)
         self.refiner = SpectralRefiner(family, errors, specimen)
         self.search = Search(self.refiner)
+        # Its limits hold for a prior that was learned from specimens.
+        self.motion = (
+            None if specimen is None else MotionCheck(self.refiner, errors, specimen)
+        )
         self.noise_sigma = 0.01
         self._now = 0.0
         self._refused = False
@@ -246,7 +251,25 @@ class Identifier:
             found = Estimate(oriented, fit.covariance, found.quality)
             if not problem.orientation.resolved(oriented):
                 found = replace(found, trusted=False, reason=_NOT_ORIENTED)
+        if found.trusted and problem.search is not None:
+            found = self._at_rest(problem, found)
         return Solution(problem, found, competing, fit, local_phase)
+
+    def _at_rest(self, problem: Problem, found: Estimate) -> Estimate:
+        """Return an estimate, refused if the spectrum shows motion within the exposure.
+
+        Made with each search, as it takes longer than a warm estimate.
+        """
+        if self.motion is None:
+            return found
+        moved = self.motion.find(problem.data, found.coefficients)
+        if not moved.clear:
+            return found
+        reason = (
+            f"the specimen or the stage moved by about {moved.pixels:.0f} pixels "
+            "during the exposure: shorten it"
+        )
+        return replace(found, trusted=False, reason=reason)
 
     def _processed(self, problem: Problem) -> Solution | None:
         """Return the refusal of a frame that is not as the camera made it, or None."""

@@ -220,8 +220,8 @@ class SpectralRefiner:
         starts
             (S, P).
         prior
-            Mean and standard deviation (P,) of γ, up to symmetries that a spectrum does
-            not resolve; the family's prior when None.
+            Mean (P,), or of each start (S, P), and standard deviation (P,) of γ, up to
+            symmetries that a spectrum does not resolve; the family's prior when None.
         iterations
             Largest number of steps.
         hysteresis

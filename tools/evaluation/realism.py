@@ -189,6 +189,7 @@ CONDITIONS: dict[str, Condition] = {
         light=(partial(haze, share=0.5, sigma_px=6),)
     ),
     "motion of 2 px within the exposure": Condition(light=(partial(motion, pixels=2),)),
+    "motion of 4 px within the exposure": Condition(light=(partial(motion, pixels=4),)),
     "vignetting 50 %": Condition(light=(partial(vignetting, corner=0.5),)),
     "shot noise, 2000 e": Condition(camera=(partial(shot_noise, electrons=2000),)),
     "shot noise, 200 e": Condition(camera=(partial(shot_noise, electrons=200),)),
