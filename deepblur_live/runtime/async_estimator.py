@@ -42,6 +42,8 @@ class AsyncEstimator:
         self._solve, self._on_card = solve, on_card
         self._thread: ThreadPoolExecutor | None = None
         self._pending: tuple[float, Future[Solution]] | None = None
+        # The last one given to the thread, even if it is not wanted any more.
+        self._on_thread: Future[Solution] | None = None
 
     @property
     def busy(self) -> bool:
@@ -52,12 +54,12 @@ class AsyncEstimator:
         """Start on a problem posed at `time`; the solution of the last one is lost.
 
         In the background it is solved on a thread of its own, which `close` ends. So
-        are all others once that runs: problems are solved one at a time.
+        is any other while that works: problems are solved one at a time.
         """
-        if background and self._thread is None:
-            self._thread = self._started()
-        if self._thread is not None:
-            future = self._thread.submit(self._solve, problem)
+        working = self._on_thread is not None and not self._on_thread.done()
+        if background or working:
+            self._thread = self._thread or self._started()
+            future = self._on_thread = self._thread.submit(self._solve, problem)
         else:
             future = Future()
             future.set_result(self._solve(problem))

@@ -350,14 +350,16 @@ class DeblurPipeline:
         # An accepted estimate that is not trusted may have reset the average.
         if due and not self._estimator.busy and self.identifier.spectrum.frames:
             self._identified = frame.time
-            self._start(frame.time, scaled, background)
             # There is time to wait for the first, which may be a single frame, and
             # between slow frames; in a recording also while nothing is known.
             # Frames that are slow because the last one has waited are not slow.
             slow = gap < 0 or gap - self._held_up >= every
             unknown = self._track is None and not stream
+            wait = not background or slow or unknown
             began = time.perf_counter()
-            newer = self._take(wait=not background or slow or unknown)
+            # The thread is slower: what is waited for is not given to it.
+            self._start(frame.time, scaled, not wait)
+            newer = self._take(wait)
             self._held_up = time.perf_counter() - began
             estimate = estimate if newer is None else newer
         return estimate
