@@ -148,21 +148,23 @@ class ImagePair(QtWidgets.QWidget):
         raw_levels, levels = (contrast.levels for contrast in self._contrasts)
         if self._locked:
             levels = raw_levels
+        # A result of less than full strength says why.
+        why = f"\n{result.reason}" if result.reason else ""
+        caption = _caption(DEBLURRED, levels) + why
         if raw is None:
             pixels = result.raw
             array = f"{pixels.dtype} array of shape {pixels.shape}"
             self.raw.show_nothing(f"cannot display a {array}", RAW)
         elif (self._held != self._swapped) and deblurred is not None:
-            self.raw.show_image(deblurred, _caption(DEBLURRED, levels), levels)
+            self.raw.show_image(deblurred, caption, levels)
         else:
             self.raw.show_image(raw, _caption(RAW, raw_levels), raw_levels)
         if deblurred is None:
             # An older image could be taken for this frame's.
-            why = f"\n{result.reason}" if result.reason else ""
             text = "raw only" if result.state is FrameState.RAW_ONLY else "no image"
             self.deblurred.show_nothing(f"{text}{why}", "not deblurred")
         else:
-            self.deblurred.show_image(deblurred, _caption(DEBLURRED, levels), levels)
+            self.deblurred.show_image(deblurred, caption, levels)
         self._write_readouts()
 
     def _on_pointed(self, point: tuple[int, int] | None) -> None:

@@ -183,6 +183,18 @@ def test_raw_only_frames_keep_the_zoom(
     assert window.images.raw.view_box.viewRect() == seen
 
 
+def test_a_frame_at_half_strength_says_why(
+    window: MainWindow, session, image, redraw
+) -> None:
+    reason = "half strength: the blur is uncertain (± 0.15 waves rms)"
+    session.publish(image, strength=0.5, reason=reason)
+    redraw()
+    assert window.images.deblurred.caption.endswith(f"\n{reason}")
+    session.publish(image)
+    redraw()
+    assert "half" not in window.images.deblurred.caption
+
+
 def test_a_raw_only_frame_shows_no_old_image(
     window: MainWindow, session, image, redraw
 ) -> None:
