@@ -239,6 +239,13 @@ class Model(Section):
         "deblurring network: quality, or the quicker live; auto: live on a CPU, "
         "quality on a card",
     )
+    average_frames: int = setting(
+        1,
+        "largest number of frames of a still specimen that are averaged before "
+        "deblurring; 1 for none",
+        ge=1,
+        le=100,
+    )
     threads: int | None = setting(
         None,
         "number of CPU threads of torch; left out: one less than cores",

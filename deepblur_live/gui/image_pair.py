@@ -150,7 +150,10 @@ class ImagePair(QtWidgets.QWidget):
             levels = raw_levels
         # A result of less than full strength says why.
         why = f"\n{result.reason}" if result.reason else ""
-        caption = _caption(DEBLURRED, levels) + why
+        name = DEBLURRED
+        if result.averaged > 1:
+            name = f"{DEBLURRED}, mean of {result.averaged} frames"
+        caption = _caption(name, levels) + why
         if raw is None:
             pixels = result.raw
             array = f"{pixels.dtype} array of shape {pixels.shape}"

@@ -113,6 +113,11 @@ class NoiseModel:
         values = (self.slope, self.intercept, self.least)
         return NoiseModel(*(value.to(device) for value in values))
 
+    def times(self, factor: float) -> NoiseModel:
+        """Return the model with `factor` times the variance."""
+        values = (self.slope, self.intercept, self.least)
+        return NoiseModel(*(factor * value for value in values))
+
     def scaled(self, low: torch.Tensor, span: torch.Tensor) -> NoiseModel:
         """Return the model for images (image - low) / span."""
         return NoiseModel(

@@ -63,4 +63,5 @@ def build_pipeline(
         profile.camera,
         profile.model.identify_every_s,
         asynchronous,
+        profile.model.average_frames,
     )

@@ -114,6 +114,8 @@ class Outcome:
     strength
         Share of the deblurred image in a ``DEBLURRED`` frame; the rest is the frame
         itself, and `reason` says why.
+    averaged
+        Number of frames of a still specimen in the deblurred image.
     estimate
         The identification that became available with this frame, or None. It was made
         from the frames up to ``track.time``: this one, or an earlier one where
@@ -144,6 +146,7 @@ class Outcome:
     executor: str = ""
     spectrum: ReducedSpectrum | None = None
     strength: float = 1.0
+    averaged: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,11 @@ class Noises(NamedTuple):
     used: NoiseModel
     measured: NoiseModel | None = None
 
+    def times(self, factor: float) -> Noises:
+        """Return the noises with `factor` times the variance."""
+        measured = None if self.measured is None else self.measured.times(factor)
+        return Noises(self.used.times(factor), measured)
+
 
 class FrameNoise:
     """Follows the noise of a camera's frames.

@@ -22,6 +22,7 @@ from deepblur_live.runtime.frame import (
     FrameResult,
     FrameState,
 )
+from deepblur_live.runtime.frame_average import FrameAverage
 from deepblur_live.runtime.frame_noise import FrameNoise, Noises
 from deepblur_live.runtime.guard import FrameGuard, Verdict, untreatable
 
@@ -65,6 +66,9 @@ class DeblurPipeline:
         comes with a later frame than those it was made from. By default on a card, and
         on a CPU for a camera's frames: the results of a recording do not depend on
         the time it takes. Never where each frame is identified by itself.
+    average_frames
+        Largest number of frames of a still specimen that are averaged before they are
+        deblurred.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class DeblurPipeline:
         camera: Camera,
         identify_every_s: float = 1.0,
         asynchronous: bool | None = None,
+        average_frames: int = 1,
     ) -> None:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera
@@ -84,6 +89,7 @@ class DeblurPipeline:
         on_card = executor.device.type == "cuda"
         self._estimator = AsyncEstimator(identifier.solve, on_card)
         self._guard = FrameGuard(family)
+        self._average = FrameAverage(average_frames)
         self._frame_noise = FrameNoise(camera, family.cutoff, identify_every_s)
         # Of the last estimate: how badly the frames fit the family.
         self._misfit = 0.0
@@ -202,6 +208,8 @@ class DeblurPipeline:
         gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
         uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
         noises = self._frame_noise.of(scaled, sigma, whole=whole)
+        scaled, share, averaged = self._average.add(scaled, noises.used)
+        noises = noises.times(share)
         inputs = scaled.image, gamma, uncertainty, noises.used
         with self._streams.compute():
             sharp = self.executor.deblur(*inputs)
@@ -256,6 +264,7 @@ class DeblurPipeline:
             executor=backend.description,
             spectrum=spectrum,
             strength=verdict.strength,
+            averaged=averaged,
             raw=frame.pixels,
             deblurred=grey.numpy(),
         )
@@ -321,6 +330,7 @@ class DeblurPipeline:
         self.identifier.reset()
         self._estimator.cancel()
         self._frame_noise.reset()
+        self._average.reset()
         self._identified = -np.inf
         self._misfit = 0.0
 
