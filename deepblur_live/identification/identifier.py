@@ -279,7 +279,7 @@ class Identifier:
         if not reason:
             return None
         refused = replace(no_signal(self.family), reason=reason)
-        return Solution(problem, refused, problem.competing)
+        return Solution(problem, refused, problem.competing, processed=True)
 
     def _refined(
         self, problem: Problem, start: torch.Tensor

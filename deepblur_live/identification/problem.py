@@ -120,6 +120,8 @@ class Solution:
         As in `Problem`, of this solution.
     fit
         The fit that the estimate was judged from; None without any signal.
+    processed
+        Whether the frame is not as the camera made it, and was not fitted for that.
     """
 
     problem: Problem
@@ -127,3 +129,4 @@ class Solution:
     competing: Fit | None
     fit: Fit | None = None
     local_phase: LocalPhase | None = None
+    processed: bool = False

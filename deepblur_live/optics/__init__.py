@@ -9,7 +9,7 @@ from deepblur_live.optics.borders import (
 )
 from deepblur_live.optics.metrics import psf_snr, psnr, ssim
 from deepblur_live.optics.noise import CameraNoise, NoiseModel, box_mean, local_light
-from deepblur_live.optics.noise_fit import contradiction, measure_noise, noise_colour
+from deepblur_live.optics.noise_fit import contradiction, measure_noise
 from deepblur_live.optics.otf import otf
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "local_light",
     "margin",
     "measure_noise",
-    "noise_colour",
     "otf",
     "psf_snr",
     "psnr",

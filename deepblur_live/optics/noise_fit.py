@@ -20,7 +20,7 @@ from deepblur_live.optics.noise import NoiseModel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["contradiction", "measure_noise", "noise_colour"]
+__all__ = ["contradiction", "measure_noise"]
 
 # Side of the windows in pixels; frames with a shorter side than this have half
 # overlapping ones; more than so many windows add nothing.
@@ -35,9 +35,6 @@ _ITERATIONS, _ROBUST = 8, 3.0
 _EVIDENT = 3.0
 # Side in pixels of the means whose least is the darkest light.
 _DARK_SIDE = 8
-# Noise is not white if parts of the spectrum differ by this much in the logarithm, and
-# this many standard deviations (as in docs/decisions/0122-processed-frames.md).
-_COLOURED, _DEVIATIONS = 0.25, 4.0
 # Calibration and measurement disagree from this ratio of variances on.
 _CONTRADICTION = 2.0
 _TINY = 1e-30
@@ -49,15 +46,12 @@ class _Beyond:
 
     Parameters
     ----------
-    power
-        (N, W·(W//2+1)) all of their power.
     bins
         (W·(W//2+1),) which of it lies beyond the cut-off.
     variance, light
         (N,) of the noise, and the mean light it belongs to.
     """
 
-    power: torch.Tensor
     bins: torch.Tensor
     variance: torch.Tensor
     light: torch.Tensor
@@ -107,43 +101,6 @@ def measure_noise(
     return NoiseModel(*(image.new_tensor([value]) for value in values))
 
 
-def noise_colour(image: torch.Tensor, cutoff: float) -> str:
-    """Return in what way the noise of a frame (H, W) is not white, or "".
-
-    Compares parts of the spectrum beyond the optics' cut-off: nearer to it and further
-    out, and the rows' frequencies with the columns'. "" where they cannot be measured.
-    The parameters are those of `measure_noise`.
-    """
-    beyond = _beyond(image, cutoff)
-    if beyond is None:
-        return ""
-    # All windows count alike, however bright they are.
-    tiny = torch.finfo(beyond.power.dtype).tiny
-    windows = len(beyond.variance)
-    share = beyond.variance.clamp(min=tiny).reciprocal() / windows
-    power = (share @ beyond.power)[beyond.bins].cpu()
-    across, down = (part.flatten()[beyond.bins.cpu()] for part in _axes())
-    radius = torch.hypot(across, down)
-    largest, report = 0.0, ""
-    for part, higher, lower in (
-        (radius <= radius.median(), "coarse frequencies have", "fine ones"),
-        (across < down, "frequencies along columns have", "those along rows"),
-    ):
-        counts = int(part.sum()), int((~part).sum())
-        if min(counts) < _FEWEST // 2:
-            continue
-        first, second = (power[which].mean().clamp(min=tiny) for which in (part, ~part))
-        change = float(torch.log(first / second))
-        deviation = math.sqrt(_CORRELATED / windows * sum(1 / n for n in counts))
-        if max(largest, _COLOURED + _DEVIATIONS * deviation) < abs(change):
-            largest = abs(change)
-            report = (
-                f"the frame's noise is not white: {higher} {math.exp(change):.2g} "
-                f"times the power of {lower}"
-            )
-    return report
-
-
 def contradiction(
     calibrated: NoiseModel, measured: NoiseModel, image: torch.Tensor
 ) -> str:
@@ -166,14 +123,14 @@ def contradiction(
         means.append(float(variance))
     stated, found = means
     if found > _CONTRADICTION * stated:
-        much, word = found / max(stated, _TINY), "more"
+        much, word = found / max(stated, _TINY), "higher"
     elif stated > _CONTRADICTION * found:
-        much, word = stated / max(found, _TINY), "less"
+        much, word = stated / max(found, _TINY), "lower"
     else:
         return ""
     return (
-        f"the frame has {math.sqrt(much):.1f} times {word} noise than the camera's "
-        "calibration states: check gain, offset and read noise, and give raw frames"
+        f"the frame's noise is {math.sqrt(much):.1f} times {word} than the camera's "
+        "calibration states: check gain, offset and read noise, and use raw frames"
     )
 
 
@@ -210,7 +167,7 @@ def _beyond(image: torch.Tensor, cutoff: float) -> _Beyond | None:
     power = spectra.real.square().addcmul_(spectra.imag, spectra.imag)
     bins = bins.flatten().to(image.device)
     share = bins.to(power.dtype) / bins.sum()
-    return _Beyond(power, bins, power @ share, light)
+    return _Beyond(bins, power @ share, light)
 
 
 def _darkest(image: torch.Tensor) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,8 +43,9 @@ class AsyncEstimator:
         self._solve, self._on_card = solve, on_card
         self._thread: ThreadPoolExecutor | None = None
         self._pending: tuple[float, Future[Solution]] | None = None
-        # The last one given to the thread, even if it is not wanted any more.
-        self._on_thread: Future[Solution] | None = None
+        # How many the thread has to solve, even if they are not wanted any more.
+        self._given, self._lock = 0, threading.Lock()
+        self._last: Future[Solution] | None = None
 
     @property
     def busy(self) -> bool:
@@ -56,23 +58,37 @@ class AsyncEstimator:
         In the background it is solved on a thread of its own, which `close` ends. So
         is any other while that works: problems are solved one at a time.
         """
-        working = self._on_thread is not None and not self._on_thread.done()
+        with self._lock:
+            working = self._given > 0
         if background or working:
-            self._thread = self._thread or self._started()
-            future = self._on_thread = self._thread.submit(self._solve, problem)
+            if self._thread is None:
+                self._start_thread()
+            assert self._thread is not None
+            with self._lock:
+                self._given += 1
+            future = self._last = self._thread.submit(self._solve_there, problem)
         else:
             future = Future()
             future.set_result(self._solve(problem))
         self._pending = time, future
 
-    def _started(self) -> ThreadPoolExecutor:
-        thread = ThreadPoolExecutor(1, "identification")
+    def _start_thread(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "identification")
         if not self._on_card:
             count = torch.get_num_threads()
-            thread.submit(_give_way).result(_TIMEOUT_S)
+            self._thread.submit(_give_way).result(_TIMEOUT_S)
             # Torch keeps one number for threads that start later.
             torch.set_num_threads(count)
-        return thread
+
+    def _solve_there(self, problem: Problem) -> Solution:
+        try:
+            return self._solve(problem)
+        finally:
+            self._given_back()
+
+    def _given_back(self) -> None:
+        with self._lock:
+            self._given -= 1
 
     def take(self, wait: bool) -> tuple[float, Solution] | None:
         """Return when the problem was posed, and its solution; None if there is none.
@@ -90,13 +106,16 @@ class AsyncEstimator:
     def cancel(self) -> None:
         """Forget the problem."""
         if self._pending is not None:
-            self._pending[1].cancel()
+            if self._pending[1].cancel():
+                self._given_back()
             self._pending = None
 
     def close(self) -> None:
         """End the thread, after the problem that it works on."""
         if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
+            last = [] if self._last is None else [self._last]
+            ended = not wait(last, _TIMEOUT_S).not_done
+            self._thread.shutdown(wait=ended, cancel_futures=True)
 
 
 def _give_way() -> None:
@@ -107,5 +126,7 @@ def _give_way() -> None:
     if sys.platform == "linux":
         # Linux has a priority per thread; a process may always lower it.
         thread = threading.get_native_id()
-        now = os.getpriority(os.PRIO_PROCESS, thread)
-        os.setpriority(os.PRIO_PROCESS, thread, now + _NICER)
+        # Some containers forbid it.
+        with contextlib.suppress(OSError):
+            now = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, now + _NICER)

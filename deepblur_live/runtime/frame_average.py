@@ -19,6 +19,8 @@ _BLOCK = 8
 # The specimen is still while the variance of their difference is at most so many times
 # that of the noise, and the brightness within this factor.
 _STILL, _BRIGHTNESS = 2.0, 1.25
+# The same for each single block: an object that moves in a still field.
+_STILL_BLOCK = 40.0
 
 
 class FrameAverage:
@@ -97,5 +99,8 @@ class FrameAverage:
         off = blocks[0].square() * _BLOCK**2 / blocks[1]
         # NaN fails the comparisons too.
         return bool(
-            (off.mean() <= _STILL) & (ratio <= _BRIGHTNESS) & (ratio >= 1 / _BRIGHTNESS)
+            (off.mean() <= _STILL)
+            & (off.amax() <= _STILL_BLOCK)
+            & (ratio <= _BRIGHTNESS)
+            & (ratio >= 1 / _BRIGHTNESS)
         )

@@ -1,4 +1,4 @@
-"""The noise of one frame, as the deblurring network is told it."""
+"""The noise of one frame, as given to the deblurring network."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ __all__ = ["FrameNoise", "Noises"]
 _LEAST, _LARGEST = 1e-12, 1e6
 # Variance of rounding to whole grey values.
 _ROUNDING = 1 / 12
+# Relative difference of the range of frames up to which their light is alike.
+_ALIKE = 0.25
 
 
 class Noises(NamedTuple):
@@ -28,18 +30,13 @@ class Noises(NamedTuple):
     Parameters
     ----------
     used
-        What the network is told.
+        For deblurring.
     measured
         The same as measured from a frame, if `used` is the camera's calibration.
     """
 
     used: NoiseModel
     measured: NoiseModel | None = None
-
-    def times(self, factor: float) -> Noises:
-        """Return the noises with `factor` times the variance."""
-        measured = None if self.measured is None else self.measured.times(factor)
-        return Noises(self.used.times(factor), measured)
 
 
 class FrameNoise:
@@ -56,16 +53,17 @@ class FrameNoise:
         The optics' coherent cut-off in cycles per pixel.
     every_s
         Least time between two measurements, in seconds of the frames' clock: between
-        frames only the light changes, not the line.
+        frames only the light changes, not the line. A frame of another range is
+        measured anyhow where the last one did not show the line.
     """
 
-    def __init__(self, camera: Camera, cutoff: float, every_s: float = 1.0) -> None:
+    def __init__(self, camera: Camera, cutoff: float, every_s: float = 0.0) -> None:
         self._camera, self._cutoff, self._every_s = camera, cutoff, every_s
         self.reset()
 
     def reset(self) -> None:
         """Forget the last measurement: the camera's settings have changed."""
-        self._time = -math.inf
+        self._time, self._span = -math.inf, 0.0
         # Slope, intercept and least variance in grey values.
         self._line: tuple[float, float, float] | None = None
 
@@ -81,9 +79,12 @@ class FrameNoise:
         whole
             Whether the camera's values are whole numbers.
         """
-        if 0 <= time - self._time < self._every_s:
+        recent = 0 <= time - self._time < self._every_s
+        span = scaled.span
+        alike = abs(span - self._span) <= _ALIKE * self._span
+        if recent and (alike or (self._line is not None and self._line[0] > 0)):
             return
-        self._time, span = time, scaled.span
+        self._time, self._span = time, span
         rounding = _in_units(_ROUNDING if whole else 0.0, span)
         found = measure_noise(scaled.image, self._cutoff, rounding)
         self._line = None

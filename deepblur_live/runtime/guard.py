@@ -7,6 +7,7 @@ there beyond its noise did not come through this blur.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +34,9 @@ _BANDS = ((0.1, 0.5), (0.5, 0.98), (1.04, 2.0))
 # Bands in which the specimen that the frame implies is compared, fine with coarse; what
 # counts as more than noise in the first.
 _SPECIMEN, _VISIBLE = ((0.12, 0.3), (0.5, 0.85)), 0.1
+# Neighbouring bins of a Hann window are correlated: so many count as one. Deviations
+# that are no chance, and the least side in pixels of what is judged.
+_CORRELATED, _CERTAIN, _LEAST_INNER = 2.25, 3.0, 16
 # Limits; how they were found: docs/decisions/0158-guard.md. The residual may grow with
 # the stated error of the coefficients, relative to the family's range: by how much.
 _FINE, _FINE_PER_ERROR = 1.6, 3.0
@@ -78,16 +82,19 @@ class Evidence:
         Power of the specimen that the frame implies, where the blur passes almost
         nothing over where it passes most: at most about 1, that of points, if the blur
         is right; 0 where there is only noise.
+    chance
+        What the first may exceed its expectation by, in a frame as small as this.
     """
 
     fine: float
     unexplained: float
     rise: float
+    chance: float = 0.0
 
 
 def untreatable(
     image: torch.Tensor,
-    noise: NoiseModel | None,
+    noise: NoiseModel,
     calibrated: NoiseModel | None = None,
 ) -> str:
     """Return why a frame cannot be deblurred however well its blur is known, or "".
@@ -97,13 +104,11 @@ def untreatable(
     image
         (H, W) the scaled frame.
     noise
-        Its noise, of one frame; None if there is no way to know it.
+        Its noise, of one frame.
     calibrated
         The noise by the camera's calibration, where `noise` was measured from the frame
         (`deepblur_live.optics.measure_noise`) and there is a calibration.
     """
-    if noise is None:
-        return "the noise of the frame is not known: calibrate the camera"
     sigma = noise.map(image[None])
     if not bool(torch.isfinite(sigma).all()) or not bool((sigma > 0).all()):
         return (
@@ -144,6 +149,23 @@ class FrameGuard:
         self._family = family
         self._blur: _Blur | None = None
 
+    def refusal(self, covariance: torch.Tensor, misfit: float = 0.0) -> str:
+        """Return why no frame may be deblurred with this blur, or "".
+
+        Parameters
+        ----------
+        covariance
+            (P, P) of its coefficients, on the CPU.
+        misfit
+            `Estimate.quality` of the identification, if there is one.
+        """
+        if misfit > _MISFIT:
+            return "no blur of these optics explains the frame"
+        # NaN fails the comparison too.
+        if not self._relative_error(covariance) <= _RAW_ERROR:
+            return f"the blur is too uncertain ({self._show(covariance)})"
+        return ""
+
     @torch.no_grad()
     def verdict(
         self,
@@ -152,7 +174,6 @@ class FrameGuard:
         coefficients: torch.Tensor,
         covariance: torch.Tensor,
         noise: NoiseModel,
-        misfit: float = 0.0,
     ) -> Verdict:
         """Judge a deblurred frame.
 
@@ -164,30 +185,27 @@ class FrameGuard:
             γ (P,) and (P, P) of the blur it was deblurred with, on the CPU.
         noise
             Of the image, on its device.
-        misfit
-            `Estimate.quality` of the identification, if there is one.
         """
+        if reason := self.refusal(covariance):
+            return Verdict(0.0, reason)
         if not conserves_flux(image, sharp):
             return Verdict(0.0, "the deblurred frame failed its check of total light")
-        if misfit > _MISFIT:
-            return Verdict(
-                0.0, "the frame does not look like one blurred by these optics"
-            )
+        if min(image.shape) - 2 * (self._family.window // 2) < _LEAST_INNER:
+            return Verdict(0.0, "the frame is too small to judge a deblurred one")
         error = self._relative_error(covariance)
-        if not error <= _RAW_ERROR:
-            return Verdict(0.0, f"the blur is too uncertain ({self._show(covariance)})")
         found = self.evidence(image, sharp, coefficients, noise)
         # NaN fails the comparisons too.
         if not found.unexplained <= _UNEXPLAINED + _UNEXPLAINED_PER_ERROR * error:
             return Verdict(
                 0.0, "the deblurred frame, blurred again, does not match the raw frame"
             )
-        sharper = not found.fine <= _FINE + _FINE_PER_ERROR * error
+        fine = _FINE + _FINE_PER_ERROR * error + found.chance
+        sharper = not found.fine <= fine
         if sharper or not found.rise <= _RISE:
             return Verdict(
                 0.0,
-                "the frame has finer detail than this blur passes: it is sharp "
-                "already, or was processed; give raw frames",
+                "the frame has finer detail than this blur passes: it may already be "
+                "sharp or processed; use raw frames",
             )
         if error > _HALF_ERROR:
             return Verdict(
@@ -215,14 +233,16 @@ class FrameGuard:
         inner = (slice(edge, rows - edge), slice(edge, columns - edge))
         frame = image[inner]
         both = torch.stack([again[0, :rows, :columns][inner] - frame, frame])
-        power = _spectra(both / noise.map(image[None])[0][inner])
+        power, windows = _spectra(both / noise.map(image[None])[0][inner])
         cutoff = self._family.cutoff
         middle, fine, beyond = (_mean(power, band, cutoff) for band in _BANDS)
         left, had = (max(0.0, float(value) - 1) for value in middle)
+        chance = _CERTAIN * _scatter(windows, cutoff)
         return Evidence(
             float(fine[0] / beyond[0].clamp(min=_TINY)),
             left / had if had > 0 else 0.0,
-            _rise(power[1], float(beyond[1]), blur.passed, cutoff),
+            _rise(power[1], float(beyond[1]), blur.passed, cutoff, chance),
+            chance,
         )
 
     def _blur_of(
@@ -255,17 +275,24 @@ class FrameGuard:
 
     def _show(self, covariance: torch.Tensor) -> str:
         metric = self._family.metric
-        size = np.trace(metric.matrix @ covariance.double().numpy())
+        values = covariance.double().numpy()
+        if not np.isfinite(values).all():
+            return "by an unknown amount"
+        size = np.trace(metric.matrix @ values)
         return f"± {metric.show(float(np.sqrt(max(0.0, size))))}"
 
 
 def _rise(
-    power: torch.Tensor, noise: float, passed: torch.Tensor, cutoff: float
+    power: torch.Tensor,
+    noise: float,
+    passed: torch.Tensor,
+    cutoff: float,
+    chance: float,
 ) -> float:
     """Return `Evidence.rise` of a frame's spectrum, whose blur passes |ĥ|²."""
     both = torch.stack([power, passed])
     coarse, fine = (_mean(both, band, cutoff).tolist() for band in _SPECIMEN)
-    if fine[0] <= (1 + _VISIBLE) * noise or coarse[0] <= noise:
+    if fine[0] <= (1 + max(_VISIBLE, chance)) * noise or coarse[0] <= noise:
         return 0.0
     implied = [(found - noise) / max(share, _TINY) for found, share in (coarse, fine)]
     return float(implied[1] / implied[0])
@@ -287,8 +314,17 @@ def _band(low: float, high: float, cutoff: float) -> torch.Tensor:
     return (radius >= low) & (radius < high)
 
 
-def _spectra(images: torch.Tensor) -> torch.Tensor:
-    """Return the mean power spectra (B, W, W//2+1) of windows of images (B, H, W)."""
+def _scatter(windows: float, cutoff: float) -> float:
+    """Return the deviation of the ratio of white noise in the two finer bands."""
+    counts = [max(1, int(_band(*band, cutoff).sum())) for band in _BANDS[1:]]
+    return math.sqrt(_CORRELATED / windows * sum(1 / count for count in counts))
+
+
+def _spectra(images: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the mean power spectra (B, W, W//2+1) of windows of images (B, H, W).
+
+    And the number of whole windows that they are worth.
+    """
     side = min(_WINDOW, *images.shape[-2:])
     windows = images.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)
     windows = windows[:, :: -(-windows.shape[1] // _MOST)]
@@ -302,4 +338,4 @@ def _spectra(images: torch.Tensor) -> torch.Tensor:
     power = spectra.real.square().addcmul_(spectra.imag, spectra.imag)
     # Small; a transfer from a card is waited for once.
     mean: torch.Tensor = power.mean(1).cpu()
-    return mean
+    return mean, windows.shape[1] * (side / _WINDOW) ** 2

@@ -23,7 +23,7 @@ from deepblur_live.runtime.frame import (
     FrameState,
 )
 from deepblur_live.runtime.frame_average import FrameAverage
-from deepblur_live.runtime.frame_noise import FrameNoise, Noises
+from deepblur_live.runtime.frame_noise import FrameNoise
 from deepblur_live.runtime.guard import FrameGuard, Verdict, untreatable
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, Estimate
     from deepblur_live.drift import Gaussian, Tracker, TrackState
     from deepblur_live.identification import Identifier, Noise
+    from deepblur_live.optics import NoiseModel
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
     from deepblur_live.profile import Camera
     from deepblur_live.runtime.best import BestExecutor
@@ -90,9 +91,12 @@ class DeblurPipeline:
         self._estimator = AsyncEstimator(identifier.solve, on_card)
         self._guard = FrameGuard(family)
         self._average = FrameAverage(average_frames)
-        self._frame_noise = FrameNoise(camera, family.cutoff, identify_every_s)
-        # Of the last estimate: how badly the frames fit the family.
-        self._misfit = 0.0
+        # On a card the host would wait for each measurement.
+        rarely = identify_every_s if on_card else 0.0
+        self._frame_noise = FrameNoise(camera, family.cutoff, rarely)
+        # Of the last estimate: how badly the frames fit the family, and why they were
+        # not fitted at all.
+        self._misfit, self._processed = 0.0, ""
         self._streams = CudaStreams(executor.device)
         self._geometry: tuple[object, ...] = ()
         self._identified = self._before = self._reduced = -np.inf
@@ -193,6 +197,7 @@ class DeblurPipeline:
                 spectrum = self._reduce(frame, scaled)
                 whole = frame.pixels.dtype.kind in "ui"
                 self._frame_noise.measure(scaled, frame.time, whole=whole)
+                self._refuse_untreatable(scaled, whole=whole)
                 estimate = self._identify(frame, scaled)
         except BadFrame as error:
             return self._raw(frame, str(error), estimate, spectrum)
@@ -207,10 +212,14 @@ class DeblurPipeline:
             return self._raw(frame, reason, estimate, spectrum)
         gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
         uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
-        noises = self._frame_noise.of(scaled, sigma, whole=whole)
-        scaled, share, averaged = self._average.add(scaled, noises.used)
-        noises = noises.times(share)
-        inputs = scaled.image, gamma, uncertainty, noises.used
+        refusal = self._processed or self._guard.refusal(uncertainty, self._misfit)
+        if refusal:
+            return self._raw(frame, refusal, estimate, spectrum)
+        with self._streams.upload():
+            noise = self._frame_noise.of(scaled, sigma, whole=whole).used
+            scaled, share, averaged = self._average.add(scaled, noise)
+            noise = noise.times(share)
+        inputs = scaled.image, gamma, uncertainty, noise
         with self._streams.compute():
             sharp = self.executor.deblur(*inputs)
         with self._streams.download():
@@ -223,14 +232,14 @@ class DeblurPipeline:
             downloaded.synchronize()
 
         with self._streams.check():
-            verdict = self._judge(scaled, sharp, gamma, uncertainty, noises)
+            verdict = self._judge(sharp, *inputs)
         if verdict.strength < 1:
             reference, first = self.executor.reference, verdict
             if verdict.strength == 0 and backend is not reference:
                 with self._streams.compute():
                     sharp = reference.deblur(*inputs)
                 with self._streams.download():
-                    verdict = self._judge(scaled, sharp, gamma, uncertainty, noises)
+                    verdict = self._judge(sharp, *inputs)
                 if verdict.strength > 0:
                     # Torch can deblur the frame: the fault was the engine's.
                     self.executor.distrust(backend, first.reason)
@@ -269,17 +278,12 @@ class DeblurPipeline:
             deblurred=grey.numpy(),
         )
 
-    def _judge(
-        self,
-        scaled: Scaled,
-        sharp: torch.Tensor,
-        gamma: torch.Tensor,
-        uncertainty: torch.Tensor,
-        noises: Noises,
-    ) -> Verdict:
-        """Return how much of a deblurred frame may be shown, and why not all of it."""
+    def _refuse_untreatable(self, scaled: Scaled, *, whole: bool) -> None:
+        """Raise `BadFrame` for a frame that cannot be deblurred, whatever its blur."""
+        sigma = self.identifier.noise_sigma
+        noises = self._frame_noise.of(scaled, sigma, whole=whole)
         used, measured = (
-            None if noise is None else noise.to(sharp.device) for noise in noises
+            None if noise is None else noise.to(scaled.image.device) for noise in noises
         )
         assert used is not None
         if measured is None:
@@ -287,10 +291,19 @@ class DeblurPipeline:
         else:
             reason = untreatable(scaled.image, measured, used)
         if reason:
-            return Verdict(0.0, reason)
-        return self._guard.verdict(
-            scaled.image, sharp, gamma, uncertainty, used, self._misfit
-        )
+            raise BadFrame(reason)
+
+    def _judge(
+        self,
+        sharp: torch.Tensor,
+        image: torch.Tensor,
+        gamma: torch.Tensor,
+        uncertainty: torch.Tensor,
+        noise: NoiseModel,
+    ) -> Verdict:
+        """Return how much of a deblurred frame may be shown, and why not all of it."""
+        noise = noise.to(sharp.device)
+        return self._guard.verdict(image, sharp, gamma, uncertainty, noise)
 
     def _raw(
         self,
@@ -306,6 +319,7 @@ class DeblurPipeline:
             estimate=estimate,
             notes=self._take_notes(),
             spectrum=spectrum,
+            strength=0.0,
             raw=frame.pixels,
         )
 
@@ -332,7 +346,7 @@ class DeblurPipeline:
         self._frame_noise.reset()
         self._average.reset()
         self._identified = -np.inf
-        self._misfit = 0.0
+        self._misfit, self._processed = 0.0, ""
 
     def _reduce(self, frame: Frame, scaled: Scaled) -> ReducedSpectrum | None:
         """Return the frame's spectrum, as often as the blur is identified."""
@@ -393,9 +407,11 @@ class DeblurPipeline:
         if estimate is None:
             # The blur has changed since: identify again with the next frame.
             self._identified = -np.inf
+            self._misfit = 0.0
             return None
         if np.isfinite(estimate.quality):
             self._misfit = estimate.quality
+        self._processed = estimate.reason if solution.processed else ""
         if estimate.trusted or self._track is not None:
             self._track = self.tracker.update(posed, estimate)
         return estimate

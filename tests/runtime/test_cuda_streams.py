@@ -125,6 +125,9 @@ def card(monkeypatch):
         def __init__(self, family):
             pass
 
+        def refusal(self, *_):
+            return ""
+
         def verdict(self, image, sharp, *_):
             card.queue("check", CHECK)
             card.wait_for(card.current[-1].tail)

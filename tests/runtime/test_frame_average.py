@@ -70,6 +70,16 @@ def test_it_starts_again_when_the_specimen_moves(after, starts_again):
         assert float((mean - single).abs().median()) < 0.01
 
 
+def test_a_small_object_that_moves_ends_the_mean():
+    """One spot of a few pixels in a still field, which the mean would lose."""
+    average, numbers = FrameAverage(8), []
+    for seed in range(6):
+        light = scene()
+        light[40:44, 20 + 6 * seed : 24 + 6 * seed] += 300
+        numbers.append(add(average, light, seed)[2])
+    assert numbers == [1] * 6
+
+
 def test_reset_forgets_and_one_frame_is_no_mean():
     average = FrameAverage(4)
     add(average, scene(), 0)

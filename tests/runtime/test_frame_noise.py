@@ -68,7 +68,7 @@ def lit(seed, exposure=1.0):
 
 
 def test_without_a_calibration_it_is_measured_and_follows_the_light():
-    noise = FrameNoise(UNKNOWN, 0.26)
+    noise = FrameNoise(UNKNOWN, 0.26, every_s=1.0)
     scaled = scale(lit(1)[0].numpy().astype(np.uint16))
     noise.measure(scaled, 0.0, whole=True)
     # The line is kept for a frame of another brightness, just after.
@@ -85,6 +85,21 @@ def test_without_a_calibration_it_is_measured_and_follows_the_light():
     noise.reset()
     white = noise.of(scaled, 0.5, whole=True).used
     assert float(white.map(scaled.image[None]).max()) == pytest.approx(0.5)
+
+
+def test_a_line_that_a_dark_frame_does_not_show_is_not_kept_for_a_bright_one():
+    noise = FrameNoise(UNKNOWN, 0.26, every_s=1.0)
+    dark = CameraNoise(offset_adu=100.0, gain_e_per_adu=0.5, read_noise_e=1.5)
+    flat = dark.sample(torch.full((256, 256), 0.1), torch.Generator().manual_seed(0))
+    scaled = scale(flat.round().clamp(min=0).numpy().astype(np.uint16))
+    noise.measure(scaled, 0.0, whole=True)
+    pixels, camera, electrons = lit(2)
+    scaled = scale(pixels.numpy().astype(np.uint16))
+    noise.measure(scaled, 0.1, whole=True)
+    used = noise.of(scaled, 0.5, whole=True).used
+    ratio = used.map(scaled.image[None])[0] * scaled.span
+    ratio = ratio / camera.variance(electrons).sqrt()
+    assert float(ratio.median()) == pytest.approx(1, abs=0.1)
 
 
 def test_a_calibration_is_used_and_the_measurement_kept_beside_it():

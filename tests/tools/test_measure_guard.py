@@ -35,7 +35,7 @@ def test_a_line_counts_harm_and_good_frames_that_were_refused(tool):
 
 def test_a_frame_that_is_sharp_already_is_refused(tool):
     family = family_from_profile(Profile())
-    network = tool.networks(TOOLS.parent / "engines" / "zernike7", ())["shipped"]
+    network = tool.networks(TOOLS.parent / "engines" / "zernike7", ())["quality"]
     side = tool.SIDE + 2 * tool.MARGIN
     grey = np.asarray(load_specimen(), float)
     extra = [(0, max(0, side - size)) for size in grey.shape]
