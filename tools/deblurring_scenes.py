@@ -113,9 +113,9 @@ def draw_examples(
         (image - low[:, None, None]) / span[:, None, None] for image in (noisy, truth)
     )
     sigma = model.scaled(low, span).map(noisy)
-    # What the network is told is not quite right.
+    # The stated noise is not quite right.
     wrong = 1 + _GAIN_ERROR * (2 * torch.rand(n, 1, 1, generator=generator) - 1)
-    told = sigma * wrong.sqrt().to(device)
+    given = sigma * wrong.sqrt().to(device)
     extended = extend(noisy, margin(family.window), fold)
     stated = _log_uniform(n, *_ERROR, generator) * (
         torch.rand(n, generator=generator) >= _KNOWN
@@ -129,8 +129,8 @@ def draw_examples(
         generator,
         device,
     )
-    told = extend(told, margin(family.window), fold)
-    return Example(noisy, truth, sigma, exact, cut, extended, told, operator)
+    given = extend(given, margin(family.window), fold)
+    return Example(noisy, truth, sigma, exact, cut, extended, given, operator)
 
 
 def example_loss(result: torch.Tensor, example: Example) -> torch.Tensor:

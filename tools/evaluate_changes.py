@@ -1,4 +1,4 @@
-"""Measure how well a change of the blur is told from all else, by spectra alone.
+"""Measure how well spectra alone distinguish a change of the blur from all else.
 
 python tools/evaluate_changes.py --data FOLDER [--quick] [--only SECTION ...]
 

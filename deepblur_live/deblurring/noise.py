@@ -1,4 +1,4 @@
-"""What the deblurring network is told of noise that varies over the image."""
+"""How the deblurring network is given noise that varies over the image."""
 
 from __future__ import annotations
 

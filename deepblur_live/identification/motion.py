@@ -46,15 +46,15 @@ _FLAT = 1e-3
 class MovedFamily:
     """The part of a `BlurFamily` that a fit needs, with a motion as two coefficients.
 
-    Its coefficients are the family's, then the way in pixels, rows and columns, that
-    the specimen moved steadily during the exposure.
+    Its coefficients are the family's, then the displacement in pixels, rows and
+    columns, of a specimen that moved steadily during the exposure.
 
     Parameters
     ----------
     family
         The blurs without motion.
     spread
-        Deviation of the way in pixels, along either axis.
+        Deviation of the displacement in pixels, along either axis.
     """
 
     family: BlurFamily
@@ -78,20 +78,20 @@ class MovedFamily:
     @cached_property
     def prior(self) -> Prior:
         """The family's prior, and no motion as its mean."""
-        prior, way = self.family.prior, np.full(2, self.spread)
+        prior, displacement = self.family.prior, np.full(2, self.spread)
         p = len(prior.mean)
-        covariance = np.diag(np.concatenate([np.zeros(p), way**2]))
+        covariance = np.diag(np.concatenate([np.zeros(p), displacement**2]))
         covariance[:p, :p] = prior.covariance
         return Prior(
             np.concatenate([prior.mean, np.zeros(2)]),
             covariance,
-            np.concatenate([prior.scale, way]),
+            np.concatenate([prior.scale, displacement]),
             prior.admissible,
         )
 
     @cached_property
     def symmetries(self) -> tuple[Symmetry, ...]:
-        """The family's symmetries: a motion and its reverse blur alike."""
+        """The family's symmetries: opposite motions give the same blur."""
         p, found = self.family.n_coefficients, []
         for symmetry in self.family.symmetries:
             matrix, offset = np.eye(p + 2), np.zeros(p + 2)
@@ -113,9 +113,9 @@ class MovedFamily:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the PSF (S, 64, 64) and its derivatives (S, P+2, 64, 64)."""
         psf, slopes = self.family.psf_and_jacobian(coefficients[:, :-2])
-        line, by_way = _line(coefficients[:, -2:])
+        line, by_displacement = _line(coefficients[:, -2:])
         still = _spectrum(psf)
-        parts = [_spectrum(slopes) * line[:, None], still[:, None] * by_way]
+        parts = [_spectrum(slopes) * line[:, None], still[:, None] * by_displacement]
         return _image(still * line), _image(torch.cat(parts, 1))
 
 
@@ -130,11 +130,11 @@ def _image(spectrum: torch.Tensor) -> torch.Tensor:
     return image
 
 
-def _line(way: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return sinc(f·L) (S, 64, 33) of ways L (S, 2), and its slopes (S, 2, 64, 33)."""
-    fy = torch.fft.fftfreq(WINDOW).to(way)[:, None]
-    fx = torch.fft.rfftfreq(WINDOW).to(way)[None]
-    along = fy * way[:, 0, None, None] + fx * way[:, 1, None, None]
+def _line(displacement: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return sinc(f·L) (S, 64, 33) of displacements L (S, 2), and its two slopes."""
+    fy = torch.fft.fftfreq(WINDOW).to(displacement)[:, None]
+    fx = torch.fft.rfftfreq(WINDOW).to(displacement)[None]
+    along = fy * displacement[:, 0, None, None] + fx * displacement[:, 1, None, None]
     line = torch.sinc(along)
     flat = along.abs() < _FLAT
     safe = torch.where(flat, torch.ones_like(along), along)
@@ -187,7 +187,7 @@ class MotionCheck:
         )
         angle = torch.arange(_DIRECTIONS) * (math.pi / _DIRECTIONS)
         direction = torch.stack([angle.sin(), angle.cos()], 1)
-        self._ways = torch.cat(
+        self._displacements = torch.cat(
             [length * self._resolution * direction for length in _LENGTHS]
         )
 
@@ -201,15 +201,19 @@ class MotionCheck:
         start = torch.as_tensor(coefficients, dtype=torch.float32)[None]
         still = self._still.fit(data, start)
         gamma = torch.as_tensor(still.coefficients, dtype=torch.float32)
-        starts = torch.cat([gamma.expand(len(self._ways), -1), self._ways], 1)
-        first = self._fit(data, starts, self._ways, _FIRST_STEPS)
+        starts = torch.cat(
+            [gamma.expand(len(self._displacements), -1), self._displacements], 1
+        )
+        first = self._fit(data, starts, self._displacements, _FIRST_STEPS)
         best = torch.as_tensor(
             first.coefficients[np.argsort(first.objective)[:_BEST]],
             dtype=torch.float32,
         )
         # Each keeps the length and direction that it is tied to, nearest its own.
-        ways = self._ways[torch.cdist(best[:, -2:], self._ways).argmin(1)]
-        last = self._fit(data, best, ways, _LAST_STEPS)
+        displacements = self._displacements[
+            torch.cdist(best[:, -2:], self._displacements).argmin(1)
+        ]
+        last = self._fit(data, best, displacements, _LAST_STEPS)
         chosen = int(np.argmin(last.objective))
         pixels = float(np.hypot(*last.coefficients[chosen, -2:]))
         gain = float(still.objective[0] - last.objective[chosen])
@@ -221,10 +225,10 @@ class MotionCheck:
         self,
         data: ObservedSpectrum,
         starts: torch.Tensor,
-        ways: torch.Tensor,
+        displacements: torch.Tensor,
         steps: int,
     ) -> Fit:
-        """Refine starts (S, P+2), each tied to its way (S, 2) as a prior."""
+        """Refine starts (S, P+2), each tied to its displacement (S, 2) as a prior."""
         usual = torch.as_tensor(self._still.family.prior.mean, dtype=torch.float32)
-        mean = torch.cat([usual.expand(len(ways), -1), ways], 1)
+        mean = torch.cat([usual.expand(len(displacements), -1), displacements], 1)
         return self._moved.fit(data, starts, (mean, self._deviation), steps)

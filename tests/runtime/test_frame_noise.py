@@ -1,4 +1,4 @@
-"""The noise of a frame as the network is told it: calibrated, measured, or white."""
+"""The noise of a frame as given to the network: calibrated, measured, or white."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the pipeline tells the network: noise, uncertain blur, centred frames."""
+"""What the pipeline gives the network: noise, uncertain blur, centred frames."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def network():
-    """A small network, random but for its scale, that is told everything."""
+    """A small network, random but for its scale, that takes every input."""
     torch.manual_seed(0)
     network = UnrolledFista(4, 8, exact=1, noise_map=True, background=True).eval()
     torch.nn.init.normal_(network.proximal.layers[-1].weight, std=0.05)
@@ -66,7 +66,7 @@ def pipeline(pack):
     made.close()
 
 
-def test_the_result_is_that_of_the_network_with_all_it_is_told(
+def test_the_result_is_that_of_the_network_with_all_its_inputs(
     pipeline, network, pixels
 ):
     result = pipeline.submit(Frame(pixels, 0, 0.0)).result()

@@ -187,19 +187,18 @@ def test_methods_get_the_same_frame(tools, picture, monkeypatch):
     frame = expose(tools, "filled, 500 e", picture)
     images = module.methods(frame, FAMILY, found)
     error = {n: np.std(image - frame.truth) for n, image in images.items()}
-    assert list(error) == [
-        "raw",
-        "quality",
-        "quality, noise measured",
-        "quality, shown",
-    ]
-    assert error["shipped"] < 0.8 * error["raw"]
-    assert error["shipped, noise measured"] < 1.1 * error["shipped"]
-    # Noise that is not to be had, and a result that fails the checks, are raw.
+    names = ["raw"]
+    for network in ("quality", "live"):
+        measured = f"{network}, noise measured"
+        names += [network, measured, f"{network}, shown"]
+        assert error[network] < 0.8 * error["raw"]
+        assert error[measured] < 1.1 * error[network]
+    assert list(error) == names
+    # Noise that cannot be measured, and a result that fails the checks, are raw.
     monkeypatch.setattr(module, "measure_noise", lambda *_: None)
-    monkeypatch.setattr(module, "_deblurred", lambda *_: frame.image * 2)
+    monkeypatch.setattr(module, "deblurred", lambda *_: frame.image * 2)
     images = module.methods(frame, FAMILY, found)
-    assert np.array_equal(images["shipped, shown"], images["raw"])
+    assert np.array_equal(images["live, shown"], images["raw"])
     monkeypatch.undo()
     with pytest.raises(tools("training_data").DataError, match="not the folder of a"):
         module.networks(Path("zernike7"), (Path("nowhere"),))
