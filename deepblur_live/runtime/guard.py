@@ -41,7 +41,7 @@ _CORRELATED, _CERTAIN, _LEAST_INNER = 2.25, 3.0, 16
 # the stated error of the coefficients, relative to the family's range: by how much.
 _FINE, _FINE_PER_ERROR = 1.6, 3.0
 _UNEXPLAINED, _UNEXPLAINED_PER_ERROR = 0.7, 1.5
-_RISE, _MISFIT = 0.7, 1.3
+_RISE = 0.7
 # Such errors from which half of the result is shown, and none.
 _HALF_ERROR, _RAW_ERROR = 0.3, 0.8
 # With more pixels of one highest value than this share, and so many times as many as of
@@ -149,18 +149,14 @@ class FrameGuard:
         self._family = family
         self._blur: _Blur | None = None
 
-    def refusal(self, covariance: torch.Tensor, misfit: float = 0.0) -> str:
+    def refusal(self, covariance: torch.Tensor) -> str:
         """Return why no frame may be deblurred with this blur, or "".
 
         Parameters
         ----------
         covariance
             (P, P) of its coefficients, on the CPU.
-        misfit
-            `Estimate.quality` of the identification, if there is one.
         """
-        if misfit > _MISFIT:
-            return "no blur of these optics explains the frame"
         # NaN fails the comparison too.
         if not self._relative_error(covariance) <= _RAW_ERROR:
             return f"the blur is too uncertain ({self._show(covariance)})"

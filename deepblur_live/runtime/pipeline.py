@@ -94,9 +94,8 @@ class DeblurPipeline:
         # On a card the host would wait for each measurement.
         rarely = identify_every_s if on_card else 0.0
         self._frame_noise = FrameNoise(camera, family.cutoff, rarely)
-        # Of the last estimate: how badly the frames fit the family, and why they were
-        # not fitted at all.
-        self._misfit, self._processed = 0.0, ""
+        # Why the last frames to be identified are not as the camera made them.
+        self._processed = ""
         self._streams = CudaStreams(executor.device)
         self._geometry: tuple[object, ...] = ()
         self._identified = self._before = self._reduced = -np.inf
@@ -212,7 +211,7 @@ class DeblurPipeline:
             return self._raw(frame, reason, estimate, spectrum)
         gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
         uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
-        refusal = self._processed or self._guard.refusal(uncertainty, self._misfit)
+        refusal = self._processed or self._guard.refusal(uncertainty)
         if refusal:
             return self._raw(frame, refusal, estimate, spectrum)
         with self._streams.upload():
@@ -346,7 +345,7 @@ class DeblurPipeline:
         self._frame_noise.reset()
         self._average.reset()
         self._identified = -np.inf
-        self._misfit, self._processed = 0.0, ""
+        self._processed = ""
 
     def _reduce(self, frame: Frame, scaled: Scaled) -> ReducedSpectrum | None:
         """Return the frame's spectrum, as often as the blur is identified."""
@@ -407,10 +406,7 @@ class DeblurPipeline:
         if estimate is None:
             # The blur has changed since: identify again with the next frame.
             self._identified = -np.inf
-            self._misfit = 0.0
             return None
-        if np.isfinite(estimate.quality):
-            self._misfit = estimate.quality
         self._processed = estimate.reason if solution.processed else ""
         if estimate.trusted or self._track is not None:
             self._track = self.tracker.update(posed, estimate)

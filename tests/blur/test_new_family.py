@@ -14,6 +14,7 @@ from deepblur_live.acquisition.trajectory import AberrationTrajectory, Step
 from deepblur_live.blur import FAMILIES, family_from_profile
 from deepblur_live.drift import DriftState
 from deepblur_live.gui.main_window import MainWindow
+from deepblur_live.optics import psnr
 from deepblur_live.profile import Drift, Model, Profile
 from deepblur_live.runtime.frame import FrameState
 from deepblur_live.session import LiveSession
@@ -39,17 +40,20 @@ class FakeClock:
         return self.now
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, qapp):
-    """Camera → listener → worker process → session, a step of the optics, an alert."""
-    clock = FakeClock()
-    sample = SimulatedSample(
+def specimen():
+    return SimulatedSample(
         family=family_from_profile(PROFILE),
         trajectory=AberrationTrajectory(still=STILL, steps=(Step(STEP_AT, STEP),)),
         shape=(128, 128),
         bleaching_s=np.inf,
     )
-    core = simulated_core(sample, clock=clock, wait=lambda seconds: None)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, qapp):
+    """Camera → listener → worker process → session, a step of the optics, an alert."""
+    clock = FakeClock()
+    core = simulated_core(specimen(), clock=clock, wait=lambda seconds: None)
     folder, results, texts = tmp_path_factory.mktemp("sessions"), [], {}
     with LiveSession.from_profile(
         PROFILE, folder=folder, every_frame=True, sinks=()
@@ -107,9 +111,16 @@ def test_it_is_identified_tracked_and_deblurred(finished):
     moved = np.mean([r.track.coefficients - STILL for r in after], axis=0)
     np.testing.assert_allclose(moved, STEP, atol=0.1)
     assert all(r.state is FrameState.DEBLURRED for r in after)
-    # Deblurred frames have more contrast than raw ones.
-    raw = np.mean([r.raw.astype(float).std() for r in after])
-    assert np.mean([r.deblurred.std() for r in after]) > 1.1 * raw
+    # Deblurred frames are nearer to the sharp ones than raw frames.
+    truth = [specimen().truth_image(r.frame.time) for r in after]
+    raw, sharp = (
+        np.mean([psnr(one, sharp) for one, sharp in zip(images, truth, strict=True)])
+        for images in (
+            [r.raw.astype(float) for r in after],
+            [r.deblurred for r in after],
+        )
+    )
+    assert sharp > raw + 1
 
 
 def test_its_change_raises_an_alert_in_its_own_words(finished):

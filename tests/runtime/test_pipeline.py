@@ -8,6 +8,7 @@ from time import sleep
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.blur import Estimate
@@ -475,14 +476,15 @@ def test_an_untrusted_estimate_leaves_the_track_where_it_was(sample, pipeline):
     )
 
 
-def test_a_frame_unlike_any_of_these_optics_is_shown_raw(sample, pipeline):
+def test_processed_frames_stay_raw_though_a_blur_is_known(sample, pipeline):
     pipeline.submit(frame(sample, 0, 0.0)).result()
-    p = pipeline.family.n_coefficients
-    unlike = Estimate(np.zeros(p), np.eye(p), 5.0, False, "no blur fits")
-    pipeline.identifier.accept = lambda solution: unlike
-    result = pipeline.submit(frame(sample, 1, 1.0)).result()
+    for k in range(1, 8):
+        shot = frame(sample, k, float(k))
+        smooth = gaussian_filter(shot.pixels.astype(float), 0.6).round()
+        filtered = dataclasses.replace(shot, pixels=smooth.astype(np.uint16))
+        result = pipeline.submit(filtered).result()
     assert result.state is FrameState.RAW_ONLY
-    assert "no blur of these optics" in result.reason
+    assert "filtered" in result.reason
 
 
 def test_optics_out_of_range_are_refused_when_built():
