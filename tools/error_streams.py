@@ -246,7 +246,9 @@ def _conditions(model: str) -> dict[str, object]:
     weights = {
         part["file"]: part["sha256"]
         for name, part in manifest.items()
-        if isinstance(part, dict) and "sha256" in part and name != "deblurring"
+        if isinstance(part, dict)
+        and "sha256" in part
+        and not name.startswith("deblurring")
     }
     return {**_MEASURED, "weights_sha256": weights}
 

@@ -31,7 +31,7 @@ def test_the_demo_tries_an_alarm(call, jump, profile, session_of, tmp_path, capl
     jump(12)
     alarms, kept = tmp_path / "alarms.jsonl", tmp_path / "kept"
     ran = call(
-        *("demo", "--headless", "--seconds", 3, "--in-process", "--output", kept),
+        *("demo", "--headless", "--seconds", 10, "--in-process", "--output", kept),
         *("--profile", profile, "--on-alarm", f"jsonl:{alarms}", "--on-alarm", "log"),
     )
     assert ran.exit_code == 0, ran.output
@@ -51,7 +51,7 @@ def test_an_alarm_pauses_a_sequence(
     jump(15)
     kept = tmp_path / "kept"
     ran = call(
-        *(*RUN, "--profile", profile, "--output", kept, "--seconds", 4),
+        *(*RUN, "--profile", profile, "--output", kept, "--seconds", 12),
         *("--mda", sequence, "--on-alarm", "mda-pause"),
     )
     assert ran.exit_code == 0, ran.output

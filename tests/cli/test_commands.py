@@ -22,7 +22,7 @@ def frames():
 
 
 def test_the_demo_writes_its_session_and_a_summary(call, session_of, tmp_path):
-    ran = call("demo", *FAST, "--seconds", 3, "--output", tmp_path)
+    ran = call("demo", *FAST, "--seconds", 8, "--output", tmp_path)
     assert ran.exit_code == 0, ran.output
     folder, about = session_of(tmp_path)
     names = {path.name for path in folder.iterdir()}

@@ -113,7 +113,7 @@ def test_a_model_that_is_missing_or_altered_is_a_fault_by_name(tmp_path: Path) -
 
     altered = tmp_path / "altered"
     shutil.copytree(find_packs()["zernike7"], altered)
-    weights = altered / "deblurring.safetensors"
+    weights = altered / "deblurring_live.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
