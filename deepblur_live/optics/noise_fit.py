@@ -71,8 +71,8 @@ def measure_noise(
         The frame, in any linear unit.
     cutoff
         Coherent cut-off in cycles per pixel. Where too few frequencies lie beyond twice
-        this (λ/(NA·px) below about 3 pixels) the result is None: noise cannot be told
-        from detail.
+        this (λ/(NA·px) below about 3 pixels) the result is None: noise cannot be
+        separated from detail.
     least
         Least variance, in the image's unit squared: rounding to grey values that are s
         apart has s²/12.

@@ -126,10 +126,10 @@ def test_live_mode_pauses_and_goes_on(core):
 
 @pytest.mark.parametrize("answers", [(False,), (True, False)])
 def test_live_mode_stays_off_when_it_is_not_wanted_any_more(core, answers):
-    """Also if that is told while the camera starts."""
-    told = iter(answers)
+    """Also if the answer changes while the camera starts."""
+    answer = iter(answers)
     core.startContinuousSequenceAcquisition()
-    with acquisition_paused(core, resume=lambda: next(told)):
+    with acquisition_paused(core, resume=lambda: next(answer)):
         pass
     assert not core.isSequenceRunning()
-    assert next(told, None) is None
+    assert next(answer, None) is None
