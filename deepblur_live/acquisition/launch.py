@@ -118,7 +118,10 @@ class ProcessWorker(Worker):
         code = self._process.exitcode
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
-                return f"killed by {signal.Signals(-code).name}"
+                name = signal.Signals(-code).name
+                # What Linux does to the largest process.
+                memory = ", as when memory runs out" if name == "SIGKILL" else ""
+                return f"killed by {name}{memory}"
         return f"exit code {code}"
 
 

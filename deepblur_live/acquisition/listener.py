@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from psygnal import Signal, SignalGroup
 
+from deepblur_live.acquisition.backlog import Backlog
 from deepblur_live.acquisition.core_source import CoreSource
 from deepblur_live.acquisition.launch import ProcessWorker, ThreadWorker, Worker
 from deepblur_live.acquisition.metadata import mda_metadata
@@ -31,6 +32,7 @@ from deepblur_live.runtime.frame import FrameResult, FrameState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -126,6 +128,9 @@ class DeblurListener:
         )
         self._started = self._closed = False
         self._source: CoreSource | None = None
+        self._keeps_all = policy == "all"
+        # One for each time that every frame was processed; the last may be in use.
+        self._backlogs: list[Backlog] = []
         self._also_attached = False
 
     # ------------------------------------------------------------- the worker's life
@@ -168,6 +173,8 @@ class DeblurListener:
             return
         self._closed = True
         self.detach()
+        for backlog in self._backlogs:
+            backlog.close()
         self._supervisor.close(timeout)
         self._report_errors()
         atexit.unregister(self.close)
@@ -267,7 +274,45 @@ class DeblurListener:
         """
         if self._supervisor.on_collector:
             raise RuntimeError("drain() was called from a callback of this listener")
-        return self._ring.wait_idle(timeout)
+        deadline = self._clock() + timeout
+        while (left := deadline - self._clock()) > 0:
+            if self.statistics.waiting:
+                time.sleep(min(left, 0.01))
+            elif self._ring.wait_idle(left):
+                return True
+        return self.statistics.in_flight == 0
+
+    def process_every_frame(self, on: bool, folder: Path | None = None) -> None:
+        """Process every frame from now on, or the newest again.
+
+        While frames come faster than they are processed they wait, in a temporary file
+        if need be; those that still wait when this is ended are dropped. A listener of
+        the policy ``"all"`` does so already, within its memory.
+
+        Parameters
+        ----------
+        on
+            Whether to.
+        folder
+            Of the temporary file; None for the system's.
+
+        Raises
+        ------
+        OSError
+            The temporary file cannot be made.
+        """
+        if self._keeps_all or self._closed or on == self.processes_every_frame:
+            return
+        if on:
+            self._backlogs.append(Backlog(self._ring, folder, self._report))
+        self._supervisor.keep_all = on
+        if not on:
+            self._backlogs[-1].close()
+
+    @property
+    def processes_every_frame(self) -> bool:
+        """Whether every frame is processed, instead of the newest."""
+        return self._supervisor.keep_all
 
     def _accept(
         self,
@@ -277,6 +322,16 @@ class DeblurListener:
         time: float | None = None,
     ) -> bool:
         self._meter.captured()
+        if self.processes_every_frame and not self._keeps_all:
+            if time is None:
+                time = self._ring.time
+            return self._backlogs[-1].put(
+                pixels,
+                source=source,
+                metadata=metadata,
+                time=time,
+                captured_at=self._clock(),
+            )
         return self._ring.put(pixels, source=source, metadata=metadata, time=time)
 
     # ------------------------------------------------------------- results out
@@ -289,7 +344,10 @@ class DeblurListener:
     @property
     def statistics(self) -> Statistics:
         """Counts, rates and latencies now."""
-        return self._meter.statistics(self._ring, self._supervisor.state)
+        before = [backlog.counts for backlog in self._backlogs]
+        waiting = sum(counts[0] for counts in before)
+        lost = sum(counts[1] for counts in before)
+        return self._meter.statistics(self._ring, self._supervisor.state, waiting, lost)
 
     @property
     def shared_bytes(self) -> int:

@@ -109,6 +109,7 @@ class FrameRing:
         source: str,
         metadata: Mapping[str, Any],
         time: float | None = None,
+        captured_at: float | None = None,
     ) -> bool:
         """Copy a frame into the ring; never waits for a consumer, never raises.
 
@@ -121,13 +122,16 @@ class FrameRing:
         time
             Of the capture, in seconds on the caller's clock; by default now, counted
             from the making of the ring.
+        captured_at
+            The ring's clock at the capture, if that is not now.
 
         Returns
         -------
         bool
             False when the frame was dropped at once.
         """
-        captured_at = self._clock()
+        if captured_at is None:
+            captured_at = self._clock()
         if time is None:
             time = captured_at - self._origin
         block: SharedBlock | None = None
@@ -167,14 +171,14 @@ class FrameRing:
             return not self._closed and self._has_room(pixels)
 
     def _has_room(self, pixels: object) -> bool:
-        if self._policy == "newest":
-            return not self._queue
+        if self._policy == "newest" and self._queue:
+            return False
         if self._block is None:
             return True
         if isinstance(pixels, np.ndarray) and not _fits(self._block, pixels):
             # A larger block is allocated when the one before is empty.
             return all(block.idle for block in self._retired)
-        return bool(self._block.free_slots)
+        return self._policy == "newest" or bool(self._block.free_slots)
 
     def _reserve(self, pixels: NDArray[Any]) -> tuple[SharedBlock | None, int]:
         """Return a block with a slot of it for these pixels, or (None, -1)."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 from yaozarrs import ZarrGroup, open_group
 
 from deepblur_live.acquisition.series import Series, SeriesError, plane_order
@@ -46,8 +48,8 @@ def _open_image(path: Path) -> tuple[ZarrGroup, Any]:
     # Broken metadata raise all kinds of errors.
     except Exception as error:
         raise SeriesError(
-            f"{path}: not a readable OME-Zarr (0.4 or 0.5): "
-            f"{type(error).__name__}: {error}"
+            _damaged_json(path)
+            or f"{path}: not a readable OME-Zarr (0.4 or 0.5): {_first_lines(error)}"
         ) from error
     if not getattr(metadata, "multiscales", None):
         raise SeriesError(
@@ -55,6 +57,31 @@ def _open_image(path: Path) -> tuple[ZarrGroup, Any]:
             "one image, e.g. PLATE.zarr/A/1/0"
         )
     return group, metadata
+
+
+def _damaged_json(folder: Path) -> str:
+    """Return which metadata file is not valid JSON, and where; empty if none is."""
+    for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray", "0/zarr.json"):
+        try:
+            json.loads((folder / name).read_bytes())
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            return (
+                f"{folder / name}: damaged or cut off: {error}; copy it again from its "
+                "source"
+            )
+        except OSError as error:
+            return f"{folder / name}: cannot be read: {error.strerror}"
+    return ""
+
+
+def _first_lines(error: Exception) -> str:
+    """Return a reader's error in one line."""
+    if isinstance(error, ValidationError):
+        return "its metadata do not describe an image (multiscales)"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
 
 
 def _step(multiscale: Any, name: str, units: dict[str, float]) -> float | None:
@@ -92,8 +119,8 @@ def open_zarr(path: Path, channel: int | str | None = None) -> Series:
         array = group[level].to_tensorstore()  # type: ignore[union-attr]
     except Exception as error:
         raise SeriesError(
-            f"{path}: level 0 ({level}) cannot be opened: "
-            f"{type(error).__name__}: {error}"
+            _damaged_json(path / level)
+            or f"{path}: level 0 ({level}) cannot be opened: {_first_lines(error)}"
         ) from error
 
     axes = "".join(axis.name.upper()[:1] for axis in multiscale.axes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -38,6 +39,9 @@ class Statistics:
     captured, processed, dropped, in_flight
         Frames; ``captured == processed + dropped + in_flight`` always. Processed are
         all with a result, raw-only ones included.
+    waiting
+        Of those in flight, frames whose turn has not come yet, where every frame is
+        processed.
     camera_gaps
         Live frames that never reached the listener, from gaps in the camera's
         numbering. They are not part of `captured`.
@@ -45,6 +49,8 @@ class Statistics:
         Frames passed on raw, by reason.
     fps_captured, fps_processed
         Frames per second, over the last 10 s and at most 256 frames.
+    worked_s
+        Seconds from the first capture to the last result; 0 before.
     latency_p50_ms, latency_p95_ms
         From the capture to the result in this process; 0 before the first.
     worker_state
@@ -55,10 +61,12 @@ class Statistics:
     processed: int = 0
     dropped: int = 0
     in_flight: int = 0
+    waiting: int = 0
     camera_gaps: int = 0
     raw_only: Mapping[str, int] = field(default_factory=dict)
     fps_captured: float = 0.0
     fps_processed: float = 0.0
+    worked_s: float = 0.0
     latency_p50_ms: float = 0.0
     latency_p95_ms: float = 0.0
     worker_state: WorkerState = WorkerState.STOPPED
@@ -81,18 +89,22 @@ class Meter:
         self._latencies: deque[float] = deque(maxlen=_WINDOW)
         self._raw_only: Counter[str] = Counter()
         self._camera_gaps = 0
+        self._first_capture = self._last_result = math.nan
 
     def captured(self) -> None:
         """Note a frame captured now."""
         now = self._clock()
         with self._lock:
             self._captures.append(now)
+            if math.isnan(self._first_capture):
+                self._first_capture = now
 
     def delivered(self, latency_ms: float, raw_reason: str | None) -> None:
         """Note a result delivered now; `raw_reason` is None for a deblurred frame."""
         now = self._clock()
         with self._lock:
             self._results.append(now)
+            self._last_result = now
             self._latencies.append(latency_ms)
             if raw_reason is not None:
                 known = raw_reason in self._raw_only
@@ -104,35 +116,63 @@ class Meter:
         with self._lock:
             self._camera_gaps += n_frames
 
-    def statistics(self, ring: FrameRing, worker_state: WorkerState) -> Statistics:
-        """Return everything at this moment, with the ring's counts."""
+    def statistics(
+        self,
+        ring: FrameRing,
+        worker_state: WorkerState,
+        waiting: int = 0,
+        lost: int = 0,
+    ) -> Statistics:
+        """Return everything at this moment, with the ring's counts.
+
+        Parameters
+        ----------
+        ring, worker_state
+            Of the listener.
+        waiting, lost
+            Frames that wait before the ring, and those that were dropped there. Counted
+            before this is called: a frame that enters the ring meanwhile is in flight
+            twice, in `captured` too.
+        """
         now = self._clock()
         with self._lock:
             # Before the counts: a reason is noted before its frame counts as processed.
             raw_only = MappingProxyType(dict(self._raw_only))
             latencies = list(self._latencies)
-            rates = _rate(self._captures, now), _rate(self._results, now)
+            since = now - self._first_capture
+            rates = _rate(self._captures, now, since), _rate(self._results, now, since)
             gaps = self._camera_gaps
+            worked = self._last_result - self._first_capture
+        counts = ring.counts()
         median, tail = np.percentile(latencies, (50, 95)) if latencies else (0.0, 0.0)
         return Statistics(
-            *ring.counts(),
+            captured=counts.captured + waiting + lost,
+            processed=counts.processed,
+            dropped=counts.dropped + lost,
+            in_flight=counts.in_flight + waiting,
+            waiting=waiting,
             camera_gaps=gaps,
             raw_only=raw_only,
             fps_captured=rates[0],
             fps_processed=rates[1],
+            worked_s=0.0 if math.isnan(worked) else worked,
             latency_p50_ms=float(median),
             latency_p95_ms=float(tail),
             worker_state=worker_state,
         )
 
 
-def _rate(times: deque[float], now: float) -> float:
+def _rate(times: deque[float], now: float, since_s: float) -> float:
     if len(times) < 2:
         return 0.0
     recent = [t for t in times if t >= times[-1] - _MEMORY_S]
     if len(recent) < 2:
         recent = [times[-2], times[-1]]
-    usual = (recent[-1] - recent[0]) / (len(recent) - 1)
+    span = recent[-1] - recent[0]
+    if len(times) < _WINDOW:
+        # Two first results that come together after a long search are not a rate.
+        span = max(span, min(since_s, _SILENCE_S))
+    usual = span / (len(recent) - 1)
     silence = now - times[-1]
     # The rate of a source that stopped falls; jitter between frames does not count.
     if silence > max(_SILENCE_S, 3 * usual):

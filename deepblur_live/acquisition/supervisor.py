@@ -58,7 +58,8 @@ class Supervisor:
     ring
         Where frames come from.
     keep_all
-        Whether every frame counts: the worker then always has a frame waiting.
+        Whether every frame counts: the worker then always has a frame waiting. It may
+        be set later, too.
     deliver
         Called on the collector thread with each result and the time of its capture.
         Exceptions are reported.
@@ -89,7 +90,7 @@ class Supervisor:
     ) -> None:
         self._launch_worker = launch
         self._ring = ring
-        self._keep_all = keep_all
+        self.keep_all = keep_all
         self._deliver = deliver
         self._report = report
         self._on_state = on_state
@@ -157,7 +158,7 @@ class Supervisor:
         if not self._settled.wait(timeout):
             self._report(
                 f"the worker is not ready after {timeout:g} s; frames are "
-                f"{'kept' if self._keep_all else 'passed on raw'} until it is"
+                f"{'kept' if self.keep_all else 'passed on raw'} until it is"
             )
         return self.state is WorkerState.RUNNING
 
@@ -189,7 +190,7 @@ class Supervisor:
                 self._report(f"sending a frame to the worker failed: {error!r}")
 
     def _feed(self) -> None:
-        fast = self._keep_all or self._busy_ms < _FAST_MS
+        fast = self.keep_all or self._busy_ms < _FAST_MS
         lease = self._ring.take(self._max_at_worker - (not fast), _TICK_S)
         if lease is None:
             return
@@ -245,7 +246,7 @@ class Supervisor:
     @property
     def _waits(self) -> bool:
         """Whether frames wait for the next worker: where every one of them counts."""
-        return self._keep_all and self._awaited
+        return self.keep_all and self._awaited
 
     # ------------------------------------------------------------- collector
 
@@ -318,12 +319,16 @@ class Supervisor:
             raise TypeError(f"unexpected {type(message).__name__} from the worker")
 
     def _lost(self, worker: Worker, cause: str = "") -> None:
-        text = f"the worker died ({cause or worker.ending()})"
+        ending = cause or worker.ending()
+        text = f"the worker died ({ending})"
         if not self._settled.is_set():
-            text += (
-                " before it was ready (a script must start it under `if __name__ == "
-                '"__main__":`, because the worker imports the script too)'
-            )
+            text += " before it was ready"
+            # A script without a guard ends by itself.
+            if not ending.startswith("killed"):
+                text += (
+                    ' (a script must start it under `if __name__ == "__main__":`, '
+                    "because the worker imports the script too)"
+                )
         self._end(worker)
         self._report_end(text)
 

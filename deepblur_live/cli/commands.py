@@ -62,6 +62,13 @@ _OnAlarm = Annotated[
         "mda-recalibrate:module:function.",
     ),
 ]
+_Deblurred = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-deblurred",
+        help="File for the deblurred frames: NAME.ome.zarr or NAME.ome.tiff.",
+    ),
+]
 _Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.")
 ]
@@ -161,9 +168,21 @@ def run(
         Path | None,
         typer.Option(help="File for its raw frames: NAME.ome.zarr or NAME.ome.tiff."),
     ] = None,
+    save_deblurred: _Deblurred = None,
+    every_frame: Annotated[
+        bool,
+        typer.Option(
+            "--every-frame",
+            help="Deblur every frame, those that wait after the last one; not the "
+            "newest.",
+        ),
+    ] = False,
     debug: _Debug = False,
 ) -> None:
-    """Deblur the camera of a real microscope, until closed or Ctrl-C."""
+    """Deblur the camera of a real microscope, until closed or Ctrl-C.
+
+    With --save-deblurred, the raw frames are written beside, unless --save has them.
+    """
     with one_line_errors(debug=debug) as console:
         from deepblur_live.cli import runs
         from deepblur_live.cli.mda import load_sequence
@@ -178,9 +197,16 @@ def run(
             alarms += [(place, spec) for spec in profile.alerts.on_alarm]
         shown = _wants_window(console, window)
         options = runs.Options(
-            console, output, profile, shown, seconds, in_process, alarms
+            console,
+            output,
+            profile,
+            shown,
+            seconds,
+            in_process,
+            alarms,
+            deblurred=save_deblurred,
         )
-        runs.run(options, config, sequence=sequence, save=save)
+        runs.run(options, config, sequence=sequence, save=save, every_frame=every_frame)
 
 
 @app.command()
@@ -196,6 +222,7 @@ def replay(
     channel: Annotated[
         str | None, typer.Option(help="Name or number, if there are several.")
     ] = None,
+    save_deblurred: _Deblurred = None,
     window: _Window = None,
     output: _Output = _SESSIONS,
     in_process: _InProcess = False,
@@ -207,7 +234,15 @@ def replay(
 
         profile = _profile(profile_file)
         shown = _wants_window(console, window)
-        options = runs.Options(console, output, profile, shown, None, in_process)
+        options = runs.Options(
+            console,
+            output,
+            profile,
+            shown,
+            None,
+            in_process,
+            deblurred=save_deblurred,
+        )
         runs.replay(options, file, pixel_size_nm=pixel_size, channel=channel)
 
 

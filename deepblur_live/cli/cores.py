@@ -36,6 +36,11 @@ def core_from_config(config: Path) -> CMMCorePlus:
         text = config.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise MicroscopeError(f"{config}: cannot be read: {error.strerror}") from error
+    if config.suffix.lower() == ".toml":
+        raise MicroscopeError(
+            f"{config}: a TOML file: give a profile as --profile; --config takes the "
+            "microscope's Micro-Manager configuration (.cfg)"
+        )
     # The core for devices written in Python is experimental: use it only if necessary.
     python_devices = any(line.startswith("#py") for line in text.splitlines())
     core = UniMMCore() if python_devices else CMMCorePlus()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deepblur_live.acquisition import SeriesError
+from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import MicroscopeError
 from deepblur_live.cli.progress import RunProgress, progress_text
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from deepblur_live.drift import Alert
     from deepblur_live.session import LiveSession
 
-__all__ = ["feed", "watch_live", "watch_mda", "watch_replay"]
+__all__ = ["feed", "watch_live", "watch_mda", "watch_replay", "watch_waiting"]
 
 _TICK_S = 0.25
 _SILENCE_S = 10.0
@@ -111,22 +112,19 @@ def watch_replay(
     RuntimeError
         No result has come for `stalled_s`, although some are missing.
     """
-    begun = changed = clock()
-    done = 0
+    begun = clock()
+    stall = _Stall(stalled_s, clock)
 
     def show() -> None:
-        nonlocal done, changed
-        statistics, now = session.listener.statistics, clock()
-        if statistics.processed + statistics.dropped != done:
-            done, changed = statistics.processed + statistics.dropped, now
-        elif now - changed > stalled_s:
-            raise RuntimeError(
-                f"no frame has been processed for {stalled_s:.0f} s: the last "
-                f"{len(source) - done} of the recording's {len(source)} are lost"
-            )
-        text = _text(session, now - begun, None)
-        text = f"frame {done} of {len(source)} · {text}"
-        progress.show(done, text, now - begun)
+        statistics = session.listener.statistics
+        done = statistics.processed + statistics.dropped
+        stall.check(
+            done,
+            f"the last {len(source) - done} of the recording's {len(source)} are lost",
+        )
+        elapsed = clock() - begun
+        text = f"frame {done} of {len(source)} · {_text(session, elapsed, None)}"
+        progress.show(done, text, elapsed)
 
     failure: SeriesError | None = None
     with _progress(session, console, len(source)) as progress:
@@ -140,6 +138,64 @@ def watch_replay(
         raise failure
 
 
+def watch_waiting(
+    session: LiveSession,
+    console: Console,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    stalled_s: float = _STALLED_S,
+) -> None:
+    """Process the frames that still wait where every frame is processed.
+
+    The camera stops first, if it is still in live mode.
+
+    Raises
+    ------
+    RuntimeError
+        No result has come for `stalled_s`, although some are missing.
+    """
+    listener, core = session.listener, session.core
+    if not listener.processes_every_frame:
+        return
+    if core is not None and core.isSequenceRunning():
+        core.stopSequenceAcquisition()
+    total = listener.statistics.in_flight
+    if total == 0:
+        return
+    say(
+        console,
+        f"Deblurring the {total} frames that still wait; Ctrl-C drops the rest.",
+    )
+    begun, stall = clock(), _Stall(stalled_s, clock)
+    with _progress(session, console, total) as progress:
+        while not listener.drain(_TICK_S):
+            left = listener.statistics.in_flight
+            stall.check(left, f"{left} frames are lost")
+            elapsed = clock() - begun
+            text = f"frame {max(0, total - left)} of {total}"
+            progress.show(
+                total - left, f"{text} · {_text(session, elapsed, None)}", elapsed
+            )
+
+
+class _Stall:
+    """Notices that a number has not changed for `stalled_s`."""
+
+    def __init__(self, stalled_s: float, clock: Callable[[], float]) -> None:
+        self._stalled_s, self._clock = stalled_s, clock
+        self._count, self._since = -1, clock()
+
+    def check(self, count: int, loss: str) -> None:
+        """Raise RuntimeError, with the loss, if it is the same for too long."""
+        now = self._clock()
+        if count != self._count:
+            self._count, self._since = count, now
+        elif now - self._since > self._stalled_s:
+            raise RuntimeError(
+                f"no frame has been processed for {self._stalled_s:.0f} s: {loss}"
+            )
+
+
 def feed(
     session: LiveSession,
     source: Series,
@@ -148,7 +204,8 @@ def feed(
 ) -> None:
     """Submit every frame of a recording, staying a few ahead of the worker.
 
-    Each frame has its own time, or else the recording's interval.
+    It also waits for the disk that keeps the deblurred frames. Each frame has its own
+    time, or else the recording's interval.
 
     Parameters
     ----------
@@ -164,8 +221,11 @@ def feed(
     stop = stop or threading.Event()
     listener = session.listener
     for count, (pixels, metadata) in enumerate(source):
-        while not stop.is_set() and listener.statistics.in_flight >= _AHEAD:
-            listener.drain(_POLL_S)
+        while not stop.is_set() and (
+            listener.statistics.in_flight >= _AHEAD or not session.recorder.has_room
+        ):
+            if listener.drain(_POLL_S):
+                stop.wait(_POLL_S)  # for the disk
             show()
         if stop.is_set():
             return

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
+import yaml
+from pydantic import BaseModel
 from useq import MDASequence
 
 from deepblur_live.cli.cores import MicroscopeError
+from deepblur_live.session.folder import require_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent
 
-__all__ = ["MdaRun", "load_sequence"]
+__all__ = ["MdaRun", "check_save", "load_sequence"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +40,13 @@ def load_sequence(file: Path) -> MDASequence:
         the file and the first mistake.
     """
     try:
+        _check_keys(file)
         sequence = MDASequence.from_file(file)
         empty = next(iter(sequence), None) is None
     except OSError as error:
         raise MicroscopeError(f"{file}: cannot be read: {error.strerror}") from error
+    except MicroscopeError:
+        raise
     except Exception as error:  # pydantic's, yaml's, or useq's own
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise MicroscopeError(
@@ -53,6 +60,68 @@ def load_sequence(file: Path) -> MDASequence:
     return sequence
 
 
+def _check_keys(file: Path) -> None:
+    """Raise for a key that useq does not know, and would ignore.
+
+    Raises
+    ------
+    MicroscopeError
+        There is one; the text names it and the most likely right one.
+    """
+    content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    if isinstance(content, dict):
+        _check_level(file, "", content, {MDASequence})
+
+
+def _check_level(
+    file: Path, place: str, content: Any, models: set[type[BaseModel]]
+) -> None:
+    """Check the keys at one place, where any of these models may stand, and below."""
+    if isinstance(content, list):
+        for item in content:
+            _check_level(file, place, item, models)
+    fields: dict[str, set[type[BaseModel]]] = {}
+    for model in models:
+        if model.model_config.get("extra") == "allow":
+            return
+        for name, field in model.model_fields.items():
+            below = _models_in(field.annotation)
+            for key in (name, field.alias, field.validation_alias):
+                if isinstance(key, str):
+                    fields.setdefault(key, set()).update(below)
+    if not isinstance(content, dict) or not fields:
+        return
+    for key, value in content.items():
+        inner = f"{place}.{key}" if place else str(key)
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, 1, 0.5)
+            right = (
+                f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}"
+            )
+            raise MicroscopeError(f"{file}: unknown key {inner}: {right}")
+        _check_level(file, inner, value, fields[key])
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    """Return the pydantic models that a type allows, with the kinds of each."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}.union(*map(_models_in, annotation.__subclasses__()))
+    return set().union(*map(_models_in, get_args(annotation)))
+
+
+def check_save(save: Path) -> None:
+    """Raise what keeps the raw frames of an MDA from being saved to a file.
+
+    Raises
+    ------
+    OSError
+        It exists already, or its folder cannot be written; the text names it.
+    """
+    if save.exists():
+        raise FileExistsError(f"{save} exists already: give another name")
+    require_folder(save.absolute().parent, "--save")
+
+
 class MdaRun:
     """Runs a sequence on its own thread; a context manager that cancels it.
 
@@ -64,19 +133,12 @@ class MdaRun:
         The sequence, or an iterator over its events.
     save
         File for the raw frames, written by pymmcore-plus (``.ome.zarr`` or
-        ``.ome.tiff``); None keeps none.
-
-    Raises
-    ------
-    MicroscopeError
-        `save` exists already.
+        ``.ome.tiff``), which `check_save` has checked; None keeps none.
     """
 
     def __init__(
         self, core: CMMCorePlus, events: Iterable[MDAEvent], save: Path | None = None
     ) -> None:
-        if save is not None and save.exists():
-            raise MicroscopeError(f"{save} exists already: give another name")
         self._core = core
         self._events = events
         self._save = save
@@ -85,6 +147,8 @@ class MdaRun:
 
     def start(self) -> None:
         """Start the sequence."""
+        if self._save is not None:
+            self._save.absolute().parent.mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
     @property

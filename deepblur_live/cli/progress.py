@@ -43,6 +43,8 @@ def progress_text(
         f"{elapsed_s:.0f}{total} s",
         f"{statistics.processed} frames, {statistics.dropped} dropped",
     ]
+    if statistics.waiting:
+        parts.append(f"{statistics.waiting} waiting")
     if statistics.fps_processed > 0:
         parts.append(
             f"{statistics.fps_processed:.1f} fps, {statistics.latency_p50_ms:.0f} ms"

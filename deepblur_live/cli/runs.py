@@ -16,10 +16,17 @@ from deepblur_live.blur import family_from_profile
 from deepblur_live.cli.alarms import alarm_sinks
 from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import core_from_config
-from deepblur_live.cli.headless import watch_live, watch_mda, watch_replay
-from deepblur_live.cli.mda import MdaRun
+from deepblur_live.cli.headless import (
+    watch_live,
+    watch_mda,
+    watch_replay,
+    watch_waiting,
+)
+from deepblur_live.cli.mda import MdaRun, check_save
 from deepblur_live.profile import Profile, check_profile
 from deepblur_live.session import LiveSession
+from deepblur_live.session.folder import require_folder
+from deepblur_live.session.recording import check_recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,6 +68,8 @@ class Options:
         Whether to run the pipeline without a worker process.
     alarms
         What to do at an alarm, as `alarm_sinks` takes it.
+    deblurred
+        File for the deblurred frames; None keeps none.
     """
 
     console: Console
@@ -70,6 +79,7 @@ class Options:
     seconds: float | None = None
     in_process: bool = False
     alarms: Sequence[tuple[str, str]] = ()
+    deblurred: Path | None = None
 
 
 def demo(options: Options) -> None:
@@ -77,6 +87,7 @@ def demo(options: Options) -> None:
 
     Without a window it ends within two minutes, including the start.
     """
+    _check_files(options)
     rig = options.profile or Profile()
     sample = SimulatedSample(
         family=family_from_profile(rig), pixel_size_nm=rig.optics.pixel_size_nm
@@ -96,8 +107,9 @@ def demo(options: Options) -> None:
     sinks, _ = alarm_sinks(options.alarms)
     _prepare_window(options)
     core = simulated_core(sample)
-    source = {"core": core, "truth_image": truth_image, "sinks": sinks}
-    with _session(options, profile, **source) as session:
+    with _session(
+        options, profile, core=core, truth_image=truth_image, sinks=sinks
+    ) as session:
         if options.window:
             from deepblur_live.cli.windowed import show_live
 
@@ -114,6 +126,7 @@ def run(
     *,
     sequence: MDASequence | None = None,
     save: Path | None = None,
+    every_frame: bool = False,
 ) -> None:
     """Run a real microscope from its Micro-Manager configuration.
 
@@ -127,6 +140,8 @@ def run(
         An MDA to run; live mode otherwise.
     save
         File for the raw frames of the sequence; None keeps none.
+    every_frame
+        Whether to deblur every frame, also after the last one, instead of the newest.
 
     Raises
     ------
@@ -134,29 +149,36 @@ def run(
         The configuration cannot be loaded, or the camera sends no frames.
     ValueError
         An action at an alarm is not possible.
+    OSError
+        A folder or file of the options cannot be written.
     """
+    _check_files(options)
+    if save is not None:
+        check_save(save)
     _prepare_window(options)
     core = core_from_config(config)
     size_nm = core.getPixelSizeUm() * 1000 or None
-    profile = _with_pixel_size(options, size_nm, str(config))
+    profile = _with_pixel_size(options, size_nm, str(config), "a --profile")
     console = options.console
     sinks, events = alarm_sinks(
         options.alarms, core, sequence, lambda text: say(console, f"Note: {text}")
     )
-    with contextlib.ExitStack() as owned:
-        source = {"core": core, "sinks": sinks}
-        session = owned.enter_context(_session(options, profile, **source))
-        mda = None
-        if events is not None:
-            mda = owned.enter_context(MdaRun(core, events, save))
-        if options.window:
-            from deepblur_live.cli.windowed import show_live
+    with _session(
+        options, profile, raw=save, core=core, sinks=sinks, every_frame=every_frame
+    ) as session:
+        with contextlib.ExitStack() as running:
+            mda = None
+            if events is not None:
+                mda = running.enter_context(MdaRun(core, events, save))
+            if options.window:
+                from deepblur_live.cli.windowed import show_live
 
-            show_live(session, start=False, seconds=options.seconds, mda=mda)
-        elif mda is not None:
-            watch_mda(session, console, mda, options.seconds)
-        else:
-            watch_live(session, console, options.seconds)
+                show_live(session, start=False, seconds=options.seconds, mda=mda)
+            elif mda is not None:
+                watch_mda(session, console, mda, options.seconds)
+            else:
+                watch_live(session, console, options.seconds)
+        watch_waiting(session, console)
 
 
 def replay(
@@ -172,10 +194,18 @@ def replay(
     ------
     SeriesError
         The recording cannot be read.
+    OSError
+        A folder or file of the options cannot be written.
     """
+    _check_files(options)
     with open_series(file, channel=channel) as source:
         if pixel_size_nm is None:
-            profile = _with_pixel_size(options, source.pixel_size_nm, str(source.path))
+            profile = _with_pixel_size(
+                options,
+                source.pixel_size_nm,
+                str(source.path),
+                "--pixel-size or a --profile",
+            )
         else:
             profile = _resized(
                 options.profile or Profile(), pixel_size_nm, "--pixel-size"
@@ -193,13 +223,22 @@ def replay(
                 "are treated as successive times: the drift shown mixes them",
             )
         _prepare_window(options)
-        with _session(options, profile, every_frame=True, sinks=()) as session:
+        raw = source.path.absolute()
+        with _session(options, profile, raw=raw, every_frame=True, sinks=()) as session:
+            session.recorder.raw_file = raw
             if options.window:
                 from deepblur_live.cli.windowed import show_replay
 
                 show_replay(session, source, options.seconds)
             else:
                 watch_replay(session, options.console, source)
+
+
+def _check_files(options: Options) -> None:
+    """Raise OSError for what cannot be written, before anything slow starts."""
+    require_folder(options.output.absolute(), "--output")
+    if options.deblurred is not None:
+        check_recording(options.deblurred)
 
 
 def _prepare_window(options: Options) -> None:
@@ -212,9 +251,12 @@ def _prepare_window(options: Options) -> None:
 
 @contextmanager
 def _session(
-    options: Options, profile: Profile, **source: Any
+    options: Options, profile: Profile, raw: Path | None = None, **source: Any
 ) -> Iterator[LiveSession]:
-    """Run a session; an interrupt ends it early, with its files and summary."""
+    """Run a session; an interrupt ends it early, with its files and summary.
+
+    `raw` is the file in which the raw frames are anyway.
+    """
     console = options.console
     say(console, "Starting the pipeline.")
     session = LiveSession.from_profile(
@@ -228,6 +270,14 @@ def _session(
     try:
         with session:
             try:
+                if options.deblurred is not None:
+                    session.recorder.start(options.deblurred, raw)
+                    where = f"in {raw}" if raw is not None else "beside them"
+                    say(
+                        console,
+                        f"Keeping the deblurred frames in {options.deblurred}; the raw "
+                        f"frames are {where}.",
+                    )
                 yield session
             except KeyboardInterrupt:
                 may_be_empty = True
@@ -278,14 +328,24 @@ def demo_profile(sample: SimulatedSample) -> Profile:
     return check_profile(content, "the simulated camera")
 
 
-def _with_pixel_size(options: Options, size_nm: float | None, origin: str) -> Profile:
+def _with_pixel_size(
+    options: Options, size_nm: float | None, origin: str, remedy: str
+) -> Profile:
     """Return the profile; without one, the default with the source's pixel size.
 
-    The profile takes precedence over its source; a note reports a difference.
+    The profile takes precedence over its source; a note reports a difference, or that
+    no size is known, with the `remedy`.
     """
     if options.profile is None:
         if size_nm is None:
-            return Profile()
+            profile = Profile()
+            say(
+                options.console,
+                f"Note: {origin} states no pixel size, and there is no --profile: "
+                f"assuming {profile.optics.pixel_size_nm:g} nm in the specimen. A "
+                f"wrong one makes the estimates wrong: give {remedy}",
+            )
+            return profile
         return _resized(Profile(), size_nm, f"{origin}, no --profile given")
     own = options.profile.optics.pixel_size_nm
     if size_nm is not None and abs(size_nm / own - 1) > _SAME_PIXEL:

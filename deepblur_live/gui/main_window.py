@@ -15,6 +15,7 @@ from deepblur_live.gui.drift_plot import DriftPlot
 from deepblur_live.gui.image_pair import ImagePair
 from deepblur_live.gui.message_line import MessageLine
 from deepblur_live.gui.psf_view import PsfView
+from deepblur_live.gui.record_control import RecordControl, recording_text
 from deepblur_live.gui.snapshot import save_snapshot
 from deepblur_live.gui.state_text import (
     chip_of,
@@ -75,6 +76,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self.setStyleSheet(STYLE)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
         self.toolbar = Toolbar(camera=self._link is not None)
+        self._record = RecordControl(session, self.toolbar.record, self)
         self.banner = AlertBanner()
         self.images = ImagePair(
             display.clip_percent, session.profile.optics.pixel_size_nm
@@ -190,10 +192,14 @@ class MainWindow(QtWidgets.QMainWindow):
         if self._newest is None:
             self.images.show_waiting(waiting_text(statistics))
         self.banner.show_alert(alert, status)
-        self.status.setText(status_text(statistics, self._fps_shown(now)))
+        self._record.update()
+        recorder = session.recorder
+        kept = recording_text(recorder.counts, running=recorder.recording)
+        self.status.setText(kept + status_text(statistics, self._fps_shown(now)))
         self.status.setToolTip(raw_only_text(statistics))
         if self._link is not None:
             self.toolbar.show_camera(self._link)
+            self.toolbar.every_frame.setChecked(session.listener.processes_every_frame)
         self.message.update_from(
             (*session.listener.background_errors, *session.background_errors),
             "" if self._link is None else self._link.error,
@@ -234,6 +240,8 @@ class MainWindow(QtWidgets.QMainWindow):
         # Bound methods, as a connected closure would keep the window alive.
         bar.save.triggered.connect(self._on_save)
         bar.save_as.triggered.connect(self._on_save_as)
+        bar.record.triggered.connect(self._on_record)
+        bar.record_in.triggered.connect(self._on_record_in)
         bar.acknowledge.triggered.connect(self._on_acknowledge)
         self.banner.acknowledge_button.clicked.connect(self._on_acknowledge)
         bar.rebaseline.triggered.connect(self._on_rebaseline)
@@ -246,12 +254,26 @@ class MainWindow(QtWidgets.QMainWindow):
             bar.live.triggered.connect(self._link.set_live)
             bar.snap.triggered.connect(self._link.snap)
             bar.exposure_edited.connect(self._on_exposure)
+            bar.every_frame.triggered.connect(self._on_every_frame)
 
     def _on_save(self) -> None:
         self.message.guard(self.save_snapshot)
 
     def _on_save_as(self) -> None:
         self.message.guard(self._save_as)
+
+    def _on_every_frame(self, on: bool) -> None:
+        self.message.guard(lambda: self._session.process_every_frame(on))
+
+    def _on_record(self, on: bool) -> None:
+        self.message.guard(lambda: self._say_kept(self._record.set_recording(on)))
+
+    def _on_record_in(self) -> None:
+        self.message.guard(lambda: self._say_kept(self._record.record_in()))
+
+    def _say_kept(self, path: Path | None) -> None:
+        if path is not None:
+            self.message.notify(f"the deblurred frames are kept in {path}")
 
     def _on_acknowledge(self) -> None:
         self._respond(self._session.acknowledge)

@@ -56,12 +56,7 @@ def save_snapshot(
     with ExitStack() as stack:
         paths, files = _create(folder, stem, tuple(images), stack)
         for file, image in zip(files, images.values(), strict=False):
-            rgb = image.ndim == 3 and image.shape[-1] in (3, 4)
-            tifffile.imwrite(
-                file,
-                np.ascontiguousarray(image),
-                photometric="rgb" if rgb else "minisblack",
-            )
+            _write_picture(file, image, session.profile.optics.pixel_size_nm)
         description = plain(
             {
                 "saved_at": saved_at.isoformat(timespec="milliseconds"),
@@ -72,6 +67,26 @@ def save_snapshot(
         text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
         files[-1].write(text.encode())
     return paths
+
+
+def _write_picture(
+    file: BinaryIO, image: np.ndarray[Any, Any], pixel_size_nm: float
+) -> None:
+    """Write a TIFF with its pixel size: for ImageJ, and as OME for other readers."""
+    rgb = image.ndim == 3 and image.shape[-1] in (3, 4)
+    size = {"PhysicalSizeX": pixel_size_nm / 1000, "PhysicalSizeXUnit": "µm"}
+    size |= {"PhysicalSizeY": pixel_size_nm / 1000, "PhysicalSizeYUnit": "µm"}
+    # OME has no such numbers as booleans of a byte or integers of 64 bits.
+    ome = image.dtype.str[1:] in ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8")
+    tifffile.imwrite(
+        file,
+        np.ascontiguousarray(image),
+        photometric="rgb" if rgb else "minisblack",
+        resolution=(1e7 / pixel_size_nm, 1e7 / pixel_size_nm),
+        resolutionunit="CENTIMETER",
+        ome=ome,
+        metadata=size if ome else None,
+    )
 
 
 def _create(

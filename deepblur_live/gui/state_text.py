@@ -123,7 +123,8 @@ def status_text(statistics: Statistics, fps_shown: float) -> str:
             f" · shown {_rate(fps_shown)} fps",
             f"latency median {_ms(s.latency_p50_ms)}, p95 {_ms(s.latency_p95_ms)}",
             f"captured {_count(s.captured)} = processed {_count(s.processed)}"
-            f" + dropped {_count(s.dropped)} + in flight {_count(s.in_flight)}",
+            f" + dropped {_count(s.dropped)} + in flight {_count(s.in_flight)}"
+            + (f" ({_count(s.waiting)} waiting)" if s.waiting else ""),
             f"camera gaps {_count(s.camera_gaps)}",
             f"worker {s.worker_state}",
         )

@@ -85,6 +85,23 @@ class Toolbar(QtWidgets.QWidget):
         self.save_as = self._action(
             "Save in …", "Ctrl+Shift+S", "Save a snapshot in another folder"
         )
+        self.record = self._toggle(
+            "Record",
+            "Ctrl+R",
+            "Keep the deblurred frames in the session's folder, and the raw ones "
+            "beside them",
+        )
+        self.record_in = self._action(
+            "Record in …", "Ctrl+Shift+R", "Keep them in another file"
+        )
+        self.every_frame = self._toggle(
+            "Every frame",
+            "Shift+E",
+            "Deblur every frame of the camera instead of the newest; those that still "
+            "wait are dropped when this ends",
+        )
+        self.every_frame.setVisible(camera)
+        self.every_frame.setEnabled(camera)
         self.rebaseline = self._action(
             "Re-baseline",
             "Ctrl+B",
@@ -100,7 +117,10 @@ class Toolbar(QtWidgets.QWidget):
         )
         self.sweep.setVisible(camera)
         self.sweep.setEnabled(camera)
-        self._add(self.save, self.rebaseline)
+        self._add(self.save, self.record)
+        if camera:
+            self._add(self.every_frame)
+        self._add(self.rebaseline)
         if camera:
             self._add(self.sweep)
         self.chip = QtWidgets.QLabel()

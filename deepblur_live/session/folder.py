@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,33 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-__all__ = ["new_session_folder", "plain", "write_json"]
+__all__ = ["new_session_folder", "plain", "require_folder", "write_json"]
 
 _MAX_IN_A_SECOND = 1000
+
+
+def require_folder(folder: Path, purpose: str) -> None:
+    """Make sure that a folder can be made and written, without making it.
+
+    A mistake in its name is then known before anything slow starts.
+
+    Raises
+    ------
+    OSError
+        They cannot; the text names the folder and its `purpose`.
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = error.strerror if there.is_dir() else "it is a file, or in one"
+        raise OSError(
+            f"{folder}: cannot be used for {purpose} ({reason}); give a folder that "
+            "can be written"
+        ) from error
 
 
 def new_session_folder(parent: Path, now: datetime) -> Path:

@@ -30,10 +30,12 @@ from deepblur_live.session.announcer import Announcer
 from deepblur_live.session.comparability import Comparability
 from deepblur_live.session.connection import Connection
 from deepblur_live.session.fidelity import ImageSample, take_sample, with_truth
+from deepblur_live.session.folder import require_folder
 from deepblur_live.session.history import EvenSample, History, HistoryBuffer
 from deepblur_live.session.liveness import Liveness
 from deepblur_live.session.notifier import Notifier
 from deepblur_live.session.record import SessionRecord
+from deepblur_live.session.recording import Recorder
 from deepblur_live.session.result_log import ResultLog
 from deepblur_live.session.sinks import MdaHandles, make_sinks
 from deepblur_live.session.summary import SessionSummary, summarise
@@ -101,6 +103,8 @@ class LiveSession:
         The microscope that the session was made with, or None.
     summary
         After the end; None before.
+    recorder
+        Keeps the deblurred frames on disk from its ``start`` to its ``stop``.
 
     Raises
     ------
@@ -175,6 +179,13 @@ class LiveSession:
             )
             self._notifier.record = self._record
             self._log = ResultLog(self._record, family, self._notifier, clock)
+        self.recorder = Recorder(
+            profile,
+            family,
+            "" if self._record is None else self._record.folder.name,
+            self._notifier.error,
+            self._notifier.event,
+        )
         self._notifier.event("sessionStarted", rig=profile.name)
         listener.events.resultReady.connect(self._on_result)
 
@@ -210,7 +221,8 @@ class LiveSession:
         folder
             The session's own folder is made in it; None keeps nothing on disk.
         every_frame
-            Process every frame, as for a recording, instead of the newest.
+            Process every frame, as for a recording, instead of the newest; those of a
+            core wait on disk while they come faster (`process_every_frame`).
         in_process
             Run the pipeline on a thread instead of in a process of its own.
         truth_image
@@ -227,7 +239,7 @@ class LiveSession:
         RuntimeError
             The pipeline cannot be made; the message says why.
         OSError
-            The session's folder cannot be made.
+            The session's folder cannot be made; known before the pipeline starts.
         """
         if not isinstance(profile, Profile):
             profile = load_profile(Path(profile))
@@ -235,7 +247,12 @@ class LiveSession:
         if sinks is None:
             mda = None if core is None else MdaHandles(core)
             sinks = make_sinks(profile.alerts.on_alarm, "alerts.on_alarm", mda)
-        connection = Connection(profile, every_frame=every_frame, in_process=in_process)
+        if folder is not None:
+            # The pipeline takes seconds to start.
+            require_folder(Path(folder), "the sessions")
+        connection = Connection(
+            profile, every_frame=every_frame and core is None, in_process=in_process
+        )
         session: Self | None = None
         try:
             session = cls(
@@ -248,6 +265,7 @@ class LiveSession:
             )
             if core is not None:
                 session.core = core
+                session.process_every_frame(every_frame)
                 connection.attach(core, session.specimen_changed)
         except BaseException:
             connection.listener.close()
@@ -361,6 +379,20 @@ class LiveSession:
         self._notifier.event("rebaselined")
         self._announcer.update()
 
+    def process_every_frame(self, on: bool) -> None:
+        """Process every frame of the core from now on, or the newest again.
+
+        Frames that come faster than they are processed wait in a temporary file in the
+        session's folder, so that images and alerts are behind the camera;
+        ``listener.drain`` waits for them. They are dropped when this is ended.
+
+        Raises
+        ------
+        OSError
+            The temporary file cannot be made.
+        """
+        self.listener.process_every_frame(on, self.folder)
+
     def note(self, event: str, **values: Any) -> None:
         """Write an event of one's own, with JSON values, to the session's log."""
         self._notifier.event(event, **values)
@@ -416,12 +448,14 @@ class LiveSession:
 
     def _finish(self) -> SessionSummary:
         self._stop_taking()
+        self.recorder.stop()
         self._notifier.close()
         statistics = self.listener.statistics
         record = self._record
         if record is not None:
             self._notifier.event("sessionEnded")
             record.end(self._now(), vars(statistics))
+        self.recorder.close()
         samples = with_truth(
             self._samples.items, self._truth_image, self._notifier.error
         )
@@ -433,6 +467,7 @@ class LiveSession:
             self.family,
             alerts=self._alerts,
             sinks=self.sinks,
+            recordings=self.recorder.counts,
             rows=0 if record is None else record.rows,
             rows_lost=0 if record is None else record.rows_lost,
             folder=self.folder,
@@ -465,6 +500,7 @@ class LiveSession:
             self._slot_thread = 0
 
     def _take(self, result: FrameResult) -> None:
+        self.recorder.add(result)
         frame, track = result.frame, result.track
         self._liveness.result(result)
         self._notifier.time = self._liveness.time

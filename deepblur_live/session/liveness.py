@@ -1,4 +1,4 @@
-"""When results arrive: duration, rate, and whether frames stop or stay raw."""
+"""When results arrive: the duration, and whether frames stop or stay raw."""
 
 from __future__ import annotations
 
@@ -45,9 +45,8 @@ class Liveness:
         self._clock = clock
         self._lock = threading.Lock()
         self._stale_after_s = stale_after_s
-        self._results = 0
-        self._first_time = self.time = 0.0
-        self._first_at = self._last_at = 0.0
+        self._first_time: float | None = None
+        self.time = 0.0
         self._heard_at: float | None = None
         self._intervals: deque[float] = deque(maxlen=5)
         self._captured = 0
@@ -62,13 +61,7 @@ class Liveness:
     @property
     def duration_s(self) -> float:
         """Seconds from the first frame to the last, by the frames' own times."""
-        return self.time - self._first_time
-
-    @property
-    def fps(self) -> float:
-        """Results per second by the clock, not by a recording's times; 0 for one."""
-        worked = self._last_at - self._first_at
-        return (self._results - 1) / worked if worked > 0 else 0.0
+        return 0.0 if self._first_time is None else self.time - self._first_time
 
     def result(self, result: FrameResult) -> None:
         """Count a result."""
@@ -77,10 +70,8 @@ class Liveness:
 
     def _update(self, result: FrameResult, now: float) -> None:
         time = result.frame.time
-        if self._results == 0:
-            self._first_time, self._first_at = time, now
-        self._results += 1
-        self._last_at = now
+        if self._first_time is None:
+            self._first_time = time
         self.time = max(self.time, time)
         if self._heard_at is not None:
             self._intervals.append(now - self._heard_at)

@@ -13,7 +13,7 @@ from deepblur_live.session.disk_thread import DiskThread
 from deepblur_live.session.folder import new_session_folder, write_json
 from deepblur_live.session.line_file import LineFile, csv_line, json_line
 from deepblur_live.session.model_hashes import engine_hashes, model_hashes
-from deepblur_live.session.sinks import without_secret
+from deepblur_live.session.public_profile import public_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,7 +97,7 @@ class SessionRecord:
         self._about: dict[str, Any] = {
             "state": "running",
             "started": started.isoformat(timespec="seconds"),
-            "profile": _without_secrets(profile),
+            "profile": public_profile(profile),
             "model": model_hashes(profile.model.name),
             "coefficients": list(family.names),
             "units": {
@@ -230,14 +230,6 @@ class SessionRecord:
 
     def _write_about(self) -> None:
         write_json(self.folder / "session.json", self._about)
-
-
-def _without_secrets(profile: Profile) -> dict[str, Any]:
-    content = profile.model_dump(mode="json")
-    content["alerts"]["on_alarm"] = [
-        without_secret(spec) for spec in profile.alerts.on_alarm
-    ]
-    return content
 
 
 def _spread(samples: Sequence[ImageSample], most: int) -> Sequence[ImageSample]:

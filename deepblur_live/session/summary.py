@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deepblur_live.session.fidelity import ImageSample
     from deepblur_live.session.history import History
     from deepblur_live.session.liveness import Liveness
+    from deepblur_live.session.recording import RecordingCounts
     from deepblur_live.session.sinks.dispatch import SinkStatistics
 
 __all__ = ["SessionSummary", "summarise"]
@@ -40,7 +41,8 @@ class SessionSummary:
     raw_only
         Frames passed on raw, by reason.
     fps
-        Results per second by the clock; 0 for a single one.
+        Results per second by the clock, from the first capture to the last result; 0
+        for a single one.
     latency_p50_ms, latency_p95_ms
         From capture to result; NaN without frames.
     psf, images
@@ -49,6 +51,8 @@ class SessionSummary:
         Those raised, oldest first.
     sinks
         Deliveries of alarms.
+    recordings
+        Deblurred series on disk.
     rows, rows_lost
         Of the drift log.
     folder
@@ -68,6 +72,7 @@ class SessionSummary:
     images: ImageFidelity = field(default_factory=ImageFidelity)
     alerts: tuple[Alert, ...] = ()
     sinks: tuple[SinkStatistics, ...] = ()
+    recordings: tuple[RecordingCounts, ...] = ()
     rows: int = 0
     rows_lost: int = 0
     folder: Path | None = None
@@ -84,6 +89,7 @@ class SessionSummary:
             ("Images", self._images()),
             *self._alerts(),
             *(("Sent to", sink.text) for sink in self.sinks),
+            *(("Kept", recording.text) for recording in self.recordings),
             ("Log", f"{self.rows_lost} rows lost" if self.rows_lost else ""),
             ("Saved in", "" if self.folder is None else str(self.folder)),
         ]
@@ -144,8 +150,11 @@ def summarise(
 ) -> SessionSummary:
     """Return the summary; compares with the truth where it is known.
 
-    `more` are fields of the summary: alerts, sinks, rows, rows_lost, folder.
+    `more` are fields of the summary: alerts, sinks, recordings, rows, rows_lost and
+    folder.
     """
+    # A single frame has no rate.
+    worked = statistics.worked_s if statistics.processed > 1 else 0.0
     return SessionSummary(
         duration_s=liveness.duration_s,
         captured=statistics.captured,
@@ -153,7 +162,7 @@ def summarise(
         dropped=statistics.dropped,
         camera_gaps=statistics.camera_gaps,
         raw_only=dict(statistics.raw_only),
-        fps=liveness.fps,
+        fps=statistics.processed / worked if worked > 0 else 0.0,
         latency_p50_ms=statistics.latency_p50_ms,
         latency_p95_ms=statistics.latency_p95_ms,
         psf=psf_fidelity(history, family),

@@ -9,6 +9,8 @@ import pytest
 from echo_pipeline import Echo, Naming, Raising, failing, fingerprint
 
 from deepblur_live.acquisition import DeblurListener, WorkerState
+from deepblur_live.acquisition.ring import FrameRing
+from deepblur_live.acquisition.statistics import Meter
 from deepblur_live.runtime.frame import FrameState, SynchronousPipeline
 
 FRAME = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
@@ -331,3 +333,19 @@ def test_rates_follow_an_injected_clock() -> None:
     now[0] += 9.9
     assert listener.statistics.fps_captured == pytest.approx(0.1)
     listener.close()
+
+
+def test_two_results_that_come_together_are_not_a_rate() -> None:
+    now = [100.0]
+    meter = Meter(lambda: now[0])
+    ring = FrameRing(1 << 20, report=print, clock=lambda: now[0])
+    for moment in (0.0, 0.1):
+        now[0] = 100.0 + moment
+        meter.captured()
+    for moment in (2.5, 2.501):  # the first was searched for, the second waited
+        now[0] = 100.0 + moment
+        meter.delivered(2500.0, None)
+    statistics = meter.statistics(ring, WorkerState.RUNNING)
+    assert statistics.worked_s == pytest.approx(2.501)
+    assert statistics.fps_processed == pytest.approx(1)
+    ring.close()

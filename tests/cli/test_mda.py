@@ -66,6 +66,6 @@ def test_a_sequence_is_read_from_yaml(tmp_path):
 
 def test_a_sequence_without_an_event_is_refused_by_name(tmp_path):
     file = tmp_path / "none.json"
-    file.write_text('{"foo": 1}', "utf-8")
+    file.write_text('{"metadata": {"foo": 1}}', "utf-8")
     with pytest.raises(MicroscopeError, match=r"none\.json: .* without any event"):
         load_sequence(file)

@@ -19,6 +19,7 @@ from deepblur_live.drift import Alert, DriftState, DriftStatus, TrackState
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.session.history import History
+from deepblur_live.session.recording import Recorder
 from deepblur_live.session.verification import NOT_VERIFIED
 
 STATISTICS = Statistics(
@@ -40,6 +41,7 @@ class FakeListener:
     latest: FrameResult | None = None
     statistics: Statistics = STATISTICS
     background_errors: list[str] = field(default_factory=list)
+    processes_every_frame: bool = False
 
 
 class FakeSession:
@@ -57,9 +59,19 @@ class FakeSession:
         self.status = DriftStatus(DriftState.OK, 20, 20)
         self.alerts: list[Alert] = []
         self.folder: Path | None = None
+        self.recorder = Recorder(
+            self.profile,
+            self.family,
+            "",
+            self.background_errors.append,
+            lambda event, **_: self.calls.append(event),
+        )
         self.verification = NOT_VERIFIED
         self.history = make_history(0, self.family.n_coefficients)
         self._number = 0
+
+    def process_every_frame(self, on: bool) -> None:
+        self.listener.processes_every_frame = on
 
     def acknowledge(self) -> None:
         self.calls.append("acknowledge")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from deepblur_live.acquisition import open_series
 from deepblur_live.gui.snapshot import save_snapshot
 
 
@@ -34,6 +35,19 @@ def test_pixels_and_numbers_are_saved(session, image, tmp_path: Path) -> None:
     )
     assert 0 < quality["Strehl"] <= 1
     assert saved["verification"] == session.verification.text
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int64", ">u2"])
+def test_pictures_carry_their_pixel_size(session, image, tmp_path, dtype) -> None:
+    result = session.publish(image.astype(dtype))
+    size = session.profile.optics.pixel_size_nm
+    for path in save_snapshot(result, session, tmp_path)[:2]:
+        with open_series(path) as series:
+            assert series.pixel_size_nm == pytest.approx(size)
+        with tifffile.TiffFile(path) as tiff:
+            # What ImageJ reads.
+            x, per = tiff.pages.first.tags["XResolution"].value
+            assert x / per == pytest.approx(1e7 / size)
 
 
 def test_nothing_is_overwritten(session, image, tmp_path: Path) -> None:

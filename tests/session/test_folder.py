@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepblur_live.session.folder import new_session_folder, plain, write_json
+from deepblur_live.session.folder import (
+    new_session_folder,
+    plain,
+    require_folder,
+    write_json,
+)
 
 NOW = datetime(2025, 3, 4, 15, 6, 7)
 
@@ -66,3 +71,12 @@ def test_failed_write_keeps_the_old_file(tmp_path):
 
 def test_plain_of_a_mapping_view():
     assert plain({"n": np.int64(3)}) == {"n": 3}
+
+
+def test_a_folder_is_checked_without_making_it(tmp_path):
+    require_folder(tmp_path / "new" / "one", "the sessions")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for name in ("file", "file/one", "file/one/two"):
+        with pytest.raises(OSError, match=r"cannot be used for the sessions .* a file"):
+            require_folder(tmp_path / name, "the sessions")

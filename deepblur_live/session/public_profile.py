@@ -1,0 +1,21 @@
+"""A profile as it may be written to files that are passed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deepblur_live.session.sinks import without_secret
+
+if TYPE_CHECKING:
+    from deepblur_live.profile import Profile
+
+__all__ = ["public_profile"]
+
+
+def public_profile(profile: Profile) -> dict[str, Any]:
+    """Return a profile as JSON values, without the secrets in its alerts' addresses."""
+    content = profile.model_dump(mode="json")
+    content["alerts"]["on_alarm"] = [
+        without_secret(spec) for spec in profile.alerts.on_alarm
+    ]
+    return content
