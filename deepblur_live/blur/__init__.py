@@ -14,6 +14,7 @@ from deepblur_live.blur.registry import (
     family_from_manifest,
     family_from_profile,
 )
+from deepblur_live.blur.relative_error import relative_error
 from deepblur_live.blur.symmetry import ResolvedBy, Symmetry, nearest, orbit
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "nearest",
     "orbit",
     "prox_by_conjugate_gradient",
+    "relative_error",
 ]

@@ -7,7 +7,7 @@ import torch
 from deepblur_live.optics.borders import frame_mask
 from deepblur_live.optics.otf import otf
 
-__all__ = ["Convolution"]
+__all__ = ["Convolution", "bounded_ratio"]
 
 # Bounds on how much the squared error of an image may exceed what is typical, when it
 # is measured from the residual.
@@ -84,20 +84,27 @@ class Convolution:
         self, z: torch.Tensor, prepared: torch.Tensor, step: torch.Tensor | float
     ) -> torch.Tensor:
         """Return z - step·F⁻¹(|ĥ|²·Fz - conj(ĥ)·Fy): two real FFTs, not four."""
+        change = self.gradient(z, prepared)
+        if torch.is_grad_enabled():
+            return z - step * change
+        # The same numbers in place: allocating memory costs half the time.
+        return z - change.mul_(step)
+
+    def gradient(self, z: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+        """Return Aᵀ(A z - y), with ``prepared = prepare(y)``."""
         spectrum = self._transform(z)
         if torch.is_grad_enabled() or spectrum.shape != prepared.shape:
-            return z - step * self._inverse(self.power * spectrum - prepared)
-        # The same numbers in place: allocating memory costs half the time.
-        change = self._inverse(spectrum.mul_(self.power).sub_(prepared))
-        return z - change.mul_(step)
+            return self._inverse(self.power * spectrum - prepared)
+        return self._inverse(spectrum.mul_(self.power).sub_(prepared))
 
     def wiener(self, y: torch.Tensor, balance: float | torch.Tensor) -> torch.Tensor:
         """Return F⁻¹(conj(ĥ)·ŷ / (|ĥ|² + balance)), (..., H, W)."""
-        return self._solve(self.prepare(y), balance)
+        return self.solve(self.prepare(y), balance)
 
-    def _solve(
+    def solve(
         self, prepared: torch.Tensor, balance: float | torch.Tensor
     ) -> torch.Tensor:
+        """Return (AᵀA + balance)⁻¹ of Aᵀ y, with ``prepared = prepare(y)``."""
         return self._inverse(prepared / (self.power + balance))
 
     def _masked(self, image: torch.Tensor) -> torch.Tensor:
@@ -118,11 +125,16 @@ class Convolution:
         is argmin E‖A x - y‖² + λ‖x - z‖².
         """
         residual = self.prepare(self._masked(y - self.forward(z)))
-        if self._variance is not None:
-            residual = residual - self._variance * self._transform(z)
+        residual = self.shrunk(residual, z)
         if typical_error is not None:
             weight = weight / self.error_ratio(residual, weight, typical_error)
-        return z + self._solve(residual, weight)
+        return z + self.solve(residual, weight)
+
+    def shrunk(self, prepared: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Return `prepare` of a residual, less what is uncertain of the blurred z."""
+        if self._variance is None:
+            return prepared
+        return prepared - self._variance * self._transform(z)
 
     def error_ratio(
         self, residual: torch.Tensor, weight: torch.Tensor, typical_error: float
@@ -141,20 +153,27 @@ class Convolution:
         typical_error
             Root mean square of the error.
         """
+        found, gain = self.error_power(residual, weight)
+        # The mask applies once to the residual, so twice to its power.
+        ones = torch.ones(self.shape, dtype=weight.dtype, device=weight.device)
+        share = self._masked(self._masked(ones)).mean()
+        return bounded_ratio(found, typical_error**2 * share * gain, weight)
+
+    def error_power(
+        self, residual: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return by how much a proximal step changes an image, mean square.
+
+        And the share of white error's power by which it would change that: both
+        (B, 1, 1). Parameters as `error_ratio`.
+        """
         rows, columns = self.shape
         balanced = self.power + weight
         change = residual / balanced
         power = change.real**2 + change.imag**2
         # Parseval: the mean square of the change.
         found = self.spectral_mean(power) / (rows * columns)
-        # The mask applies once to the residual, so twice to its power.
-        ones = torch.ones(self.shape, dtype=weight.dtype, device=weight.device)
-        share = self._masked(self._masked(ones)).mean()
-        gain = self.spectral_mean(self.power / balanced)
-        expected = typical_error**2 * share * gain
-        # Where noise dominates, an excess of noise must not count as error of z.
-        most = (1 / weight).clamp(1.0, _LARGEST_RATIO)
-        return torch.minimum((found / expected).clamp(min=_LEAST_RATIO), most)
+        return found, self.spectral_mean(self.power / balanced)
 
     def spectral_mean(self, values: torch.Tensor) -> torch.Tensor:
         """Return the mean over all frequencies of (..., H, W // 2 + 1), (..., 1, 1)."""
@@ -167,6 +186,15 @@ class Convolution:
             total = total - values[..., -1:].sum((-2, -1), keepdim=True)
         mean: torch.Tensor = total / (self.shape[0] * self.shape[1])
         return mean
+
+
+def bounded_ratio(
+    found: torch.Tensor, expected: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Return the ratio of squared errors by which a weight λ may be divided."""
+    # Where noise dominates, an excess of noise must not count as error of z.
+    most = (1 / weight).clamp(1.0, _LARGEST_RATIO)
+    return torch.minimum((found / expected).clamp(min=_LEAST_RATIO), most)
 
 
 def _wrapped_transfer(kernel: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:

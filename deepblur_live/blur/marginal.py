@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur.family import BlurFamily
 
-__all__ = ["expected_kernels", "marginal_kernels", "sigma_points"]
+__all__ = ["expected_kernels", "marginal_change", "marginal_kernels", "sigma_points"]
 
 
 def expected_kernels(
@@ -99,3 +99,16 @@ def marginal_kernels(
     power = (spectra.real.square() + spectra.imag.square()).mean(-3)
     correlation = torch.fft.irfft2(power, s=size).roll((side - 1, side - 1), (-2, -1))
     return mean, correlation[..., :-1, :-1]
+
+
+def marginal_change(
+    psf: Callable[[torch.Tensor], torch.Tensor],
+    coefficients: torch.Tensor,
+    covariance: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return by how much the expected PSF differs from that of γ, and `spread`.
+
+    `marginal_kernels` less the PSF: zero where γ is certain. Parameters as there.
+    """
+    expected, spread = marginal_kernels(psf, coefficients, covariance)
+    return expected - psf(coefficients), spread

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from deepblur_live.optics import contradiction, seven_smooth
+from deepblur_live.blur import relative_error
+from deepblur_live.optics import contradiction, frame_part, seven_smooth
 from deepblur_live.runtime.calibration import conserves_flux
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ _HALF_ERROR, _RAW_ERROR = 0.3, 0.8
 # With more pixels of one highest value than this share, and so many times as many as of
 # the value below it, a frame is clipped.
 _CLIPPED, _PLATEAU = 0.01, 3.0
+# Places of the frame, along each side, over which |ĥ|² is averaged.
+_PLACES = (1 / 6, 1 / 2, 5 / 6)
 _TINY = 1e-30
 
 
@@ -131,6 +134,7 @@ class _Blur(NamedTuple):
 
     coefficients: torch.Tensor
     shape: tuple[int, int]
+    frame: tuple[int, int]
     device: torch.device
     operator: LinearBlur
     passed: torch.Tensor
@@ -220,15 +224,19 @@ class FrameGuard:
         """Return what the result leaves unexplained; arguments as `verdict`."""
         rows, columns = image.shape
         shape = (seven_smooth(rows), seven_smooth(columns))
-        padding = (0, shape[1] - columns, 0, shape[0] - rows)
+        down, right = frame_part(shape, (rows, columns))
+        padding = (
+            *(right.start, shape[1] - right.stop),
+            *(down.start, shape[0] - down.stop),
+        )
         whole = F.pad(sharp.float()[None, None], padding, mode="replicate")[0]
-        blur = self._blur_of(coefficients, shape, image.device)
+        blur = self._blur_of(coefficients, shape, (rows, columns), image.device)
         again = blur.operator.forward(whole)
         # What crosses the border is not known.
         edge = self._family.window // 2
         inner = (slice(edge, rows - edge), slice(edge, columns - edge))
         frame = image[inner]
-        both = torch.stack([again[0, :rows, :columns][inner] - frame, frame])
+        both = torch.stack([again[0, down, right][inner] - frame, frame])
         power, windows = _spectra(both / noise.map(image[None])[0][inner])
         cutoff = self._family.cutoff
         middle, fine, beyond = (_mean(power, band, cutoff) for band in _BANDS)
@@ -242,32 +250,43 @@ class FrameGuard:
         )
 
     def _blur_of(
-        self, coefficients: torch.Tensor, shape: tuple[int, int], device: torch.device
+        self,
+        coefficients: torch.Tensor,
+        shape: tuple[int, int],
+        frame: tuple[int, int],
+        device: torch.device,
     ) -> _Blur:
         """Return the blur of γ; it takes milliseconds, and seldom changes."""
         last = self._blur
         if (
             last is not None
-            and (last.shape, last.device) == (shape, device)
+            and (last.shape, last.frame, last.device) == (shape, frame, device)
             and torch.equal(last.coefficients, coefficients)
         ):
             return last
         gamma = coefficients.float()
         kernels = tuple(k.to(device) for k in self._family.kernels(gamma[None]))
-        spectrum = torch.fft.rfft2(self._family.psf(gamma), s=(_WINDOW, _WINDOW))
+        psfs = torch.stack(
+            [
+                self._family.psf(gamma, (row, column))
+                for row in _PLACES
+                for column in _PLACES
+            ]
+        )
+        spectra = torch.fft.rfft2(psfs, s=(_WINDOW, _WINDOW))
         self._blur = _Blur(
             coefficients.clone(),
             shape,
+            frame,
             device,
-            self._family.operator_from(kernels, shape),
-            spectrum.abs().square(),
+            self._family.operator_from(kernels, shape, frame),
+            spectra.abs().square().mean(0),
         )
         return self._blur
 
     def _relative_error(self, covariance: torch.Tensor) -> float:
         """Return the stated error of a coefficient relative to its range, rms."""
-        scale = torch.from_numpy(self._family.prior.scale)
-        return float((covariance.double().diagonal() / scale**2).mean().sqrt())
+        return relative_error(self._family, covariance.double().numpy())
 
     def _show(self, covariance: torch.Tensor) -> str:
         metric = self._family.metric

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from two_regions import TwoRegions
 
 from deepblur_live.blur import Convolution
+from deepblur_live.blur.product_convolution import Order, ProductConvolution
+from deepblur_live.blur.tiled import TiledBlur
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.runtime.pack import load_pack
@@ -17,13 +18,32 @@ def convolution(shape, frame=None, dtype=torch.float64, batch=2):
     return Convolution(FAMILY.psf(gamma), shape, frame)
 
 
-def two_regions(shape, frame=None, dtype=torch.float64, batch=2):
+def two_regions(
+    shape, frame=None, dtype=torch.float64, batch=2, order=Order.MULTIPLY_FIRST
+):
+    """Two PSFs, blended from left to right."""
     gamma = FAMILY.sample(2 * batch, torch.Generator().manual_seed(1)).to(dtype)
     psfs = FAMILY.psf(gamma).view(batch, 2, FAMILY.window, FAMILY.window)
-    return TwoRegions(psfs, shape, frame)
+    left = torch.linspace(1, 0, shape[1]).to(psfs).expand(shape)
+    return ProductConvolution(psfs, torch.stack([left, 1 - left]), order, frame)
 
 
-KINDS = pytest.mark.parametrize("make", [convolution, two_regions])
+def two_regions_after(shape, frame=None, dtype=torch.float64, batch=2):
+    return two_regions(shape, frame, dtype, batch, Order.CONVOLVE_FIRST)
+
+
+def tiles(shape, frame=None, dtype=torch.float64, batch=2):
+    """Four PSFs in the corners; one tile where the image is as small as one."""
+    gamma = FAMILY.sample(4 * batch, torch.Generator().manual_seed(1)).to(dtype)
+    side = FAMILY.window
+    psfs = FAMILY.psf(gamma).view(batch, 2, 2, side, side)
+    return TiledBlur(psfs, shape, frame, tile=40)
+
+
+KINDS = pytest.mark.parametrize(
+    "make", [convolution, two_regions, two_regions_after, tiles]
+)
+EXACT = pytest.mark.parametrize("make", [convolution, two_regions, two_regions_after])
 
 
 def images(shape, seed, dtype=torch.float64):
@@ -32,14 +52,15 @@ def images(shape, seed, dtype=torch.float64):
 
 
 @KINDS
-@pytest.mark.parametrize("shape", [(31, 31), (40, 64), (63, 50), (45, 31)])
-def test_adjoint(make, shape):
-    blur, u, v = make(shape), images(shape, 0), images(shape, 1)
+@pytest.mark.parametrize("frame", [None, (29, 31)])
+@pytest.mark.parametrize("shape", [(31, 31), (40, 64), (63, 50), (131, 97)])
+def test_adjoint(make, shape, frame):
+    blur, u, v = make(shape, frame), images(shape, 0), images(shape, 1)
     left, right = (blur.forward(u) * v).sum(), (u * blur.adjoint(v)).sum()
     assert abs(left - right) <= 1e-12 * abs(left)
 
 
-@KINDS
+@EXACT
 def test_gradient_step(make):
     shape = (40, 45)
     blur, z, y = make(shape), images(shape, 0), images(shape, 1)
@@ -48,7 +69,7 @@ def test_gradient_step(make):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@KINDS
+@EXACT
 def test_proximal_step(make):
     """(AᵀA + λ) x = Aᵀy + λz; by conjugate gradient it is approximate."""
     shape = (40, 45)

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.optics import NoiseModel
 from deepblur_live.runtime.executor import TorchExecutor
@@ -122,12 +123,13 @@ def test_all_kernels_of_an_operator_are_copied_into_place(pack):
         places = static
 
 
+@pytest.mark.parametrize("family", [FAMILY, ZernikeField()])
 @pytest.mark.parametrize("told", [False, True])
-def test_the_recorded_steps_read_nothing_back(told):
+def test_the_recorded_steps_read_nothing_back(told, family):
     """A CUDA graph cannot record what the processor must wait for."""
-    cpu = torch.device("cpu")
+    cpu, shape = torch.device("cpu"), (64, 160)
     network = UnrolledFista(3, 8, exact=1, noise_map=told, background=told)
-    graph = FrameGraph(FoldedFista(network), (64, 96), FAMILY, 2, cpu)
+    graph = FrameGraph(FoldedFista(network), shape, family, 2, cpu)
     calls = []
 
     class Watch(TorchDispatchMode):
@@ -135,8 +137,10 @@ def test_the_recorded_steps_read_nothing_back(told):
             calls.append(function.overloadpacket)
             return function(*args, **(kwargs or {}))
 
-    kernels = FAMILY.expected_kernels(gamma(0)[None], 1e-3 * torch.eye(7)[None])
-    frame = trial_frame((64, 96)), kernels, NoiseModel.white(0.01)
+    coefficients = family.sample(1, torch.Generator().manual_seed(0))
+    covariance = 1e-3 * torch.eye(family.n_coefficients)[None]
+    kernels = family.expected_kernels(coefficients, covariance)
+    frame = trial_frame(shape), kernels, NoiseModel.white(0.01)
     graph.run(*frame)
     with torch.no_grad(), Watch():
         graph._steps()
