@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["expected_kernels", "marginal_change", "marginal_kernels", "sigma_points"]
 
+# Standard deviation of a wide prior over its scale, as that of the Zernike family.
+_PRIOR_SIGMA = 0.6
+
 
 def expected_kernels(
     family: BlurFamily, coefficients: torch.Tensor, covariance: torch.Tensor
@@ -21,8 +24,8 @@ def expected_kernels(
     """Return what the operator of an uncertain γ is made of, for `operator_from`.
 
     From the family's optional member of this name; without it the kernels of A(γ). The
-    uncertainty counts up to that of the family's prior: a PSF that is wider than its
-    window cannot be described.
+    uncertainty counts up to that of the family's prior, or of one as wide as its scale:
+    a PSF that is wider than its window cannot be described.
 
     Parameters
     ----------
@@ -39,7 +42,10 @@ def expected_kernels(
     prior = torch.from_numpy(family.prior.covariance).to(covariance)
     if not bool(covariance.isfinite().all()):
         covariance = prior
-    excess = float((covariance.diagonal() / prior.diagonal()).max())
+    # A learned prior may be narrower than the tracker lets γ be uncertain.
+    scale = torch.from_numpy(family.prior.scale).to(covariance)
+    largest = torch.maximum(prior.diagonal(), (_PRIOR_SIGMA * scale).square())
+    excess = float((covariance.diagonal() / largest).max())
     kernels: tuple[torch.Tensor, ...] = member(
         coefficients[None], (covariance / max(1.0, excess))[None]
     )

@@ -60,9 +60,13 @@ class Prior:
         (P,) size of each coefficient's range: errors are measured relative to it.
     admissible
         Where γ may be.
+    binding
+        Whether an estimate outside the admissible set is replaced by the nearest one
+        in it, as for a set that was learned from the microscope.
     """
 
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
     scale: NDArray[np.float64]
     admissible: AdmissibleSet
+    binding: bool = False

@@ -93,7 +93,7 @@ class Identifier:
         )
         self.noise_sigma = 0.01
         self._now = 0.0
-        self._refused = False
+        self._refused = self._outside = False
         self._notes: list[str] = []
         self._restart()
 
@@ -323,7 +323,28 @@ class Identifier:
                 # The average may contain two blurs, from before and after a step.
                 self.spectrum.reset()
                 self._restart()
-        return found
+        return self._admissible(found)
+
+    def _admissible(self, found: Estimate) -> Estimate:
+        """Return an estimate, or the nearest in the admissible set if that is binding.
+
+        Noted when the estimates leave the set.
+        """
+        prior = self.family.prior
+        if not (prior.binding and found.trusted):
+            return found
+        gauge = float(prior.admissible.gauge(found.coefficients))
+        before, self._outside = self._outside, gauge > 1
+        if not self._outside:
+            return found
+        if not before:
+            self._notes.append(
+                f"The blur is {gauge:.2f} times as far from the usual one as the "
+                "calibration's range: the nearest blur within the range is used. If "
+                "this persists, calibrate again."
+            )
+        nearest = prior.admissible.project(found.coefficients)
+        return replace(found, coefficients=nearest)
 
     def _with_competing(self, fit: Fit, competing: Fit | None) -> Fit:
         """Return a warm fit with the minima of the last search as competing ones."""

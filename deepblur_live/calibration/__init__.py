@@ -1,0 +1,1 @@
+"""From a slide of beads to the microscope's blur."""
