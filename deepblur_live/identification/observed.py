@@ -36,6 +36,8 @@ _FLOOR_CALIBRATED, _FLOOR_MEASURED, _FLOOR_BOUNDED = 0.05, 0.1, 1.0
 class ObservedSpectrum:
     """A spectrum as data of a fit, over the N bins that are used.
 
+    Or C spectra, where (C,) precedes the shape of `log_power`, `weight` and the floor.
+
     Parameters
     ----------
     log_power, weight
@@ -57,7 +59,7 @@ class ObservedSpectrum:
     mean: torch.Tensor
     basis: torch.Tensor
     keep: torch.Tensor
-    log_floor: float
+    log_floor: float | torch.Tensor
     floor_sigma: float
     signal: SignalBins
     averages: float
@@ -69,9 +71,9 @@ def observe(
     frames: float,
     cutoff: float,
     specimen: SpecimenSpectrum,
-    noise_variance: float | None = None,
+    noise_variance: float | torch.Tensor | None = None,
 ) -> ObservedSpectrum:
-    """Take the logarithm of an average spectrum (W, W//2+1) and weight its bins.
+    """Take the logarithm of average spectra (..., W, W//2+1) and weight their bins.
 
     The parameters are those of `signal_bins`, and the specimen's prior.
     """
@@ -80,21 +82,26 @@ def observe(
     keep = _different(spectrum.device)
     # The model's error counts in proportion to the signal's share, which would be
     # biased if it were taken from single bins.
-    share = (1 - found.floor / smoothed(spectrum)).clamp(0, 1)
-    model_error = specimen.deviation.view_as(share) * share
+    share = (1 - found.floor[..., None, None] / smoothed(spectrum)).clamp(0, 1)
+    model_error = specimen.deviation.view(share.shape[-2:]) * share
     weight = 1 / torch.sqrt(1 / (averages * frames) + model_error**2)
     if noise_variance is not None:
         floor_sigma = _FLOOR_CALIBRATED
     else:
         floor_sigma = _FLOOR_MEASURED if has_corner(cutoff) else _FLOOR_BOUNDED
+    log_floor: float | torch.Tensor
+    if found.floor.ndim:
+        log_floor = torch.log(found.floor.clamp(min=_LEAST_POWER))
+    else:
+        log_floor = math.log(max(float(found.floor), _LEAST_POWER))
     return ObservedSpectrum(
-        torch.log(spectrum.clamp(min=_LEAST_POWER)).flatten()[keep],
-        weight.flatten()[keep],
+        torch.log(spectrum.clamp(min=_LEAST_POWER)).flatten(-2)[..., keep],
+        weight.flatten(-2)[..., keep],
         specimen.mean[keep],
         # Contiguous per pattern, as the fit reads them.
         specimen.basis.T[:, keep].T,
         keep,
-        math.log(max(float(found.floor), _LEAST_POWER)),
+        log_floor,
         floor_sigma,
         found,
         float(torch.as_tensor(averages).mean()) * frames,
@@ -102,11 +109,11 @@ def observe(
 
 
 def with_leakage(spectrum: torch.Tensor) -> torch.Tensor:
-    """Return a spectrum (W, W//2+1) with the window's leakage as a lower limit.
+    """Return spectra (..., W, W//2+1) with the window's leakage as a lower limit.
 
     Below any camera's noise, leakage and rounding dominate, and they are not white.
     """
-    return spectrum + LEAKAGE * spectrum.amax()
+    return spectrum + LEAKAGE * spectrum.amax((-2, -1), keepdim=True)
 
 
 @lru_cache(maxsize=8)

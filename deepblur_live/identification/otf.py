@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,13 @@ from deepblur_live.identification.spectrum import WINDOW, windowed
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
 
-__all__ = ["coarse", "library", "log_otf", "log_otf_and_slopes"]
+__all__ = ["LinearOtf", "coarse", "library", "log_otf", "log_otf_and_slopes"]
 
 # |ĥ|² is not trusted below this: rounding, and the truncation of the PSF's window.
 _OTF_FLOOR = 1e-6
+# Radius of validity of the linear model, relative to the prior scale
+# (docs/decisions/0173-cost-of-a-field.md).
+_LINEAR = 0.1
 # Library points that are computed at a time: more exceed the processor's cache.
 _BATCH = 64
 
@@ -40,6 +44,43 @@ def log_otf_and_slopes(
     power = windowed(otf.real**2 + otf.imag**2) + _OTF_FLOOR
     change = windowed(2 * (otf.conj()[:, None] * slopes).real) / power[:, None]
     return torch.log(power).flatten(1), change.flatten(2)
+
+
+@dataclass(frozen=True)
+class LinearOtf:
+    """A linear model of log|ĥ_γ|² near S blurs: PSFs and their derivatives are costly.
+
+    Parameters
+    ----------
+    at
+        (S, P) γ.
+    logs, slopes
+        (S, N) and (S, P, N) there.
+    scale
+        (P,) the family's prior scale.
+    """
+
+    at: torch.Tensor
+    logs: torch.Tensor
+    slopes: torch.Tensor
+    scale: torch.Tensor
+
+    @classmethod
+    def near(cls, family: BlurFamily, gamma: torch.Tensor) -> LinearOtf:
+        """Return the model near γ (S, P)."""
+        scale = torch.as_tensor(family.prior.scale).to(gamma)
+        return cls(gamma, *log_otf_and_slopes(family, gamma), scale)
+
+    def covers(self, gamma: torch.Tensor) -> bool:
+        """Return whether the model is valid at γ (S, P)."""
+        if gamma.shape != self.at.shape:
+            return False
+        return float(((gamma - self.at) / self.scale).norm(dim=1).max()) < _LINEAR
+
+    def __call__(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return log|ĥ|² (S, N) and its derivatives (S, P, N) at γ (S, P)."""
+        change = ((gamma - self.at)[:, None] @ self.slopes)[:, 0]
+        return self.logs + change, self.slopes
 
 
 @lru_cache(maxsize=8)

@@ -22,13 +22,23 @@ from deepblur_live.optics import extend, frame_part, otf
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
 
-__all__ = ["DEVIATION", "LocalPhase", "Phase", "noise_share", "sparsity"]
+__all__ = [
+    "DEVIATION",
+    "WEIGHT",
+    "LocalPhase",
+    "Phase",
+    "noise_share",
+    "sparsity",
+]
 
 DEVIATION = 0.23
 """Standard deviation of the logarithm of the sparsity due to noise, times √pixels.
 
 Measured on training pictures, the same at all noise levels; this and the constants
 below are in docs/decisions/0093-phase-term.md."""
+
+WEIGHT = 2.0
+"""Misfit that one standard deviation of the sparsity corresponds to."""
 
 # The specimen's power is taken to fall with the square of the frequency (Field, JOSA A
 # 4(12) 1987); its level is measured between these frequencies, cycles per pixel.
@@ -38,8 +48,6 @@ _LOWEST = 1 / 64
 _LEAST_SHARE = 1e-4
 # Factor of the noise in the filter, 1 for Wiener's.
 _NOISE_FACTOR = 4.0
-# Misfit that one standard deviation of the sparsity corresponds to.
-_WEIGHT = 2.0
 # The share of the gradients' energy in edges determines the curvature and depends on
 # the specimen. It is measured by a step down the slope for which the cost would rise by
 # this misfit if all energy were in edges.
@@ -180,7 +188,7 @@ class Phase:
         share, rise = noise_share(spectrum, self._shape, power, sigma)
         self._filtered = power.sqrt() / (power + _NOISE_FACTOR * share) * spectrum
         self._last = self._evaluate_at(reference, transfer, power)
-        self._weight = _WEIGHT * image.numel() ** 0.5 / DEVIATION
+        self._weight = WEIGHT * image.numel() ** 0.5 / DEVIATION
         # Share of each frequency in the energy of the specimen's gradients.
         coarse_otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
         power = coarse_otf.real**2 + coarse_otf.imag**2

@@ -8,7 +8,6 @@ frequencies: those dominated by noise count for as much as they contain.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from deepblur_live.identification.minima import (
 )
 from deepblur_live.identification.observed import ObservedSpectrum, observe
 from deepblur_live.identification.otf import (
+    LinearOtf,
     library,
     log_otf,
     log_otf_and_slopes,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, ErrorModel
     from deepblur_live.identification.phase import LocalPhase, Phase
 
-__all__ = ["Slopes", "SpectralRefiner"]
+__all__ = ["Slopes", "SpectralRefiner", "normal_equations"]
 
 _HUBER = 1.5
 # Residuals of neighbouring bins are correlated: this many of them count as one.
@@ -156,13 +156,20 @@ class SpectralRefiner:
         )
 
     def _predict(
-        self, data: ObservedSpectrum, gamma: torch.Tensor, nuisance: torch.Tensor
+        self,
+        data: ObservedSpectrum,
+        gamma: torch.Tensor,
+        nuisance: torch.Tensor,
+        linear: LinearOtf | None = None,
     ) -> tuple[torch.Tensor, Slopes]:
         """Return the model's log-spectrum (S, N) and its derivatives.
 
         `nuisance` is (S, Q+1): the specimen's b and the noise's log σ².
         """
-        logs, slopes = log_otf_and_slopes(self.family, gamma)
+        if linear is None:
+            logs, slopes = log_otf_and_slopes(self.family, gamma)
+        else:
+            logs, slopes = linear(gamma)
         log_signal = logs[:, data.keep] + data.mean + nuisance[:, :-1] @ data.basis.T
         log_noise = nuisance[:, -1:].expand_as(log_signal)
         mean = torch.logaddexp(log_signal, log_noise)
@@ -170,20 +177,22 @@ class SpectralRefiner:
         noise = torch.exp(log_noise - mean).mul_(data.weight)
         return mean, Slopes(slopes[..., data.keep], signal, noise)
 
-    def _misfit(
+    def misfit(
         self,
         data: ObservedSpectrum,
         gamma: torch.Tensor,
         nuisance: torch.Tensor,
         anchor: torch.Tensor,
         root: torch.Tensor,
+        linear: LinearOtf | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Slopes]:
         """Return objective (S,), residual (S, N), weights (S, N) and derivatives.
 
         `anchor` (S, P+Q+1) is the prior mean of γ, b and log σ², `root` (P+Q+1, P+Q+1)
-        a root of its precision.
+        a root of its precision. Where `data` holds several spectra, the rows are those
+        of one each. A `linear` model of the OTF replaces the exact one.
         """
-        mean, slopes = self._predict(data, gamma, nuisance)
+        mean, slopes = self._predict(data, gamma, nuisance, linear)
         residual = (data.log_power - mean) * data.weight
         size = residual.abs()
         cost = torch.where(size < _HUBER, 0.5 * size**2, _HUBER * (size - 0.5 * _HUBER))
@@ -192,13 +201,20 @@ class SpectralRefiner:
         prior = 0.5 * (offset @ root.T).square().sum(1)
         return cost.sum(1) / _CORRELATED + prior, residual, robust, slopes
 
-    def _begin(self, data: ObservedSpectrum, gamma: torch.Tensor) -> torch.Tensor:
-        """Return (S, Q+1): specimen and noise that roughly fit given γ best."""
-        weight = data.signal.weight.flatten()[data.keep]
+    def first_nuisance(
+        self, data: ObservedSpectrum, gamma: torch.Tensor
+    ) -> torch.Tensor:
+        """Return (S, Q+1): specimen and noise that roughly fit given γ (S, P) best."""
+        weight = data.signal.weight.flatten(-2)[..., data.keep]
         logs = log_otf(self.family, gamma)[:, data.keep]
-        rows = data.signal.log_signal.flatten()[data.keep] - data.mean - logs
-        b = fitted_specimen(rows * weight, data.basis * weight[:, None], _CORRELATED)
-        return torch.cat([b, torch.full((len(gamma), 1), data.log_floor)], 1)
+        rows = data.signal.log_signal.flatten(-2)[..., data.keep] - data.mean - logs
+        rows, basis = rows * weight, data.basis * weight[..., None]
+        if basis.ndim == 3:
+            b = fitted_specimen(rows[:, None], basis, _CORRELATED)[:, 0]
+        else:
+            b = fitted_specimen(rows, basis, _CORRELATED)
+        floor = torch.as_tensor(data.log_floor).expand(len(gamma))
+        return torch.cat([b, floor[:, None]], 1)
 
     def fit(
         self,
@@ -236,21 +252,23 @@ class SpectralRefiner:
         p = starts.shape[1]
         gamma = starts.clone()
         initial = _DAMPING if nuisance is None else _DAMPING_NEAR
-        nuisance = self._begin(data, starts) if nuisance is None else nuisance.clone()
+        nuisance = (
+            self.first_nuisance(data, starts) if nuisance is None else nuisance.clone()
+        )
         if prior is None:
             centre, root = self._mean.expand_as(starts), self._root
         else:
             centre = aligned(self.family, prior[0], starts)
             root = torch.diag(1 / prior[1])
-        anchor = torch.cat([centre, self._usual(data, nuisance)], 1)
-        root = self._full_root(data, root)
+        anchor = torch.cat([centre, self.usual_nuisance(data, nuisance)], 1)
+        root = self.full_root(data, root)
         precision = root.T @ root
         damping = torch.full((len(gamma),), initial)
 
         def evaluate(
             gamma: torch.Tensor, nuisance: torch.Tensor, anchor: torch.Tensor
         ) -> tuple[torch.Tensor, ...]:
-            cost, residual, robust, slopes = self._misfit(
+            cost, residual, robust, slopes = self.misfit(
                 data, gamma, nuisance, anchor, root
             )
             if phase is not None:
@@ -266,7 +284,9 @@ class SpectralRefiner:
             objective, residual, robust, *slopes = (
                 part if all_rows else part[rows] for part in state
             )
-            hessian, gradient = _equations(data, Slopes(*slopes), robust, residual)
+            hessian, gradient = normal_equations(
+                data, Slopes(*slopes), robust, residual
+            )
             hessian += precision
             offset = torch.cat([gamma[rows], nuisance[rows]], 1) - anchor[rows]
             gradient -= offset @ precision
@@ -308,20 +328,11 @@ class SpectralRefiner:
         order = torch.argsort(favoured)
         order = most_central_first(self.family, gamma, favoured, order)
         best = int(order[0])
-        square = residual[best] ** 2 * robust[best] * _CORRELATED
-        # The specimen's share of the power, bin by bin.
-        predicted = data.log_power - residual[best] / data.weight
-        signal = (1 - torch.exp(nuisance[best, -1] - predicted)).clamp(min=0)
-        misfit = float((square * signal).sum() / signal.sum().clamp(min=1e-6))
-        # With few averages the scatter of the spectrum adds to the specimen's misfit.
         errors = self.errors
-        few = max(0.0, 1 / data.averages - 1 / errors.many_averages)
-        excess = min(errors.few_averages * few, errors.largest_excess)
-        quality = math.sqrt(max(0.0, misfit - excess))
-        # A poor fit is less certain than its curvature implies, a good one more.
-        scatter = float(square.mean().sqrt())
-        factor = max(errors.least_scatter, scatter / errors.usual_scatter)
-        factor *= max(1.0, quality / errors.usual_misfit)
+        size, factor = self.residual_size(
+            data, residual[best], robust[best], nuisance[best, -1:]
+        )
+        quality = float(size)
         weights = robust[best] / factor**2
         there = Slopes(*(part[best, None] for part in slopes))
         information = self._information(
@@ -345,13 +356,47 @@ class SpectralRefiner:
             nuisance[best, None],
         )
 
-    def _usual(self, data: ObservedSpectrum, nuisance: torch.Tensor) -> torch.Tensor:
+    def residual_size(
+        self,
+        data: ObservedSpectrum,
+        residual: torch.Tensor,
+        robust: torch.Tensor,
+        log_noise: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the quality of fits (...) and the factor (...) of their uncertainty.
+
+        A poor fit is less certain than its curvature implies, a good one more.
+
+        Parameters
+        ----------
+        residual, robust
+            (..., N) as from `misfit`.
+        log_noise
+            (..., 1), log σ² of the fit.
+        """
+        errors = self.errors
+        square = residual**2 * robust * _CORRELATED
+        # The specimen's share of the power, bin by bin.
+        predicted = data.log_power - residual / data.weight
+        signal = (1 - torch.exp(log_noise - predicted)).clamp(min=0)
+        misfit = (square * signal).sum(-1) / signal.sum(-1).clamp(min=1e-6)
+        # With few averages the scatter of the spectrum adds to the specimen's misfit.
+        few = max(0.0, 1 / data.averages - 1 / errors.many_averages)
+        excess = min(errors.few_averages * few, errors.largest_excess)
+        quality = (misfit - excess).clamp(min=0).sqrt()
+        scatter = square.mean(-1).sqrt() / errors.usual_scatter
+        factor = scatter.clamp(min=errors.least_scatter)
+        return quality, factor * (quality / errors.usual_misfit).clamp(min=1)
+
+    def usual_nuisance(
+        self, data: ObservedSpectrum, nuisance: torch.Tensor
+    ) -> torch.Tensor:
         """Return the prior mean (S, Q+1) of the nuisance parameters."""
         usual = torch.zeros_like(nuisance)
         usual[:, -1] = data.log_floor
         return usual
 
-    def _full_root(self, data: ObservedSpectrum, root: torch.Tensor) -> torch.Tensor:
+    def full_root(self, data: ObservedSpectrum, root: torch.Tensor) -> torch.Tensor:
         """Return (P+Q+1, P+Q+1): `root` (P, P) with that of the nuisance parameters."""
         ones = torch.ones(data.basis.shape[1])
         floor = torch.tensor([1 / data.floor_sigma])
@@ -365,16 +410,16 @@ class SpectralRefiner:
 
         Specimen and noise are fitted with γ fixed, then all count as unknown.
         """
-        p, nuisance = len(gamma), self._begin(data, gamma[None])
-        usual = self._usual(data, nuisance)
+        p, nuisance = len(gamma), self.first_nuisance(data, gamma[None])
+        usual = self.usual_nuisance(data, nuisance)
         anchor = torch.cat([gamma[None], usual], 1)
-        root = self._full_root(data, self._root)
+        root = self.full_root(data, self._root)
         precision = root.T @ root
         for _ in range(_FIXED_STEPS):
-            _, residual, robust, slopes = self._misfit(
+            _, residual, robust, slopes = self.misfit(
                 data, gamma[None], nuisance, anchor, root
             )
-            hessian, gradient = _equations(data, slopes, robust, residual)
+            hessian, gradient = normal_equations(data, slopes, robust, residual)
             curved = hessian[0, p:, p:] + precision[p:, p:]
             pull = gradient[0, p:] - precision[p:, p:] @ (nuisance - usual)[0]
             nuisance = nuisance + torch.linalg.solve(curved, pull)
@@ -412,10 +457,12 @@ class SpectralRefiner:
             _, slopes = self._predict(data, nearby, nuisance.expand(len(nearby), -1))
         double = Slopes(*(part.double() for part in slopes))
         weights = weights.double().expand_as(double.signal)
-        return _equations(data, double, weights, torch.zeros_like(weights))[0].mean(0)
+        return normal_equations(data, double, weights, torch.zeros_like(weights))[
+            0
+        ].mean(0)
 
 
-def _equations(
+def normal_equations(
     data: ObservedSpectrum,
     slopes: Slopes,
     weights: torch.Tensor,

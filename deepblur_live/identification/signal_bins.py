@@ -45,7 +45,7 @@ def signal_bins(
     averages: float | torch.Tensor,
     frames: float,
     cutoff: float,
-    noise_variance: float | None = None,
+    noise_variance: float | torch.Tensor | None = None,
 ) -> SignalBins:
     """Determine the noise floor and the bins above it.
 

@@ -9,9 +9,9 @@ weight where noise dominates.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Self
 
 import torch
 
@@ -21,11 +21,13 @@ __all__ = [
     "FrameSpectrum",
     "beyond_otf",
     "detail_band",
+    "detail_weights",
     "frequencies",
     "has_corner",
     "noise_floor",
     "smoothed",
     "weighted",
+    "weighted_windows",
     "welch",
     "window_powers",
     "windowed",
@@ -109,10 +111,11 @@ def welch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 
 def smoothed(spectrum: torch.Tensor) -> torch.Tensor:
-    """Return the mean over 3 × 3 bins of (W, W//2+1); rows are periodic."""
-    wrapped = torch.cat([spectrum[-1:], spectrum, spectrum[:1]])[None, None]
+    """Return the mean over 3 × 3 bins of (..., W, W//2+1); rows are periodic."""
+    rows = spectrum.reshape(-1, 1, *spectrum.shape[-2:])
+    wrapped = torch.cat([rows[..., -1:, :], rows, rows[..., :1, :]], -2)
     padded = torch.nn.functional.pad(wrapped, (1, 1, 0, 0), mode="reflect")
-    return torch.nn.functional.avg_pool2d(padded, 3, 1)[0, 0]
+    return torch.nn.functional.avg_pool2d(padded, 3, 1).view_as(spectrum)
 
 
 def has_corner(cutoff: float) -> bool:
@@ -139,7 +142,7 @@ def noise_floor(
     spectrum: torch.Tensor,
     averages: float | torch.Tensor,
     cutoff: float,
-    known: float | None = None,
+    known: float | torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the noise variance σ² (...) from a spectrum (..., W, W//2+1).
 
@@ -155,17 +158,17 @@ def noise_floor(
     cutoff
         Coherent cut-off in cycles per pixel.
     known
-        A calibrated camera's σ².
+        A calibrated camera's σ², one number or (...).
     """
     corner = beyond_otf(cutoff, spectrum.device)
     if known is not None:
-        floor = spectrum.new_full(spectrum.shape[:-2], known)
+        floor = torch.as_tensor(known).to(spectrum).expand(spectrum.shape[:-2])
     elif has_corner(cutoff):
         if isinstance(averages, torch.Tensor):
-            averages = float(averages[corner].mean())
+            averages = averages[..., corner].mean(-1).double()
         # The median of an average of n exponentials is (1 - 1/(9n))³ of its mean
         # (Wilson & Hilferty 1931).
-        below = (1 - 1 / (9 * averages)) ** 3
+        below = torch.as_tensor((1 - 1 / (9 * averages)) ** 3).to(spectrum)
         floor = spectrum[..., corner].median(-1).values / below
     else:
         # Signal at all frequencies: the weakest bound the noise from above.
@@ -204,24 +207,14 @@ class FrameSpectrum:
         arrays = torch.stack([self.power, self.averages, self.plain])
         return bool(torch.isfinite(arrays).all())
 
-    def times(self, factor: float) -> FrameSpectrum:
+    def times(self, factor: float) -> Self:
         """Return the spectrum times a factor."""
-        return FrameSpectrum(*(factor * part for part in self._parts))
+        return replace(self, **{f: factor * part for f, part in vars(self).items()})
 
-    def plus(self, other: FrameSpectrum) -> FrameSpectrum:
+    def plus(self, other: Self) -> Self:
         """Return the sum with another spectrum."""
-        parts = zip(self._parts, other._parts, strict=True)
-        return FrameSpectrum(*(mine + theirs for mine, theirs in parts))
-
-    @property
-    def _parts(self) -> tuple[Any, ...]:
-        return (
-            self.power,
-            self.averages,
-            self.level,
-            self.plain,
-            self.plain_averages,
-        )
+        theirs = vars(other)
+        return replace(self, **{f: p + theirs[f] for f, p in vars(self).items()})
 
 
 def weighted(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSpectrum:
@@ -244,25 +237,66 @@ def weighted(image: torch.Tensor, cutoff: float, frames: float = 1.0) -> FrameSp
         When the image is smaller than one window.
     """
     power, means = window_powers(image)
+    return weighted_windows(power, means, cutoff, frames)
+
+
+def weighted_windows(
+    power: torch.Tensor, means: torch.Tensor, cutoff: float, frames: float = 1.0
+) -> FrameSpectrum:
+    """Return the spectrum of an image from `window_powers`, as in `weighted`."""
     plain = power.mean(0)
-    plain_averages = max(1.0, len(power) * AVERAGES_PER_WINDOW)
-    floor = noise_floor(plain, plain_averages, cutoff)
-    floor = floor.clamp(min=torch.finfo(floor.dtype).tiny)
-    band = detail_band(image.device).to(power.dtype)
-    detail = torch.tensordot(power, band / band.sum(), 2) / floor - _NOISE_ALONE
-    detail = detail.clamp(min=0)
-    detail = detail + _LEAST_SHARE * detail.mean() + _LEAST_DETAIL
-    weight = torch.sqrt(detail / (detail + _NOISY / math.sqrt(frames)))
-    weight = weight / weight.sum()
-    # The standard deviation of a window's power is its mean, here over the noise.
-    signal = (smoothed(plain) / floor - 1).clamp(min=0)
-    share, square = detail / detail.mean(), weight**2
-    mean = signal * (weight @ share) + 1
-    variance = (
-        signal**2 * (square @ share**2) + 2 * signal * (square @ share) + square.sum()
+    floor = noise_floor(plain, len(power) * AVERAGES_PER_WINDOW, cutoff)
+    everywhere = torch.ones(1, len(power), dtype=power.dtype, device=power.device)
+    weight, averages = detail_weights(
+        power, plain[None], floor[None], everywhere, frames
     )
-    averages = (AVERAGES_PER_WINDOW * mean**2 / variance).clamp(min=1)
     # A single transfer from a card.
-    arrays = torch.stack([torch.tensordot(weight, power, 1), averages, plain]).cpu()
-    level = float(weight @ means)
+    arrays = torch.stack(
+        [torch.tensordot(weight[0], power, 1), averages[0], plain]
+    ).cpu()
+    level = float(weight[0] @ means)
+    plain_averages = max(1.0, len(power) * AVERAGES_PER_WINDOW)
     return FrameSpectrum(arrays[0], arrays[1], level, arrays[2], plain_averages)
+
+
+def detail_weights(
+    power: torch.Tensor,
+    plain: torch.Tensor,
+    floor: torch.Tensor,
+    members: torch.Tensor,
+    frames: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the windows' weights (C, T) by their detail, and the numbers of averages.
+
+    The latter are (C, W, W//2+1), of C weighted averages.
+
+    Parameters
+    ----------
+    power
+        (T, W, W//2+1) of the windows.
+    plain, floor
+        (C, W, W//2+1) averages with equal weights, and (C,) their noise.
+    members
+        (C, T), 1 for the windows that an average is made of, else 0.
+    frames
+        Number of frames it will be averaged with.
+    """
+    floor = floor.clamp(min=torch.finfo(floor.dtype).tiny)[:, None]
+    band = detail_band(power.device).to(power.dtype)
+    detail = torch.tensordot(power, band / band.sum(), 2) / floor - _NOISE_ALONE
+    detail = detail.clamp(min=0) * members
+    count = members.sum(1, keepdim=True)
+    detail = detail + _LEAST_SHARE * (detail.sum(1, keepdim=True) / count)
+    detail = (detail + _LEAST_DETAIL) * members
+    weight = torch.sqrt(detail / (detail + _NOISY / math.sqrt(frames)))
+    weight = weight / weight.sum(1, keepdim=True)
+    # The standard deviation of a window's power is its mean, here over the noise.
+    signal = (smoothed(plain) / floor[..., None] - 1).clamp(min=0)
+    share, square = detail / (detail.sum(1, keepdim=True) / count), weight**2
+    first, second, third, fourth = (
+        total.sum(1)[:, None, None]
+        for total in (weight * share, square * share**2, square * share, square)
+    )
+    mean = signal * first + 1
+    variance = signal**2 * second + 2 * signal * third + fourth
+    return weight, (AVERAGES_PER_WINDOW * mean**2 / variance).clamp(min=1)

@@ -27,18 +27,19 @@ _BATCH = 500
 def fitted_specimen(
     rows: torch.Tensor, basis: torch.Tensor, correlated: float
 ) -> torch.Tensor:
-    """Return (S, Q): the b that fit weighted (S, N) rows best, b standard normal.
+    """Return (..., S, Q): the b that fit weighted rows best, b standard normal.
 
     Parameters
     ----------
     rows, basis
-        Log-spectrum minus mean and OTF, and (N, Q) patterns, both times the weights.
+        (..., S, N) log-spectrum minus mean and OTF, and (..., N, Q) patterns, both
+        times the weights.
     correlated
         Number of neighbouring bins that count as one.
     """
-    gram = basis.T @ basis / correlated
-    gram = gram + torch.eye(basis.shape[1], dtype=basis.dtype)
-    fitted: torch.Tensor = torch.linalg.solve(gram, basis.T @ rows.T / correlated).T
+    gram = basis.mT @ basis / correlated
+    gram = gram + torch.eye(basis.shape[-1], dtype=basis.dtype)
+    fitted: torch.Tensor = torch.linalg.solve(gram, basis.mT @ rows.mT / correlated).mT
     return fitted
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, VerdictModel
     from deepblur_live.identification.fit import Fit
 
-__all__ = ["MIN_BINS", "features", "judge", "no_signal"]
+__all__ = ["MIN_BINS", "features", "judge", "no_signal", "refusal"]
 
 MIN_BINS = 15
 """With fewer frequencies above the noise there is nothing to fit."""
@@ -75,20 +75,35 @@ def judge(family: BlurFamily, fit: Fit) -> Estimate:
         return replace(no_signal(family), reason="the fit is not finite")
     model = fit.error_model.verdict
     error, beyond = features(family, gamma, covariance, model)
+    reason = refusal(model, fit.quality, error, beyond)
+    return Estimate(gamma, covariance, fit.quality, not reason, reason)
+
+
+def refusal(model: VerdictModel, quality: float, error: float, beyond: float) -> str:
+    """Return why a fit is not trusted, or "".
+
+    Parameters
+    ----------
+    model
+        The verdict's constants.
+    quality
+        `Fit.quality`.
+    error, beyond
+        From `features`.
+    """
     odds = (
         model.intercept
-        - model.misfit * fit.quality
+        - model.misfit * quality
         - model.error * error
         - model.beyond * beyond
     )
-    fits = fit.quality <= model.poor_misfit
+    fits = quality <= model.poor_misfit
     if odds > 0 and fits and error < math.log(model.largest_error):
-        return Estimate(gamma, covariance, fit.quality)
+        return ""
     against = {
         "the blur is too uncertain": model.error
         * (error - math.log(model.usual_error)),
-        _UNLIKE: (model.misfit * (fit.quality - model.usual_misfit)),
+        _UNLIKE: (model.misfit * (quality - model.usual_misfit)),
         "the blur is outside the family's range": model.beyond * beyond,
     }
-    reason = max(against, key=against.__getitem__) if fits else _UNLIKE
-    return Estimate(gamma, covariance, fit.quality, False, reason)
+    return max(against, key=against.__getitem__) if fits else _UNLIKE

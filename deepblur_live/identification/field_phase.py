@@ -1,0 +1,112 @@
+"""The phases of a frame's cells: part of a field's fit, and its 180° orientation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from deepblur_live.identification.phase import WEIGHT, LocalPhase, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deepblur_live.blur import BlurFamily, ErrorModel
+    from deepblur_live.identification.field_cells import Cells
+
+__all__ = ["CellPhases", "FieldOrientation"]
+
+# Share of the evidence that is kept from one vote to the next, as for one PSF.
+_MEMORY = 0.9
+
+
+class CellPhases:
+    """The phase terms of one frame's cells.
+
+    Parameters
+    ----------
+    family
+        The blurs at one place.
+    image
+        (H, W), the frame, scaled, on the CPU.
+    cells
+        Its cells.
+    sigma
+        Standard deviation of the noise.
+    """
+
+    def __init__(
+        self, family: BlurFamily, image: torch.Tensor, cells: Cells, sigma: float
+    ) -> None:
+        self.family, self.sigma = family, sigma
+        self._parts = [image[part] for part in cells.parts]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def of(self, cell: int, gamma: torch.Tensor) -> Phase:
+        """Return the term of a cell; its filter takes the |ĥ| of γ (M,)."""
+        image = self._parts[cell].contiguous()
+        return Phase(self.family, image, self.sigma, gamma)
+
+    def all(self, gamma: torch.Tensor) -> list[Phase]:
+        """Return the terms of all cells, at γ (C, M)."""
+        return [self.of(cell, row) for cell, row in enumerate(gamma)]
+
+    def local(self, cell: int, gamma: torch.Tensor) -> LocalPhase:
+        """Return the quadratic model of a cell's term near γ (M,)."""
+        return self.of(cell, gamma).local(gamma[None])
+
+
+def advantage(phases: Sequence[Phase], gamma: torch.Tensor) -> float:
+    """Return the misfit by which γ (C, M) are better than all rotated by 180°."""
+    costs = torch.stack(
+        [phase.costs(row[None])[:, 0] for phase, row in zip(phases, gamma, strict=True)]
+    )
+    return float((costs[:, 1] - costs[:, 0]).double().sum())
+
+
+class FieldOrientation:
+    """Decides between a field and the same with all PSFs rotated, over several frames.
+
+    There is one decision for the whole frame: its cells' evidence is added up. It
+    counts as resolved once it exceeds what chance gives, as for one PSF
+    (docs/decisions/0094-orientation.md).
+
+    Parameters
+    ----------
+    errors
+        Gives the significance that is required.
+    """
+
+    def __init__(self, errors: ErrorModel) -> None:
+        self._significance = errors.orientation
+        self._evidence = self._votes = 0.0
+        self.resolved = False
+
+    def rotated(self, advantage: float, cells: int, known: bool) -> bool:
+        """Return whether the field must be rotated, after one more vote.
+
+        Parameters
+        ----------
+        advantage
+            From the function of that name, of the field as it is.
+        cells
+            Number of cells it was added up over.
+        known
+            Whether the field as it is has the orientation of the votes so far; without
+            votes before, or with another specimen, False.
+        """
+        if not known:
+            # Which way round a new fit begins is chance.
+            self._evidence, self._votes = abs(advantage), 1.0
+            turn = advantage < 0
+        else:
+            self._evidence = _MEMORY * self._evidence + advantage
+            self._votes = _MEMORY * self._votes + 1
+            turn = self._evidence < 0
+            self._evidence = abs(self._evidence)
+        # A cell's term has the standard deviation WEIGHT by chance.
+        least = self._significance * WEIGHT * cells**0.5 * self._votes
+        self.resolved = self._evidence > least
+        return turn

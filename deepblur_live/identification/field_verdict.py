@@ -1,0 +1,113 @@
+"""What a field's fit is worth: its covariance, its verdict, and one PSF instead."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepblur_live.blur import Estimate
+from deepblur_live.identification.verdict import no_signal, refusal
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from deepblur_live.blur import ErrorModel
+    from deepblur_live.blur.zernike_field import ZernikeField
+    from deepblur_live.identification.field_fit import FieldFit, FieldModel
+
+__all__ = ["as_field", "covariance", "judge_field"]
+
+# Variance of a joint fit's errors over that of its curvature, with the curvature of all
+# terms, and factor of a cell's misfit to compare with that of a whole frame: chosen on
+# validation pictures (docs/decisions/0172-errors-of-a-field.md).
+_CURVATURE, _CELL_MISFIT = 1.2, 0.7
+# Places, along each side, at which a field is judged.
+_SIDE = 7
+
+
+def covariance(
+    family: ZernikeField,
+    errors: ErrorModel,
+    model: FieldModel,
+    fit: FieldFit,
+    competing: torch.Tensor,
+) -> NDArray[np.float64]:
+    """Return (P, P), calibrated to the size of actual errors.
+
+    Of all terms, whichever were fitted: those that were not are unknown as well.
+
+    Parameters
+    ----------
+    family, errors
+        The fields, and the calibration of stated uncertainties.
+    model
+        Of all terms.
+    fit
+        The fit.
+    competing
+        (P, P), scatter of other minima.
+    """
+    floor = np.square(errors.floor * np.asarray(family.prior.scale))
+    stated = _CURVATURE * fit.covariance(model)
+    result: NDArray[np.float64] = (
+        stated.numpy() + errors.competing * competing.numpy() + np.diag(floor)
+    )
+    return result
+
+
+def judge_field(
+    family: ZernikeField,
+    errors: ErrorModel,
+    coefficients: torch.Tensor,
+    covariance: NDArray[np.float64],
+    misfit: float,
+) -> Estimate:
+    """Return a field as an estimate, with the reason if it is not trusted.
+
+    The verdict is that of one PSF, of the mean error and the largest blur over the
+    frame.
+    """
+    found = coefficients.numpy()
+    if not (np.isfinite(found).all() and np.isfinite(covariance).all()):
+        refused = no_signal(family.local)
+        return replace(as_field(family, refused), reason="the fit is not finite")
+    places = family.view.grid(_SIDE)
+    design, local = family.design(places), family.local.prior
+    variance = np.einsum("nmp,pq,nmq->nm", design, covariance, design)
+    relative = math.sqrt(float(np.mean(variance / np.square(local.scale))))
+    gauge = float(local.admissible.gauge(design @ found).max())
+    model, quality = errors.verdict, _CELL_MISFIT * misfit
+    error = math.log(max(relative, model.least_error))
+    beyond = max(0.0, gauge - model.range_tolerance)
+    reason = refusal(model, quality, error, beyond)
+    return Estimate(found, covariance, quality, not reason, reason)
+
+
+def as_field(
+    family: ZernikeField,
+    found: Estimate,
+    field: NDArray[np.float64] | None = None,
+) -> Estimate:
+    """Return the estimate of one PSF as that of a constant field.
+
+    Parameters
+    ----------
+    family
+        The fields.
+    found
+        Coefficients (M,) for the whole frame.
+    field
+        (P, P) covariance of a field that was fitted to the same frames: that of the
+        terms that vary. When None, they are taken to be zero.
+    """
+    into = family.constant(np.eye(family.local.n_coefficients)).T
+    stated = into @ found.covariance @ into.T
+    if field is not None:
+        vary = np.array([term.order > 0 for term in family.terms])
+        stated[np.ix_(vary, vary)] = field[np.ix_(vary, vary)]
+    constant = family.constant(found.coefficients)
+    return replace(found, coefficients=constant, covariance=stated)

@@ -1,0 +1,271 @@
+"""A field identified from the cells of a frame."""
+
+import numpy as np
+import pytest
+import torch
+
+from deepblur_live.blur.field_basis import FieldView
+from deepblur_live.blur.zernike import PAPER_MODES, ZernikeFamily
+from deepblur_live.blur.zernike_field import ZernikeField
+from deepblur_live.identification import SpectralRefiner, weighted
+from deepblur_live.identification.field_cells import (
+    Cells,
+    CellSpectra,
+    observed_cells,
+)
+from deepblur_live.identification.field_fit import FieldFitter
+from deepblur_live.identification.field_identifier import FieldIdentifier
+from deepblur_live.identification.field_phase import FieldOrientation
+from deepblur_live.identification.field_search import model_of, terms
+from deepblur_live.identification.field_verdict import as_field
+from deepblur_live.identification.otf import LinearOtf, log_otf
+from deepblur_live.identification.specimen import SpecimenSpectrum
+from deepblur_live.optics import psf_snr
+from deepblur_live.runtime.pack import load_pack
+
+SIDE, SIGMA = 512, 0.002
+LOCAL = ZernikeFamily(noll=PAPER_MODES, ranges=0.15)
+FIELD = ZernikeField(LOCAL, FieldView(SIDE, SIDE))
+ERRORS = load_pack("zernike7").manifest.error_model
+
+
+def specimen(side, seed=0):
+    """Discs of many sizes, alike everywhere in the frame."""
+    generator = np.random.default_rng(seed)
+    image = np.zeros((side, side), np.float32)
+    rows, columns = np.mgrid[:side, :side]
+    for _ in range(side * side // 250):
+        y, x = generator.uniform(0, side, 2)
+        radius, light = generator.uniform(1, 6), generator.uniform(0.1, 1)
+        top, left = max(0, int(y - 8)), max(0, int(x - 8))
+        part = np.s_[top : int(y) + 9, left : int(x) + 9]
+        inside = np.hypot(rows[part] - y, columns[part] - x) < radius
+        image[part] += light * inside
+    return torch.from_numpy(image / image.max())
+
+
+def blurred(sharp, family, coefficients, seed=0):
+    """A frame with the PSF of each of 8 × 8 places, blended: slow, and independent."""
+    line = (torch.arange(SIDE) + 0.5) / SIDE * 8 - 0.5
+    tents = (1 - (line.clamp(0, 7)[None] - torch.arange(8)[:, None]).abs()).clamp(min=0)
+    transfer = torch.fft.rfft2(sharp)
+    result = torch.zeros(SIDE, SIDE)
+    for row in range(8):
+        for column in range(8):
+            place = (row + 0.5) / 8, (column + 0.5) / 8
+            psf = family.psf(coefficients.float(), place)
+            padded = torch.zeros(SIDE, SIDE)
+            padded[: len(psf), : len(psf)] = psf
+            shift = len(psf) // 2
+            otf = torch.fft.rfft2(padded.roll((-shift, -shift), (0, 1)))
+            image = torch.fft.irfft2(transfer * otf, s=(SIDE, SIDE))
+            result += tents[row][:, None] * tents[column][None] * image
+    noise = torch.Generator().manual_seed(seed)
+    return result + SIGMA * torch.randn(SIDE, SIDE, generator=noise)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    coefficients = torch.zeros(FIELD.n_coefficients, dtype=torch.float64)
+    values = {
+        "defocus": 0.02,
+        "defocus, linear, along x": 0.08,
+        "field curvature": 0.05,
+        "vertical astigmatism": 0.06,
+        "horizontal coma": 0.07,
+    }
+    for name, value in values.items():
+        coefficients[FIELD.names.index(name)] = value
+    return coefficients
+
+
+@pytest.fixture(scope="module")
+def frame(truth):
+    return blurred(specimen(SIDE), FIELD, truth)
+
+
+def spectra(image, average_s=5.0, times=(0.0,)):
+    found = CellSpectra(average_s, FIELD.cutoff)
+    for time in times:
+        found.add(image, time)
+    return found
+
+
+def test_each_window_belongs_to_one_cell():
+    for height, width in ((512, 700), (1030, 768), (200, 64)):
+        cells = Cells.of_frame(height, width)
+        windows = ((height - 64) // 32 + 1) * ((width - 64) // 32 + 1)
+        assert cells.members.shape == (len(cells), windows)
+        assert (cells.members.sum(0) == 1).all()
+        assert (cells.members.sum(1) >= 1).all()
+        positions = cells.positions
+        assert ((positions > 0) & (positions < 1)).all()
+
+
+def test_a_cell_has_the_spectrum_of_its_part_of_the_frame(frame):
+    average = spectra(frame).cells
+    cells = Cells.of_frame(SIDE, SIDE)
+    for number in (0, 4, len(cells) - 1):
+        alone = weighted(frame[cells.parts[number]].contiguous(), FIELD.cutoff)
+        torch.testing.assert_close(average.cell_power[number], alone.power)
+        torch.testing.assert_close(average.cell_averages[number], alone.averages)
+        assert float(average.cell_level[number]) == pytest.approx(alone.level)
+    whole = weighted(frame, FIELD.cutoff)
+    torch.testing.assert_close(average.power, whole.power)
+
+
+def test_cells_are_averaged_over_frames_with_the_whole_frame(frame):
+    brighter = 1.001 * frame
+    found = CellSpectra(5.0, FIELD.cutoff)
+    found.add(frame, 0.0)
+    first = found.cells
+    found.add(brighter, 1.0)
+    share = float(np.exp(-1 / 5))
+    second = CellSpectra(5.0, FIELD.cutoff)
+    second.add(brighter, 0.0)
+    expected = share * first.cell_power + second.cells.cell_power
+    expected = expected / (share + 1)
+    torch.testing.assert_close(found.cells.cell_power, expected, rtol=1e-3, atol=1e-9)
+
+
+def test_cells_taken_together_have_the_mean_spectrum(frame):
+    average, cells = spectra(frame).cells, Cells.of_frame(SIDE, SIDE)
+    parts = cells.together(1)
+    assert parts.shape == (1, len(cells))
+    smooth = SpecimenSpectrum.smooth()
+    data = observed_cells(average, 1.0, FIELD.cutoff, smooth, None, parts)
+    mean = average.cell_power.mean(0)
+    close = torch.log(mean + 1e-7 * mean.amax()).flatten()[data.keep]
+    torch.testing.assert_close(data.log_power[0], close)
+
+
+def fitter(image):
+    average, cells = spectra(image).cells, Cells.of_frame(SIDE, SIDE)
+    refiner = SpectralRefiner(LOCAL, ERRORS)
+    data = observed_cells(average, 1.0, FIELD.cutoff, refiner.specimen, None)
+    return FieldFitter(refiner, data), model_of(FIELD, cells.positions)
+
+
+def test_normal_equations_are_those_of_all_unknowns_together(frame, truth):
+    fit, every = fitter(frame)
+    model = every.within(terms(FIELD).nodal)
+    start = truth @ terms(FIELD).nodal
+    nuisance = fit.begin(model.at(start).float())
+    state = fit._evaluate(model, start, nuisance, ())
+    equations = fit._equations(model, state, ())
+    step = 1e-4 * torch.linalg.solve(equations.hessian, equations.gradient)
+    moved = fit._nuisance_step(model, equations, step)
+    at_rest = fit._nuisance_step(model, equations, torch.zeros_like(step))
+    # Along c with the nuisance parameters at their optimum: the slope is the gradient.
+    ends = [
+        fit._evaluate(
+            model, start + s * step, nuisance + at_rest + s * (moved - at_rest), ()
+        ).objective
+        for s in (-300.0, 300.0)
+    ]
+    slope = (ends[1] - ends[0]) / 600
+    assert slope == pytest.approx(-float(step @ equations.gradient), rel=0.15)
+
+
+def test_the_fit_finds_a_field(frame, truth):
+    fit, every = fitter(frame)
+    model = every.within(terms(FIELD).nodal)
+    start = terms(FIELD).constant.sum(1) * 0.02 @ terms(FIELD).nodal
+    begun = truth @ terms(FIELD).constant @ terms(FIELD).constant.T
+    found = fit.fit(model, begun @ terms(FIELD).nodal + start)
+    field = terms(FIELD).nodal @ found.coefficients
+    places = FIELD.view.grid(3)
+    true = LOCAL.psf(FIELD.at(truth, places).float())
+    # A spectrum does not know the signs of even and of odd terms.
+    odd = torch.from_numpy(np.where(FIELD.even, 1.0, -1.0))
+    closeness = [
+        float(psf_snr(LOCAL.psf(FIELD.at(c, places).float()), true).mean())
+        for c in (field, odd * field)
+    ]
+    assert max(closeness) > 19
+    constant = every.within(terms(FIELD).constant)
+    worse = fit.fit(constant, truth @ terms(FIELD).constant)
+    gain = found.log_evidence(model) - worse.log_evidence(constant)
+    assert gain > 10
+
+
+def test_a_linear_model_of_the_otf_is_one():
+    gamma = LOCAL.sample(4, torch.Generator().manual_seed(1))
+    linear = LinearOtf.near(LOCAL, gamma)
+    near = gamma + 0.001
+    assert linear.covers(near)
+    assert not linear.covers(gamma + 0.1)
+    change = log_otf(LOCAL, near) - linear.logs
+    assert (
+        linear(near)[0] - log_otf(LOCAL, near)
+    ).abs().mean() < 0.05 * change.abs().mean()
+
+
+def test_orientation_needs_more_evidence_than_chance():
+    orientation = FieldOrientation(ERRORS)
+    assert not orientation.rotated(1.0, 36, known=False)
+    assert not orientation.resolved
+    assert orientation.rotated(-200.0, 36, known=True)
+    assert orientation.resolved
+    assert not orientation.rotated(-20.0, 36, known=True)
+
+
+def test_small_frames_get_one_psf(frame):
+    identifier = FieldIdentifier(FIELD, ERRORS)
+    # The whole library takes seconds, and is not needed here.
+    identifier.one.refiner._library_size = 300
+    identifier.observe(frame, 0.0)
+    solution = identifier.solve(identifier.prepare(frame))
+    found = identifier.accept(solution)
+    local = solution.one.estimate
+    np.testing.assert_array_equal(
+        found.coefficients, FIELD.constant(local.coefficients)
+    )
+    assert found.trusted == local.trusted
+    notes = identifier.take_notes()
+    assert len(notes) == 1 and "768" in notes[0]
+    identifier.accept(solution)
+    assert not identifier.take_notes()
+
+
+def test_a_field_is_found_and_followed(frame, truth):
+    identifier = FieldIdentifier(FIELD, ERRORS, least_side=512)
+    identifier.one.refiner._library_size = 300
+    identifier.observe(frame, 0.0)
+    solution = identifier.solve(identifier.prepare(frame))
+    first = identifier.accept(solution)
+    assert first.trusted, first.reason
+    places = FIELD.view.grid(3)
+    true = LOCAL.psf(FIELD.at(truth, places).float())
+
+    def closeness(coefficients):
+        local = FIELD.at(torch.from_numpy(coefficients), places).float()
+        return float(psf_snr(LOCAL.psf(local), true).mean())
+
+    one = FIELD.constant(solution.one.estimate.coefficients)
+    assert closeness(first.coefficients) > closeness(one) + 3
+    identifier.observe(frame, 1.0)
+    identifier.one._searched_frames = 9.0
+    following = identifier.prepare(frame, first.coefficients)
+    assert following.tracked is not None
+    second = identifier.accept(identifier.solve(following))
+    assert second.trusted, second.reason
+    assert abs(closeness(second.coefficients) - closeness(first.coefficients)) < 2
+    # Another specimen: what is on its way does not count any more.
+    late = identifier.solve(identifier.prepare(frame, second.coefficients))
+    identifier.reset()
+    assert identifier.accept(late) is None
+
+
+def test_the_terms_of_one_psf_that_vary_are_as_uncertain_as_those_of_a_field():
+    identifier = FieldIdentifier(FIELD, ERRORS)
+    identifier.observe(torch.rand(SIDE, SIDE), 0.0)
+    found = identifier.one.solve(identifier.one.prepare(torch.rand(SIDE, SIDE)))
+    stated = np.diag(np.arange(1.0, FIELD.n_coefficients + 1))
+    field = as_field(FIELD, found.estimate, stated)
+    vary = np.array([term.order > 0 for term in FIELD.terms])
+    np.testing.assert_array_equal(
+        field.covariance[np.ix_(vary, vary)], stated[np.ix_(vary, vary)]
+    )
+    assert not as_field(FIELD, found.estimate).covariance[vary].any()
+    assert not found.estimate.trusted and not field.trusted
