@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from deepblur_live.profile import Profile, load_profile
-from deepblur_live.runtime.build import build_pipeline
+from deepblur_live.runtime.build import build_field_pipeline, build_pipeline
 from deepblur_live.runtime.frame import Frame, FrameState
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def deblur(
     # A pipeline sets torch's number of threads, which is the caller's here.
     threads = torch.get_num_threads()
     try:
-        pipeline = build_pipeline(profile, asynchronous=False)
+        field = profile.model.blur == "field"
+        build = build_field_pipeline if field else build_pipeline
+        pipeline = build(profile, asynchronous=False)
         try:
             result = pipeline.submit(Frame(pixels, 0, 0.0, "deblur")).result()
         finally:

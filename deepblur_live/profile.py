@@ -214,6 +214,40 @@ class Camera(Section):
         le=1000,
     )
 
+    sensor_rows: int | None = setting(
+        None,
+        "rows of the whole sensor, unbinned: for a field, where frames are regions of "
+        "interest whose sensor the camera does not tell",
+        unit="pixels",
+        example=2048,
+        ge=16,
+        le=65_536,
+    )
+    sensor_columns: int | None = setting(
+        None,
+        "columns of the whole sensor, likewise",
+        unit="pixels",
+        example=2048,
+        ge=16,
+        le=65_536,
+    )
+
+    @property
+    def sensor(self) -> tuple[int, int] | None:
+        """Rows and columns of the whole sensor; None if left out."""
+        if self.sensor_rows is None or self.sensor_columns is None:
+            return None
+        return self.sensor_rows, self.sensor_columns
+
+    @model_validator(mode="after")
+    def _check_sensor(self) -> Self:
+        if (self.sensor_rows is None) != (self.sensor_columns is None):
+            raise ValueError(
+                "sensor_rows and sensor_columns belong together: give both, or leave "
+                "both out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _check_gain(self) -> Self:
         if self.read_noise_e is not None and self.gain_e_per_adu is None:
@@ -230,6 +264,11 @@ class Model(Section):
     name: str = setting("zernike7", "name of an installed model, or its folder")
     family: str = setting(
         "zernike", 'family of blurs: "zernike", or your own as "package.module:Class"'
+    )
+    blur: Literal["uniform", "field"] = setting(
+        "uniform",
+        'whether the blur is the same all over the frame: "uniform", or "field" where '
+        "it varies; for a field, frames of at least 768 pixels a side",
     )
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto", "device of the networks; auto: a CUDA card if there is one"
@@ -409,6 +448,33 @@ class Profile(Section):
     drift: Drift = Drift()
     alerts: Alerts = Alerts()
     display: Display = Display()
+
+    @property
+    def uniform(self) -> Profile:
+        """The same rig with one PSF for the whole frame."""
+        model = self.model.model_copy(update={"blur": "uniform"})
+        return self.model_copy(update={"model": model})
+
+    @model_validator(mode="after")
+    def _check_field(self) -> Self:
+        if self.model.blur == "uniform":
+            return self
+        if self.model.family != "zernike":
+            raise ValueError(
+                f'model.blur = "field" needs the family "zernike"; the blurs of '
+                f'{self.model.family!r} are its own: leave blur at "uniform"'
+            )
+        if self.model.bead_diameter_nm is not None:
+            raise ValueError(
+                'model.blur = "field" does not go with bead_diameter_nm: the beads of '
+                "a frame are averaged to one PSF. Leave one of the two out"
+            )
+        if 4 not in self.optics.noll:
+            raise ValueError(
+                'model.blur = "field" needs defocus among optics.noll: a tilted '
+                "specimen, or a curved field, is defocus that varies"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_unit_of_limits(self) -> Self:

@@ -9,6 +9,8 @@ from typing import get_args, get_origin
 import pytest
 from pydantic import ValidationError
 
+from deepblur_live.blur import family_from_profile
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.profile import (
     NOLL_PRESETS,
     Camera,
@@ -17,6 +19,7 @@ from deepblur_live.profile import (
     Optics,
     Profile,
     ProfileError,
+    check_profile,
     load_profile,
     write_profile,
 )
@@ -54,8 +57,14 @@ def test_every_setting_survives_a_round_trip(rig: Path) -> None:
             pixel_size_nm=162.5,
             noll=(4, 6, 11),
         ),
-        camera=Camera(offset_adu=100.0, gain_e_per_adu=0.46, read_noise_e=1.6),
-        model=Model(name="other", device="cpu", threads=2, average_s=0.0),
+        camera=Camera(
+            offset_adu=100.0,
+            gain_e_per_adu=0.46,
+            read_noise_e=1.6,
+            sensor_rows=2048,
+            sensor_columns=2304,
+        ),
+        model=Model(name="other", blur="field", device="cpu", threads=2, average_s=0.0),
         drift=Drift(warn=0.01, alarm=0.02, baseline_points=50),
     )
     write_profile(profile, rig)
@@ -103,6 +112,20 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
         ('[optics]\nnoll = "papr"', ["papr", '"paper" or "spherical"']),
         ("[camera]\ngain_e_per_adu = 0", ["camera.gain_e_per_adu", "0 excluded"]),
         ("[camera]\nread_noise_e = 1.6", ["camera:", "gain_e_per_adu"]),
+        ("[camera]\nsensor_rows = 2048", ["sensor_rows and sensor_columns", "both"]),
+        ('[model]\nblur = "varying"', ["model.blur", '"uniform" or "field"']),
+        (
+            '[model]\nblur = "field"\nfamily = "a:B"\n[drift]\nwarn = 1\nalarm = 2',
+            ['model.blur = "field"', "'a:B'", '"uniform"'],
+        ),
+        (
+            '[model]\nblur = "field"\nbead_diameter_nm = 200',
+            ['model.blur = "field"', "bead_diameter_nm", "one of the two"],
+        ),
+        (
+            '[optics]\nnoll = [5, 6]\n[model]\nblur = "field"',
+            ['model.blur = "field"', "defocus", "optics.noll"],
+        ),
         ("[model]\nname = 7", ["model.name = 7", "quotes"]),
         ('[model]\ndevice = "gpu"', ["model.device", '"auto" or "cpu" or "cuda"']),
         ("[model]\nthreads = 1.5", ["model.threads", "whole number from 1 to 64"]),
@@ -180,3 +203,16 @@ def test_another_family_needs_limits_in_its_own_unit(rig: Path) -> None:
         encoding="utf-8",
     )
     assert load_profile(rig).drift.alarm == 4
+
+
+def test_a_field_has_the_sensor_of_the_profile() -> None:
+    content = {
+        "model": {"blur": "field"},
+        "camera": {"sensor_rows": 2048, "sensor_columns": 2304},
+    }
+    profile = check_profile(content, "test")
+    field = family_from_profile(profile)
+    assert isinstance(field, ZernikeField)
+    assert (field.view.rows, field.view.columns) == (2048, 2304)
+    assert family_from_profile(profile.uniform) == field.local
+    assert profile.uniform.camera == profile.camera

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deepblur_live.acquisition.core_region import CoreRegion
 from deepblur_live.acquisition.core_signals import connect_direct, let_core_exit
 from deepblur_live.acquisition.live import LiveTap
 from deepblur_live.acquisition.metadata import mda_metadata
@@ -46,12 +47,13 @@ class CoreSource:
         """The sequence of the most recent MDA."""
         self.live_mode = False
         """Whether live mode was started last; a sequence before is not known of."""
+        self._region = CoreRegion(core)
         self._accept = accept
         self._report = report
         let_core_exit(core)
         self._tap = LiveTap(
             core,
-            lambda pixels, metadata: accept(pixels, metadata, "live"),
+            lambda pixels, metadata: self._take(pixels, metadata, "live"),
             on_gap=on_gap,
             on_error=report,
         )
@@ -65,6 +67,8 @@ class CoreSource:
                 (events.continuousSequenceAcquisitionStarted, self._on_live_started),
                 (events.sequenceAcquisitionStarted, self._on_series_started),
                 (events.sequenceAcquisitionStopped, self._on_sequence_stopped),
+                (events.roiSet, self._region.changed),
+                (events.propertyChanged, self._region.property_changed),
             )
         ]
         self._tap.start()
@@ -76,6 +80,12 @@ class CoreSource:
         self._disconnects = []
         self._tap.stop()
 
+    def _take(
+        self, pixels: NDArray[Any], metadata: Mapping[str, Any], source: str
+    ) -> None:
+        placed = {**metadata, **self._region.metadata(pixels.shape)}
+        self._accept(pixels, placed, source)
+
     def _on_sequence_started(self, sequence: object = None, *_: object) -> None:
         self.sequence = sequence
 
@@ -83,7 +93,7 @@ class CoreSource:
         self, image: Any, event: object = None, metadata: object = None
     ) -> None:
         try:
-            self._accept(image, mda_metadata(event, metadata), "mda")
+            self._take(image, mda_metadata(event, metadata), "mda")
         except Exception as error:
             self._report(f"a frame of the MDA was lost: {error!r}")
 
@@ -96,15 +106,17 @@ class CoreSource:
                 "exposure_ms": core.getExposure(),
                 "camera": core.getCameraDevice(),
             }
-            self._accept(core.getImage(), metadata, "snap")
+            self._take(core.getImage(), metadata, "snap")
         except Exception as error:
             self._report(f"a snapped frame was lost: {error!r}")
 
     def _on_live_started(self, *_: object) -> None:
+        self._region.changed()
         self.live_mode = True
         self._tap.sequence_began(continuous=True)
 
     def _on_series_started(self, *_: object) -> None:
+        self._region.changed()
         self.live_mode = False
         self._tap.sequence_began()
 

@@ -19,6 +19,8 @@ from deepblur_live.acquisition.trajectory import (
     demonstration_trajectory,
 )
 from deepblur_live.blur import family_from_profile, focus_direction
+from deepblur_live.blur.tiled import TiledBlur, grid_positions
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.optics import CameraNoise, extend, frame_part
 from deepblur_live.profile import Profile
 
@@ -33,6 +35,8 @@ __all__ = ["SimulatedFrame", "SimulatedSample", "StageDrift"]
 # frames; the truth that is reported is the one used. For Zernike modes 0.0005 waves:
 # such a step changes the PSF by -50 dB of its energy.
 _QUANTUM = 1 / 300
+# Of a field: PSFs along each side, and side of the tiles in pixels.
+_GRID, _TILE = 16, 64
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,10 @@ class SimulatedSample:
                 f"{self.stage.amplitude_px} px and a PSF of {self.family.window} px "
                 f"need {needed[0]} × {needed[1]}"
             )
+        if isinstance(self.family, ZernikeField):
+            # Far beyond the camera's field its polynomials make no sense.
+            part = frame_part((picture.shape[0], picture.shape[1]), needed)
+            picture = picture[part]
         # Periodic with a margin of the PSF, so that a Fourier shift and blur put no
         # edge into the field.
         periodic = extend(torch.from_numpy(np.array(picture, np.float32)), blur)
@@ -245,10 +253,23 @@ class SimulatedSample:
         key = gamma.tobytes()
         if self._blur is None or self._blur[0] != key:
             coefficients = torch.from_numpy(gamma.astype(np.float32))
-            operator = self.family.operator(coefficients, self._extent, self.shape)
-            self._blur = key, operator
+            self._blur = key, self._operator(coefficients)
         # Blur of a non-negative specimen is non-negative, but for rounding.
         return self._electrons(time, self._blur[1]).clamp_(min=0), gamma
+
+    def _operator(self, coefficients: torch.Tensor) -> LinearBlur:
+        """Return the blur on the specimen and its surroundings."""
+        family = self.family
+        if not isinstance(family, ZernikeField):
+            return family.operator(coefficients, self._extent, self.shape)
+        # With more PSFs and smaller tiles than frames are deblurred with; beyond the
+        # camera's field with the PSFs that belong there.
+        starts = np.array([part.start for part in self._field])
+        positions = grid_positions(_GRID) * self._extent - starts
+        local = family.at(coefficients, positions / self.shape)
+        psfs = family.local.psf(local)
+        psfs = psfs.reshape(_GRID, _GRID, *psfs.shape[-2:])
+        return TiledBlur(psfs, self._extent, tile=_TILE)
 
     def _electrons(self, time: float, blur: LinearBlur | None) -> torch.Tensor:
         """Return mean electrons (H, W) of the field at `time`, blurred or sharp."""

@@ -106,8 +106,19 @@ _STILL = {
     "vertical trefoil": 0.02,
     "oblique trefoil": 0.015,
 }
+# Those that vary over the field: a tilted specimen, a curved field, a decentred lens.
+# The scale of their prior is half as large.
+_FIELD = {
+    "defocus, linear, along x": 0.08,
+    "field curvature": 0.16,
+    "astigmatism, linear, along y": 0.10,
+    "astigmatism, quadratic": 0.08,
+    "coma, linear": 0.12,
+}
 _THERMAL = {"defocus": 0.055, "vertical astigmatism": 0.02}
 _BUMP = {"defocus": 0.02, "oblique astigmatism": 0.05, "horizontal coma": -0.04}
+# In a field the specimen tilts.
+_TILT = {"defocus, linear, along x": 0.36}
 
 
 def _vector(
@@ -129,8 +140,11 @@ def _vector(
 def bump(family: BlurFamily) -> tuple[float, ...]:
     """Return the demonstration's step.
 
-    For Zernike modes astigmatism, coma and defocus, 0.067 waves rms.
+    For Zernike modes astigmatism, coma and defocus, 0.067 waves rms; for a field of
+    them a tilt, 0.10 waves rms over a square frame.
     """
+    if set(_TILT) <= set(family.names):
+        return tuple(_vector(family, _TILT, 0.5).tolist())
     return tuple(_vector(family, _BUMP, 0.5).tolist())
 
 
@@ -140,8 +154,9 @@ def demonstration_trajectory(family: BlurFamily) -> AberrationTrajectory:
     Constant for 32 s (time for a baseline); a thermal drift with τ = 8 s, for Zernike
     modes mostly of defocus and 0.059 waves rms in the end (above the warning at 0.036);
     a bump at 58 s, by which the change becomes 0.101 (above the alarm at 0.072).
+    In a field there are terms that vary over it besides, and the bump is a tilt.
     """
-    still = family.prior.mean + _vector(family, _STILL, -0.4)
+    still = family.prior.mean + _vector(family, _STILL | _FIELD, -0.4)
     return AberrationTrajectory(
         still=tuple(still.tolist()),
         thermal=tuple(_vector(family, _THERMAL, 0.4).tolist()),

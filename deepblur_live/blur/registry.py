@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from deepblur_live.blur.family import BlurFamily
+from deepblur_live.blur.field_basis import FieldView
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.profile import Optics
 
 if TYPE_CHECKING:
@@ -37,12 +40,19 @@ class _Described(Protocol):
 def family_from_profile(profile: Profile) -> BlurFamily:
     """Return the family of blurs that a profile names in ``model.family``.
 
+    With ``model.blur = "field"`` the blur varies over the field, and the family shows
+    the whole sensor: the profile's, or a square one.
+
     Raises
     ------
     ValueError
         When there is no such family, or it refuses the profile's optics.
     """
-    return _make(profile.model.family, profile.optics)
+    if profile.model.blur == "uniform":
+        return _make(profile.model.family, profile.optics)
+    field = ZernikeField.from_optics(profile.optics)
+    sensor = profile.camera.sensor
+    return field if sensor is None else replace(field, view=FieldView(*sensor))
 
 
 def family_from_manifest(manifest: _Described) -> BlurFamily:

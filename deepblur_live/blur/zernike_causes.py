@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["group_shares", "zernike_cause"]
+__all__ = ["AFTERWARDS", "group_shares", "zernike_cause"]
 
 _SPHERICAL = 11
 # Higher modes, such as secondary astigmatism, have causes of their own.
@@ -177,10 +177,12 @@ _TABLE: Mapping[tuple[str, ChangeShape], Cause] = {
     ),
 }
 
-_AFTERWARDS = (
+AFTERWARDS = (
     "If specimen, stage position or objective were changed on purpose, and after any "
     "remedy: re-baseline."
 )
+"""The end of every remedy."""
+
 _NOT_FOLLOWED = (
     " (Spherical aberration, the signature of drying oil, is not followed by this "
     'profile; noll = "spherical" adds it.)'
@@ -232,7 +234,7 @@ def zernike_cause(
     if share < _DOMINANT or group == _OTHER:
         group = _joint_group(dict(groups))
     entry = _TABLE.get((group, shape)) or _TABLE[group, ChangeShape.UNCLEAR]
-    remedy = f"{entry.remedy} {_AFTERWARDS}"
+    remedy = f"{entry.remedy} {AFTERWARDS}"
     if group == "defocus" and shape is not ChangeShape.STEP and _SPHERICAL not in noll:
         remedy += _NOT_FOLLOWED
     return Cause(entry.cause, remedy)

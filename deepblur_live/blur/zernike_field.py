@@ -11,6 +11,7 @@ import torch
 
 from deepblur_live.blur.family import ChangeMetric, Quality
 from deepblur_live.blur.field_basis import FieldView, field_terms
+from deepblur_live.blur.field_causes import field_cause
 from deepblur_live.blur.field_prior import field_prior
 from deepblur_live.blur.marginal import marginal_change
 from deepblur_live.blur.prior import Box
@@ -21,6 +22,7 @@ from deepblur_live.blur.zernike import ZernikeFamily
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepblur_live.blur.diagnosis import Cause, ChangeShape
     from deepblur_live.blur.field_basis import FieldTerm
     from deepblur_live.blur.prior import Prior
     from deepblur_live.profile import Optics
@@ -294,6 +296,12 @@ class ZernikeField:
             Quality("wavefront rms", rms, "waves", "nm", nm),
             replace(mean, value=float(strehl.mean())),
             replace(mean, name="worst Strehl", value=float(strehl.min())),
+        )
+
+    def diagnose(self, change: NDArray[np.float64], shape: ChangeShape) -> Cause:
+        """Return the likely cause of a change (P,), and its remedy."""
+        return field_cause(
+            self.terms, self.local.noll, self.metric.matrix, change, shape
         )
 
     def describe(self) -> str:

@@ -133,6 +133,10 @@ def demo(
     profile_file: _ProfileFile = None,
     in_process: _InProcess = False,
     on_alarm: _OnAlarm = None,
+    field: Annotated[
+        bool,
+        typer.Option("--field", help="The blur varies over the field, and is found."),
+    ] = False,
     debug: _Debug = False,
 ) -> None:
     """Deblur a simulated microscope whose optics drift; compare with the truth."""
@@ -146,7 +150,7 @@ def demo(
         options = runs.Options(
             console, output, profile, shown, seconds, in_process, alarms
         )
-        runs.demo(options)
+        runs.demo(options, field=field)
 
 
 @app.command()

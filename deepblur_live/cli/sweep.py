@@ -145,7 +145,7 @@ def read_planes(
     SeriesError
         The recording cannot be read.
     """
-    family = family_from_profile(profile)
+    family = family_from_profile(profile.uniform)
     per_um = float(np.linalg.norm(focus_direction(family) / family.prior.scale))
     with open_series(file, channel=channel) as source:
         if planes is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepblur_live.blur.charted import charted
 from deepblur_live.drift.batches import Batch, Batcher, merge_pairs
 from deepblur_live.drift.charts import Charts, Evidence
 from deepblur_live.drift.scatter import lag_one
@@ -93,6 +94,7 @@ class Baseliner:
         self._metric, self._settings = family.metric, settings
         self._largest_nis = errors.largest_nis
         self._resolution = _RESOLUTION * family.prior.scale
+        self._charted = charted(family)
         self._batcher = Batcher(settings.batch_s)
         self._batches: list[Batch] = []
         self._evidence: Evidence | None = None
@@ -105,7 +107,7 @@ class Baseliner:
 
     def _new_charts(self) -> Charts:
         points = self._settings.false_alarm_hours * 3600 / self._batcher.seconds
-        return Charts(self._resolution, points)
+        return Charts(self._resolution, points, self._charted)
 
     @property
     def count(self) -> int:
@@ -148,7 +150,8 @@ class Baseliner:
     def _try_to_arm(self, stated: float) -> None:
         del self._batches[: -self._settings.baseline_points]
         points = np.array([batch.mean for batch in self._batches])
-        self.lag_one = lag_one(points, self._resolution)
+        few = slice(self._charted)
+        self.lag_one = lag_one(points[:, few], self._resolution[few])
         length = self._batcher.seconds
         if stated > self._settings.alarm:
             # The systematic error of such estimates varies, with noise and time, by

@@ -68,6 +68,9 @@ class Charts:
     arl
         Average run length: mean number of points between two false signals, all charts
         together.
+    charted
+        Number p of the first coefficients that are charted; None for all. The scatter
+        of the others is learned as well.
 
     Raises
     ------
@@ -75,8 +78,10 @@ class Charts:
         `arl` is out of the range for which limits can be computed.
     """
 
-    def __init__(self, resolution: NDArray[np.float64], arl: float) -> None:
-        p = len(resolution)
+    def __init__(
+        self, resolution: NDArray[np.float64], arl: float, charted: int | None = None
+    ) -> None:
+        p = len(resolution) if charted is None else charted
         self.scatter = LearnedScatter(resolution)
         self.cusum_limit = cusum_limit(_REFERENCE, 2.0 * p * arl)
         self.mewma_limit = mewma_limit(p, _WEIGHT, 2.0 * arl)
@@ -100,7 +105,9 @@ class Charts:
     def add(self, time: float, point: NDArray[np.float64]) -> Evidence:
         """Chart a point (P,) that began at `time`; it is learned later."""
         alone, joint = self.scatter.scores(point)
-        evidence = self._chart(time, alone, joint)
+        # The scores of the first coefficients do not depend on the others.
+        p = len(self._average)
+        evidence = self._chart(time, alone[:p], joint[:p])
         if evidence.signal:
             self._waiting.clear()
             return evidence

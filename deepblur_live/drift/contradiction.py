@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from deepblur_live.blur.places import places
 from deepblur_live.drift.recent import RecentMean
 from deepblur_live.drift.size import change_size
 from deepblur_live.optics.reduced_spectrum import BINS
@@ -81,12 +82,21 @@ def predicted_change(
     before, now
         (P,) coefficients at the baseline and now; the slopes are those in `now`.
     """
-    start = _log_power(family.psf(torch.from_numpy(before)))
-    psf, slopes = family.psf_and_jacobian(torch.from_numpy(now))
-    otf = _transform(psf)
-    power = np.abs(otf) ** 2 + _NULL
-    turned = 2 * (np.conj(otf) * _transform(slopes)).real / power
-    logs = np.concatenate([(np.log(power) - start)[None], turned])
+    start: float | NDArray[np.float64] = 0.0
+    power: float | NDArray[np.float64] = 0.0
+    turned: float | NDArray[np.float64] = 0.0
+    # The spectrum of a frame whose blur varies is that of the mean power.
+    averaged = places(family)
+    for place in averaged:
+        start = start + np.abs(_transform(family.psf(_tensor(before), place))) ** 2
+        psf, slopes = family.psf_and_jacobian(_tensor(now), place)
+        otf = _transform(psf)
+        power = power + np.abs(otf) ** 2
+        turned = turned + 2 * (np.conj(otf) * _transform(slopes)).real
+    start, power = start / len(averaged) + _NULL, power / len(averaged) + _NULL
+    logs = np.concatenate(
+        [(np.log(power) - np.log(start))[None], turned / len(averaged) / power]
+    )
     shapes = comparison.project(logs)
     return shapes[0], shapes[1:].T
 
@@ -100,9 +110,8 @@ def _transform(psf: torch.Tensor) -> NDArray[np.complex128]:
     return whole
 
 
-def _log_power(psf: torch.Tensor) -> NDArray[np.float64]:
-    logs: NDArray[np.float64] = np.log(np.abs(_transform(psf)) ** 2 + _NULL)
-    return logs
+def _tensor(coefficients: NDArray[np.float64]) -> torch.Tensor:
+    return torch.from_numpy(coefficients)
 
 
 def contradiction(

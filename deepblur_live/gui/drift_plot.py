@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.blur import ResolvedBy
+from deepblur_live.blur.charted import charted, curve_kinds
 from deepblur_live.drift import CONTRAST_UNIT, DriftState
 from deepblur_live.gui.binding import QtCore, QtWidgets, pg
 from deepblur_live.gui.state_text import session_time
-from deepblur_live.gui.theme import ALARM, MUTED, PANEL, TEXT, WARN, curve_colour
+from deepblur_live.gui.theme import ALARM, MUTED, PANEL, TEXT, WARN, curve_colours
 from deepblur_live.session.decimate import decimate_band, decimate_curve
 from deepblur_live.session.display_unit import change_unit, coefficient_unit
 from deepblur_live.session.history import through_extremes
@@ -34,6 +35,8 @@ __all__ = ["DriftPlot"]
 # Drawn in about 10 ms.
 _MAX_POINTS = 5000
 _MAX_MARKS = 200
+# From so many curves on their table is set smaller.
+_MANY, _SMALL_PX = 12, 11
 _TICKS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 
 
@@ -60,16 +63,17 @@ class DriftPlot(QtWidgets.QWidget):
 
     Below the table: whether evidence beyond the frames confirms them.
 
-    The upper plot has one curve per coefficient with its ±1σ band, and the true values
-    dashed where they are known. The second shows their change from the baseline. The
-    third shows the change of the contrast of details, which the spectra tell without
-    them. Both have warning and alarm limits; alerts are marked in the third where it is
-    known, else in the second.
+    The upper plot has one curve per charted coefficient with its ±1σ band, and the true
+    values dashed where they are known. The second shows the change from the baseline.
+    The third shows the change of the contrast of details, which the spectra tell
+    without coefficients. Both have warning and alarm limits; alerts are marked in the
+    third where it is known, else in the second.
     """
 
     def __init__(self, profile: Profile, family: BlurFamily) -> None:
         super().__init__()
-        self._names = family.names
+        self._names = family.names[: charted(family)]
+        self._colours = curve_colours(curve_kinds(family))
         self._unit = coefficient_unit(family, profile.display)
         self._change_unit = change_unit(family, profile.display)
         self._decimals = self._unit.decimals(float(np.max(family.prior.scale)))
@@ -98,8 +102,8 @@ class DriftPlot(QtWidgets.QWidget):
         self._curves: list[Any] = []
         self._truths: list[Any] = []
         self._bands: list[tuple[Any, Any]] = []
-        for index in range(len(self._names)):
-            self._add_coefficient(curve_colour(index))
+        for colour in self._colours:
+            self._add_coefficient(colour)
         drift, unit = profile.drift, self._change_unit
         for plot, limit, colour, name, text in (
             (self.change, drift.warn * unit.scale, WARN, "warn", unit.text(drift.warn)),
@@ -242,7 +246,7 @@ class DriftPlot(QtWidgets.QWidget):
         rows = [f"<tr style='color:{MUTED}'>{head}</tr>"]
         scale, decimals = self._unit.scale, self._decimals
         for k, name in enumerate(self._names):
-            cells = f"<td><font color='{curve_colour(k)}'>━━</font></td>"
+            cells = f"<td><font color='{self._colours[k]}'>━━</font></td>"
             cells += f"<td>{html.escape(name)}</td>"
             if history is not None:
                 now = _signed(scale * history.coefficients[-1, k], decimals)
@@ -255,7 +259,11 @@ class DriftPlot(QtWidgets.QWidget):
             rows.append(f"<tr>{cells}</tr>")
         dashed = " · dashed: true" if known else ""
         note = f"<p style='color:{MUTED}'>{self._unit.name} · band: ±1σ{dashed}</p>"
-        self.legend.setText(f"<table cellspacing=2>{''.join(rows)}</table>{note}")
+        # Of a field there are as many as fit only in a small type.
+        many = len(self._names) > _MANY
+        table = f"<table cellspacing={0 if many else 2}>{''.join(rows)}</table>{note}"
+        size = f"<div style='font-size: {_SMALL_PX}px'>{table}</div>"
+        self.legend.setText(size if many else table)
 
 
 def _add_limit(

@@ -8,10 +8,12 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.gui.alert_banner import AlertBanner
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
 from deepblur_live.gui.camera_link import CameraLink
 from deepblur_live.gui.drift_plot import DriftPlot
+from deepblur_live.gui.field_map import FieldMapView
 from deepblur_live.gui.image_pair import ImagePair
 from deepblur_live.gui.message_line import MessageLine
 from deepblur_live.gui.psf_view import PsfView
@@ -82,7 +84,9 @@ class MainWindow(QtWidgets.QMainWindow):
             display.clip_percent, session.profile.optics.pixel_size_nm
         )
         self.drift = DriftPlot(session.profile, session.family)
-        self.psf = PsfView(session.family)
+        self.psf: PsfView | FieldMapView = PsfView(session.family)
+        if isinstance(session.family, ZernikeField):
+            self.psf = FieldMapView(session.profile, session.family)
         self.status = QtWidgets.QLabel()
         self.status.setObjectName("status")
         # Cut off if too long: the window must fit on a small screen.
@@ -318,7 +322,9 @@ class MainWindow(QtWidgets.QMainWindow):
         splitter.setChildrenCollapsible(False)
         splitter.addWidget(self.images)
         splitter.addWidget(bottom)
-        splitter.setSizes([560, 280])
+        # The table of a field's terms is longer.
+        low = 330 if isinstance(self.psf, FieldMapView) else 280
+        splitter.setSizes([840 - low, low])
         splitter.setStretchFactor(0, 1)
         foot = QtWidgets.QHBoxLayout()
         foot.addWidget(self.status, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from deepblur_live.blur.one_psf import local_family
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
 from deepblur_live.identification import FocusCheck
 from deepblur_live.session.check_report import check_text
@@ -205,9 +206,11 @@ class SweepDialog(QtWidgets.QDialog):
         self.check.setEnabled(True)
         if isinstance(outcome, SessionSweep):
             self._sweep = outcome
-            self._show_lines(sweep_text(self._session.family, outcome, "here"))
+            family = local_family(self._session.family)
+            self._show_lines(sweep_text(family, outcome, "here"))
         elif isinstance(outcome, FocusCheck):
-            self._show_lines(check_text(self._session.family, outcome, "here"))
+            family = local_family(self._session.family)
+            self._show_lines(check_text(family, outcome, "here"))
         else:
             if isinstance(outcome, str):
                 self._sweep = None  # accepted

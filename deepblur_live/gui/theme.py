@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from deepblur_live.drift import DriftState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "ALARM",
@@ -20,6 +20,7 @@ __all__ = [
     "TEXT",
     "WARN",
     "curve_colour",
+    "curve_colours",
 ]
 
 BACKGROUND = "#17191c"
@@ -95,3 +96,24 @@ QLabel#notice {{
 def curve_colour(index: int) -> str:
     """Return the colour of a coefficient's curve."""
     return CURVE_COLOURS[index % len(CURVE_COLOURS)]
+
+
+def curve_colours(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return a colour for each curve: a hue per kind, lighter for each further one.
+
+    Parameters
+    ----------
+    kinds
+        Of the curves; all different for a hue of its own each.
+    """
+    hues = {kind: curve_colour(k) for k, kind in enumerate(dict.fromkeys(kinds))}
+    seen: dict[str, int] = {}
+    colours = []
+    for kind in kinds:
+        nth = seen[kind] = seen.get(kind, -1) + 1
+        # Towards white, never quite.
+        share = 1 - 0.8**nth
+        channels = (int(hues[kind][k : k + 2], 16) for k in (1, 3, 5))
+        mixed = (round(value + share * (255 - value)) for value in channels)
+        colours.append("#" + "".join(f"{value:02x}" for value in mixed))
+    return tuple(colours)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from deepblur_live.blur import family_from_profile
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import BeadIdentifier
+from deepblur_live.identification.field_identifier import LEAST_SIDE, FieldIdentifier
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.device import choose_device, tune_process
+from deepblur_live.runtime.field_pipeline import FieldPipeline
 from deepblur_live.runtime.pack import load_pack, preferred_weights
 from deepblur_live.runtime.pipeline import DeblurPipeline
 
 if TYPE_CHECKING:
+    from deepblur_live.blur import BlurFamily
+    from deepblur_live.identification import Identifier
     from deepblur_live.profile import Profile
+    from deepblur_live.runtime.best import BestExecutor
+    from deepblur_live.runtime.pack import ModelPack
 
-__all__ = ["build_pipeline"]
+__all__ = ["build_field_pipeline", "build_pipeline"]
 
 
 def build_pipeline(
@@ -23,7 +31,8 @@ def build_pipeline(
 ) -> DeblurPipeline:
     """Load a profile's model and build its pipeline, in the process that will run it.
 
-    `asynchronous` is as in `DeblurPipeline`.
+    With one PSF for the whole frame, whatever ``model.blur`` says. `asynchronous` is as
+    in `DeblurPipeline`.
 
     Raises
     ------
@@ -33,35 +42,96 @@ def build_pipeline(
         When there is no such family of blurs.
     """
     tune_process(profile.model.threads)
-    family = family_from_profile(profile)
+    family = family_from_profile(profile.uniform)
+    return _pipeline(profile, _load(profile), family, asynchronous)
+
+
+def build_field_pipeline(
+    profile: Profile, asynchronous: bool | None = None, least_side: int = LEAST_SIDE
+) -> FieldPipeline:
+    """Build the pipeline of a profile whose blur varies over the field.
+
+    Parameters and errors as for `build_pipeline`; and `least_side`, the least side in
+    pixels of a frame that is identified as a field.
+
+    Raises
+    ------
+    ValueError
+        When the profile's blur is uniform.
+    """
+    field = family_from_profile(profile)
+    if not isinstance(field, ZernikeField):
+        raise ValueError('the profile\'s blur is uniform: give model.blur = "field"')
+    tune_process(profile.model.threads)
+    pack = _load(profile)
+    make = partial(
+        _pipeline, profile, pack, asynchronous=asynchronous, least_side=least_side
+    )
+    return FieldPipeline(field, make, profile.camera.sensor, least_side)
+
+
+def _load(profile: Profile) -> ModelPack:
     device = choose_device(profile.model.device).device
     weights = preferred_weights(profile.model.deblurring, device)
     pack = load_pack(profile.model.name, weights)
     pack.check(profile.optics)
+    return pack
+
+
+def _pipeline(
+    profile: Profile,
+    pack: ModelPack,
+    family: BlurFamily,
+    asynchronous: bool | None,
+    least_side: int = LEAST_SIDE,
+) -> DeblurPipeline:
     errors = pack.manifest.error_model
     executor = build_executor(pack, family, profile.model.device)
-    diameter = profile.model.bead_diameter_nm
-    # The fit of the spectrum works for any family and any specimen whose own spectrum
-    # is known; the network only for the family that it was trained on, and not for
-    # beads.
-    same = pack.manifest.family == profile.model.family
-    trained = same and pack.family.names == family.names and diameter is None
-    identifier = BeadIdentifier(
-        family,
-        errors,
-        None if diameter is None else diameter / profile.optics.pixel_size_nm,
-        executor.identify if trained else None,
-        profile.model.average_s,
-        pack.specimen,
-        None if diameter is None else profile.optics.pixel_size_nm,
-    )
     return DeblurPipeline(
         family,
-        identifier,
+        _identifier(profile, pack, family, executor, least_side),
         Tracker(family, errors, averaging_s=profile.model.average_s),
         executor,
         profile.camera,
         profile.model.identify_every_s,
         asynchronous,
         profile.model.average_frames,
+    )
+
+
+def _identifier(
+    profile: Profile,
+    pack: ModelPack,
+    family: BlurFamily,
+    executor: BestExecutor,
+    least_side: int,
+) -> Identifier:
+    errors, average_s = pack.manifest.error_model, profile.model.average_s
+    diameter = profile.model.bead_diameter_nm
+    # The fit of the spectrum works for any family and any specimen whose own spectrum
+    # is known; the network only for the family that it was trained on, and not for
+    # beads.
+    local = family.local if isinstance(family, ZernikeField) else family
+    same = pack.manifest.family == profile.model.family
+    trained = same and pack.family.names == local.names and diameter is None
+    network = executor.identify if trained else None
+    if isinstance(family, ZernikeField):
+        field = FieldIdentifier(
+            family,
+            errors,
+            network,
+            average_s,
+            pack.specimen,
+            least_side=least_side,
+        )
+        # It has an identifier's methods, for problems of its own.
+        return cast("Identifier", field)
+    return BeadIdentifier(
+        family,
+        errors,
+        None if diameter is None else diameter / profile.optics.pixel_size_nm,
+        network,
+        average_s,
+        pack.specimen,
+        None if diameter is None else profile.optics.pixel_size_nm,
     )

@@ -70,7 +70,7 @@ def check_frames(
     ValueError
         The profile's family cannot be swept, or the frames are too small.
     """
-    family = family_from_profile(profile)
+    family = family_from_profile(profile.uniform)
     z_um = np.asarray(z_um, dtype=np.float64)
     steady = _steady(family, scaled_planes(family, frames, z_um), z_um)
     estimates = []

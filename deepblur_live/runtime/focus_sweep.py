@@ -61,7 +61,8 @@ def sweep_frames(
     ValueError
         The profile's family cannot be swept.
     """
-    family = family_from_profile(profile)
+    # The planes of one specimen tell one PSF.
+    family = family_from_profile(profile.uniform)
     planes = scaled_planes(family, frames, z_um)
     errors = load_manifest(profile.model.name)[1].error_model
     # The family's focus moves deeper with z; the stage may count the other way.

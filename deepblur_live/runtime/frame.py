@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur.estimate import Estimate
+    from deepblur_live.blur.field_basis import FieldView
     from deepblur_live.drift import Gaussian, TrackState
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
 
@@ -133,6 +134,9 @@ class Outcome:
     spectrum
         The frame's reduced spectrum, in its grey values squared, as often as the blur
         is identified; None for frames between.
+    view
+        The part of the sensor that the frame shows, where its blur is identified as a
+        field; None for one PSF.
     """
 
     info: FrameInfo
@@ -147,6 +151,7 @@ class Outcome:
     spectrum: ReducedSpectrum | None = None
     strength: float = 1.0
     averaged: int = 1
+    view: FieldView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

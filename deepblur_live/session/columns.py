@@ -81,7 +81,8 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
 
 def coefficient_columns(family: BlurFamily, prefix: str = "") -> list[str]:
     """Return a column per coefficient: tracked, or ``"sigma_"`` or ``"truth_"``."""
-    names = [name.replace(" ", "_").replace("-", "_").lower() for name in family.names]
+    plain = str.maketrans(" -", "__", ",")
+    names = [name.translate(plain).lower() for name in family.names]
     return [f"{prefix}{name}_{_suffix(family.unit)}" for name in names]
 
 

@@ -130,6 +130,7 @@ class AcquisitionChanges:
         now = {
             "camera": frame.metadata.get("camera"),
             "size": (frame.pixels.shape, str(frame.pixels.dtype)),
+            "region": frame.metadata.get("region"),
             "exposure": frame.metadata.get("exposure_ms"),
             **{axis: index.get(axis) for axis in _AXES},
         }
@@ -144,6 +145,9 @@ class AcquisitionChanges:
             return "the camera has changed"
         if before["size"] != now["size"]:
             return "the frame's size has changed"
+        regions = before["region"], now["region"]
+        if None not in regions and regions[0] != regions[1]:
+            return "the region of interest has been moved"
         if not _same_exposure(before["exposure"], now["exposure"]):
             return _EXPOSURE
         changed = (axis for axis in _AXES if before[axis] != now[axis])

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from deepblur_live.blur.places import places
 from deepblur_live.optics import psf_snr, psnr, ssim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -176,7 +177,10 @@ def image_fidelity(samples: Sequence[ImageSample]) -> ImageFidelity:
 
 
 def psf_fidelity(history: History, family: BlurFamily) -> PsfFidelity:
-    """Compare the PSFs of the track with the true ones, at up to 200 points."""
+    """Compare the PSFs of the track with the true ones, at up to 200 points.
+
+    Of a field: at nine places of the frame, whose mean is taken in dB.
+    """
     known = np.flatnonzero(np.isfinite(history.truth).all(axis=1))
     if not known.size:
         return PsfFidelity()
@@ -186,17 +190,32 @@ def psf_fidelity(history: History, family: BlurFamily) -> PsfFidelity:
     scores, constant = [], []
     for start in range(0, len(chosen), _BATCH):
         batch = chosen[start : start + _BATCH]
-        truth = family.psf(torch.as_tensor(history.truth[batch].copy()))
-        track = family.psf(torch.as_tensor(history.coefficients[batch].copy()))
-        scores.append(psf_snr(track, truth))
-        constant.append(psf_snr(mean_psf, truth))
-    found = torch.cat(scores).numpy()
+        gammas = (
+            torch.as_tensor(values[batch].copy())
+            for values in (history.truth, history.coefficients)
+        )
+        found = [
+            (psf_snr(track, truth), psf_snr(mean_psf, truth))
+            for truth, track in _at_places(family, *gammas)
+        ]
+        of_track, of_mean = zip(*found, strict=True)
+        scores.append(torch.stack(of_track).mean(0))
+        constant.append(torch.stack(of_mean).mean(0))
+    all_scores = torch.cat(scores).numpy()
     return PsfFidelity(
-        float(found.mean()),
-        float(np.median(found)),
+        float(all_scores.mean()),
+        float(np.median(all_scores)),
         float(torch.cat(constant).mean()),
         len(chosen),
     )
+
+
+def _at_places(
+    family: BlurFamily, *coefficients: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the PSFs (N, K, K) of coefficients (N, P) at each place of the field."""
+    for place in places(family):
+        yield tuple(family.psf(gamma, place) for gamma in coefficients)
 
 
 def _mean_psf(family: BlurFamily) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from deepblur_live.acquisition.focus_sweep import acquire_sweep, move_focus
 from deepblur_live.acquisition.pause import acquisition_paused
 from deepblur_live.blur import focus_direction
+from deepblur_live.blur.one_psf import as_field, local_family
 from deepblur_live.drift import Gaussian, random_walk
 from deepblur_live.identification import SweepError, SweepResult
 from deepblur_live.runtime.focus_sweep import sweep_frames
@@ -151,7 +152,7 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
         The specimen is too thick for coefficients, there is no focus drive, or it is
         now further from the focus than the defocus that live estimates look for.
     """
-    core, family = microscope(session), session.family
+    core, family = microscope(session), local_family(session.family)
     _check_thin(sweep)
     moved = float(core.getPosition(_stage(core))) - sweep.position_um
     defocus, furthest = (
@@ -166,11 +167,12 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
     deeper = 1 if session.profile.stage.deeper == "larger" else -1
     now = session.listener.time
     walk = (now - sweep.time_s) * random_walk(family)
-    blur = Gaussian(
-        now,
+    coefficients, covariance = as_field(
+        session.family,
         sweep.coefficients + deeper * moved * focus_direction(family),
         sweep.covariance + walk,
     )
+    blur = Gaussian(now, coefficients, covariance)
     session.note(
         "sweepAccepted",
         moved_um=moved,

@@ -13,14 +13,20 @@ from PIL import Image
 from scipy.signal import fftconvolve
 
 from deepblur_live.acquisition.simulated_sample import SimulatedSample, StageDrift
-from deepblur_live.acquisition.specimen import SPECIMEN_FILE, load_specimen
+from deepblur_live.acquisition.specimen import (
+    SPECIMEN_FILE,
+    load_specimen,
+    mosaic,
+)
 from deepblur_live.acquisition.trajectory import (
     AberrationTrajectory,
     Step,
     demonstration_trajectory,
 )
 from deepblur_live.blur import Box, Prior, family_from_profile
+from deepblur_live.blur.product_convolution import ProductConvolution
 from deepblur_live.blur.zernike import SPHERICAL_MODES, ZernikeFamily
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.optics import CameraNoise, psnr
 from deepblur_live.profile import Profile
 
@@ -269,3 +275,32 @@ def test_what_does_not_fit_is_refused_with_the_size_needed() -> None:
         SimulatedSample(np.ones((540, 600), np.float32))
     with pytest.raises(ValueError, match=r"2 coefficients, the family 8 \(defocus, "):
         SimulatedSample(trajectory=AberrationTrajectory(still=(0.1, 0.1)))
+
+
+def test_a_field_is_that_of_each_place():
+    family = ZernikeField()
+    sample = SimulatedSample(family=family, shape=(160, 192))
+    frame = sample.frame(0.0, noisy=False)
+    c = torch.from_numpy(frame.coefficients.astype(np.float32))
+    assert family.metric.size(frame.coefficients) > 0.1
+    eigen = ProductConvolution.of_family(family, c, sample._extent, sample.shape, 32)
+    expected = sample._electrons(0.0, eigen).numpy()
+    found = sample._blurred(0.0, None)[0].numpy()
+    # In so few pixels the field varies more from tile to tile than in 768².
+    assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
+    uniform = SimulatedSample(family=family.local, shape=(160, 192))
+    assert np.linalg.norm(uniform._blurred(0.0, None)[0].numpy() - expected) > (
+        0.05 * np.linalg.norm(expected)
+    )
+
+
+def test_a_mosaic_is_four_turned_specimens():
+    picture = np.random.default_rng(0).random((50, 50)).astype(np.float32)
+    whole = mosaic(picture)
+    assert whole.shape == (95, 95)
+    np.testing.assert_allclose(whole[:45, :45], picture[:45, :45])
+    np.testing.assert_allclose(whole[50:, 50:], np.rot90(picture, 2)[5:, 5:])
+    # Where two overlap their weights sum to 1.
+    np.testing.assert_allclose(mosaic(np.ones((50, 50), np.float32)), 1, rtol=1e-6)
+    with pytest.raises(ValueError, match="square"):
+        mosaic(picture[:40])

@@ -6,8 +6,10 @@ import pytest
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.acquisition.trajectory import demonstration_trajectory
 from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.cli.runs import demo_profile
+from deepblur_live.blur.zernike_field import ZernikeField
+from deepblur_live.cli.runs import _with_field, demo_profile, simulated_sample
 from deepblur_live.drift import DriftMonitor, TrackState
+from deepblur_live.profile import Profile
 from deepblur_live.runtime.pack import load_manifest
 
 
@@ -32,3 +34,29 @@ def test_warns_and_alarms_within_its_75_seconds(seed, spacing):
     assert alerts[0].time > trajectory.thermal_start_s
     assert alerts[-1].level.name == "ALARM"
     assert alerts[-1].time >= trajectory.steps[0].time
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_field_that_tilts_is_named(seed):
+    rig = _with_field(Profile())
+    sample = simulated_sample(rig)
+    assert isinstance(sample.family, ZernikeField)
+    assert sample.shape == (768, 768)
+    family, trajectory = sample.family, sample.trajectory
+    profile = demo_profile(sample, "field")
+    assert profile.model.blur == "field"
+    _, manifest = load_manifest("zernike7")
+    monitor = DriftMonitor(family, profile.drift, manifest.error_model)
+    rng = np.random.default_rng(seed)
+    keep, sigma = np.exp(-1.5 / profile.model.average_s), 0.03 * family.prior.scale
+    error, updates = rng.normal(0, sigma), []
+    for time in np.arange(3.0, 75.0, 1.5):
+        error = keep * error + rng.normal(0, sigma) * np.sqrt(1 - keep**2)
+        gamma = trajectory.coefficients(time) + error
+        track = TrackState(time, gamma, np.diag(sigma**2), nis=48.0, accepted=True)
+        updates.append(monitor.update(track))
+    alerts = [alert for alert in updates if alert is not None]
+    assert alerts[0].time > trajectory.thermal_start_s
+    assert alerts[-1].level.name == "ALARM"
+    assert alerts[-1].time >= trajectory.steps[0].time
+    assert "specimen or the camera" in monitor.assess().cause

@@ -15,7 +15,7 @@ from deepblur_live.acquisition.statistics import Statistics
 from deepblur_live.acquisition.worker import WorkerState
 from deepblur_live.blur import BlurFamily, Estimate, family_from_profile
 from deepblur_live.drift import Alert, DriftState, DriftStatus, TrackState
-from deepblur_live.profile import Drift, Profile
+from deepblur_live.profile import Drift, Profile, check_profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.session import LiveSession
 from deepblur_live.session.sinks import AlertNotice, NoticeKind
@@ -212,6 +212,29 @@ def closed_session(tmp_path_factory, family, start, now) -> Path:
         listener.emit(results(grown, truth=grown))
     session.close()
     return session.folder
+
+
+@pytest.fixture(scope="session")
+def closed_field_session(tmp_path_factory) -> LiveSession:
+    """Fifty seconds of a field; after thirty the specimen tilts."""
+    content = {
+        "model": {"blur": "field"},
+        "drift": {"batch_s": 2, "baseline_points": 8, "false_alarm_hours": 2},
+    }
+    profile = check_profile(content, "test")
+    family = family_from_profile(profile)
+    listener, results = FakeListener(), Results(shape=(80, 80))
+    kept = tmp_path_factory.mktemp("field")
+    session = LiveSession(profile, family, listener, kept)
+    truth = 0.3 * family.prior.scale
+    for second in range(50):
+        if second == 30:
+            truth = truth.copy()
+            truth[family.names.index("defocus, linear, along x")] += 0.25
+        found = results.rng.normal(truth, 0.02 * family.prior.scale)
+        listener.emit(results(found, truth=truth))
+    session.close()
+    return session
 
 
 def an_alert(level=DriftState.ALARM, time=65.0) -> Alert:

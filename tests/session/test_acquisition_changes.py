@@ -32,6 +32,13 @@ def frame(pixels=SMALL, **metadata) -> Frame:
         (frame(exposure_ms=10.0), frame(exposure_ms=10.1), ""),
         (frame(exposure_ms=10.0), frame(exposure_ms=20.0), "the exposure has changed"),
         (frame(exposure_ms=10.0), frame(), ""),
+        (frame(region=(0, 0, 4, 4)), frame(region=(0, 0, 4, 4)), ""),
+        (frame(region=(0, 0, 4, 4)), frame(), ""),
+        (
+            frame(region=(0, 0, 4, 4)),
+            frame(region=(0, 9, 4, 4)),
+            "the region of interest has been moved",
+        ),
         (frame(index={"t": 1, "p": 0}), frame(index={"t": 2, "p": 0}), ""),
         (frame(index={"p": 0}), frame(index={"p": 1}), "the position has changed"),
         (frame(index={"c": 0}), frame(index={"c": 1}), "the channel has changed"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -11,8 +12,12 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from deepblur_live.blur.charted import charted, curve_kinds
+from deepblur_live.blur.places import places
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.drift import clock_text
 from deepblur_live.session.columns import quality_columns
+from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import (
     ALARM,
     CURVES,
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from deepblur_live.blur import BlurFamily
+    from deepblur_live.session.display_unit import DisplayUnit
     from deepblur_live.session.report.moments import Moment
     from deepblur_live.session.report.read import SessionData
 
@@ -57,6 +64,10 @@ _THEMED |= {ALARM: "--alarm", CURVES[4]: "--blue", CURVES[7]: "--slate"}
 # The PSF is shown within so many cut-off periods of its centre, interpolated.
 _PSF_PERIODS = 2.1
 _FINER = 8
+# From so many coefficients on their legend is set smaller.
+_MANY = 12
+# Cells along each side of a map.
+_MAP = 32
 
 
 def overview_figure(data: SessionData) -> Figure:
@@ -66,15 +77,18 @@ def overview_figure(data: SessionData) -> Figure:
         figure, (upper, axis, strip) = _figure(6.6, (18, 10, 1))
         _style(upper)
         upper.axhline(0, color=MUTED, linewidth=0.8)
-        for k, name in enumerate(data.family.names):
-            colour = CURVES[k % len(CURVES)]
+        shown = data.family.names[: charted(data.family)]
+        colours = _curve_colours(data.family)
+        for k, (name, colour) in enumerate(zip(shown, colours, strict=True)):
             _draw_coefficient(upper, data, curves, k, colour, (1.0,), colour)
             upper.plot([], [], color=colour, label=name)
         upper.plot([], [], color=MUTED, linewidth=6, alpha=0.3, label="± 1 σ")
         if np.isfinite(data.coefficients("truth_")).any():
             upper.plot([], [], color=MUTED, dashes=(3, 2), label="truth")
+        # A field has many terms.
+        size = 9.5 if len(shown) <= _MANY else 7.5
         upper.legend(
-            loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False, fontsize=9.5
+            loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False, fontsize=size
         )
         upper.set_ylabel(f"coefficient ({curves.coefficient.name})")
         upper.set_title(f"Blur over the session: {data.profile.name}", loc="left")
@@ -125,7 +139,8 @@ def coefficients_figure(data: SessionData) -> Figure:
     tracked, truth = data.coefficients() * scale, data.coefficients("truth_") * scale
     factor = data.coverage_factor
     limits = _alarm_limits(data)
-    names = data.family.names
+    names = data.family.names[: charted(data.family)]
+    colours = _curve_colours(data.family)
     rows = -(-len(names) // 2)
     with mpl.rc_context(_FONT):
         figure = Figure(
@@ -152,8 +167,7 @@ def coefficients_figure(data: SessionData) -> Figure:
                     axis.plot(
                         x, y, color=ALARM, linewidth=0.9, alpha=0.7, dashes=(4, 3)
                     )
-            colour = CURVES[k % len(CURVES)]
-            _draw_coefficient(axis, data, curves, k, colour, (factor, 1.0), INK)
+            _draw_coefficient(axis, data, curves, k, colours[k], (factor, 1.0), INK)
             _mark_alerts(data, curves, axis)
             axis.set_title(names[k], loc="left", pad=3)
             axis.set_ylim(-top, top)
@@ -167,21 +181,34 @@ def coefficients_figure(data: SessionData) -> Figure:
 
 
 def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
-    """Draw the square root of the PSF of each moment, all on one scale."""
-    gammas = np.array([moment.coefficients for moment in shown])
-    psfs = data.family.psf(torch.as_tensor(gammas)).numpy()
+    """Draw the square root of the PSF of each moment, all on one scale.
+
+    Of a field: those in the middles of the frame's ninths, and below them maps of the
+    wavefront error.
+    """
+    gammas = torch.as_tensor(np.array([moment.coefficients for moment in shown]))
+    averaged = places(data.family)
+    psfs = torch.cat([data.family.psf(gammas, place) for place in averaged]).numpy()
     middle = psfs.shape[-1] // 2
     half = min(middle, round(_PSF_PERIODS / data.family.cutoff))
     window = slice((middle - half) * _FINER, (middle + half) * _FINER + 1)
-    fine = _interpolated(psfs)
+    fine = _interpolated(psfs)[:, window, window]
+    fine = _side_by_side(fine.reshape(len(averaged), len(shown), *fine.shape[1:]))
     pixel_um = data.profile.optics.pixel_size_nm / 1000
-    width = f"{(2 * half + 1) * pixel_um:.2g} µm wide"
+    each = "each " if len(averaged) > 1 else ""
+    width = f"{each}{(2 * half + 1) * pixel_um:.2g} µm wide"
     with mpl.rc_context(_FONT):
-        figure = Figure((_WIDE, 3.4), facecolor="white", layout="constrained")
+        field = data.family if isinstance(data.family, ZernikeField) else None
+        high = 3.4 if field is None else 6.2
+        figure = Figure((_WIDE, high), facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(1, 4)
+        grid = figure.subplots(1 if field is None else 2, 4, squeeze=False)
+        axes = grid[0]
+        if field is not None:
+            unit = coefficient_unit(field, data.profile.display)
+            _draw_error_maps(list(grid[1]), field, gammas, unit)
         for axis, psf, moment in zip(axes, fine, shown, strict=False):
-            image = np.sqrt(np.maximum(psf[window, window], 0) / fine.max())
+            image = np.sqrt(np.maximum(psf, 0) / fine.max())
             axis.imshow(image, cmap="inferno", vmin=0, vmax=1, interpolation="bicubic")
             when = "" if moment.time is None else f"  {clock_text(moment.time)}"
             axis.set_title(f"{moment.name}{when}", loc="left", weight="bold")
@@ -192,6 +219,46 @@ def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
             axis.set_axis_off()
         axes[0].text(0.03, 0.03, width, color="white", transform=axes[0].transAxes)
     return figure
+
+
+def _draw_error_maps(
+    axes: list[Axes], field: ZernikeField, gammas: torch.Tensor, unit: DisplayUnit
+) -> None:
+    """Draw the wavefront error over the sensor of coefficients (n, P)."""
+    local = field.at(gammas, field.view.grid(_MAP)).numpy()
+    maps = np.sqrt(np.square(local).sum(-1)).reshape(-1, _MAP, _MAP) * unit.scale
+    shown: Any = None
+    for axis, one in zip(axes, maps, strict=False):
+        shown = axis.imshow(
+            one,
+            cmap="inferno",
+            vmin=0,
+            vmax=max(maps.max(), 1e-12),
+            extent=(0, field.view.columns, field.view.rows, 0),
+        )
+        axis.set(xticks=[], yticks=[])
+    axes[0].set_ylabel("wavefront error")
+    axes[0].figure.colorbar(shown, ax=axes, label=unit.name, shrink=0.8)
+    for axis in axes[len(maps) :]:
+        axis.set_axis_off()
+
+
+def _curve_colours(family: BlurFamily) -> list[str]:
+    """Return a colour for each charted coefficient: one per kind for a field."""
+    kinds = curve_kinds(family)
+    order = list(dict.fromkeys(kinds))
+    return [CURVES[order.index(kind) % len(CURVES)] for kind in kinds]
+
+
+def _side_by_side(psfs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n, h, w): each moment's PSFs (N, n, h, w), of N places, in a square."""
+    count, side = psfs.shape[1], math.isqrt(psfs.shape[0])
+    rows = psfs.reshape(side, side, *psfs.shape[1:])
+    squares = rows.transpose(2, 0, 3, 1, 4)
+    whole: NDArray[np.float64] = squares.reshape(
+        count, side * psfs.shape[2], side * psfs.shape[3]
+    )
+    return whole
 
 
 def _interpolated(psfs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepblur_live.blur.charted import charted
 from deepblur_live.drift import clock_text
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import STATES
@@ -193,7 +194,7 @@ def _coefficients(data: SessionData, shown: Sequence[Moment]) -> str:
         return "<p class=muted>No blur was identified.</p>"
     unit, digits = coefficient_unit(data.family, data.profile.display), _digits(data)
     rows = []
-    for k, name in enumerate(data.family.names):
+    for k, name in enumerate(data.family.names[: charted(data.family)]):
         values = [
             f"{_signed(moment.coefficients[k] * unit.scale, digits)} ± "
             f"{moment.sigma[k] * unit.scale:.{digits}f}"
@@ -208,6 +209,8 @@ def _coefficients(data: SessionData, shown: Sequence[Moment]) -> str:
         if symmetry.explanation
     )
     table = _table(rows, head, numeric=range(1, len(head)))
+    if more := data.family.n_coefficients - len(rows):
+        table += f"<p class=note>{more} more terms are in drift.csv.</p>"
     return table + _verifications(data) + notes
 
 

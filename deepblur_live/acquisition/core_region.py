@@ -1,0 +1,91 @@
+"""Where a core's frames lie on the sensor, and how its pixels are binned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pymmcore_plus import Keyword
+
+if TYPE_CHECKING:
+    from pymmcore_plus import CMMCorePlus
+
+__all__ = ["CoreRegion"]
+
+
+class CoreRegion:
+    """The region of interest of a core's camera, read when it may have changed.
+
+    Cores do not tell the sensor's size: it is the largest region so far, where one
+    began at the sensor's first pixel.
+
+    Parameters
+    ----------
+    core
+        The core.
+    """
+
+    def __init__(self, core: CMMCorePlus) -> None:
+        self._core = core
+        self._sensors: dict[str, tuple[int, int]] = {}
+        self._binnings: dict[str, int] = {}
+        self._shape: tuple[int, ...] | None = None
+        self._metadata: dict[str, Any] = {}
+
+    def changed(self, *_: object) -> None:
+        """Read the region again with the next frame; a slot for the core's events."""
+        self._shape = None
+
+    def property_changed(self, device: str, name: str, value: str) -> None:
+        """Read it again if the binning was set; likewise."""
+        if name == Keyword.Binning.value:
+            self.changed()
+
+    def metadata(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Return a frame's ``"region"``, ``"sensor"`` and ``"binning"``, where known.
+
+        Parameters
+        ----------
+        shape
+            (H, W) of the frame. The region is read again when it changes.
+        """
+        if shape != self._shape:
+            self._shape = shape
+            try:
+                self._metadata = self._read(shape)
+            except (RuntimeError, ValueError):
+                # The camera may be busy: the place is unknown until the next frame.
+                self._shape, self._metadata = None, {}
+        return self._metadata
+
+    def _read(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        core = self._core
+        camera = core.getCameraDevice()
+        left, top, width, height = core.getROI()
+        binning = _binning(core, camera)
+        known: dict[str, Any] = {"binning": binning}
+        before = self._binnings.setdefault(camera, binning)
+        if before != binning:
+            known["binning_before"] = before
+        if (height, width) != tuple(shape[:2]):
+            # The region is that of a later frame already.
+            return known
+        top, left, height, width = (
+            binning * value for value in (top, left, height, width)
+        )
+        known["region"] = (top, left, height, width)
+        sensor = self._sensors.get(camera)
+        if top == left == 0:
+            rows, columns = sensor or (0, 0)
+            sensor = self._sensors[camera] = max(rows, height), max(columns, width)
+        if sensor is not None:
+            known["sensor"] = sensor
+        return known
+
+
+def _binning(core: CMMCorePlus, camera: str) -> int:
+    """Return the camera's binning, 1 where it has none; "2x2" counts as 2."""
+    name = Keyword.Binning.value
+    if not core.hasProperty(camera, name):
+        return 1
+    text = str(core.getProperty(camera, name))
+    return int(text.lower().partition("x")[0])

@@ -1,0 +1,75 @@
+"""Which part of the sensor a frame shows, if it can be identified as a field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deepblur_live.blur.field_basis import FieldView
+from deepblur_live.identification.field_identifier import LEAST_SIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["frame_view"]
+
+
+def frame_view(
+    shape: tuple[int, ...],
+    metadata: Mapping[str, Any],
+    sensor: tuple[int, int] | None = None,
+    least_side: int = LEAST_SIDE,
+) -> FieldView | str:
+    """Return the part of the sensor that a frame shows, or why one PSF serves it all.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frame.
+    metadata
+        Of the frame, as a core's frames have it: ``"region"`` (top, left, height,
+        width) and ``"sensor"`` (rows, columns) in unbinned pixels, ``"binning"``, and
+        ``"binning_before"`` where that has changed. Without a region the frame is the
+        whole sensor, or a region of unknown place.
+    sensor
+        Rows and columns of the sensor, by the profile; None if unknown.
+    least_side
+        Least side of a frame for a field, in its own pixels.
+    """
+    if min(shape) < least_side:
+        return (
+            f"the frame has {shape[0]} × {shape[1]} pixels, a field needs at least "
+            f"{least_side} a side"
+        )
+    if before := metadata.get("binning_before"):
+        return (
+            f"the camera's binning has changed from {before} to {metadata['binning']}, "
+            "which the profile's pixel size does not fit"
+        )
+    sensor = sensor or metadata.get("sensor")
+    region = metadata.get("region")
+    if region is None:
+        if sensor is None:
+            return FieldView(shape[0], shape[1])
+        rows, columns = sensor
+        if _covers(shape, (rows, columns)):
+            return FieldView(rows, columns)
+        return (
+            f"the place of a frame of {shape[0]} × {shape[1]} pixels on the sensor of "
+            f"{rows} × {columns} is unknown"
+        )
+    if sensor is None:
+        return (
+            "it is a region of interest of a sensor of unknown size: give sensor_rows "
+            "and sensor_columns under [camera] in the profile"
+        )
+    (rows, columns), (top, left, height, width) = sensor, region
+    try:
+        return FieldView(rows, columns, top, left, height, width)
+    except ValueError as error:
+        return str(error)
+
+
+def _covers(shape: tuple[int, ...], sensor: tuple[int, int]) -> bool:
+    """Return whether a frame (H, W) is the whole sensor, binned or not."""
+    binning = sensor[0] // shape[0]
+    return binning >= 1 and shape == (sensor[0] // binning, sensor[1] // binning)
