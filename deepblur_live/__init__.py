@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from deepblur_live.acquisition.recordings import open_series
     from deepblur_live.api import deblur
     from deepblur_live.blur.estimate import Estimate
+    from deepblur_live.calibration import calibrate_stack, load_calibration
     from deepblur_live.drift.alert import Alert
     from deepblur_live.gui import show
     from deepblur_live.profile import Profile, load_profile
@@ -46,7 +47,9 @@ __all__ = [
     "LiveSession",
     "Profile",
     "__version__",
+    "calibrate_stack",
     "deblur",
+    "load_calibration",
     "load_profile",
     "open_series",
     "show",
@@ -60,7 +63,9 @@ _MODULES = {
     "FrameResult": "runtime.frame",
     "LiveSession": "session.live",
     "Profile": "profile",
+    "calibrate_stack": "calibration",
     "deblur": "api",
+    "load_calibration": "calibration",
     "load_profile": "profile",
     "open_series": "acquisition.recordings",
     "show": "gui",

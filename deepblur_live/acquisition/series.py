@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PlaneOrder", "Series", "SeriesError", "choose_channel", "plane_order"]
+__all__ = [
+    "PlaneOrder",
+    "RecordedOptics",
+    "Series",
+    "SeriesError",
+    "choose_channel",
+    "plane_order",
+]
 
 
 class SeriesError(ValueError):
@@ -23,6 +30,17 @@ class SeriesError(ValueError):
 
 def _nothing_to_close() -> None:
     """Close a recording that holds nothing open."""
+
+
+class RecordedOptics(NamedTuple):
+    """What a recording says of the microscope; None where it says nothing."""
+
+    numerical_aperture: float | None = None
+    refractive_index: float | None = None
+    wavelength_nm: float | None = None
+
+
+_UNKNOWN = RecordedOptics()
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,10 @@ class Series:
         Time between frames, if recorded.
     planes
         Focal planes of each time point, which follow each other as frames.
+    z_step_um
+        Distance of neighbouring focal planes, if recorded; its sign is not.
+    optics
+        Objective and emission of the channel, as far as recorded.
     close
         Closes the files.
     """
@@ -63,6 +85,8 @@ class Series:
     pixel_size_nm: float | None = None
     interval_s: float | None = None
     planes: int = 1
+    z_step_um: float | None = None
+    optics: RecordedOptics = _UNKNOWN
     close: Callable[[], None] = _nothing_to_close
 
     def __len__(self) -> int:
@@ -111,12 +135,15 @@ class PlaneOrder(NamedTuple):
         (H, W) of a plane.
     focal_planes
         Length of the Z axis, or 1.
+    channel
+        Number of the channel.
     """
 
     numbers: NDArray[np.intp]
     leading: tuple[int, ...]
     shape: tuple[int, int]
     focal_planes: int
+    channel: int
 
     def position(self, index: int) -> tuple[int, ...]:
         """Return the position of frame `index` along the leading axes."""
@@ -175,7 +202,7 @@ def plane_order(
     if "C" in axes:
         numbers = numbers.take([chosen], axes.index("C"))
     shape = (kept[-2][1], kept[-1][1])
-    return PlaneOrder(numbers.ravel(), leading, shape, lengths.get("Z", 1))
+    return PlaneOrder(numbers.ravel(), leading, shape, lengths.get("Z", 1), chosen)
 
 
 def choose_channel(

@@ -148,6 +148,8 @@ def _open_image(
         pixel_size_nm=scales.pixel_size_nm,
         interval_s=scales.interval_s,
         planes=order.focal_planes,
+        z_step_um=scales.z_step_um,
+        optics=scales.optics(order.channel),
         close=tif.close,
     )
 

@@ -132,6 +132,7 @@ def open_zarr(path: Path, channel: int | str | None = None) -> Series:
     def read(index: int) -> NDArray[Any]:
         return np.asarray(array[order.position(index)].read().result())
 
+    z_step_nm = _step(multiscale, "z", _NANOMETRES)
     return Series(
         path=path,
         length=len(order.numbers),
@@ -141,4 +142,5 @@ def open_zarr(path: Path, channel: int | str | None = None) -> Series:
         pixel_size_nm=_step(multiscale, "x", _NANOMETRES),
         interval_s=_step(multiscale, "t", _SECONDS) if moves else None,
         planes=order.focal_planes,
+        z_step_um=None if z_step_nm is None else z_step_nm / 1000,
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from deepblur_live.acquisition.series import RecordedOptics
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,17 +30,44 @@ _NANOMETRES = {
 }
 _SECONDS = {"µs": 1e-6, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0}
 
+_ONE = {"": 1.0}
+
 # Screens and scanners write 72 to 1200 dpi, which is not a size in the specimen.
 _COARSEST_NM = 20_000.0
 
 
 @dataclass(frozen=True)
 class TiffScales:
-    """Pixel size in nm, interval in s, names of the channels; None if unknown."""
+    """Sizes, names of the channels and optics; None where they are unknown.
+
+    Parameters
+    ----------
+    pixel_size_nm, interval_s, z_step_um
+        Size of a pixel, time between frames, distance of focal planes.
+    channels
+        Names.
+    numerical_aperture, refractive_index
+        Of the objective and its immersion.
+    wavelengths_nm
+        Emission of each channel.
+    """
 
     pixel_size_nm: float | None = None
     interval_s: float | None = None
     channels: tuple[str, ...] = ()
+    z_step_um: float | None = None
+    numerical_aperture: float | None = None
+    refractive_index: float | None = None
+    wavelengths_nm: tuple[float | None, ...] = ()
+
+    def optics(self, channel: int) -> RecordedOptics:
+        """Return what is recorded of the microscope for a channel."""
+        known = channel < len(self.wavelengths_nm)
+        return RecordedOptics(
+            self.numerical_aperture,
+            self.refractive_index,
+            self.wavelengths_nm[channel] if known else None,
+        )
 
 
 def _quantity(value: Any, unit: Any, units: Mapping[str, float]) -> float | None:
@@ -56,8 +85,13 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _ome(xml: str) -> TiffScales:
-    image = _listed(tifffile.xml2dict(xml)["OME"]["Image"])[0]
+    root = tifffile.xml2dict(xml)["OME"]
+    image = _listed(root["Image"])[0]
     pixels = image["Pixels"]
+    channels = _listed(pixels.get("Channel"))
+    z_step = _quantity(
+        pixels.get("PhysicalSizeZ"), pixels.get("PhysicalSizeZUnit", "µm"), _NANOMETRES
+    )
     interval = _quantity(
         pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"), _SECONDS
     )
@@ -81,10 +115,32 @@ def _ome(xml: str) -> TiffScales:
             _NANOMETRES,
         ),
         interval_s=interval if interval is not None and interval > 0 else None,
-        channels=tuple(
-            str(channel.get("Name", "")) for channel in _listed(pixels.get("Channel"))
+        channels=tuple(str(channel.get("Name", "")) for channel in channels),
+        z_step_um=None if z_step is None else z_step / 1000,
+        numerical_aperture=_quantity(_objective(root, image).get("LensNA"), "", _ONE),
+        refractive_index=_quantity(
+            image.get("ObjectiveSettings", {}).get("RefractiveIndex"), "", _ONE
+        ),
+        wavelengths_nm=tuple(
+            _quantity(
+                channel.get("EmissionWavelength"),
+                channel.get("EmissionWavelengthUnit", "nm"),
+                _NANOMETRES,
+            )
+            for channel in channels
         ),
     )
+
+
+def _objective(root: Mapping[str, Any], image: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the objective that an image names; empty if it names none."""
+    wanted = image.get("ObjectiveSettings", {}).get("ID")
+    for instrument in _listed(root.get("Instrument")):
+        for objective in _listed(instrument.get("Objective")):
+            if wanted is not None and objective.get("ID") == wanted:
+                found: Mapping[str, Any] = objective
+                return found
+    return {}
 
 
 def _per_unit(page: tifffile.TiffPage) -> float | None:
@@ -100,8 +156,10 @@ def _imagej(page: tifffile.TiffPage, metadata: Mapping[str, Any]) -> TiffScales:
     size = 1 / per_unit if per_unit else None
     # Labels name slices: they name channels only if each slice is a channel.
     labels = tuple(str(label) for label in _listed(metadata.get("Labels")))
+    z_step = _quantity(metadata.get("spacing"), metadata.get("unit"), _NANOMETRES)
     return TiffScales(
         pixel_size_nm=_quantity(size, metadata.get("unit"), _NANOMETRES),
+        z_step_um=None if z_step is None else z_step / 1000,
         interval_s=_quantity(
             metadata.get("finterval"), metadata.get("tunit", "s"), _SECONDS
         ),

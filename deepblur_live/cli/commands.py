@@ -357,6 +357,50 @@ def check(
 
 
 @app.command()
+def calibrate(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Stacks of bead slides, one a state of the microscope."),
+    ],
+    bead: Annotated[float, typer.Option(help="Diameter of the beads, nm.", min=1.0)],
+    profile_file: _ProfileFile = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write. [after the first file]"),
+    ] = None,
+    z_step: Annotated[
+        str | None,
+        typer.Option(
+            help="Distance of the planes, such as 200nm; negative if z falls. [from "
+            "the file]"
+        ),
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Name or number, if there are several.")
+    ] = None,
+    single: Annotated[
+        bool, typer.Option("--single", help="Write a PSF stack alone (OME-TIFF).")
+    ] = False,
+    debug: _Debug = False,
+) -> None:
+    """Measure the microscope's blur from a z-stack of fluorescent beads."""
+    with one_line_errors(debug=debug) as console:
+        from deepblur_live.cli.calibrate import calibrate_files
+        from deepblur_live.cli.sweep import parse_length
+
+        calibrate_files(
+            console,
+            files,
+            _profile(profile_file),
+            bead,
+            output,
+            z_step_um=None if z_step is None else parse_length(z_step, "--z-step"),
+            channel=channel,
+            single=single,
+        )
+
+
+@app.command()
 def report(
     session: Annotated[
         Path, typer.Argument(help="Folder of a session, finished or interrupted.")

@@ -14,6 +14,7 @@ from deepblur_live.blur.charted import charted
 from deepblur_live.drift import clock_text
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import STATES
+from deepblur_live.session.report.markup import chip, code, style, table
 from deepblur_live.session.report.moments import short_value
 from deepblur_live.session.verification import (
     NOT_VERIFIED,
@@ -67,6 +68,7 @@ def page(data: SessionData, figures: Mapping[str, str], shown: Sequence[Moment])
     }
     return template.substitute(
         {name: html.escape(text) for name, text in texts.items()},
+        style=style(),
         verdict=verdict(data),
         tiles=_tiles(data, shown),
         legend=_state_legend(data),
@@ -109,7 +111,7 @@ def verdict(data: SessionData) -> str:
         if reasons and reasons[-1]:
             text += f" ({reasons[-1]})"
     text += f" {_ENDINGS.get(str(data.about.get('state')), '')}"
-    return f"{_chip(level)}{html.escape(text.strip())}"
+    return f"{chip(level)}{html.escape(text.strip())}"
 
 
 def _tiles(data: SessionData, shown: Sequence[Moment]) -> str:
@@ -154,7 +156,7 @@ def _alerts(data: SessionData) -> str:
     rows = [_alert_row(data, event["alert"]) for event in raised[:_MAX_ALERTS]]
     more = len(raised) - _MAX_ALERTS
     note = f"<p class=note>{more} more are in events.jsonl.</p>" if more > 0 else ""
-    return _table(rows, (*head, "then"), numeric=(2,)) + note
+    return table(rows, (*head, "then"), numeric=(2,)) + note
 
 
 def _alert_row(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
@@ -180,7 +182,7 @@ def _alert_row(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
     ]
     return [
         clock_text(float(alert["time"])),
-        _chip(str(alert["level"])),
+        chip(str(alert["level"])),
         size,
         html.escape(coefficients),
         html.escape(str(alert.get("cause") or "–")),
@@ -208,10 +210,10 @@ def _coefficients(data: SessionData, shown: Sequence[Moment]) -> str:
         for symmetry in data.family.symmetries
         if symmetry.explanation
     )
-    table = _table(rows, head, numeric=range(1, len(head)))
+    values_table = table(rows, head, numeric=range(1, len(head)))
     if more := data.family.n_coefficients - len(rows):
-        table += f"<p class=note>{more} more terms are in drift.csv.</p>"
-    return table + _verifications(data) + notes
+        values_table += f"<p class=note>{more} more terms are in drift.csv.</p>"
+    return values_table + _verifications(data) + notes
 
 
 def _verifications(data: SessionData) -> str:
@@ -286,44 +288,17 @@ def _versions(data: SessionData) -> str:
     hashes |= model.get("weights_sha256") or {}
     plans = engine.get("plans_sha256") or {}
     rows = [("model", html.escape(str(model.get("name"))))]
-    rows += [(file, _code(digest)) for file, digest in hashes.items() if digest]
+    rows += [(file, code(digest)) for file, digest in hashes.items() if digest]
     if executor := engine.get("executor"):
         rows.append(("run by", html.escape(str(executor))))
-    rows += [(file, _code(digest)) for file, digest in plans.items()]
+    rows += [(file, code(digest)) for file, digest in plans.items()]
     versions = data.about.get("versions") or {}
     rows += [(name, html.escape(str(version))) for name, version in versions.items()]
-    return _table([[html.escape(name), value] for name, value in rows])
+    return table([[html.escape(name), value] for name, value in rows])
 
 
 def _pairs(rows: Iterable[tuple[str, str]]) -> str:
-    return _table([[html.escape(n), html.escape(v)] for n, v in rows], numeric=(1,))
-
-
-def _table(
-    rows: Iterable[Sequence[str]],
-    head: Sequence[str] = (),
-    numeric: Sequence[int] | range = (),
-) -> str:
-    """Return a table of cells that are HTML already; some columns are of numbers."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        kinds = [f"{tag} class=n" if k in numeric else tag for k in range(len(cells))]
-        inner = zip(kinds, cells, strict=True)
-        return f"<tr>{''.join(f'<{kind}>{cell}</{tag}>' for kind, cell in inner)}</tr>"
-
-    top = line("th", head) if head else ""
-    body = "".join(line("td", row) for row in rows)
-    return f"<div class=scroll><table>{top}{body}</table></div>"
-
-
-def _chip(level: str) -> str:
-    colour = STATES.get(level, "#888")
-    text = html.escape(level.upper())
-    return f'<span class=chip style="background:{colour}">{text}</span>'
-
-
-def _code(value: object) -> str:
-    return f"<code>{html.escape(str(value))}</code>"
+    return table([[html.escape(n), html.escape(v)] for n, v in rows], numeric=(1,))
 
 
 def _counts(data: SessionData) -> Mapping[str, Any]:

@@ -1,0 +1,298 @@
+"""From a stack of a bead slide to a calibration: find, fit, compare, judge."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from deepblur_live.calibration.detect import BeadState, FoundBead, cut_out, find_beads
+from deepblur_live.calibration.fit import fit_bead, start_of
+from deepblur_live.calibration.held_out import Bead, HeldOut, explained, held_out
+from deepblur_live.calibration.model import StackModel
+from deepblur_live.calibration.modes import choose_modes, fewest_modes
+from deepblur_live.calibration.pooled import (
+    Aperture,
+    alike,
+    fit_aperture,
+    measured_gain,
+    shared_blur,
+)
+from deepblur_live.calibration.registered import MeanBead, mean_bead
+from deepblur_live.calibration.stack import (
+    BeadStack,
+    CalibrationError,
+    bead_stack,
+    crop_side,
+)
+from deepblur_live.calibration.trend import LinearTrend, fit_trend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from deepblur_live.calibration.fit import StackFit
+    from deepblur_live.profile import Profile
+
+__all__ = ["CalibratedBead", "Calibration", "calibrate_stack"]
+
+_log = logging.getLogger(__name__)
+
+# Beads that the noise and the NA are judged by.
+_FOR_NOISE, _FOR_APERTURE = 6, 8
+
+
+@dataclass(frozen=True)
+class CalibratedBead:
+    """A bead and its fit with the slide's Gaussian; None if it was not fitted."""
+
+    found: FoundBead
+    fit: StackFit | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a slide of beads says of a microscope.
+
+    Parameters
+    ----------
+    model
+        The pupil and the modes that were chosen.
+    stack
+        What was fitted.
+    beads
+        All that were found, the brightest first.
+    trend
+        The coefficients over the field.
+    covariance
+        (P, P) of the beads' coefficients about their mean: field and errors.
+    blur, blur_error
+        Variance of the shared Gaussian, pixels², and its standard error.
+    aperture
+        The NA that the beads prefer; None if it cannot be told. It is not used.
+    residual
+        (Z, K, K) what the pupil lacks of a centred bead of brightness 1. Zero unless
+        held-out beads are explained better with it.
+    mean
+        The beads as measured, registered.
+    held_out
+        How well half of the beads explain the others; None for fewer than four.
+    tried
+        Last mode of each set that was tried, and the held-out beads explained with it,
+        dB.
+    """
+
+    model: StackModel
+    stack: BeadStack
+    beads: tuple[CalibratedBead, ...]
+    trend: LinearTrend
+    covariance: NDArray[np.float64]
+    blur: float
+    blur_error: float
+    aperture: Aperture | None
+    residual: torch.Tensor
+    mean: MeanBead
+    held_out: HeldOut | None
+    tried: tuple[tuple[int, float], ...]
+
+    @property
+    def used(self) -> tuple[CalibratedBead, ...]:
+        """The beads that the calibration is made of."""
+        return tuple(b for b in self.beads if b.found.state is BeadState.USED)
+
+    def counts(self) -> dict[BeadState, int]:
+        """Return how many beads there are of each state that occurs."""
+        states = [bead.found.state for bead in self.beads]
+        return {state: states.count(state) for state in BeadState if state in states}
+
+    @property
+    def scatter_nm(self) -> float:
+        """Rms over all modes of single beads' distance from the trend, nm."""
+        wavelength = self.model.optics.wavelength_nm
+        return wavelength * math.sqrt(float(np.square(self.trend.scatter).sum()))
+
+    @property
+    def blur_nm(self) -> float:
+        """Standard deviation of the Gaussian, nm in the specimen."""
+        return math.sqrt(max(self.blur, 0.0)) * self.model.optics.pixel_size_nm
+
+
+def calibrate_stack(
+    frames: Sequence[NDArray[Any]],
+    z_um: Sequence[float],
+    profile: Profile,
+    diameter_nm: float,
+    progress: Callable[[str, float], None] = lambda text, share: None,
+    noll: tuple[int, ...] = (),
+) -> Calibration:
+    """Calibrate a microscope from a stack of a bead slide.
+
+    Parameters
+    ----------
+    frames
+        (Z) planes (H, W) through focus, as the camera gave them.
+    z_um
+        Their positions on the focus drive, rising or falling. Which way is deeper is
+        the profile's ``stage.deeper``.
+    profile
+        Optics and camera.
+    diameter_nm
+        Of the beads.
+    progress
+        Called with what is being done and the share of the whole, 0 to 1.
+    noll
+        Modes, without defocus; as many as held-out beads support when empty.
+
+    Raises
+    ------
+    CalibrationError
+        The stack gives no calibration; the text says what would be right.
+    """
+    optics = profile.optics
+    deeper = 1 if profile.stage.deeper == "larger" else -1
+    places = [deeper * z for z in z_um]
+    side = crop_side(optics)
+    modes = noll or fewest_modes()
+    draft = StackModel(optics, modes, diameter_nm, (0.0,), side)
+    stack = bead_stack(frames, places, draft, profile.camera)
+    model = replace(draft, z_um=stack.z_um)
+    progress("finding beads", 0.0)
+    found = list(find_beads(stack.light, model.bead_width, side))
+    crops = {
+        k: cut_out(stack.light, bead, side)
+        for k, bead in enumerate(found)
+        if bead.state is BeadState.USED
+    }
+    if not crops:
+        raise CalibrationError(
+            f"none of {len(found)} beads can be used: "
+            + ", ".join(
+                sorted({str(bead.state) for bead in found}) or ["none was found"]
+            )
+        )
+    stack = _with_noise(model, stack, list(crops.values()))
+    fits = _fit_all(model, stack, crops, progress, (0.05, 0.4))
+    for k in crops.keys() - fits.keys():
+        found[k] = replace(found[k], state=BeadState.FAILED)
+    # Twice: the worst ones hide others.
+    for _ in range(2):
+        left = [k for k in fits if found[k].state is BeadState.USED]
+        for k, state in zip(left, alike([fits[k] for k in left]), strict=True):
+            found[k] = replace(found[k], state=state)
+    used = [k for k in fits if found[k].state is BeadState.USED]
+    if not used:
+        raise CalibrationError(
+            "no bead is left after the fit: "
+            + ", ".join(sorted({str(found[k].state) for k in crops}))
+        )
+    shape = (stack.light.shape[1], stack.light.shape[2])
+    beads = {k: _bead(found[k], crops[k], fits[k]) for k in used}
+    tried: tuple[tuple[int, float], ...] = ()
+    if not noll:
+        model, beads, tried = choose_modes(model, stack.noise, beads, shape, progress)
+    progress("comparing beads", 0.8)
+    judged = held_out(model, list(beads.values()), stack.noise, shape)
+    few = list(beads.values())[:_FOR_APERTURE]
+    aperture = fit_aperture(
+        model, [b.crop for b in few], [b.fit for b in few], stack.noise
+    )
+    blur, blur_error = shared_blur([bead.fit for bead in beads.values()])
+    progress("fitting the shared blur", 0.9)
+    beads = {
+        k: bead._replace(fit=_refitted(model, stack, bead, blur))
+        for k, bead in beads.items()
+    }
+    gammas = np.array([bead.fit.coefficients for bead in beads.values()])
+    trend = fit_trend(gammas, np.array([b.place for b in beads.values()]), shape)
+    residual, _ = explained(model, list(beads.values()), stack.noise, trend, blur)
+    if judged is None or judged.total_db <= judged.pupil_db:
+        # Of few or dim beads it is noise, which other beads do not have.
+        residual = torch.zeros_like(residual)
+    progress("done", 1.0)
+    kept = [beads[k].fit if k in beads else fits.get(k) for k in range(len(found))]
+    return Calibration(
+        model,
+        stack,
+        tuple(CalibratedBead(f, fit) for f, fit in zip(found, kept, strict=True)),
+        trend,
+        _covariance(gammas),
+        blur,
+        blur_error,
+        aperture,
+        residual,
+        mean_bead([bead.fit for bead in beads.values()], model.z_um),
+        judged,
+        tried,
+    )
+
+
+def _bead(found: FoundBead, crop: torch.Tensor, fit: StackFit) -> Bead:
+    place = (found.row + fit.bead.row, found.column + fit.bead.column)
+    return Bead(crop, place, fit)
+
+
+def _with_noise(
+    model: StackModel, stack: BeadStack, crops: Sequence[torch.Tensor]
+) -> BeadStack:
+    """Return the stack with its noise measured, unless the camera is calibrated."""
+    if stack.calibrated:
+        return stack
+    for _ in range(2):
+        fits = [
+            fit_bead(model, crop, stack.noise, start_of(model, crop))
+            for crop in crops[:_FOR_NOISE]
+        ]
+        gain = measured_gain(fits, stack.noise)
+        stack = replace(stack, noise=stack.noise._replace(gain=gain))
+    return stack
+
+
+def _fit_all(
+    model: StackModel,
+    stack: BeadStack,
+    crops: dict[int, torch.Tensor],
+    progress: Callable[[str, float], None],
+    span: tuple[float, float],
+) -> dict[int, StackFit]:
+    """Return the fits by the bead's number; a bead that cannot be fitted is left out.
+
+    Each from an ideal pupil, and from the median of all if that is better: a wrong
+    minimum is one bead's own, the median is not.
+    """
+    fits: dict[int, StackFit] = {}
+    low, high = span
+    for done, (k, crop) in enumerate(crops.items()):
+        share = low + (high - low) * done / len(crops)
+        progress(f"fitting bead {done + 1} of {len(crops)}", share)
+        try:
+            fits[k] = fit_bead(model, crop, stack.noise, start_of(model, crop))
+        # One bad bead must not end the calibration, whatever is wrong with it.
+        except Exception:
+            _log.debug("bead %d cannot be fitted", k, exc_info=True)
+    if not fits:
+        return fits
+    median = np.median([fit.coefficients for fit in fits.values()], axis=0)
+    worst = float(np.median([fit.chi2 for fit in fits.values()])) * 1.3
+    for k, fit in fits.items():
+        if fit.chi2 > worst:
+            start = start_of(model, crops[k], torch.from_numpy(median), fit.bead.blur)
+            again = fit_bead(model, crops[k], stack.noise, start)
+            fits[k] = min(fit, again, key=lambda one: one.objective)
+    return fits
+
+
+def _refitted(model: StackModel, stack: BeadStack, bead: Bead, blur: float) -> StackFit:
+    start = bead.fit.bead._replace(blur=blur)
+    return fit_bead(model, bead.crop, stack.noise, start, fit_blur=False)
+
+
+def _covariance(gammas: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(gammas) < 2:
+        return np.zeros((gammas.shape[1],) * 2)
+    return np.atleast_2d(np.cov(gammas.T))

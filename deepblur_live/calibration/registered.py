@@ -1,0 +1,80 @@
+"""Beads' images brought to one place: their mean, and what the model lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from deepblur_live.identification.beads.registration import shifted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from deepblur_live.calibration.fit import StackFit
+    from deepblur_live.calibration.model import BeadParameters
+
+__all__ = ["MeanBead", "mean_bead", "mean_residual", "moved_to"]
+
+
+class MeanBead(NamedTuple):
+    """Mean of beads of brightness 1, and the standard deviation between them."""
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
+def mean_bead(fits: Sequence[StackFit], z_um: Sequence[float]) -> MeanBead:
+    """Return the mean (Z, K, K) of beads as they were measured, and its deviation.
+
+    Each without its background, over its brightness, registered to a fraction of a
+    pixel and of a plane by its fit.
+    """
+    images = [
+        _moved(fit.model + fit.residual, fit.bead, z_um, -1.0) / fit.bead.brightness
+        for fit in fits
+    ]
+    stack = np.stack(images)
+    deviation = stack.std(0, ddof=1) if len(stack) > 1 else np.zeros_like(stack[0])
+    return MeanBead(stack.mean(0), deviation)
+
+
+def mean_residual(fits: Sequence[StackFit], z_um: Sequence[float]) -> torch.Tensor:
+    """Return (Z, K, K): what the model lacks of a centred bead of brightness 1."""
+    images = [
+        _moved(fit.residual, fit.bead, z_um, -1.0) / fit.bead.brightness for fit in fits
+    ]
+    return torch.from_numpy(np.mean(images, 0))
+
+
+def moved_to(
+    residual: torch.Tensor, bead: BeadParameters, z_um: Sequence[float]
+) -> torch.Tensor:
+    """Return a centred residual (Z, K, K) at a bead's place and focus."""
+    return torch.from_numpy(_moved(residual.numpy(), bead, z_um, 1.0))
+
+
+def _moved(
+    images: NDArray[np.float64],
+    bead: BeadParameters,
+    z_um: Sequence[float],
+    way: float,
+) -> NDArray[np.float64]:
+    """Return images (Z, K, K) moved by a bead's place: to it (1) or from it (-1).
+
+    Between planes by linear interpolation; beyond the outermost these are repeated.
+    """
+    by = torch.tensor([[way * bead.row, way * bead.column]], dtype=torch.float64)
+    moved = shifted(torch.from_numpy(images), by.expand(len(images), 2)).numpy()
+    planes = np.asarray(z_um)
+    rising = planes if planes[-1] > planes[0] else planes[::-1]
+    moved = moved if planes[-1] > planes[0] else moved[::-1]
+    wanted = np.clip(rising - way * bead.z_um, rising[0], rising[-1])
+    upper = np.clip(np.searchsorted(rising, wanted), 1, len(rising) - 1)
+    low, high = rising[upper - 1], rising[upper]
+    share = ((wanted - low) / (high - low))[:, None, None]
+    result: NDArray[np.float64] = (1 - share) * moved[upper - 1] + share * moved[upper]
+    return result if planes[-1] > planes[0] else result[::-1].copy()

@@ -1,0 +1,48 @@
+"""Parts of HTML that all reports are made of; pages need no other file."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepblur_live.session.palette import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["chip", "code", "style", "table"]
+
+
+def style() -> str:
+    """Return the style sheet of the reports, for light and dark screens and paper."""
+    return Path(__file__).with_name("style.css").read_text("utf-8")
+
+
+def table(
+    rows: Iterable[Sequence[str]],
+    head: Sequence[str] = (),
+    numeric: Sequence[int] | range = (),
+) -> str:
+    """Return a table of cells that are HTML already; some columns are of numbers."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        kinds = [f"{tag} class=n" if k in numeric else tag for k in range(len(cells))]
+        inner = zip(kinds, cells, strict=True)
+        return f"<tr>{''.join(f'<{kind}>{cell}</{tag}>' for kind, cell in inner)}</tr>"
+
+    top = line("th", head) if head else ""
+    body = "".join(line("td", row) for row in rows)
+    return f"<div class=scroll><table>{top}{body}</table></div>"
+
+
+def chip(level: str) -> str:
+    """Return a state's name on its colour."""
+    colour = STATES.get(level, "#888")
+    text = html.escape(level.upper())
+    return f'<span class=chip style="background:{colour}">{text}</span>'
+
+
+def code(value: object) -> str:
+    """Return a value in a fixed-width font."""
+    return f"<code>{html.escape(str(value))}</code>"

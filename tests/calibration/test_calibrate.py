@@ -1,0 +1,165 @@
+"""From a simulated slide to a calibration, its files and its report."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from stack_slides import MODES, PROFILE, Z_UM, simulated_slide, truth_at
+
+from deepblur_live.calibration import (
+    BeadState,
+    CalibrationError,
+    Source,
+    calibrate_stack,
+    load_calibration,
+    save_calibration,
+    write_mean_bead,
+    write_psf,
+)
+from deepblur_live.calibration.verdict import advice
+from deepblur_live.optics import psf_snr
+from deepblur_live.profile import Optics
+from deepblur_live.session.calibration_report import write_calibration_report
+
+NM = PROFILE.optics.wavelength_nm
+
+
+@pytest.fixture(scope="module")
+def slide():
+    return simulated_slide()
+
+
+@pytest.fixture(scope="module")
+def calibration(slide):
+    return calibrate_stack(list(slide[0]), Z_UM, PROFILE, 100.0, noll=MODES)
+
+
+@pytest.fixture(scope="module")
+def folder(calibration, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "rig.calib"
+    save_calibration(
+        folder, [(Source("beads.tif"), calibration)], "rig", "2025-01-01T00:00", "test"
+    )
+    return folder
+
+
+def test_isolated_beads_are_used_and_others_refused(calibration, slide):
+    used = np.array([(bead.found.row, bead.found.column) for bead in calibration.used])
+    distance = np.linalg.norm(used[:, None] - slide[1][None], axis=2)
+    assert (distance.min(1) < 2).all()
+    assert len(used) == len(slide[1])
+    counts = calibration.counts()
+    assert counts[BeadState.EDGE] == 1
+    assert counts[BeadState.SATURATED] == 1
+    assert counts[BeadState.OVERLAP] == 1
+
+
+def test_the_field_is_measured(calibration):
+    for row in (30.0, 140.0):
+        found = calibration.trend.at(np.array([row, 80.0]))
+        assert NM * np.linalg.norm(found - truth_at(row)) < 2.0
+    assert calibration.blur == pytest.approx(0.5, abs=0.05)
+    assert calibration.aperture.value == pytest.approx(1.41, abs=0.02)
+    # The beads' own shot noise is 17 to 19 dB below them.
+    assert calibration.held_out.pupil_db > 16
+    assert not any(item.redo for item in advice(calibration))
+
+
+def test_stated_errors_are_those_of_single_beads(calibration):
+    off = [
+        (bead.fit.coefficients - truth_at(bead.found.row)) / bead.fit.sigma
+        for bead in calibration.used
+    ]
+    assert 0.7 < np.sqrt(np.mean(np.square(off))) < 1.4
+
+
+def test_a_falling_drive_and_a_bad_plane(slide):
+    planes = [plane[:95].astype(float) for plane in slide[0][::-1]]
+    planes[0][5, 5] = np.nan
+    one = calibrate_stack(planes, Z_UM[::-1], PROFILE, 100.0, noll=MODES)
+    assert one.stack.numbers == (1, 2, 3, 4, 5, 6)
+    off = one.trend.terms[0] - truth_at(45.0)
+    assert NM * np.linalg.norm(off) < 2.0
+
+
+def test_what_is_no_calibration_is_said(slide):
+    with pytest.raises(CalibrationError, match="needs at least 3"):
+        calibrate_stack(list(slide[0][:2]), Z_UM[:2], PROFILE, 100.0)
+    with pytest.raises(CalibrationError, match="constant"):
+        calibrate_stack([np.zeros((200, 200))] * 7, Z_UM, PROFILE, 100.0)
+    empty = np.random.default_rng(0).poisson(20.0, (7, 120, 120))
+    with pytest.raises(CalibrationError, match="bead"):
+        calibrate_stack(list(empty), Z_UM, PROFILE, 100.0)
+
+
+def test_files_are_read_back(folder, calibration):
+    saved = load_calibration(folder, PROFILE.optics)
+    assert np.array_equal(saved.tensors["0.trend"], calibration.trend.terms)
+    assert saved.manifest.noll == list(MODES)
+    assert saved.tensors["0.coefficients"].shape == (len(calibration.used), len(MODES))
+    with (folder / "beads.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == len(calibration.beads)
+    assert sum(row["state"] == "used" for row in rows) == len(calibration.used)
+    fwhm = [float(row["fwhm_row_nm"]) for row in rows if row["state"] == "used"]
+    # 0.51 λ/NA is 195 nm, with a Gaussian of 71 nm, sphere and pixel 260 nm.
+    assert 240 < np.median(fwhm) < 300
+
+
+def test_bad_folders_are_refused_by_name(folder, tmp_path):
+    with pytest.raises(CalibrationError, match=r"manifest\.json: cannot be read"):
+        load_calibration(tmp_path)
+    other = Optics(numerical_aperture=1.3, refractive_index=1.515)
+    with pytest.raises(CalibrationError, match=r"aperture 1\.41.*1\.3"):
+        load_calibration(folder, other)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    tensors = bytearray((copy / "calibration.safetensors").read_bytes())
+    tensors[-1] ^= 1
+    (copy / "calibration.safetensors").write_bytes(tensors)
+    with pytest.raises(CalibrationError, match="altered"):
+        load_calibration(copy)
+    for change, reason in (
+        ({"version": 2}, "version 2"),
+        ({"format": "other"}, "not a calibration"),
+        ({"noll": "all"}, "noll"),
+        ({"extra": 1}, "extra"),
+    ):
+        content = json.loads((folder / "manifest.json").read_text("utf-8")) | change
+        (copy / "manifest.json").write_text(json.dumps(content), "utf-8")
+        with pytest.raises(CalibrationError, match=reason):
+            load_calibration(copy)
+
+
+def test_the_psf_file_has_its_scales(calibration, tmp_path):
+    path = tmp_path / "psf.ome.tif"
+    write_psf(calibration, path)
+    with tifffile.TiffFile(path) as tif:
+        image = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+        psf = tif.asarray()
+        dots = tif.pages[0].tags["XResolution"].value
+    assert image["PhysicalSizeX"] == pytest.approx(0.1)
+    assert image["PhysicalSizeZ"] == pytest.approx(0.25)
+    assert dots[1] / dots[0] * 1e7 == pytest.approx(100.0)
+    assert psf.shape == (7, calibration.model.side, calibration.model.side)
+    assert psf[3].sum() == pytest.approx(1, abs=1e-3)
+    # The mean of the beads is wider by the beads' size only.
+    write_mean_bead(calibration, tmp_path / "mean.ome.tif")
+    mean = tifffile.imread(tmp_path / "mean.ome.tif")[0, 3]
+    pair = (torch.from_numpy(image) for image in (psf[3], mean / mean.sum()))
+    assert psf_snr(*pair) > 15
+
+
+def test_the_report_says_what_to_redo(folder, calibration):
+    manifest = load_calibration(folder).manifest
+    path = write_calibration_report(folder, manifest, [calibration])
+    page = path.read_text("utf-8")
+    assert "Usable" in page
+    assert page.count("<svg") == 4
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "saturated" in page

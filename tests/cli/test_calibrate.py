@@ -1,0 +1,141 @@
+"""The command calibrate: from files to a folder or a PSF."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from deepblur_live.acquisition import open_series
+from deepblur_live.calibration import (
+    CalibrationError,
+    calibrate,
+    load_calibration,
+    modes,
+)
+from deepblur_live.cli.calibrate import file_optics
+from deepblur_live.cli.commands import app
+from deepblur_live.profile import Optics, Profile, write_profile
+
+sys.path.append(str(Path(__file__).parents[1] / "calibration"))
+
+from stack_slides import PROFILE, Z_UM, simulated_slide
+
+_OME = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
+<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.3"/>
+<Objective ID="Objective:1" LensNA="1.41"/></Instrument>
+<Image ID="Image:0"><ObjectiveSettings ID="Objective:1" RefractiveIndex="1.515"/>
+<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="8" SizeY="8"
+SizeZ="3" SizeC="1" SizeT="1" PhysicalSizeX="0.1" PhysicalSizeY="0.1"
+PhysicalSizeZ="250" PhysicalSizeZUnit="nm">
+<Channel ID="Channel:0:0" EmissionWavelength="540"/>
+<TiffData IFD="0" PlaneCount="3"/></Pixels></Image></OME>"""
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A stack whose metadata say everything."""
+    path = tmp_path / "full.ome.tif"
+    planes = np.zeros((3, 8, 8), np.uint16)
+    options = {"photometric": "minisblack", "metadata": None}
+    tifffile.imwrite(path, planes, description=_OME, **options)
+    return path
+
+
+@pytest.fixture(scope="module")
+def beads(tmp_path_factory):
+    """The upper half of a simulated slide, and its profile."""
+    folder = tmp_path_factory.mktemp("slide")
+    path = folder / "beads.ome.tif"
+    metadata = {"axes": "ZYX", "PhysicalSizeZ": Z_UM[1] - Z_UM[0]}
+    tifffile.imwrite(path, simulated_slide()[0][:, :95], ome=True, metadata=metadata)
+    write_profile(PROFILE, folder / "rig.toml")
+    return path, folder / "rig.toml"
+
+
+@pytest.fixture
+def few_modes(monkeypatch):
+    monkeypatch.setattr(modes, "_LAST_MODES", (11,))
+    monkeypatch.setattr(calibrate, "_FOR_APERTURE", 2)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["calibrate", *map(str, arguments)])
+
+
+def test_the_optics_of_a_file_are_used(full):
+    with open_series(full) as series:
+        rig = file_optics(series, None)
+        assert series.z_step_um == pytest.approx(0.25)
+    optics = rig.optics
+    assert (optics.numerical_aperture, optics.refractive_index) == (1.41, 1.515)
+    assert optics.wavelength_nm == pytest.approx(540)
+    assert optics.pixel_size_nm == pytest.approx(100)
+
+
+def test_optics_that_contradict_the_profile_are_refused(full):
+    profile = Profile(optics=Optics(numerical_aperture=1.3))
+    with (
+        open_series(full) as series,
+        pytest.raises(CalibrationError, match=r"1\.41.*1\.3"),
+    ):
+        file_optics(series, profile)
+
+
+def test_missing_optics_are_asked_for_by_name(beads):
+    with open_series(beads[0]) as series:
+        with pytest.raises(
+            CalibrationError, match=r"numerical_aperture.*pixel_size_nm"
+        ):
+            file_optics(series, None)
+        # A default that nobody chose is no answer.
+        with pytest.raises(CalibrationError, match="wavelength_nm"):
+            file_optics(series, Profile(optics=Optics(numerical_aperture=1.3)))
+
+
+def test_a_folder_is_written_and_a_bad_file_left_out(beads, tmp_path, few_modes):
+    stack, rig = beads
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"II*\0nothing")
+    target = tmp_path / "rig.calib"
+    done = invoke(bad, stack, "--profile", rig, "--bead", 100, "-o", target)
+    assert done.exit_code == 0, done.output
+    assert "Left out" in done.output
+    assert "6 used" in done.output
+    saved = load_calibration(target, PROFILE.optics)
+    assert [state.file for state in saved.manifest.states] == ["beads.ome.tif"]
+    names = {"report.html", "beads.csv", "psf.ome.tif", "mean_bead.ome.tif"}
+    assert names < {path.name for path in target.iterdir()}
+    json.loads((target / "manifest.json").read_text("utf-8"))
+    again = invoke(stack, "--profile", rig, "--bead", 100, "-o", target)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+
+
+def test_a_psf_alone(beads, tmp_path, few_modes):
+    target = tmp_path / "psf.ome.tif"
+    done = invoke(
+        beads[0], "--profile", beads[1], "--bead", 100, "--single", "-o", target
+    )
+    assert done.exit_code == 0, done.output
+    with open_series(target) as series:
+        assert len(series) == 7
+        assert series.z_step_um == pytest.approx(0.25)
+        assert series.pixel_size_nm == pytest.approx(100)
+    two = invoke(beads[0], beads[0], "--bead", 100, "--single")
+    assert two.exit_code == 2
+    assert "give one stack" in two.output
+
+
+def test_the_distance_of_planes_is_asked_for(beads, tmp_path):
+    plain = tmp_path / "plain.tif"
+    tifffile.imwrite(plain, tifffile.imread(beads[0]), photometric="minisblack")
+    done = invoke(plain, "--profile", beads[1], "--bead", 100)
+    assert done.exit_code == 2
+    assert "--z-step" in done.output
