@@ -1,19 +1,24 @@
 """Measure what the guard of deblurred frames shows, and what it withholds.
 
 python tools/measure_guard.py --data FOLDER --weights training/live/deblurring
+python tools/measure_guard.py --data FOLDER --identified --first 4
 
 Held-out pictures under the conditions of the deblurring table, and some more that are
 hard to judge. The noise is measured from each frame, as live without a calibration.
+With ``--identified`` the blur too is measured from the frames, by the whole live
+pipeline with the shipped weights, and nothing is known of it beforehand.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from evaluation.deblurring_frames import (
     CONDITIONS,
     SIDE,
@@ -21,6 +26,8 @@ from evaluation.deblurring_frames import (
     dark,
     expose,
     filled,
+    grey_values,
+    light_of,
     nuclei,
     sharp_already,
     spherical,
@@ -34,17 +41,24 @@ from training_data import one_line_errors
 from deepblur_live.blur import family_from_profile
 from deepblur_live.optics import measure_noise, psnr
 from deepblur_live.profile import Profile
+from deepblur_live.runtime.build import build_pipeline
 from deepblur_live.runtime.device import tune_process
+from deepblur_live.runtime.frame import Frame as CameraFrame
 from deepblur_live.runtime.guard import FrameGuard, Verdict, untreatable
+from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evaluation.deblurring_frames import Frame
+    from numpy.typing import NDArray
 
+    from deepblur_live.blur import Estimate
     from deepblur_live.blur.zernike import ZernikeFamily
     from deepblur_live.deblurring import UnrolledFista
 
+# Strength above which a result counts as shown whole.
+_WHOLE = 0.75
 # Decibels below the raw frame from which a result is harmful, and above it from which
 # it is good.
 _HARM = _GOOD = 0.2
@@ -86,6 +100,10 @@ MORE = {
 """Conditions besides those of the deblurring table."""
 
 
+# Frames of a scene that the pipeline is given one after another; the last is judged.
+_EXPOSURES = 2
+
+
 class Judged(NamedTuple):
     """PSNR of a result and of what is shown over the raw frame's, and the verdict."""
 
@@ -114,6 +132,44 @@ def judged(
     return Judged(full - raw, mixed - raw, verdict)
 
 
+def identified(
+    condition: Condition,
+    picture: NDArray[np.float64],
+    number: int,
+    family: ZernikeFamily,
+    network: UnrolledFista,
+) -> Judged:
+    """Identify the blur of a few exposures, deblur them, and judge the last as live."""
+    pipeline = build_pipeline(Profile(), asynchronous=False)
+    estimate: Estimate | None = None
+    try:
+        for exposure in range(_EXPOSURES):
+            frame = expose(condition, picture, number, family, exposure)
+            grey = grey_values(frame.light(frame.image))
+            live = CameraFrame(grey, exposure, float(exposure), "live")
+            result = pipeline.submit(live).result()
+            estimate = result.estimate or estimate
+    finally:
+        pipeline.close()
+    raw = psnr(frame.light(frame.image), frame.truth)
+    # A raw frame has no track; judge what its last estimate would have given.
+    used = result.track or estimate
+    if used is None:
+        return Judged(0.0, 0.0, Verdict(0.0, result.reason))
+    noise = measure_noise(frame.image, family.cutoff, float(frame.noise.least))
+    assert noise is not None, "the default optics leave room beyond the cut-off"
+    found = replace(
+        frame,
+        gamma=torch.from_numpy(used.coefficients).float(),
+        covariance=torch.from_numpy(used.covariance).float(),
+    )
+    full = psnr(frame.light(deblurred(network, found, family, noise)), frame.truth)
+    shown = raw
+    if result.deblurred is not None:
+        shown = psnr(light_of(result.deblurred), frame.truth)
+    return Judged(full - raw, shown - raw, Verdict(result.strength, result.reason))
+
+
 def row(name: str, found: Sequence[Judged]) -> str:
     """Return a line of the table."""
     strengths = [judged.verdict.strength for judged in found]
@@ -123,7 +179,10 @@ def row(name: str, found: Sequence[Judged]) -> str:
         name,
         f"{np.mean([judged.gain for judged in found]):+.2f}",
         f"{np.mean([judged.shown for judged in found]):+.2f}",
-        "/".join(str(sum(s == wanted for s in strengths)) for wanted in (1, 0.5, 0)),
+        "/".join(
+            str(sum(low < strength <= high for strength in strengths))
+            for low, high in ((_WHOLE, 1), (0, _WHOLE), (-1, 0))
+        ),
         f"{sum(judged.gain < -_HARM for judged in found)}",
         f"{sum(judged.shown < -_HARM for judged in found)}",
         f"{refused} of {len(good)}",
@@ -140,6 +199,8 @@ def main() -> None:
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--first", type=int, default=0, help="skip so many of a kind")
+    parser.add_argument("--identified", action="store_true", help="blind, as live")
+    parser.add_argument("--conditions", nargs="*", help="only those of these names")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     tune_process(options.threads)
@@ -154,26 +215,40 @@ def main() -> None:
     known = networks(_MODEL, tuple(options.weights))
     if options.weights:
         del known["shipped"]
+    if options.identified:
+        known = {"live": load_pack(_MODEL.name, ("live",)).deblurring.eval()}
+    conditions = {
+        name: condition
+        for name, condition in (CONDITIONS | MORE).items()
+        if options.conditions is None or name in options.conditions
+    }
     found: dict[str, dict[str, list[Judged]]] = {
-        label: {name: [] for name in CONDITIONS | MORE} for label in known
+        label: {name: [] for name in conditions} for label in known
     }
     for number, path in enumerate(paths):
         picture = scene(path, SIDE + 2 * MARGIN).double().numpy()
-        for name, condition in (CONDITIONS | MORE).items():
+        for name, condition in conditions.items():
+            if options.identified:
+                one = identified(
+                    condition, picture, skipped + number, family, known["live"]
+                )
+                found["live"][name].append(one)
+                print(f"{path.name}, {name}: {one}", flush=True)
+                continue
             frame = expose(condition, picture, skipped + number, family)
             for label, network in known.items():
                 found[label][name].append(judged(frame, network, family, guard))
-    for label, conditions in found.items():
+    for label, rows in found.items():
         print(
-            f"\n{label}\n\n| condition | result, dB | shown, dB | all/half/raw | "
+            f"\n{label}\n\n| condition | result, dB | shown, dB | all/part/raw | "
             "harmful | harm shown | good refused |\n|" + " --- |" * 7
         )
-        for name, frames in conditions.items():
+        for name, frames in rows.items():
             print(row(name, frames))
-        print(row("**all**", [one for frames in conditions.values() for one in frames]))
+        print(row("**all**", [one for frames in rows.values() for one in frames]))
         reasons = [
             one.verdict.reason
-            for frames in conditions.values()
+            for frames in rows.values()
             for one in frames
             if one.verdict.reason
         ]

@@ -50,14 +50,18 @@ class Convolution:
         spread: torch.Tensor | None = None,
     ) -> None:
         self.shape = shape
-        self.otf = otf(psf, shape)
+        # In the layout of an image's spectrum: in any other, each step takes longer.
+        self.otf = otf(psf, shape).contiguous()
         self.power = self.otf.real.square().addcmul_(self.otf.imag, self.otf.imag)
         self._variance: torch.Tensor | None = None
         if spread is not None:
             # Rounding can make a mean square negative.
-            self._variance = _wrapped_transfer(spread, shape).real.clamp(min=0)
+            variance = _wrapped_transfer(spread, shape).real.clamp(min=0)
+            self._variance = variance.contiguous()
             self.power = self.power + self._variance
         self.mask = None if frame is None else frame_mask(shape, frame, psf)
+        # The mask applies once to the residual, so twice to its power.
+        self._share = 1.0 if self.mask is None else self.mask.square().mean()
 
     @staticmethod
     def _transform(x: torch.Tensor) -> torch.Tensor:
@@ -105,7 +109,8 @@ class Convolution:
         self, prepared: torch.Tensor, balance: float | torch.Tensor
     ) -> torch.Tensor:
         """Return (AᵀA + balance)⁻¹ of Aᵀ y, with ``prepared = prepare(y)``."""
-        return self._inverse(prepared / (self.power + balance))
+        # Times the reciprocal: dividing complex numbers takes three times as long.
+        return self._inverse(prepared * (self.power + balance).reciprocal())
 
     def _masked(self, image: torch.Tensor) -> torch.Tensor:
         return image if self.mask is None else image * self.mask
@@ -124,8 +129,10 @@ class Convolution:
         than typical the squared error of z is (`error_ratio`). For an uncertain PSF it
         is argmin E‖A x - y‖² + λ‖x - z‖².
         """
-        residual = self.prepare(self._masked(y - self.forward(z)))
-        residual = self.shrunk(residual, z)
+        spectrum = self._transform(z)
+        again = self._inverse(spectrum * self.otf)
+        residual = self.prepare(self._masked(y - again))
+        residual = self._shrunk(residual, spectrum)
         if typical_error is not None:
             weight = weight / self.error_ratio(residual, weight, typical_error)
         return z + self.solve(residual, weight)
@@ -134,7 +141,12 @@ class Convolution:
         """Return `prepare` of a residual, less what is uncertain of the blurred z."""
         if self._variance is None:
             return prepared
-        return prepared - self._variance * self._transform(z)
+        return self._shrunk(prepared, self._transform(z))
+
+    def _shrunk(self, prepared: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+        if self._variance is None:
+            return prepared
+        return prepared - self._variance * spectrum
 
     def error_ratio(
         self, residual: torch.Tensor, weight: torch.Tensor, typical_error: float
@@ -154,10 +166,7 @@ class Convolution:
             Root mean square of the error.
         """
         found, gain = self.error_power(residual, weight)
-        # The mask applies once to the residual, so twice to its power.
-        ones = torch.ones(self.shape, dtype=weight.dtype, device=weight.device)
-        share = self._masked(self._masked(ones)).mean()
-        return bounded_ratio(found, typical_error**2 * share * gain, weight)
+        return bounded_ratio(found, typical_error**2 * self._share * gain, weight)
 
     def error_power(
         self, residual: torch.Tensor, weight: torch.Tensor
@@ -169,10 +178,9 @@ class Convolution:
         """
         rows, columns = self.shape
         balanced = self.power + weight
-        change = residual / balanced
-        power = change.real**2 + change.imag**2
+        power = residual.real.square().addcmul_(residual.imag, residual.imag)
         # Parseval: the mean square of the change.
-        found = self.spectral_mean(power) / (rows * columns)
+        found = self.spectral_mean(power / balanced.square()) / (rows * columns)
         return found, self.spectral_mean(self.power / balanced)
 
     def spectral_mean(self, values: torch.Tensor) -> torch.Tensor:

@@ -123,8 +123,9 @@ def demo(options: Options, *, field: bool = False) -> None:
     sinks, _ = alarm_sinks(options.alarms)
     _prepare_window(options)
     core = simulated_core(sample, exposure_ms=_FIELD_MS if field else _UNIFORM_MS)
-    source = {"core": core, "truth_image": truth_image, "sinks": sinks}
-    with _session(options, profile, **source) as session:
+    with _session(
+        options, profile, core=core, truth_image=truth_image, sinks=sinks
+    ) as session:
         if options.window:
             from deepblur_live.cli.windowed import show_live
 

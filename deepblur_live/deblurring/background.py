@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn import functional as F
 
+from deepblur_live.optics import sliding
+
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Callable
 
 __all__ = ["background"]
 
@@ -25,8 +28,21 @@ def background(images: torch.Tensor) -> torch.Tensor:
     cells = F.avg_pool2d(
         images[:, None], _CELL, ceil_mode=True, count_include_pad=False
     )
-    lowest = -F.max_pool2d(-cells, _CELLS, 1, _CELLS // 2)
+    lowest = _over_cells(cells, torch.minimum, torch.inf)
+    # Beyond the border there are no cells to average.
+    count = _over_cells(torch.ones_like(cells[:1]), torch.add, 0.0)
     for _ in range(2):
-        lowest = F.avg_pool2d(lowest, _CELLS, 1, _CELLS // 2, count_include_pad=False)
+        lowest = _over_cells(lowest, torch.add, 0.0) / count
     shape = images.shape[-2:]
     return F.interpolate(lowest, shape, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _over_cells(
+    cells: torch.Tensor,
+    combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    beyond: float,
+) -> torch.Tensor:
+    """Return cells (..., R, C), each combined with those around it."""
+    half = _CELLS // 2
+    padded = F.pad(cells, (half, half, half, half), value=beyond)
+    return sliding(sliding(padded, -2, _CELLS, combine), -1, _CELLS, combine)

@@ -8,6 +8,7 @@ level, so scale and shift are folded into the weights and biases.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,8 +30,10 @@ __all__ = ["FoldedFista"]
 _LAST = torch.channels_last
 # Pixels that stay neighbours are moved as one number of that many bytes.
 _WIDE = {4: torch.int32, 8: torch.int64, 16: torch.complex128}
-# oneDNN always computes this many output channels at once.
-_CHANNELS_AT_ONCE, _FOUR = 16, 4
+# oneDNN always computes so many output channels at once, one or two vectors of them;
+# the last layer then computes this many rows × columns of positions together.
+_CHANNELS_AT_ONCE = {"AVX2": (8, (2, 1))}
+_ELSEWHERE = 16, (2, 2)
 
 
 class FoldedFista:
@@ -55,6 +58,8 @@ class FoldedFista:
         self._steps: list[float] = network.steps().tolist()
         self._momenta: list[float] = network.momentum.tolist()
         self._contrast: torch.Tensor | None = None
+        # What the proximal network reads, channels last: pixels, then the contrast.
+        self._inputs: torch.Tensor | None = None
         self._data_weight = torch.zeros(1, 1, 1, device=network.momentum.device)
         *hidden, last = (
             (layer.get_parameter("weight"), layer.get_parameter("bias"))
@@ -71,13 +76,13 @@ class FoldedFista:
         self._last = _converted(last, dtype)
         device, fold = last[0].device, network.proximal.shrink
         self._convolve = _convolution(device, dtype)
-        self._last_by_four = None
-        if (
-            device.type == "cpu"
-            and _FOUR * fold**2 <= _CHANNELS_AT_ONCE
-            and _onednn_serves(dtype)
-        ):
-            self._last_by_four = _converted(_by_four(last, fold), dtype)
+        self._together: tuple[int, int] | None = None
+        if device.type == "cpu" and _onednn_serves(dtype):
+            capability = torch.backends.cpu.get_cpu_capability()
+            channels, together = _CHANNELS_AT_ONCE.get(capability, _ELSEWHERE)
+            if math.prod(together) * fold**2 <= channels:
+                self._together = together
+                self._last_together = _converted(_several(last, fold, together), dtype)
 
     @torch.no_grad()
     def fold(self, level: torch.Tensor) -> None:
@@ -103,10 +108,14 @@ class FoldedFista:
         """Make `proximal` ready for images of noise `sigma`; see `__call__`."""
         network, level = self._network, noise_level(sigma, y)
         self.fold(level)
-        self._contrast = None
+        self._contrast = self._inputs = None
         if network.noise_map:
             contrast = noise_contrast(sigma, level, y, network.proximal.shrink)
             self._contrast = contrast.to(self._dtype)
+            batch, _, rows, columns = contrast.shape
+            shape = (batch, rows, columns, network.proximal.shrink**2 + 1)
+            self._inputs = self._contrast.new_empty(shape)
+            self._inputs[..., -1] = self._contrast[:, 0]
 
     @torch.no_grad()
     def __call__(
@@ -144,18 +153,24 @@ class FoldedFista:
         For the noise that `prepare` was given last.
         """
         fold = self._network.proximal.shrink
-        features = _unshuffled(z.to(self._dtype), fold)
-        if self._contrast is not None:
-            features = torch.cat([features, self._contrast], 1)
+        if self._inputs is None:
+            features = _unshuffled(z.to(self._dtype), fold)
+        else:
+            # Beside the contrast, which stays: joining both would copy them again.
+            for channel, (i, j) in enumerate(itertools.product(range(fold), repeat=2)):
+                self._inputs[..., channel].copy_(z[:, i::fold, j::fold])
+            features = self._inputs.permute(0, 3, 1, 2)
         for weight, bias in self._hidden[iteration]:
             features = self._convolve(features, weight, bias)
         rows, columns = features.shape[-2:]
-        if self._last_by_four is not None and rows % 2 == columns % 2 == 0:
-            weight, bias = self._last_by_four
-            residual = F.conv2d(features, weight, bias, stride=2, padding=1)
-            return z + _shuffled(residual, 2 * fold)
-        weight, bias = self._last
-        return z + _shuffled(F.conv2d(features, weight, bias, padding=1), fold)
+        down, across = self._together or (1, 1)
+        if self._together is None or rows % down or columns % across:
+            weight, bias = self._last
+            residual = F.conv2d(features, weight, bias, padding=1)
+            return z + _shuffled(residual, fold, fold)
+        weight, bias = self._last_together
+        residual = F.conv2d(features, weight, bias, (down, across), padding=1)
+        return z + _shuffled(residual, down * fold, across * fold)
 
 
 def _converted(
@@ -176,13 +191,13 @@ def _repeated(
     return many.permute(0, 1, 4, 2, 3), bias.detach().to(dtype).repeat(count, 1)
 
 
-def _by_four(
-    pair: tuple[torch.Tensor, torch.Tensor], fold: int
+def _several(
+    pair: tuple[torch.Tensor, torch.Tensor], fold: int, together: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the last layer for 2 × 2 positions at once: 4×4 kernels, stride two.
+    """Return the last layer for several positions at once: larger kernels, a stride.
 
-    Its few output channels would leave most of the vector unit idle. Those of the four
-    positions are in the order that `_shuffled` by ``2 * fold`` expects.
+    Its few output channels would leave most of the vector unit idle. Those of the
+    positions are in the order that `_shuffled` expects.
 
     Parameters
     ----------
@@ -190,13 +205,18 @@ def _by_four(
         Weight (fold², C, 3, 3) and bias.
     fold
         What the network folds.
+    together
+        Rows and columns of positions, which are the strides.
     """
     weight, bias = pair
-    places = weight.new_zeros(2, fold, 2, fold, weight.shape[1], 4, 4)
-    for i, j in itertools.product(range(2), repeat=2):
-        kernel = weight.view(fold, fold, -1, 3, 3)
+    down, across = together
+    places = weight.new_zeros(
+        down, fold, across, fold, weight.shape[1], 2 + down, 2 + across
+    )
+    kernel = weight.view(fold, fold, -1, 3, 3)
+    for i, j in itertools.product(range(down), range(across)):
         places[i, :, j, ..., i : i + 3, j : j + 3] = kernel
-    biases = bias.view(1, fold, 1, fold).expand(2, fold, 2, fold)
+    biases = bias.view(1, fold, 1, fold).expand(down, fold, across, fold)
     return places.flatten(0, 3), biases.flatten()
 
 
@@ -250,12 +270,13 @@ def _unshuffled(x: torch.Tensor, fold: int) -> torch.Tensor:
     return runs.view(x.dtype).view(batch, rows, columns, fold**2).permute(0, 3, 1, 2)
 
 
-def _shuffled(x: torch.Tensor, fold: int) -> torch.Tensor:
-    """Return `pixel_shuffle` of (B, fold², H, W) as images (B, fold·H, fold·W)."""
+def _shuffled(x: torch.Tensor, down: int, across: int) -> torch.Tensor:
+    """Return (B, down·across, H, W) as images (B, down·H, across·W), row by row.
+
+    `pixel_shuffle`, where both are equal, of channels last: much sooner.
+    """
     batch, _, rows, columns = x.shape
-    wide = _WIDE.get(fold * x.element_size())
-    if wide is None:
-        return F.pixel_shuffle(x, fold)[:, 0]
+    wide = _WIDE.get(across * x.element_size(), x.dtype)
     pixels = x.permute(0, 2, 3, 1).contiguous()
-    runs = pixels.view(wide).view(batch, rows, columns, fold).transpose(2, 3)
-    return runs.contiguous().view(x.dtype).view(batch, fold * rows, fold * columns)
+    runs = pixels.view(wide).view(batch, rows, columns, down, -1).transpose(2, 3)
+    return runs.contiguous().view(x.dtype).view(batch, down * rows, across * columns)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
-from torch.nn import functional as F
 
 from deepblur_live.optics import box_mean, local_light
 
@@ -44,4 +45,9 @@ def noise_contrast(
         rows, columns = (side // shrink for side in y.shape[-2:])
         return y.new_zeros(len(y), 1, rows, columns)
     relative = torch.log10(sigma / level[:, None, None]).clamp(-_DECADES, _DECADES)
-    return F.avg_pool2d(relative[:, None], shrink)
+    # On the CPU twice as fast as torch's pooling.
+    rows, columns = (size // shrink * shrink for size in relative.shape[-2:])
+    down = [relative[:, i:rows:shrink] for i in range(shrink)]
+    mean = reduce(torch.add, down)
+    across = [mean[..., j:columns:shrink] for j in range(shrink)]
+    return reduce(torch.add, across)[:, None] / shrink**2

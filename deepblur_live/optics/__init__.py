@@ -8,9 +8,10 @@ from deepblur_live.optics.borders import (
     seven_smooth,
 )
 from deepblur_live.optics.metrics import psf_snr, psnr, ssim
-from deepblur_live.optics.noise import CameraNoise, NoiseModel, box_mean, local_light
+from deepblur_live.optics.noise import CameraNoise, NoiseModel, local_light
 from deepblur_live.optics.noise_fit import contradiction, measure_noise
 from deepblur_live.optics.otf import otf
+from deepblur_live.optics.sliding import box_mean, sliding
 
 __all__ = [
     "CameraNoise",
@@ -27,5 +28,6 @@ __all__ = [
     "psf_snr",
     "psnr",
     "seven_smooth",
+    "sliding",
     "ssim",
 ]

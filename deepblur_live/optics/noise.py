@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
-__all__ = ["CameraNoise", "NoiseModel", "box_mean", "local_light"]
+from deepblur_live.optics.sliding import box_mean
+
+__all__ = ["CameraNoise", "NoiseModel", "local_light"]
 
 
 @dataclass(frozen=True)
@@ -64,24 +65,6 @@ def local_light(image: torch.Tensor) -> torch.Tensor:
     chance would also state too little noise.
     """
     return box_mean(box_mean(image, 3), 3)
-
-
-def box_mean(image: torch.Tensor, side: int) -> torch.Tensor:
-    """Return images (..., H, W), each pixel the mean of side × side around it, odd.
-
-    Beyond the border the outermost pixels are repeated.
-    """
-    half = side // 2
-    rows, columns = image.shape[-2:]
-    total = image.reshape(-1, 1, rows, columns)
-    total = F.pad(total, (half, half, half, half), mode="replicate")
-    # On the CPU several times faster than torch's pooling.
-    for axis, size in ((-2, rows), (-1, columns)):
-        wide = total
-        total = wide.narrow(axis, 0, size).clone()
-        for first in range(1, side):
-            total += wide.narrow(axis, first, size)
-    return (total / side**2).view(image.shape)
 
 
 @dataclass(frozen=True)

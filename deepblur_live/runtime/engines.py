@@ -9,7 +9,6 @@ import torch
 
 from deepblur_live.deblurring import FoldedFista
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.optics import margin, seven_smooth
 from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.engine_build import build_in_child
 from deepblur_live.runtime.engine_cache import EngineSpec
@@ -29,27 +28,11 @@ if TYPE_CHECKING:
     from deepblur_live.runtime.pack import ModelPack
     from deepblur_live.runtime.tensorrt import Card, Library
 
-__all__ = ["EngineFista", "EngineSource", "engine_sources", "extended_shape"]
+__all__ = ["EngineFista", "EngineSource", "engine_sources"]
 
 # In order of preference: float16 is closer to float32, bfloat16 does not overflow.
 _PRECISIONS: tuple[Precision, ...] = ("float16", "bfloat16")
 _BFLOAT16_FROM = (8, 0)
-
-
-def extended_shape(shape: tuple[int, int], window: int, fold: int) -> tuple[int, int]:
-    """Return the sides of a frame extended over its border, as `extend` makes them.
-
-    Parameters
-    ----------
-    shape
-        (H, W) of the frame.
-    window
-        Side of the PSF.
-    fold
-        The proximal network's `shrink`.
-    """
-    rows, columns = (seven_smooth(side + margin(window), fold) for side in shape)
-    return rows, columns
 
 
 class EngineSource:

@@ -8,15 +8,15 @@ import torch
 
 from deepblur_live.blur import expected_kernels
 from deepblur_live.deblurring import FoldedFista
-from deepblur_live.optics import extend, frame_part, margin
+from deepblur_live.optics import extend, frame_part, margin, seven_smooth
 from deepblur_live.runtime.device import choose_precision
 
 if TYPE_CHECKING:
-    from deepblur_live.blur import BlurFamily
+    from deepblur_live.blur import BlurFamily, LinearBlur
     from deepblur_live.optics import NoiseModel
     from deepblur_live.runtime.pack import ModelPack
 
-__all__ = ["TorchExecutor", "deblur_frame"]
+__all__ = ["TorchExecutor", "deblur_frame", "extended_shape", "frame_operator"]
 
 
 class TorchExecutor:
@@ -65,6 +65,10 @@ class TorchExecutor:
         self._last: (
             tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]] | None
         ) = None
+        # The last frame's kernels and size, and their operator.
+        self._operator: (
+            tuple[tuple[torch.Tensor, ...], tuple[int, int], LinearBlur] | None
+        ) = None
 
     @property
     def description(self) -> str:
@@ -108,14 +112,26 @@ class TorchExecutor:
         noise
             Of the image, in its units; of one image.
         """
+        kernels = self._kernels_of(coefficients, covariance)
         return deblur_frame(
             self._folded,
             image.to(self.device),
-            self._family,
-            self._kernels_of(coefficients, covariance),
+            self._operator_of(kernels, (image.shape[0], image.shape[1])),
             noise.to(self.device),
+            self._family.window,
             self._deblurring.proximal.shrink,
         )
+
+    def _operator_of(
+        self, kernels: tuple[torch.Tensor, ...], frame: tuple[int, int]
+    ) -> LinearBlur:
+        # It takes 2 ms, and changes only with the kernels.
+        last = self._operator
+        if last is None or last[0] is not kernels or last[1] != frame:
+            fold = self._deblurring.proximal.shrink
+            operator = frame_operator(self._family, kernels, frame, fold)
+            last = self._operator = kernels, frame, operator
+        return last[2]
 
     def _kernels_of(
         self, coefficients: torch.Tensor, covariance: torch.Tensor
@@ -136,12 +152,49 @@ class TorchExecutor:
         return last[2]
 
 
+def extended_shape(shape: tuple[int, int], window: int, fold: int) -> tuple[int, int]:
+    """Return the sides of a frame extended over its border, as `extend` makes them.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frame.
+    window
+        Side of the PSF.
+    fold
+        The proximal network's `shrink`.
+    """
+    rows, columns = (seven_smooth(side + margin(window), fold) for side in shape)
+    return rows, columns
+
+
+def frame_operator(
+    family: BlurFamily,
+    kernels: tuple[torch.Tensor, ...],
+    frame: tuple[int, int],
+    fold: int,
+) -> LinearBlur:
+    """Return the blur of frames (H, W) that are extended over their border.
+
+    Parameters
+    ----------
+    family, kernels
+        The rig's blurs, and the kernels of one γ.
+    frame
+        (H, W).
+    fold
+        The proximal network's `shrink`.
+    """
+    shape = extended_shape(frame, family.window, fold)
+    return family.operator_from(kernels, shape, frame)
+
+
 def deblur_frame(
     fista: FoldedFista,
     image: torch.Tensor,
-    family: BlurFamily,
-    kernels: tuple[torch.Tensor, ...],
+    operator: LinearBlur,
     noise: NoiseModel,
+    window: int,
     fold: int,
 ) -> torch.Tensor:
     """Return the sharp (H, W) of a frame, extended over its border and cropped again.
@@ -152,18 +205,18 @@ def deblur_frame(
         The deblurring network.
     image
         (H, W) scaled to about [0, 1].
-    family, kernels
-        The rig's blurs, and the kernels of one γ, on the image's device.
+    operator
+        Its blur, from `frame_operator`, on the image's device.
     noise
         Of the image, on its device.
+    window
+        Side of the PSF.
     fold
         The proximal network's `shrink`.
     """
-    frame, border = (image.shape[0], image.shape[1]), margin(family.window)
+    frame, border = (image.shape[0], image.shape[1]), margin(window)
     extended = extend(image[None], border, fold)
     # The map is extended, not made of the extension, whose cross-fades have less noise.
     sigma = extend(noise.map(image[None]), border, fold)
-    shape = (extended.shape[-2], extended.shape[-1])
-    operator = family.operator_from(kernels, shape, frame)
     sharp = fista(extended, operator, sigma)
-    return sharp[0][frame_part(shape, frame)].float()
+    return sharp[0][frame_part(operator.shape, frame)].float()

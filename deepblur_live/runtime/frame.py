@@ -111,10 +111,10 @@ class Outcome:
     state, reason
         ``RAW_ONLY`` frames are passed on unchanged; `reason` says why (``"not
         finite"``, ``"constant"``, ``"saturated"`` …). It is empty for frames that are
-        deblurred at full strength.
+        deblurred at full strength, or nearly.
     strength
         Share of the deblurred image in a ``DEBLURRED`` frame; the rest is the frame
-        itself, and `reason` says why.
+        itself, and `reason` says why if it is below three quarters.
     averaged
         Number of frames of a still specimen in the deblurred image.
     estimate

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from deepblur_live.optics import NoiseModel
-from deepblur_live.runtime.executor import deblur_frame
+from deepblur_live.runtime.executor import deblur_frame, frame_operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,12 +144,13 @@ class FrameGraph:
                 static.copy_(value)
 
     def _steps(self) -> None:
+        rows, columns = self._image.shape
         sharp = deblur_frame(
             self._fista,
             self._image,
-            self._family,
-            self._kernels,
+            frame_operator(self._family, self._kernels, (rows, columns), self._fold),
             self._noise,
+            self._family.window,
             self._fold,
         )
         self._sharp.copy_(sharp)

@@ -9,8 +9,8 @@ import torch
 
 from deepblur_live.deblurring import CompiledFista
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.runtime.engines import EngineFista, extended_shape
-from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.engines import EngineFista
+from deepblur_live.runtime.executor import TorchExecutor, extended_shape
 from deepblur_live.runtime.graph import FrameGraph, no_recording
 from deepblur_live.runtime.parity import (
     compare,

@@ -1,4 +1,4 @@
-"""How much of a deblurred frame may be shown: all of it, half, or none, and why.
+"""How much of a deblurred frame may be shown: all of it, a part, or none, and why.
 
 A result that is right, blurred again, is the frame to within its noise: at all
 frequencies, and in particular where the blur passes almost nothing. What the frame has
@@ -29,6 +29,8 @@ __all__ = ["Evidence", "FrameGuard", "Verdict", "untreatable"]
 # Side in pixels of the windows in which the residual's spectrum is measured; so many
 # suffice.
 _WINDOW, _MOST = 64, 32
+# Reach in pixels of the mean that the noise at a pixel depends on (`local_light`).
+_LIGHT = 2
 # Bands of frequencies as shares of the OTF's cut-off: where the blur passes detail,
 # where it passes almost none, and where there is noise alone.
 _BANDS = ((0.1, 0.5), (0.5, 0.98), (1.04, 2.0))
@@ -43,8 +45,11 @@ _CORRELATED, _CERTAIN, _LEAST_INNER = 2.25, 3.0, 16
 _FINE, _FINE_PER_ERROR = 1.6, 3.0
 _UNEXPLAINED, _UNEXPLAINED_PER_ERROR = 0.7, 1.5
 _RISE = 0.7
-# Such errors from which half of the result is shown, and none.
-_HALF_ERROR, _RAW_ERROR = 0.3, 0.8
+# Such an error at which half of the result is shown, how steeply its share falls with
+# the error, and the error from which nothing is shown (docs/decisions/0175).
+_HALF_ERROR, _STEEPNESS, _RAW_ERROR = 0.4, 1.2, 0.8
+# From this share on all is shown, and below this one the user is told.
+_ALL, _MOST_OF_IT = 0.95, 0.75
 # With more pixels of one highest value than this share, and so many times as many as of
 # the value below it, a frame is clipped.
 _CLIPPED, _PLATEAU = 0.01, 3.0
@@ -60,9 +65,9 @@ class Verdict:
     Parameters
     ----------
     strength
-        1 for the deblurred frame, 0 for the raw one, 0.5 for the mean of both.
+        Share of the deblurred frame; the rest is the raw one.
     reason
-        Why it is not 1, for the user; empty otherwise.
+        Why it is clearly less than 1, for the user; empty otherwise.
     """
 
     strength: float = 1.0
@@ -112,8 +117,13 @@ def untreatable(
         The noise by the camera's calibration, where `noise` was measured from the frame
         (`deepblur_live.optics.measure_noise`) and there is a calibration.
     """
-    sigma = noise.map(image[None])
-    if not bool(torch.isfinite(sigma).all()) or not bool((sigma > 0).all()):
+    # A finite line above a positive least variance needs no look at the pixels.
+    values = torch.cat([noise.slope, noise.intercept, noise.least])
+    certain = bool(values.isfinite().all()) and bool((noise.least > 0).all())
+    if not certain:
+        sigma = noise.map(image[None])
+        certain = bool((sigma.isfinite() & (sigma > 0)).all())
+    if not certain:
         return (
             "the noise of the frame is zero or not a number: check the camera's gain, "
             "offset and read noise, and give raw frames"
@@ -207,11 +217,14 @@ class FrameGuard:
                 "the frame has finer detail than this blur passes: it may already be "
                 "sharp or processed; use raw frames",
             )
-        if error > _HALF_ERROR:
-            return Verdict(
-                0.5, f"half strength: the blur is uncertain ({self._show(covariance)})"
-            )
-        return Verdict()
+        strength = _strength(error)
+        if strength >= _MOST_OF_IT:
+            return Verdict(strength)
+        return Verdict(
+            strength,
+            f"{strength:.0%} strength: the blur is uncertain "
+            f"({self._show(covariance)})",
+        )
 
     @torch.no_grad()
     def evidence(
@@ -234,10 +247,12 @@ class FrameGuard:
         again = blur.operator.forward(whole)
         # What crosses the border is not known.
         edge = self._family.window // 2
-        inner = (slice(edge, rows - edge), slice(edge, columns - edge))
-        frame = image[inner]
-        both = torch.stack([again[0, down, right][inner] - frame, frame])
-        power, windows = _spectra(both / noise.map(image[None])[0][inner])
+        frame, blurred = (
+            _windows(part, edge) for part in (image, again[0, down, right])
+        )
+        sigma = noise.map(frame)
+        both = torch.stack([blurred - frame, frame]) / sigma
+        power, windows = _spectra(both[..., _LIGHT:-_LIGHT, _LIGHT:-_LIGHT])
         cutoff = self._family.cutoff
         middle, fine, beyond = (_mean(power, band, cutoff) for band in _BANDS)
         left, had = (max(0.0, float(value) - 1) for value in middle)
@@ -297,6 +312,16 @@ class FrameGuard:
         return f"± {metric.show(float(np.sqrt(max(0.0, size))))}"
 
 
+def _strength(error: float) -> float:
+    """Return the share of the result to be shown at a stated error of γ.
+
+    Relative to the family's range. The share with the least loss in decibels, on
+    average over frames.
+    """
+    share = 1 / (1 + (error / _HALF_ERROR) ** _STEEPNESS)
+    return 1.0 if share >= _ALL else share
+
+
 def _rise(
     power: torch.Tensor,
     noise: float,
@@ -335,15 +360,33 @@ def _scatter(windows: float, cutoff: float) -> float:
     return math.sqrt(_CORRELATED / windows * sum(1 / count for count in counts))
 
 
-def _spectra(images: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return the mean power spectra (B, W, W//2+1) of windows of images (B, H, W).
+def _windows(image: torch.Tensor, edge: int) -> torch.Tensor:
+    """Return windows (N, W + 2·2, W + 2·2) of the inside of an image (H, W).
+
+    With the pixels around them that their noise depends on.
+
+    Parameters
+    ----------
+    image
+        (H, W).
+    edge
+        Width of the border that is left out of the windows themselves.
+    """
+    out = edge - _LIGHT
+    inside = image[out : image.shape[0] - out, out : image.shape[1] - out]
+    side = min(_WINDOW, *(size - 2 * _LIGHT for size in inside.shape))
+    wide = side + 2 * _LIGHT
+    windows = inside.unfold(0, wide, side).unfold(1, wide, side).flatten(0, 1)
+    return windows[:: -(-len(windows) // _MOST)]
+
+
+def _spectra(windows: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the mean power spectra (B, W, W//2+1) of windows (B, N, w, w), w ≤ W.
 
     And the number of whole windows that they are worth.
     """
-    side = min(_WINDOW, *images.shape[-2:])
-    windows = images.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)
-    windows = windows[:, :: -(-windows.shape[1] // _MOST)]
-    line = torch.hann_window(side, dtype=images.dtype, device=images.device)
+    side = windows.shape[-1]
+    line = torch.hann_window(side, dtype=windows.dtype, device=windows.device)
     taper = line[:, None] * line
     taper = taper / taper.square().mean().sqrt()
     tapered = (windows - windows.mean((-2, -1), keepdim=True)) * taper

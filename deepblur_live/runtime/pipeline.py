@@ -91,9 +91,7 @@ class DeblurPipeline:
         self._estimator = AsyncEstimator(identifier.solve, on_card)
         self._guard = FrameGuard(family)
         self._average = FrameAverage(average_frames)
-        # On a card the host would wait for each measurement.
-        rarely = identify_every_s if on_card else 0.0
-        self._frame_noise = FrameNoise(camera, family.cutoff, rarely)
+        self._frame_noise = FrameNoise(camera, family.cutoff, identify_every_s)
         # Why the last frames to be identified are not as the camera made them.
         self._processed = ""
         self._streams = CudaStreams(executor.device)
@@ -102,6 +100,7 @@ class DeblurPipeline:
         self._held_up = 0.0
         self._whole = WholeFrameSpectrum()
         self._track: TrackState | None = None
+        self._psf: tuple[TrackState, NDArray[np.float32]] | None = None
         self._known: Gaussian | None = None
         self._device_lost = False
 
@@ -224,7 +223,7 @@ class DeblurPipeline:
         with self._streams.download():
             grey = scaled.restore(sharp)
         downloaded, backend = self._streams.downloaded(), self.executor.backend
-        psf = self.family.psf(gamma)
+        psf = self._psf_of(track)
         if downloaded is not None:
             if self._overlaps:
                 yield downloaded
@@ -262,7 +261,7 @@ class DeblurPipeline:
             verdict.reason,
             estimate=estimate,
             track=track,
-            psf=psf.numpy(),
+            psf=psf,
             timings={
                 "identify": (identified - began) * 1e3,
                 "deblur": (done - identified) * 1e3,
@@ -276,6 +275,13 @@ class DeblurPipeline:
             raw=frame.pixels,
             deblurred=grey.numpy(),
         )
+
+    def _psf_of(self, track: TrackState) -> NDArray[np.float32]:
+        """Return the PSF (K, K) of a track, which changes with identifications only."""
+        if self._psf is None or self._psf[0] is not track:
+            gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
+            self._psf = track, self.family.psf(gamma).numpy()
+        return self._psf[1]
 
     def _refuse_untreatable(self, scaled: Scaled, *, whole: bool) -> None:
         """Raise `BadFrame` for a frame that cannot be deblurred, whatever its blur."""

@@ -38,6 +38,7 @@ from deepblur_live.session.record import SessionRecord
 from deepblur_live.session.recording import Recorder
 from deepblur_live.session.result_log import ResultLog
 from deepblur_live.session.sinks import MdaHandles, make_sinks
+from deepblur_live.session.strength import StrengthWatch
 from deepblur_live.session.summary import SessionSummary, summarise
 from deepblur_live.session.verification import NOT_VERIFIED, VerificationState
 
@@ -165,6 +166,7 @@ class LiveSession:
         self._taking = threading.RLock()
         self._slot_thread = 0
         self._announcer = Announcer(self._notifier, self.monitor, self._current_status)
+        self._strength = StrengthWatch(self._notifier)
         self._record: SessionRecord | None = None
         self._log: ResultLog | None = None
         if folder is not None:
@@ -529,6 +531,7 @@ class LiveSession:
             )
         if result.state is FrameState.DEBLURRED and track is not None:
             self._samples.offer(lambda: take_sample(result))
+        self._strength.follow(result)
         status = self._current_status()
         self._note_contradiction(status.contradiction)
         if self._log is not None:

@@ -93,10 +93,14 @@ def test_any_size_folds_and_batches_share_a_noise_level(sizes):
 
 @pytest.mark.parametrize("fold", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_last_layer_is_the_same_for_four_places_at_once(fold, dtype):
+@pytest.mark.parametrize("vectors", ["AVX2", "AVX512"])
+def test_the_last_layer_is_the_same_for_several_places_at_once(
+    fold, dtype, vectors, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
     network = trained_like(iterations=2, channels=8, shrink=fold)
     folded = FoldedFista(network, dtype)
-    if folded._last_by_four is None:
+    if folded._together is None:
         pytest.skip("oneDNN does not compute in this dtype here")
     folded.fold(torch.tensor([0.02]))
     generator = torch.Generator().manual_seed(0)
@@ -104,14 +108,22 @@ def test_the_last_layer_is_the_same_for_four_places_at_once(fold, dtype):
     for height, width in ((64, 48), (4 * fold, 8 * fold), (64, 34 + fold % 2)):
         z = torch.rand(2, height, width, generator=generator)
         answer = folded.proximal(z, 1) - z
-        by_four, folded._last_by_four = folded._last_by_four, None
+        together, folded._together = folded._together, None
         expected = folded.proximal(z, 1) - z
-        folded._last_by_four = by_four
+        folded._together = together
         # Other orders of summation, no other numbers.
         assert relative(answer, expected) < (1e-5 if dtype == torch.float32 else 2e-2)
 
 
-def test_four_places_are_taken_where_they_fit(monkeypatch):
+@pytest.mark.parametrize(
+    ("vectors", "taken"),
+    [
+        ("AVX2", [(8, 8, 4, 3), (8, 8, 4, 3), (4, 8, 3, 3)]),
+        ("AVX512", [(16, 8, 4, 4), (4, 8, 3, 3), (4, 8, 3, 3)]),
+    ],
+)
+def test_several_places_are_taken_where_they_fit(monkeypatch, vectors, taken):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
     network = trained_like(iterations=2, channels=8)
     folded = FoldedFista(network)
     shapes = []
@@ -125,8 +137,9 @@ def test_four_places_are_taken_where_they_fit(monkeypatch):
     monkeypatch.setattr(F, "conv2d", watched)
     folded.proximal(torch.rand(1, 64, 48), 0)
     folded.proximal(torch.rand(1, 64, 46), 0)
+    folded.proximal(torch.rand(1, 62, 46), 0)
     # The layers before may go by another way.
-    assert [shape for shape in shapes if shape[0] != 8] == [(16, 8, 4, 4), (4, 8, 3, 3)]
+    assert [shape for shape in shapes if shape[2:] != (3, 3) or shape[0] == 4] == taken
 
 
 def test_another_noise_level_is_folded_in_place():
@@ -164,9 +177,9 @@ def test_pixels_move_as_torch_moves_them(dtype, fold):
     small = _unshuffled(x, fold)
     assert torch.equal(small, F.pixel_unshuffle(x[:, None], fold))
     assert small.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(_shuffled(small, fold), x)
+    assert torch.equal(_shuffled(small, fold, fold), x)
     # As a convolution with another layout may give them, too.
-    assert torch.equal(_shuffled(small.contiguous(), fold), x)
+    assert torch.equal(_shuffled(small.contiguous(), fold, fold), x)
     turned = torch.rand(2, 6 * fold, 4 * fold).to(dtype).mT
     assert torch.equal(
         _unshuffled(turned, fold), F.pixel_unshuffle(turned[:, None], fold)

@@ -22,8 +22,8 @@ from deepblur_live.runtime import graph, order
 from deepblur_live.runtime.best import BestExecutor, build_executor
 from deepblur_live.runtime.device import Choice
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import EngineFista, EngineSource, extended_shape
-from deepblur_live.runtime.executor import TorchExecutor
+from deepblur_live.runtime.engines import EngineFista, EngineSource
+from deepblur_live.runtime.executor import TorchExecutor, extended_shape
 from deepblur_live.runtime.graph_executor import EngineExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.parity import compare, trial_frame, trial_noise

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ __all__ = [
     "exactly",
     "expose",
     "filled",
+    "grey_values",
+    "light_of",
     "nuclei",
     "processed",
     "rescaled",
@@ -305,6 +307,16 @@ CONDITIONS: dict[str, Condition] = {
 """Name → how its frames are made; 500 e where the name has no number of electrons."""
 
 
+def grey_values(light: Pixels) -> NDArray[np.uint16]:
+    """Return the camera's grey values (H, W) of light."""
+    return np.clip(np.rint(_DARK + _SPAN * light), 0, 65535).astype(np.uint16)
+
+
+def light_of(grey: NDArray[Any]) -> Pixels:
+    """Return the light (H, W) of grey values, as of a deblurred frame."""
+    return (np.asarray(grey, np.float64) - _DARK) / _SPAN
+
+
 def expose(
     condition: Condition,
     picture: Pixels,
@@ -354,7 +366,7 @@ def expose(
         light = condition.camera(View(light, psf, sharp[inner]), noise).image
     if condition.process is not None:
         light = condition.process(light, psf)
-    grey = np.clip(np.rint(_DARK + _SPAN * light), 0, 65535).astype(np.uint16)
+    grey = grey_values(light)
     found = scale(grey, cutoff=family.cutoff)
     low, span = (found.low - _DARK) / _SPAN, found.span / _SPAN
     model = NoiseModel(

@@ -15,7 +15,7 @@ from deepblur_live.blur import expected_kernels
 from deepblur_live.deblurring import FoldedFista, build_deblurring
 from deepblur_live.optics import extend, frame_part, margin
 from deepblur_live.optics.noise_fit import measure_noise
-from deepblur_live.runtime.executor import deblur_frame
+from deepblur_live.runtime.executor import deblur_frame, frame_operator
 from deepblur_live.runtime.guard import FrameGuard, untreatable
 from deepblur_live.runtime.pack import load_manifest, load_pack
 from evaluation.classical import best_wiener, richardson_lucy
@@ -83,7 +83,11 @@ def deblurred(
     """Return the image (H, W) of a network, used as live, in float32."""
     kernels = expected_kernels(family, frame.gamma, frame.covariance)
     fold = network.proximal.shrink
-    return deblur_frame(FoldedFista(network), frame.image, family, kernels, noise, fold)
+    shape = (frame.image.shape[0], frame.image.shape[1])
+    operator = frame_operator(family, kernels, shape, fold)
+    return deblur_frame(
+        FoldedFista(network), frame.image, operator, noise, family.window, fold
+    )
 
 
 def _shown(
