@@ -1,6 +1,7 @@
 """Frame → γ and its covariance: the spectrum, the ResNet18, the refinement."""
 
 from deepblur_live.identification.bead_identifier import BeadIdentifier
+from deepblur_live.identification.field_identifier import FieldIdentifier
 from deepblur_live.identification.fit import Fit
 from deepblur_live.identification.focus_check import (
     CheckVerdict,
@@ -35,6 +36,7 @@ __all__ = [
     "WINDOW",
     "BeadIdentifier",
     "CheckVerdict",
+    "FieldIdentifier",
     "Fit",
     "FocusCheck",
     "FrameSpectrum",

@@ -204,15 +204,13 @@ class FieldFitter:
                 state.nuisance + self._nuisance_step(model, equations, step),
                 phases,
             )
-            if trial.objective < state.objective:
-                state, damping = trial, damping / 5
-                if expected < _IMPROVEMENT or left == 1:
-                    break
+            better = trial.objective < state.objective
+            state = trial if better else state
+            damping *= 1 / 5 if better else 6.0
+            if expected < _IMPROVEMENT:
+                break
+            if better and left > 1:
                 equations = self._equations(model, state, phases)
-            else:
-                damping *= 6.0
-                if expected < _IMPROVEMENT:
-                    break
         return self._result(state, equations)
 
     def _misfit(

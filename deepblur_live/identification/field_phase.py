@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CellPhases", "FieldOrientation"]
 
+# Factor of a cell's term. With 1 the terms of 36 cells together count six times as much
+# as that of one frame of their size (docs/decisions/0170-identifying-a-field.md).
+_SHARE = 0.3
 # Share of the evidence that is kept from one vote to the next, as for one PSF.
 _MEMORY = 0.9
 
@@ -47,7 +50,7 @@ class CellPhases:
     def of(self, cell: int, gamma: torch.Tensor) -> Phase:
         """Return the term of a cell; its filter takes the |ĥ| of γ (M,)."""
         image = self._parts[cell].contiguous()
-        return Phase(self.family, image, self.sigma, gamma)
+        return Phase(self.family, image, self.sigma, gamma, _SHARE)
 
     def all(self, gamma: torch.Tensor) -> list[Phase]:
         """Return the terms of all cells, at γ (C, M)."""
@@ -106,7 +109,7 @@ class FieldOrientation:
             self._votes = _MEMORY * self._votes + 1
             turn = self._evidence < 0
             self._evidence = abs(self._evidence)
-        # A cell's term has the standard deviation WEIGHT by chance.
-        least = self._significance * WEIGHT * cells**0.5 * self._votes
+        # By chance a cell's term has the standard deviation WEIGHT times its factor.
+        least = self._significance * _SHARE * WEIGHT * cells**0.5 * self._votes
         self.resolved = self._evidence > least
         return turn

@@ -168,6 +168,8 @@ class Phase:
         Standard deviation of its noise.
     reference
         (P,) coefficients whose |ĥ| the filter takes.
+    share
+        Factor of the term, less than 1 where several are added up.
     """
 
     def __init__(
@@ -176,6 +178,7 @@ class Phase:
         image: torch.Tensor,
         sigma: float,
         reference: torch.Tensor,
+        share: float = 1.0,
     ) -> None:
         self._family = coarse(family)
         psf = self._family.psf(reference)
@@ -185,17 +188,17 @@ class Phase:
         self._part = frame_part(self._shape, (image.shape[0], image.shape[1]))
         transfer, power = self._transfer(psf)
         spectrum = torch.fft.rfft2(whole)
-        share, rise = noise_share(spectrum, self._shape, power, sigma)
-        self._filtered = power.sqrt() / (power + _NOISE_FACTOR * share) * spectrum
+        balance, rise = noise_share(spectrum, self._shape, power, sigma)
+        self._filtered = power.sqrt() / (power + _NOISE_FACTOR * balance) * spectrum
         self._last = self._evaluate_at(reference, transfer, power)
-        self._weight = WEIGHT * image.numel() ** 0.5 / DEVIATION
+        self._weight = share * WEIGHT * image.numel() ** 0.5 / DEVIATION
         # Share of each frequency in the energy of the specimen's gradients.
         coarse_otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
         power = coarse_otf.real**2 + coarse_otf.imag**2
         radius, _ = frequencies(image.device)
-        share = (rise * radius**2).clamp(min=_LEAST_SHARE)
-        gain = power / (power + _NOISE_FACTOR * share) ** 2
-        self._energy = (gain * power / (gain * (power + share)).sum()).flatten()
+        balance = (rise * radius**2).clamp(min=_LEAST_SHARE)
+        gain = power / (power + _NOISE_FACTOR * balance) ** 2
+        self._energy = (gain * power / (gain * (power + balance)).sum()).flatten()
 
     def cost(self, gamma: torch.Tensor) -> torch.Tensor:
         """Return (S,) the phase term at each of (S, P), as misfit up to a constant."""

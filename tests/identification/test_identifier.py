@@ -12,7 +12,7 @@ from deepblur_live.identification import (
     SpectralRefiner,
     welch,
 )
-from deepblur_live.identification.refine import _equations
+from deepblur_live.identification.refine import normal_equations
 from deepblur_live.optics import psf_snr
 from deepblur_live.runtime.calibration import scale
 
@@ -64,16 +64,16 @@ def test_normal_equations_are_the_derivatives_of_the_misfit():
     spectrum, averages = welch(blurred(cells(seed=1), truths(1)[0], 0.01))
     data = refiner.prepare(spectrum, averages, 1)
     gamma = torch.tensor(truths(2, seed=8)).float()
-    nuisance = refiner._begin(data, gamma)
+    nuisance = refiner.first_nuisance(data, gamma)
     p, q = gamma.shape[1], data.basis.shape[1]
     at = torch.cat([gamma, nuisance], 1)
     free = torch.zeros(p + q + 1, p + q + 1)
 
     def misfit(point):
-        return refiner._misfit(data, point[:, :p], point[:, p:], at, free)
+        return refiner.misfit(data, point[:, :p], point[:, p:], at, free)
 
     _, residual, weights, slopes = misfit(at)
-    hessian, gradient = _equations(data, slopes, weights, residual)
+    hessian, gradient = normal_equations(data, slopes, weights, residual)
     for unknown in (0, 3, p - 1, p, p + 5, p + q):
         step = torch.zeros(p + q + 1)
         step[unknown] = 5e-4
@@ -84,7 +84,7 @@ def test_normal_equations_are_the_derivatives_of_the_misfit():
     by_blur = torch.einsum("sp,spn->sn", step[:, :p], slopes.by_gamma)
     made = (by_blur + step[:, p:-1] @ data.basis.T) * slopes.signal
     made += step[:, -1:] * slopes.noise
-    _, found = _equations(data, slopes, weights, made)
+    _, found = normal_equations(data, slopes, weights, made)
     wanted = torch.einsum("sij,sj->si", hessian, step)
     torch.testing.assert_close(
         found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.max())
@@ -218,10 +218,10 @@ def test_a_warm_fit_starts_from_the_last_nuisance_parameters(monkeypatch):
     clean = blurred(cells(seed=2), truth, 0.0)
     generator = torch.Generator().manual_seed(0)
     averages, ends = [], []
-    misfit = SpectralRefiner._misfit
+    misfit = SpectralRefiner.misfit
     monkeypatch.setattr(
         SpectralRefiner,
-        "_misfit",
+        "misfit",
         lambda self, *rest: averages.append(0) or misfit(self, *rest),
     )
     one, other = Identifier(FAMILY, ERRORS), Identifier(FAMILY, ERRORS)

@@ -1,0 +1,122 @@
+"""Measure how well fields are identified: blurs that vary over held-out pictures.
+
+python tools/evaluate_fields.py --data FOLDER [--fields N] [--write]
+
+The frames are simulated by product-convolution with fields of sixteen coefficients, and
+fitted with the whole family.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from evaluation import publish
+from evaluation.field_frames import FieldFrame, field_pictures, score
+from evaluation.table import Section
+from parallel import parallel
+from training_data import one_line_errors
+
+from deepblur_live.runtime.pack import find_packs, load_manifest
+
+if TYPE_CHECKING:
+    from evaluation.table import Row
+
+# Noise, and number of frames averaged.
+CONDITIONS = ((0.001, 1), (0.01, 1), (0.01, 20))
+SHARES = (0.68, 0.95)
+COLUMNS = {
+    "frames": "{frames}",
+    "σ": "{sigma:g}",
+    "averaged": "{averaged}",
+    "constant, oracle": "{oracle:.1f}",
+    "one PSF": "{one:.1f}",
+    "joint, spectrum": "{joint:.1f}",
+    "joint, + phases": "{phases:.1f}",
+    "**as reported**": "**{reported:.1f}**",
+    "worst place": "{reported_worst:.1f}",
+    "its curvature allows": "{allowed:.1f}",
+    "a field reported": "{field:.0%}",
+    "orientation right": "{orientation:.0%}",
+    "least against one PSF": "{loss:+.1f}",
+    "inside 68 %, 95 %": "{inside_68:.0%}, {inside_95:.0%}",
+}
+
+
+def work(task: tuple[FieldFrame, str]) -> Row:
+    """Return the figures of one frame, in a worker process."""
+    torch.set_num_threads(1)
+    return score(*task)
+
+
+def table(rows: list[Row], model: str) -> str:
+    """Return the Markdown table: one row per condition."""
+    errors = load_manifest(model)[1].error_model
+    for row in rows:
+        row["kind"] = f"σ {row['sigma']:g}, {row['averaged']} averaged"
+        row["loss"] = row["reported"] - row["one"]
+        for share in SHARES:
+            within = np.array(row["deviations"]) < errors.coverage_factor(share)
+            row[f"inside_{100 * share:.0f}"] = float(within.mean())
+    totals = {"loss": min, "averaged": max}
+    section = Section(lambda plan: [], lambda case: {}, COLUMNS, totals=totals)
+    return section.table(section.summarise(rows))
+
+
+def options() -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="with MANIFEST.csv")
+    parser.add_argument("--model", default="zernike7", help="its name, or a folder")
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument(
+        "--fields", type=int, default=20, help="number of fields; 20 if not given"
+    )
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every frame")
+    parser.add_argument(
+        "--write", action="store_true", help="publish in the model card (its README.md)"
+    )
+    chosen = parser.parse_args()
+    chosen.card = find_packs().get(chosen.model, Path(chosen.model)) / "README.md"
+    if chosen.write:
+        if chosen.split != "test":
+            parser.error("--write publishes the test pictures: leave --split out")
+        if error := publish.missing_marks(chosen.card, ["fields"]):
+            parser.error(error)
+    return chosen
+
+
+@one_line_errors()
+def main() -> None:
+    """Evaluate, print, and write if asked."""
+    asked = options()
+    began = time.monotonic()
+    pictures = field_pictures(asked.data, asked.split)
+    frames = [
+        FieldFrame(path, kind, number, sigma, averaged)
+        for number in range(asked.fields)
+        for kind, path in [pictures[number % len(pictures)]]
+        for sigma, averaged in CONDITIONS
+    ]
+    tasks = [(frame, asked.model) for frame in frames]
+    rows: list[Row] = []
+    for row in parallel(work, tasks, asked.jobs, "frames", len(CONDITIONS)):
+        rows.append(row)
+        if asked.json is not None:
+            asked.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    rows.sort(key=lambda row: (row["sigma"], row["averaged"]))
+    text = table(rows, asked.model)
+    print(f"\n{text}")
+    if asked.write:
+        publish.into_page(asked.card, {"fields": text})
+    print(f"\n{(time.monotonic() - began) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""A held-out frame whose blur varies over the field, and how it is identified."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from deepblur_live.blur.product_convolution import ProductConvolution
+from held_out import held_out_pictures, scene
+from PIL import Image
+
+from deepblur_live.blur.field_basis import FieldView
+from deepblur_live.blur.symmetry import ResolvedBy, nearest, orbit
+from deepblur_live.blur.zernike import PAPER_MODES
+from deepblur_live.blur.zernike_field import ZernikeField
+from deepblur_live.identification.field_identifier import FieldIdentifier
+from deepblur_live.identification.field_search import model_of
+from deepblur_live.optics import psf_snr
+from deepblur_live.runtime.pack import load_pack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from deepblur_live.identification.field_problem import FieldSolution
+    from evaluation.table import Row
+
+__all__ = ["FieldFrame", "field_pictures", "score"]
+
+# Range of every mode, waves rms; eigen-PSFs of the simulation; places, along each side,
+# at which PSFs are compared; sides of frames: a multiple of this, at most so large.
+_RANGE, _EIGEN, _PLACES, _MULTIPLE, _LARGEST = 0.15, 32, 7, 64, 1024
+_LEAST = 768
+# Seconds between frames that are averaged.
+_INTERVAL_S = 0.05
+# A common shift of all PSFs shifts the image and is no error: it is found to this many
+# pixels.
+_SHIFT_STEP = 0.02
+
+_pack = lru_cache(maxsize=2)(load_pack)
+
+
+@dataclass(frozen=True)
+class FieldFrame:
+    """Names one frame of the evaluation.
+
+    Parameters
+    ----------
+    path, kind
+        The picture.
+    number
+        Seed of field and noise.
+    sigma
+        Standard deviation of the noise.
+    frames
+        Number of frames that are averaged.
+    """
+
+    path: Path
+    kind: str
+    number: int
+    sigma: float
+    frames: int = 1
+
+
+def field_pictures(folder: Path, split: str) -> list[tuple[str, Path]]:
+    """Return the held-out pictures that are large enough, with their kinds."""
+    found = held_out_pictures(folder, split)
+    return [(k, p) for k, paths in found.items() for p in paths if _side(p) >= _LEAST]
+
+
+def _side(path: Path) -> int:
+    """Return the side of the largest frame of a picture, with a border for the blur."""
+    with Image.open(path) as image:
+        shorter = min(image.size)
+    if path.parent.name == "microscopy":
+        shorter //= 2
+    border = _pack("zernike7").family.window - 1
+    return min(_LARGEST, (shorter - border) // _MULTIPLE * _MULTIPLE)
+
+
+@lru_cache(maxsize=1)
+def _blurred(
+    path: Path, number: int, model: str
+) -> tuple[torch.Tensor, ZernikeField, torch.Tensor]:
+    """Return a frame without noise, the family of its truth, and the true field.
+
+    The truth has the sixteen terms of nodal aberration theory for Noll 4 to 10.
+    """
+    side, local = _side(path), _pack(model).family
+    local = replace(local, noll=PAPER_MODES, ranges=_RANGE)
+    family = ZernikeField(local, FieldView(side, side), remainder=0.0)
+    sharp = scene(path, side + local.window - 1)
+    generator = torch.Generator().manual_seed(5000 + number)
+    truth = family.sample(1, generator)[0]
+    shape = sharp.shape[0], sharp.shape[1]
+    blur = ProductConvolution.of_family(
+        family, truth, shape, (side, side), count=_EIGEN
+    )
+    cut = local.window // 2
+    return blur.forward(sharp)[cut:-cut, cut:-cut], family, truth
+
+
+def score(frame: FieldFrame, model: str) -> Row:
+    """Return how well a field is identified; PSF SNR in dB over 7 × 7 places."""
+    pack = _pack(model)
+    clean, family, truth = _blurred(frame.path, frame.number, model)
+    fitted = ZernikeField(pack.family, family.view)
+    errors = pack.manifest.error_model
+    identifier = FieldIdentifier(fitted, errors, None, 5.0, pack.specimen)
+    generator = torch.Generator().manual_seed(frame.number)
+    for number in range(frame.frames):
+        observed = clean + frame.sigma * torch.randn(clean.shape, generator=generator)
+        identifier.observe(observed, _INTERVAL_S * number)
+    solution = identifier.solve(identifier.prepare(observed))
+    found, fit = solution.found, solution.fit
+    assert solution.one is not None and found is not None and fit is not None
+    true = _psfs(family, truth.double())
+    even = torch.from_numpy(np.where(fitted.even, 1.0, -1.0))
+    spectrum = found.used @ found.fit.coefficients
+    phases = found.used @ fit.coefficients
+    one = fitted.constant(solution.one.estimate.coefficients)
+    scores = {
+        "oracle": _snr(true.mean(0).expand_as(true), true),
+        "one": _snr(_psfs(fitted, torch.from_numpy(one)), true),
+        # The spectrum alone does not know the orientation.
+        "joint": max(_snr(_psfs(fitted, s * spectrum), true) for s in (1.0, even)),
+        "phases": _snr(_psfs(fitted, phases), true),
+        "reported": _snr(
+            _psfs(fitted, torch.from_numpy(solution.estimate.coefficients)), true
+        ),
+    }
+    row: Row = {name: mean for name, (mean, _) in scores.items()}
+    row |= {f"{name}_worst": worst for name, (_, worst) in scores.items()}
+    turned = _snr(_psfs(fitted, even * phases), true)[0]
+    return row | {
+        "kind": frame.kind,
+        "file": frame.path.name,
+        "side": len(clean),
+        "sigma": frame.sigma,
+        "averaged": frame.frames,
+        "allowed": _allowed(fitted, phases, solution),
+        "orientation": float(row["phases"] >= turned),
+        "field": float(solution.tracked is not None),
+        "answered": float(solution.estimate.trusted),
+        "gain": found.gain,
+        "misfit": fit.quality,
+        "deviations": _deviations(fitted, family, truth, phases, solution),
+    }
+
+
+def _places() -> NDArray[np.float64]:
+    return FieldView().grid(_PLACES)
+
+
+def _psfs(family: ZernikeField, coefficients: torch.Tensor) -> torch.Tensor:
+    """Return the PSFs (49, K, K) of a field."""
+    return family.local.psf(family.at(coefficients, _places()).float())
+
+
+def _snr(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
+    """Return the mean and the least PSF SNR, after the best common shift."""
+    side = 2 * true.shape[-1]
+    spectrum = torch.fft.rfft2(found, s=(side, side))
+    rows, columns = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)
+
+    def shifted(shift: tuple[float, float]) -> torch.Tensor:
+        ramp = torch.exp(-2j * math.pi * (rows * shift[0] + columns * shift[1]))
+        moved = torch.fft.irfft2(spectrum * ramp, s=(side, side))
+        return psf_snr(moved[..., : true.shape[-2], : true.shape[-1]], true)
+
+    best, at, step = shifted((0.0, 0.0)), (0.0, 0.0), 0.5
+    while step > _SHIFT_STEP:
+        tried = [(at[0] + dy, at[1]) for dy in (step, -step)]
+        tried += [(at[0], at[1] + dx) for dx in (step, -step)]
+        values = [shifted(shift) for shift in tried]
+        means = [float(value.mean()) for value in values]
+        if max(means) > float(best.mean()):
+            k = int(np.argmax(means))
+            best, at = values[k], tried[k]
+        else:
+            step /= 2
+    return float(best.mean()), float(best.min())
+
+
+def _allowed(
+    family: ZernikeField, coefficients: torch.Tensor, solution: FieldSolution
+) -> float:
+    """Return the mean PSF SNR that the fit's curvature implies, to first order."""
+    cells, fit, found = solution.problem.cells, solution.fit, solution.found
+    assert cells is not None and fit is not None and found is not None
+    model = model_of(family, cells.cells.positions).within(found.used)
+    design = torch.from_numpy(family.design(_places())) @ found.used
+    local = design @ fit.covariance(model) @ design.mT
+    gamma = family.at(coefficients, _places()).float()
+    psf, change = family.local.psf_and_jacobian(gamma)
+    change = change.flatten(2).double()
+    error = torch.einsum("nmx,nmk,nkx->n", change, local, change)
+    return float(-10 * torch.log10(error / psf.double().square().sum((1, 2))).mean())
+
+
+def _deviations(
+    fitted: ZernikeField,
+    family: ZernikeField,
+    truth: torch.Tensor,
+    found: torch.Tensor,
+    solution: FieldSolution,
+) -> list[float]:
+    """Return |error| over the stated deviation of γ at each place and mode.
+
+    Whether or not the field was reported.
+    """
+    true = np.zeros(fitted.n_coefficients)
+    where = [fitted.names.index(name) for name in family.names]
+    true[where] = truth.double().numpy()
+    near = nearest(true, found.numpy(), orbit(fitted, ResolvedBy.NEVER))
+    design = fitted.design(_places())
+    variance = np.einsum("nmp,pq,nmq->nm", design, solution.stated, design)
+    error = np.abs(design @ (found.numpy() - near))
+    deviations: list[float] = (error / np.sqrt(variance)).ravel().round(3).tolist()
+    return deviations
