@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from deepblur_live.blur.product_convolution import ProductConvolution
 from held_out import held_out_pictures, scene
 from PIL import Image
 
 from deepblur_live.blur.field_basis import FieldView
+from deepblur_live.blur.product_convolution import ProductConvolution
 from deepblur_live.blur.symmetry import ResolvedBy, nearest, orbit
 from deepblur_live.blur.zernike import PAPER_MODES
 from deepblur_live.blur.zernike_field import ZernikeField
