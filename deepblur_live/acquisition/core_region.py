@@ -15,6 +15,10 @@ __all__ = ["CoreRegion"]
 class CoreRegion:
     """The region of interest of a core's camera, read when it may have changed.
 
+    That is before a snap or a sequence, as cameras keep it during one. The core's event
+    of a changed property is not used: it comes from a thread of the core's own, and may
+    coincide with a disconnection.
+
     Cores do not tell the sensor's size: it is the largest region so far, where one
     began at the sensor's first pixel.
 
@@ -31,14 +35,9 @@ class CoreRegion:
         self._shape: tuple[int, ...] | None = None
         self._metadata: dict[str, Any] = {}
 
-    def changed(self, *_: object) -> None:
-        """Read the region again with the next frame; a slot for the core's events."""
+    def changed(self) -> None:
+        """Read the region again with the next frame."""
         self._shape = None
-
-    def property_changed(self, device: str, name: str, value: str) -> None:
-        """Read it again if the binning was set; likewise."""
-        if name == Keyword.Binning.value:
-            self.changed()
 
     def metadata(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """Return a frame's ``"region"``, ``"sensor"`` and ``"binning"``, where known.

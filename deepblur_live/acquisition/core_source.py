@@ -67,8 +67,6 @@ class CoreSource:
                 (events.continuousSequenceAcquisitionStarted, self._on_live_started),
                 (events.sequenceAcquisitionStarted, self._on_series_started),
                 (events.sequenceAcquisitionStopped, self._on_sequence_stopped),
-                (events.roiSet, self._region.changed),
-                (events.propertyChanged, self._region.property_changed),
             )
         ]
         self._tap.start()
@@ -87,6 +85,7 @@ class CoreSource:
         self._accept(pixels, placed, source)
 
     def _on_sequence_started(self, sequence: object = None, *_: object) -> None:
+        self._region.changed()
         self.sequence = sequence
 
     def _on_frame_ready(
@@ -106,6 +105,7 @@ class CoreSource:
                 "exposure_ms": core.getExposure(),
                 "camera": core.getCameraDevice(),
             }
+            self._region.changed()
             self._take(core.getImage(), metadata, "snap")
         except Exception as error:
             self._report(f"a snapped frame was lost: {error!r}")
