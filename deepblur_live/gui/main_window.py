@@ -78,15 +78,17 @@ class MainWindow(QtWidgets.QMainWindow):
         self.setStyleSheet(STYLE)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
         self.toolbar = Toolbar(camera=self._link is not None)
-        self._record = RecordControl(session, self.toolbar.record, self)
+        self._record = RecordControl(session, self.toolbar.record)
         self.banner = AlertBanner()
         self.images = ImagePair(
             display.clip_percent, session.profile.optics.pixel_size_nm
         )
         self.drift = DriftPlot(session.profile, session.family)
-        self.psf: PsfView | FieldMapView = PsfView(session.family)
-        if isinstance(session.family, ZernikeField):
-            self.psf = FieldMapView(session.profile, session.family)
+        self.psf: PsfView | FieldMapView = (
+            FieldMapView(session.profile, session.family)
+            if isinstance(session.family, ZernikeField)
+            else PsfView(session.family)
+        )
         self.status = QtWidgets.QLabel()
         self.status.setObjectName("status")
         # Cut off if too long: the window must fit on a small screen.
@@ -270,10 +272,10 @@ class MainWindow(QtWidgets.QMainWindow):
         self.message.guard(lambda: self._session.process_every_frame(on))
 
     def _on_record(self, on: bool) -> None:
-        self.message.guard(lambda: self._say_kept(self._record.set_recording(on)))
+        self.message.guard(lambda: self._say_kept(self._record.set_recording(on, self)))
 
     def _on_record_in(self) -> None:
-        self.message.guard(lambda: self._say_kept(self._record.record_in()))
+        self.message.guard(lambda: self._say_kept(self._record.record_in(self)))
 
     def _say_kept(self, path: Path | None) -> None:
         if path is not None:

@@ -27,17 +27,23 @@ class RecordControl:
         Its recorder is controlled.
     button
         Checked while a recording runs.
-    parent
-        Of dialogs.
     """
 
-    def __init__(
-        self, session: LiveSession, button: QtGui.QAction, parent: QtWidgets.QWidget
-    ) -> None:
-        self._session, self._button, self._parent = session, button, parent
+    # The window is passed to the methods and not kept: a cycle of references would
+    # leave its widgets to the garbage collector, which may run in another thread.
 
-    def set_recording(self, on: bool) -> Path | None:
+    def __init__(self, session: LiveSession, button: QtGui.QAction) -> None:
+        self._session, self._button = session, button
+
+    def set_recording(self, on: bool, parent: QtWidgets.QWidget) -> Path | None:
         """Start a recording in the session's folder, or stop it.
+
+        Parameters
+        ----------
+        on
+            Whether to start.
+        parent
+            Of a dialog for the file.
 
         Returns
         -------
@@ -54,12 +60,12 @@ class RecordControl:
             self._session.recorder.stop()
             return None
         folder = self._session.folder
-        path = self._choose() if folder is None else folder / _name()
+        path = self._choose(parent) if folder is None else folder / _name()
         return self._start(path)
 
-    def record_in(self) -> Path | None:
+    def record_in(self, parent: QtWidgets.QWidget) -> Path | None:
         """Start a recording in a file that the user chooses; ends the one before."""
-        path = self._choose()
+        path = self._choose(parent)
         if path is not None:
             self._session.recorder.stop()
         return self._start(path)
@@ -76,10 +82,10 @@ class RecordControl:
             self.update()
         return path
 
-    def _choose(self) -> Path | None:
+    def _choose(self, parent: QtWidgets.QWidget) -> Path | None:
         suggested = str((self._session.folder or Path.home()) / _name())
         name, kind = QtWidgets.QFileDialog.getSaveFileName(
-            self._parent,
+            parent,
             "File for the deblurred frames",
             suggested,
             _FORMATS,

@@ -607,6 +607,24 @@ def test_no_widget_leaks(session, image, make_alert) -> None:
     assert [reference() for reference in gone] == [None] * 3
 
 
+def test_a_window_is_in_no_cycle_of_references(session, image, qapp) -> None:
+    # Else the garbage collector frees its widgets, perhaps in another thread.
+    gc.collect()
+    gc.disable()
+    try:
+        window = MainWindow(session)
+        window.show()
+        session.publish(image)
+        window.refresh()
+        window.close()
+        window.deleteLater()
+        gone = weakref.ref(window)
+        del window
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 def test_the_pointer_outside_the_image(
     window: MainWindow, session, image, redraw
 ) -> None:
