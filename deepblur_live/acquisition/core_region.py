@@ -42,6 +42,8 @@ class CoreRegion:
     def metadata(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """Return a frame's ``"region"``, ``"sensor"`` and ``"binning"``, where known.
 
+        The region is None if it could not be read.
+
         Parameters
         ----------
         shape
@@ -53,7 +55,7 @@ class CoreRegion:
                 self._metadata = self._read(shape)
             except (RuntimeError, ValueError):
                 # The camera may be busy: the place is unknown until the next frame.
-                self._shape, self._metadata = None, {}
+                self._shape, self._metadata = None, {"region": None}
         return self._metadata
 
     def _read(self, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class CoreRegion:
         camera = core.getCameraDevice()
         left, top, width, height = core.getROI()
         binning = _binning(core, camera)
-        known: dict[str, Any] = {"binning": binning}
+        known: dict[str, Any] = {"region": None, "binning": binning}
         before = self._binnings.setdefault(camera, binning)
         if before != binning:
             known["binning_before"] = before

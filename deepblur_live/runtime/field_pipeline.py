@@ -109,11 +109,13 @@ class FieldPipeline:
         if current is not None and view == self._view:
             return current
         if current is not None:
+            # If the next one cannot be made, no frame must go to this one.
+            self._pipeline = None
             self._retire(current)
-        before, self._view = self._view, view
         local = self._field.local
         family = local if view is None else replace(self._field, view=view)
-        pipeline = self._pipeline = self._make(family)
+        pipeline = self._make(family)
+        before, self._view, self._pipeline = self._view, view, pipeline
         known = self._known
         if known is not None and known.time > self._time:
             # No frame has been captured since.

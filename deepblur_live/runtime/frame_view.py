@@ -27,9 +27,9 @@ def frame_view(
         (H, W) of the frame.
     metadata
         Of the frame, as a core's frames have it: ``"region"`` (top, left, height,
-        width) and ``"sensor"`` (rows, columns) in unbinned pixels, ``"binning"``, and
-        ``"binning_before"`` where that has changed. Without a region the frame is the
-        whole sensor, or a region of unknown place.
+        width; None if it could not be read) and ``"sensor"`` (rows, columns) in
+        unbinned pixels, ``"binning"``, and ``"binning_before"`` where that has changed.
+        Without a region the frame is the whole sensor, or a region of unknown place.
     sensor
         Rows and columns of the sensor, by the profile; None if unknown.
     least_side
@@ -47,11 +47,14 @@ def frame_view(
         )
     sensor = sensor or metadata.get("sensor")
     region = metadata.get("region")
+    if region is None and "region" in metadata:
+        return "the camera's region of interest could not be read"
     if region is None:
         if sensor is None:
             return FieldView(shape[0], shape[1])
         rows, columns = sensor
-        if _covers(shape, (rows, columns)):
+        binning = metadata.get("binning", 1)
+        if shape == (rows // binning, columns // binning):
             return FieldView(rows, columns)
         return (
             f"the place of a frame of {shape[0]} × {shape[1]} pixels on the sensor of "
@@ -67,9 +70,3 @@ def frame_view(
         return FieldView(rows, columns, top, left, height, width)
     except ValueError as error:
         return str(error)
-
-
-def _covers(shape: tuple[int, ...], sensor: tuple[int, int]) -> bool:
-    """Return whether a frame (H, W) is the whole sensor, binned or not."""
-    binning = sensor[0] // shape[0]
-    return binning >= 1 and shape == (sensor[0] // binning, sensor[1] // binning)

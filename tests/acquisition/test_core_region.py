@@ -55,3 +55,20 @@ def test_a_sensor_of_which_only_a_region_was_seen_is_unknown() -> None:
         {"region": (32, 64, 300, 256), "binning": 1},
         {"region": (0, 0, 512, 512), "sensor": (512, 512), "binning": 1},
     ]
+
+
+def test_a_region_that_cannot_be_read_is_said_to_be_unknown(
+    core: CMMCorePlus, monkeypatch
+) -> None:
+    source, found = snapped(core)
+    core.snapImage()
+    monkeypatch.setattr(core, "getROI", lambda: (0, 0, 100, 100))
+    core.snapImage()
+
+    def busy() -> None:
+        raise RuntimeError("the camera is busy")
+
+    monkeypatch.setattr(core, "getROI", busy)
+    core.snapImage()
+    source.close()
+    assert found[1:] == [{"region": None, "binning": 1}, {"region": None}]

@@ -147,6 +147,23 @@ def test_a_known_blur_is_given_to_the_pipeline_of_the_frame_it_holds_for():
     assert rig.made[1].known == [known]
 
 
+def test_no_frame_goes_to_a_closed_pipeline_if_the_next_cannot_be_made(monkeypatch):
+    rig = Rig(least_side=LEAST)
+    rig.show(256, 256)
+
+    def fail(family):
+        raise RuntimeError("out of memory")
+
+    make = rig.pipeline._make
+    monkeypatch.setattr(rig.pipeline, "_make", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        rig.show(100, 100)
+    monkeypatch.setattr(rig.pipeline, "_make", make)
+    rig.show(100, 100)
+    rig.pipeline.close()
+    assert [one.family for one in rig.made[1:]] == [FIELD.local]
+
+
 def test_close_ends_the_pipeline_in_use():
     rig = Rig()
     rig.pipeline.close()

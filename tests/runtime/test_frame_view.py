@@ -21,7 +21,8 @@ WHOLE = {"region": (0, 0, 2048, 2048), "sensor": (2048, 2048), "binning": 1}
         ),
         # Binned: region and sensor are in unbinned pixels.
         ((1024, 1024), WHOLE | {"binning": 2}, None, FieldView(2048, 2048)),
-        ((1024, 1280), {}, (2048, 2560), FieldView(2048, 2560)),
+        ((1024, 1280), {"binning": 2}, (2048, 2560), FieldView(2048, 2560)),
+        ((2048, 2560), {}, (2048, 2560), FieldView(2048, 2560)),
         # The profile's sensor is preferred to the largest region so far.
         (
             (1024, 1024),
@@ -40,6 +41,9 @@ def test_the_part_that_a_frame_shows(shape, metadata, sensor, view):
     [
         ((512, 900), {}, None, "512 × 900 pixels, a field needs at least 768"),
         ((1000, 1000), {}, (2048, 2048), "on the sensor of 2048 × 2048 is unknown"),
+        # Half as many pixels may be a region or binning.
+        ((1024, 1024), {}, (2048, 2048), "on the sensor of 2048 × 2048 is unknown"),
+        ((1024, 1024), {"region": None, "binning": 1}, None, "could not be read"),
         (
             (1000, 1000),
             {"region": (8, 8, 1000, 1000), "binning": 1},
