@@ -31,6 +31,8 @@ _MEMORY_BYTES = 256 << 20
 _TICK_S = 0.05
 # How often the ring is looked at while frames wait for it.
 _POLL_S = 0.005
+# For a write that is under way when the backlog is closed, perhaps by a window.
+_END_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -104,24 +106,35 @@ class Backlog:
             return self._ring.put(pixels, **more)  # which counts and reports it
         with self._lock:
             fits = self._bytes == 0 or self._bytes + pixels.nbytes <= self._budget
-            if self._ending or not fits:
-                self._dropped += 1
-            else:
+            kept = fits and not self._ending
+            if kept:
                 self._waiting += 1
                 self._bytes += pixels.nbytes
-        if self._ending or not fits:
+            else:
+                self._dropped += 1
+        if not fits:
             self._report_once("the disk on which frames wait is slower than they come")
+        if not kept:
             return False
         self._new.put(_Waiting(pixels.copy(), 0, pixels.shape, pixels.dtype.str, more))
         return True
 
-    def close(self) -> None:
-        """End; frames that still wait are dropped."""
-        with self._lock:
-            self._ending = True
+    def close(self, timeout: float = _END_S) -> None:
+        """End; frames that still wait are dropped.
+
+        A disk that does not respond within `timeout` seconds is reported, and left to
+        the thread, which ends as soon as it does or with the program.
+        """
+        self._drop_waiting()
         self._new.put(None)
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is threading.current_thread():
+            return
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._report(
+                "the disk on which frames waited does not respond: the temporary file "
+                "is removed when it does, or when the program ends"
+            )
 
     # ------------------------------------------------------------- the thread
 
@@ -130,11 +143,15 @@ class Backlog:
             while not self._ending:
                 self._step()
         finally:
-            with self._lock:
-                self._ending = True
-                self._dropped += self._waiting
-                self._waiting = 0
+            self._drop_waiting()
             self._file.close()
+
+    def _drop_waiting(self) -> None:
+        """Accept no more frames, and count those that wait as dropped."""
+        with self._lock:
+            self._ending = True
+            self._dropped += self._waiting
+            self._waiting = 0
 
     def _step(self) -> None:
         if self._on_disk and self._has_room(self._on_disk[0]):
@@ -185,12 +202,20 @@ class Backlog:
             except (OSError, ValueError) as error:
                 self._drop(f"frames that wait cannot be read ({error})")
                 return
+        closed = self._ending
+        if closed:  # while it was read; it is counted as dropped
+            return
         self._ring.put(pixels, **frame.more)
         with self._lock:
-            self._waiting -= 1
+            if self._ending:  # meanwhile, and counted as dropped
+                self._dropped -= 1
+            else:
+                self._waiting -= 1
 
     def _drop(self, reason: str) -> None:
         with self._lock:
+            if self._ending:  # counted already
+                return
             self._waiting -= 1
             self._dropped += 1
         self._report_once(reason)

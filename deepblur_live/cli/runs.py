@@ -164,13 +164,12 @@ def run(
     MicroscopeError
         The configuration cannot be loaded, or the camera sends no frames.
     ValueError
-        An action at an alarm is not possible.
+        An action at an alarm is not possible, or raw and deblurred frames would go to
+        the same file.
     OSError
         A folder or file of the options cannot be written.
     """
-    _check_files(options)
-    if save is not None:
-        check_save(save)
+    _check_files(options, save)
     _prepare_window(options)
     core = core_from_config(config)
     size_nm = core.getPixelSizeUm() * 1000 or None
@@ -250,11 +249,23 @@ def replay(
                 watch_replay(session, options.console, source)
 
 
-def _check_files(options: Options) -> None:
-    """Raise OSError for what cannot be written, before anything slow starts."""
+def _check_files(options: Options, save: Path | None = None) -> None:
+    """Raise OSError for what cannot be written, before anything slow starts.
+
+    ValueError if `save` and `options.deblurred` are the same file.
+    """
     require_folder(options.output.absolute(), "--output")
     if options.deblurred is not None:
         check_recording(options.deblurred)
+    if save is not None:
+        check_save(save)
+        if options.deblurred is not None and (
+            save.resolve() == options.deblurred.resolve()
+        ):
+            raise ValueError(
+                f"{save}: named for the raw frames (--save) and for the deblurred ones "
+                "(--save-deblurred): give two names"
+            )
 
 
 def _prepare_window(options: Options) -> None:

@@ -67,10 +67,9 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
         "verification": "whether evidence beyond the frames confirms the coefficients "
         "on this specimen: not verified, verified or contradicted",
         "state": "baselining, ok, warn, alarm, stale or raw-only",
-        "strength": "share of the deblurred image in the frame shown: 1, or less where "
-        "the checks ask for it; 0 for a raw frame",
-        "reason": "why the frame was passed on raw or at less than full strength, or "
-        "the estimate is not trusted",
+        "strength": "share of the deblurred image in what is shown, 0 to 1",
+        "reason": "why the frame was passed on raw, or shown at less than 75 %, or the "
+        "estimate is not trusted",
         "latency_ms": "from capture to result, median of the recent frames",
         "captured": "frames captured so far",
         "processed": "frames processed so far",

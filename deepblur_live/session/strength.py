@@ -49,9 +49,7 @@ class StrengthWatch:
         if reduced:
             text, kind = result.reason, "strengthReduced"
         else:
-            text, kind = (
-                "frames are deblurred at full strength again",
-                "strengthRestored",
-            )
+            text = f"frames are shown at {_RESTORED:.0%} strength or more again"
+            kind = "strengthRestored"
         _log.info("%s: %s", clock_text(self._notifier.time), text)
         self._notifier.event(kind, strength=round(result.strength, 3), reason=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 
 import numpy as np
@@ -88,6 +89,49 @@ def test_frames_beyond_the_memory_are_dropped_and_counted():
     assert "slower than they come" in errors[0]
     backlog.close()
     assert backlog.counts == (0, 20)
+    ring.close()
+
+
+def test_closing_does_not_wait_for_a_disk_that_does_not_respond():
+    errors: list[str] = []
+    ring = FrameRing(1 << 20, report=errors.append)
+    backlog = Backlog(ring, None, errors.append)
+    disk, asked = threading.Event(), threading.Event()
+
+    class Stuck:
+        def write(self, data):
+            asked.set()
+            assert disk.wait(PATIENCE)
+            return len(data)
+
+        def __getattr__(self, name):
+            return getattr(file, name)
+
+    file, backlog._file = backlog._file, Stuck()
+    for number in range(5):  # the first goes to the ring at once
+        backlog.put(picture(number), source="live", metadata={}, time=0.0)
+    assert asked.wait(PATIENCE)
+    began = time.perf_counter()
+    backlog.close(0.1)
+    assert time.perf_counter() - began < 1.0
+    assert backlog.counts == (0, 4)
+    assert ["does not respond" in error for error in errors] == [True]
+    disk.set()
+    backlog._thread.join(PATIENCE)
+    assert not backlog._thread.is_alive()
+    assert backlog.counts == (0, 4)
+    assert file.closed
+    ring.close()
+
+
+def test_a_frame_after_the_end_is_dropped_and_not_blamed_on_the_disk():
+    errors: list[str] = []
+    ring = FrameRing(1 << 20, report=errors.append)
+    backlog = Backlog(ring, None, errors.append)
+    backlog.close()
+    assert not backlog.put(picture(0), source="live", metadata={}, time=0.0)
+    assert backlog.counts == (0, 1)
+    assert errors == []
     ring.close()
 
 

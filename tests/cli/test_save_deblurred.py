@@ -109,6 +109,22 @@ def test_files_are_checked_before_the_microscope_starts(
     assert name.partition("/")[0] in ran.stderr
 
 
+def test_raw_and_deblurred_frames_need_two_files(
+    call, tmp_path, no_pipeline, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    sequence = tmp_path / "sequence.json"
+    sequence.write_text(json.dumps({"time_plan": {"interval": 0.1, "loops": 2}}))
+    ran = call(
+        *("run", "--config", SIMULATED_CONFIG, *FAST, "--mda", sequence),
+        *("--output", tmp_path / "out", "--save", "kept.ome.zarr"),
+        *("--save-deblurred", tmp_path / "kept.ome.zarr"),
+    )
+    assert ran.exit_code == 2
+    assert "kept.ome.zarr: named for the raw frames (--save)" in ran.stderr
+    assert "give two names" in ran.stderr
+
+
 class SlowPipeline(SynchronousPipeline):
     """Takes longer for a frame than the camera."""
 

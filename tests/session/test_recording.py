@@ -187,6 +187,25 @@ def test_names_are_checked_at_the_start(session, tmp_path):
         recorder.start(tmp_path / "three.ome.zarr")
 
 
+def test_a_closed_session_starts_no_recording(session, tmp_path):
+    session.close()
+    with pytest.raises(ValueError, match="the session is closed"):
+        session.recorder.start(tmp_path / "one.ome.zarr")
+    assert session.recorder.counts == ()
+
+
+@pytest.mark.parametrize("kind", ["OME.ZARR", "OME.TIFF", "Ome.Tif"])
+def test_the_ending_is_kept_as_it_is_typed(record, session, tmp_path, kind):
+    record(f"one.{kind}")
+    (counts,) = session.summary.recordings
+    assert [counts.path.name, counts.raw.name] == [f"one.{kind}", f"one_raw.{kind}"]
+    names = {file.name for file in tmp_path.iterdir()}
+    assert {counts.path.name, counts.raw.name} <= names
+    for path in (counts.path, counts.raw):
+        with open_series(path) as series:
+            assert len(series) == 20
+
+
 def test_a_slow_disk_costs_frames_and_no_time(
     family, results, monkeypatch, tmp_path, session
 ):

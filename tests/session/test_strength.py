@@ -46,7 +46,7 @@ def test_each_period_of_reduced_strength_has_two_events(follow, caplog):
     assert follow.notifier.events[0][1] == {"strength": 0.6, "reason": WHY}
     assert [record.message.split(": ", 1)[1] for record in caplog.records] == [
         WHY,
-        "frames are deblurred at full strength again",
+        "frames are shown at 80% strength or more again",
     ]
 
 

@@ -89,7 +89,10 @@ def deblurred_columns(family: BlurFamily) -> tuple[Column, ...]:
             tuple(coefficient_columns(family, "sigma_")),
         ),
         Column(
-            "reason", "why the frame is raw or not at full strength", "uint8", text=True
+            "reason",
+            "why the frame is raw, or shown at less than 75 %",
+            "uint8",
+            text=True,
         ),
     )
 

@@ -50,13 +50,14 @@ def table_of(path: Path) -> Path:
 
 def is_zarr(path: Path) -> bool:
     """Whether the recording is an OME-Zarr; it is an OME-TIFF otherwise."""
-    return _split(path)[1] == ".ome.zarr"
+    return _split(path)[1].lower() == ".ome.zarr"
 
 
 def _split(path: Path) -> tuple[str, str]:
+    """Return the name without its ending, and the ending as it was typed."""
     for suffix in _SUFFIXES:
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
-            return path.name[: -len(suffix)], suffix
+            return path.name[: -len(suffix)], path.name[-len(suffix) :]
     raise ValueError(
         f"{path}: the name of a recording must end in .ome.zarr or .ome.tiff"
     )

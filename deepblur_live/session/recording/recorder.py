@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ class Recorder:
         self.raw_file: Path | str | None = None
         self._recordings: list[Recording] = []
         self._current: Recording | None = None
+        self._lock, self._closed = threading.Lock(), False
 
     def start(self, path: Path | str, raw: Path | str | None = None) -> None:
         """Keep every result from now on.
@@ -85,22 +87,24 @@ class Recorder:
         Raises
         ------
         ValueError
-            The name is of no known format, or a recording runs already.
+            The name is of no known format, a recording runs already, or the session is
+            closed.
         OSError
             The file exists already, or cannot be written there.
         """
-        if self._current is not None:
-            raise ValueError(f"already recording to {self._current.counts.path}")
+        self._require_idle()
         path, raw = check_recording(path), raw or self.raw_file
         about = self._about(raw)
 
         def head_of(result: FrameResult, file: Path, is_raw: bool) -> SeriesHead:
             return self._head(result, file, is_raw, about)
 
-        self._current = Recording(
-            path, self._family, head_of, raw=raw is None, on_error=self._on_error
-        )
-        self._recordings.append(self._current)
+        with self._lock:
+            self._require_idle()  # still
+            self._current = Recording(
+                path, self._family, head_of, raw=raw is None, on_error=self._on_error
+            )
+            self._recordings.append(self._current)
         self._on_event("recordingStarted", path=str(path))
 
     def stop(self) -> None:
@@ -133,7 +137,9 @@ class Recorder:
         return tuple(recording.counts for recording in self._recordings)
 
     def close(self, timeout: float = _END_S) -> None:
-        """End the recording and wait for the disk."""
+        """End the recording and wait for the disk; no other can be started."""
+        with self._lock:
+            self._closed = True
         self.stop()
         for recording in self._recordings:
             if not recording.join(timeout):
@@ -141,6 +147,12 @@ class Recorder:
                     f"{recording.counts.path}: the disk does not respond: "
                     f"{recording.counts.waiting} frames are not written"
                 )
+
+    def _require_idle(self) -> None:
+        if self._closed:
+            raise ValueError("the session is closed: no recording can be started")
+        if self._current is not None:
+            raise ValueError(f"already recording to {self._current.counts.path}")
 
     def _about(self, raw: Path | str | None) -> dict[str, Any]:
         """Return how the frames were made, as JSON values."""

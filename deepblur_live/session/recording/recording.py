@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -146,6 +146,10 @@ class Recording:
 
     def add(self, result: FrameResult) -> bool:
         """Queue a result; returns at once, False if it is not kept."""
+        if not self._raw and result.deblurred is not None:
+            # Of the raw frame only shape and type are needed: wait without its pixels.
+            stand_in = np.broadcast_to(np.zeros((), result.raw.dtype), result.raw.shape)
+            result = replace(result, raw=stand_in)
         size = _bytes(result, self._raw)
         with self._lock:
             if self._ending:
@@ -158,7 +162,7 @@ class Recording:
                 self._waiting += 1
                 self._queue.put(result)
         if not fits:
-            self._on_error(
+            self._tell(
                 f"{self._path}: the disk is slower than the frames: some are not kept"
             )
         return fits
@@ -204,6 +208,17 @@ class Recording:
     # ------------------------------------------------------------- the thread
 
     def _run(self) -> None:
+        try:
+            self._write()
+        finally:
+            with self._lock:
+                self._ending = True
+            try:
+                self._close_stores()
+            finally:
+                self._done.set()
+
+    def _write(self) -> None:
         flush_at = self._clock()
         while True:
             try:
@@ -221,8 +236,12 @@ class Recording:
                 for store in self._stores:
                     self._guard(store.flush)
                 flush_at = self._clock() + _FLUSH_S
-        self._close_stores()
-        self._done.set()
+
+    def _tell(self, text: str) -> None:
+        try:
+            self._on_error(text)
+        except Exception:  # of the caller's; must not cost frames
+            _log.exception("an error of a recording could not be reported: %s", text)
 
     def _guard(self, action: Callable[[], None]) -> None:
         """Execute an action; report what the disk refuses, once per outage."""
@@ -232,14 +251,14 @@ class Recording:
         except OSError as error:
             text = error.strerror or str(error)
             if not self._error:
-                self._on_error(
+                self._tell(
                     f"{self._path}: cannot be written ({text}); frames are lost until "
                     "it can be; the session continues"
                 )
             self._error = text
         except Exception as error:
             self._unfit += 1
-            self._on_error(f"{self._path}: a frame is not kept: {error!r}")
+            self._tell(f"{self._path}: a frame is not kept: {error!r}")
         if self._error and self._on_disk > before:
             _log.warning("%s: written again", self._path)
             self._error = ""
