@@ -33,10 +33,13 @@ def bead_table(calibrations: Sequence[tuple[str, Calibration]]) -> str:
     noll = calibrations[0][1].model.noll
     numbers = ["z_um", "brightness", "chi2", "strehl", "fwhm_row_nm", "fwhm_column_nm"]
     head = ["file", "row", "column", "state", *numbers, "fwhm_axial_nm"]
-    writer.writerow([*head, *(f"noll{j}_nm" for j in noll)])
+    head += [f"noll{j}_nm" for j in noll]
+    width = len(head)
+    writer.writerow(head)
     for file, one in calibrations:
         for bead in one.beads:
-            writer.writerow([file, *_line(one, bead)])
+            line = [file, *_line(one, bead)]
+            writer.writerow([*line, *[""] * (width - len(line))])
     return text.getvalue()
 
 

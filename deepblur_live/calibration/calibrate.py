@@ -169,12 +169,12 @@ def calibrate_stack(
         for k, bead in enumerate(found)
         if bead.state is BeadState.USED
     }
+    if not found:
+        raise CalibrationError("no beads were found near focus")
     if not crops:
         raise CalibrationError(
             f"none of {len(found)} beads can be used: "
-            + ", ".join(
-                sorted({str(bead.state) for bead in found}) or ["none was found"]
-            )
+            + ", ".join(sorted({str(bead.state) for bead in found}))
         )
     stack = _with_noise(model, stack, list(crops.values()))
     fits = _fit_all(model, stack, crops, progress, (0.05, 0.4))
@@ -244,10 +244,10 @@ def _with_noise(
     if stack.calibrated:
         return stack
     for _ in range(2):
-        fits = [
-            fit_bead(model, crop, stack.noise, start_of(model, crop))
-            for crop in crops[:_FOR_NOISE]
-        ]
+        tried = [_fit(model, stack, crop) for crop in crops[:_FOR_NOISE]]
+        fits = [fit for fit in tried if fit is not None]
+        if not fits:
+            return stack
         gain = measured_gain(fits, stack.noise)
         stack = replace(stack, noise=stack.noise._replace(gain=gain))
     return stack
@@ -270,21 +270,31 @@ def _fit_all(
     for done, (k, crop) in enumerate(crops.items()):
         share = low + (high - low) * done / len(crops)
         progress(f"fitting bead {done + 1} of {len(crops)}", share)
-        try:
-            fits[k] = fit_bead(model, crop, stack.noise, start_of(model, crop))
-        # One bad bead must not end the calibration, whatever is wrong with it.
-        except Exception:
-            _log.debug("bead %d cannot be fitted", k, exc_info=True)
+        fit = _fit(model, stack, crop)
+        if fit is not None:
+            fits[k] = fit
     if not fits:
         return fits
     median = np.median([fit.coefficients for fit in fits.values()], axis=0)
     worst = float(np.median([fit.chi2 for fit in fits.values()])) * 1.3
     for k, fit in fits.items():
         if fit.chi2 > worst:
-            start = start_of(model, crops[k], torch.from_numpy(median), fit.bead.blur)
-            again = fit_bead(model, crops[k], stack.noise, start)
+            start = torch.from_numpy(median), fit.bead.blur
+            again = _fit(model, stack, crops[k], *start) or fit
             fits[k] = min(fit, again, key=lambda one: one.objective)
     return fits
+
+
+def _fit(
+    model: StackModel, stack: BeadStack, crop: torch.Tensor, *start: Any
+) -> StackFit | None:
+    """Return a bead's fit from coefficients and Gaussian `start`; None if it fails."""
+    try:
+        return fit_bead(model, crop, stack.noise, start_of(model, crop, *start))
+    # One bad bead must not end the calibration, whatever is wrong with it.
+    except Exception:
+        _log.debug("a bead cannot be fitted", exc_info=True)
+        return None
 
 
 def _refitted(model: StackModel, stack: BeadStack, bead: Bead, blur: float) -> StackFit:

@@ -22,6 +22,7 @@ from deepblur_live.calibration.manifest import (
     check_optics,
     read_manifest,
 )
+from deepblur_live.calibration.psf_file import write_mean_bead, write_psf
 from deepblur_live.calibration.stack import CalibrationError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 MANIFEST, TENSORS, BEADS = "manifest.json", "calibration.safetensors", "beads.csv"
+PSF, MEAN_BEAD = "psf.ome.tif", "mean_bead.ome.tif"
+FILES = (TENSORS, BEADS, PSF, MEAN_BEAD)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ class Source:
     @classmethod
     def of(cls, path: Path) -> Source:
         """Return the source of a file; folders have no hash."""
-        return cls(path.name, _sha256(path.read_bytes()) if path.is_file() else "")
+        if not path.is_file():
+            return cls(path.name)
+        with path.open("rb") as stream:
+            return cls(path.name, hashlib.file_digest(stream, "sha256").hexdigest())
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,9 @@ def save_calibration(
     created: str,
     program: str,
 ) -> CalibrationManifest:
-    """Write the manifest, the tensors and the table of one calibration per state.
+    """Write one calibration per state: tensors, table, PSF, mean bead, manifest.
+
+    PSF and mean bead are those of the first state.
 
     Parameters
     ----------
@@ -101,12 +109,12 @@ def save_calibration(
         Name and version of the program.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {
-        TENSORS: save(_tensors([calibration for _, calibration in calibrations])),
-        BEADS: bead_table(
-            [(source.file, one) for source, one in calibrations]
-        ).encode(),
-    }
+    tensors = save(_tensors([calibration for _, calibration in calibrations]))
+    (folder / TENSORS).write_bytes(tensors)
+    table = bead_table([(source.file, one) for source, one in calibrations])
+    (folder / BEADS).write_bytes(table.encode())
+    write_psf(calibrations[0][1], folder / PSF)
+    write_mean_bead(calibrations[0][1], folder / MEAN_BEAD)
     model = calibrations[0][1].model
     manifest = CalibrationManifest(
         format=FORMAT,
@@ -120,10 +128,8 @@ def save_calibration(
         noll=list(model.noll),
         bead_diameter_nm=model.diameter_nm,
         states=[_state(source, one) for source, one in calibrations],
-        files={file: _sha256(content) for file, content in contents.items()},
+        files={file: _sha256((folder / file).read_bytes()) for file in FILES},
     )
-    for file, content in contents.items():
-        (folder / file).write_bytes(content)
     # Last: a folder without a manifest is no calibration.
     text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ __all__ = [
     "CalibrationManifest",
     "State",
     "check_optics",
+    "different_optics",
     "read_manifest",
 ]
 
@@ -155,11 +156,21 @@ def check_optics(folder: Path, own: CalibratedOptics, optics: Optics) -> None:
     CalibrationError
         A number differs; the text has both.
     """
-    for key in OPTICS:
-        here, there = getattr(own, key), float(getattr(optics, key))
-        if abs(here - there) > _TOLERANCE * max(abs(here), abs(there)):
-            raise CalibrationError(
-                f"{folder}: calibrated with {key} {here:g}, and the profile has "
-                f"optics.{key} = {there:g}: calibrate this microscope, or correct the "
-                "profile"
-            )
+    for key, here, there in different_optics(own, optics):
+        raise CalibrationError(
+            f"{folder}: calibrated with {key} {here:g}, and the profile has "
+            f"optics.{key} = {there:g}: calibrate this microscope, or correct the "
+            "profile"
+        )
+
+
+def different_optics(
+    one: CalibratedOptics | Optics, other: Optics
+) -> list[tuple[str, float, float]]:
+    """Return the key and both numbers of what two microscopes differ in."""
+    pairs = [(key, getattr(one, key), float(getattr(other, key))) for key in OPTICS]
+    return [
+        (key, here, there)
+        for key, here, there in pairs
+        if abs(here - there) > _TOLERANCE * max(abs(here), abs(there))
+    ]

@@ -53,6 +53,8 @@ class BeadStack:
         Whether the camera's gain is known.
     numbers
         Which planes of the recorded stack these are.
+    unusable
+        Planes that are constant or not finite.
     """
 
     light: NDArray[np.float64]
@@ -60,6 +62,7 @@ class BeadStack:
     noise: PixelNoise
     calibrated: bool
     numbers: tuple[int, ...]
+    unusable: tuple[int, ...] = ()
 
 
 def crop_side(optics: Optics) -> int:
@@ -104,7 +107,9 @@ def bead_stack(
     planes = [np.asarray(frame, dtype=np.float64) for frame in frames]
     good = [k for k, p in enumerate(planes) if np.isfinite(p).all() and np.ptp(p) > 0]
     if not good:
-        raise CalibrationError("all planes are constant, or hold values that are none")
+        raise CalibrationError(
+            "all planes are constant, or contain NaN or infinite values"
+        )
     stack, places = np.stack([planes[k] for k in good]), np.asarray(z_um)[good]
     middle = best_plane(stack, model.bead_width, side)
     places = places - places[middle]
@@ -133,4 +138,5 @@ def bead_stack(
         noise,
         gain is not None,
         tuple(good[k] for k in near),
+        tuple(sorted(set(range(len(planes))) - set(good))),
     )

@@ -17,13 +17,14 @@ from deepblur_live.calibration import (
     Source,
     calibrate_stack,
     save_calibration,
-    write_mean_bead,
     write_psf,
 )
+from deepblur_live.calibration.manifest import different_optics
 from deepblur_live.calibration.verdict import advice
 from deepblur_live.cli.console import say
 from deepblur_live.profile import Profile, ProfileError, check_profile
 from deepblur_live.session.calibration_report import write_calibration_report
+from deepblur_live.session.folder import require_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
 
     from deepblur_live.acquisition.series import Series
     from deepblur_live.calibration import Calibration
+    from deepblur_live.profile import Optics
 
 __all__ = ["calibrate_files", "file_optics"]
 
 # Numbers of file and profile that differ by more than this share contradict each other.
 _TOLERANCE = 0.01
+_TIFF = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
 _NEEDED = {
     "numerical_aperture": "NA of the objective",
     "wavelength_nm": "emission wavelength",
@@ -59,7 +62,8 @@ def calibrate_files(
 ) -> None:
     """Calibrate from one or more stacks of bead slides.
 
-    A file that cannot be used is named and left out.
+    A file that cannot be used, or has other optics than the first, is named and left
+    out.
 
     Parameters
     ----------
@@ -87,21 +91,22 @@ def calibrate_files(
         No file gives a calibration.
     FileExistsError
         The output exists already.
+    OSError
+        The output cannot be written.
     ValueError
-        `single` and several files.
+        `single` and several files, or an output that is no TIFF.
     """
     if single and len(files) > 1:
         raise ValueError(f"--single: give one stack, not {len(files)}")
     # The arrays of one bead are small: a second thread costs more than it gains.
     torch.set_num_threads(1)
     target = output or Path(_stem(files[0]) + (".psf.ome.tif" if single else ".calib"))
-    if target.exists() and (target.is_file() or any(target.iterdir())):
-        raise FileExistsError(f"{target} exists already: give another name with -o")
+    _check_output(target, single=single)
     found: list[tuple[Source, Calibration]] = []
     for file in files:
         try:
-            noll = found[0][1].model.noll if found else ()
-            one = _calibrate(console, file, profile, bead_nm, z_step_um, channel, noll)
+            first = found[0][1] if found else None
+            one = _calibrate(console, file, profile, bead_nm, z_step_um, channel, first)
         except (CalibrationError, SeriesError, ProfileError) as error:
             if len(files) == 1:
                 raise
@@ -122,10 +127,18 @@ def calibrate_files(
     manifest = save_calibration(
         target, found, name, created, f"deepblur-live {version}"
     )
-    write_psf(found[0][1], target / "psf.ome.tif")
-    write_mean_bead(found[0][1], target / "mean_bead.ome.tif")
     report = write_calibration_report(target, manifest, [one for _, one in found])
     say(console, f"{report}: the report")
+
+
+def _check_output(target: Path, *, single: bool) -> None:
+    """Refuse an output that cannot be written, before the fit, which takes long."""
+    if single and not target.name.lower().endswith(_TIFF):
+        raise ValueError(f"{target}: --single writes a TIFF: end it in {_TIFF[0]}")
+    if target.exists() and (single or target.is_file() or any(target.iterdir())):
+        raise FileExistsError(f"{target} exists already: give another name with -o")
+    whole = target.absolute()
+    require_folder(whole.parent if single else whole, "--output")
 
 
 def _stem(file: str) -> str:
@@ -139,17 +152,13 @@ def _calibrate(
     bead_nm: float,
     z_step_um: float | None,
     channel: str | None,
-    noll: tuple[int, ...],
+    first: Calibration | None,
 ) -> Calibration:
     with open_series(file, channel=channel) as series:
         rig = file_optics(series, profile)
-        step = z_step_um or series.z_step_um
-        if not step:
-            raise CalibrationError(
-                f"{file}: does not say how far apart the planes are: give --z-step, "
-                "such as 300nm"
-            )
-        frames, z_um = _planes(console, series, step)
+        if first is not None:
+            _check_same_optics(file, rig.optics, first.model.optics)
+        frames, z_um = _planes(console, series, _z_step_um(series, z_step_um))
     with console.status("") as status:
         try:
             return calibrate_stack(
@@ -158,28 +167,59 @@ def _calibrate(
                 rig,
                 bead_nm,
                 lambda text, share: status.update(f"{file}: {text} ({share:.0%})"),
-                noll,
+                () if first is None else first.model.noll,
             )
         except CalibrationError as error:
             raise CalibrationError(f"{file}: {error}") from error
 
 
+def _check_same_optics(file: str, own: Optics, first: Optics) -> None:
+    for key, here, there in different_optics(own, first):
+        raise CalibrationError(
+            f"{file}: has {key} {here:g}, and the first file {there:g}: calibrate "
+            "other optics on their own"
+        )
+
+
+def _z_step_um(series: Series, given_um: float | None) -> float:
+    """Return the distance of the planes; its sign is known from the option only."""
+    own_um = series.z_step_um
+    if given_um and own_um and abs(abs(given_um) / abs(own_um) - 1) > _TOLERANCE:
+        raise CalibrationError(
+            f"{series.path}: has planes {1e3 * abs(own_um):g} nm apart, and --z-step "
+            f"is {1e3 * given_um:g} nm: leave --z-step out, or correct the file's "
+            "metadata"
+        )
+    step = given_um or own_um
+    if not step:
+        raise CalibrationError(
+            f"{series.path}: does not say how far apart the planes are: give --z-step, "
+            "such as 300nm"
+        )
+    return step
+
+
 def _planes(
     console: Console, series: Series, step_um: float
 ) -> tuple[list[NDArray[Any]], list[float]]:
-    """Return the readable planes of the first time point, and their positions."""
+    """Return the planes of the first time point, and their positions.
+
+    Those that cannot be read are NaN, so that the others keep their numbers.
+    """
     count = series.planes if series.planes > 1 else len(series)
-    frames, z_um = [], []
+    frames: dict[int, NDArray[Any]] = {}
     for k in range(count):
         try:
-            frames.append(series[k])
+            frames[k] = series[k]
         except SeriesError as error:
             say(console, f"Left out: {error}")
-            continue
-        z_um.append(k * step_um)
     if not frames:
         raise CalibrationError(f"{series.path}: no plane can be read")
-    return frames, z_um
+    missing = np.full(next(iter(frames.values())).shape, np.nan)
+    return (
+        [frames.get(k, missing) for k in range(count)],
+        [k * step_um for k in range(count)],
+    )
 
 
 def file_optics(series: Series, profile: Profile | None) -> Profile:

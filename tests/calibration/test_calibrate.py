@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ from deepblur_live.calibration import (
     BeadState,
     CalibrationError,
     Source,
+    calibrate,
     calibrate_stack,
+    calibrated_psf,
     load_calibration,
     save_calibration,
     write_mean_bead,
     write_psf,
 )
+from deepblur_live.calibration.detect import cut_out
+from deepblur_live.calibration.registered import MeanBead
 from deepblur_live.calibration.verdict import advice
 from deepblur_live.optics import psf_snr
 from deepblur_live.profile import Optics
@@ -81,6 +86,7 @@ def test_a_falling_drive_and_a_bad_plane(slide):
     planes[0][5, 5] = np.nan
     one = calibrate_stack(planes, Z_UM[::-1], PROFILE, 100.0, noll=MODES)
     assert one.stack.numbers == (1, 2, 3, 4, 5, 6)
+    assert any("counted from 0: 0." in item.text for item in advice(one))
     off = one.trend.terms[0] - truth_at(45.0)
     assert NM * np.linalg.norm(off) < 2.0
 
@@ -91,8 +97,37 @@ def test_what_is_no_calibration_is_said(slide):
     with pytest.raises(CalibrationError, match="constant"):
         calibrate_stack([np.zeros((200, 200))] * 7, Z_UM, PROFILE, 100.0)
     empty = np.random.default_rng(0).poisson(20.0, (7, 120, 120))
-    with pytest.raises(CalibrationError, match="bead"):
+    with pytest.raises(CalibrationError, match="no beads were found near focus"):
         calibrate_stack(list(empty), Z_UM, PROFILE, 100.0)
+
+
+def test_a_wrong_pupil_is_not_hidden_by_the_residual(calibration):
+    judged = calibration.held_out._replace(pupil_db=8.3, total_db=18.0)
+    found = advice(replace(calibration, held_out=judged))
+    assert [item.redo for item in found].count(True) == 1
+    assert "8.3 dB" in found[0].text
+    for name in ("z step", "NA", "index", "wavelength", "pixel size"):
+        assert name in found[0].text
+
+
+def test_a_bead_that_fails_does_not_end_the_measurement_of_noise(
+    calibration, slide, monkeypatch
+):
+    fit, stack = calibrate.fit_bead, replace(calibration.stack, calibrated=False)
+    crops = [
+        cut_out(stack.light, bead.found, calibration.model.side)
+        for bead in calibration.used[:3]
+    ]
+
+    def fails_on_the_first(model, crop, *others, **options):
+        if crop is crops[0]:
+            raise ValueError("singular")
+        return fit(model, crop, *others, **options)
+
+    monkeypatch.setattr(calibrate, "fit_bead", fails_on_the_first)
+    found = calibrate._with_noise(calibration.model, stack, crops).noise
+    expected = calibrate._with_noise(calibration.model, stack, crops[1:]).noise
+    assert found == expected
 
 
 def test_files_are_read_back(folder, calibration):
@@ -103,6 +138,8 @@ def test_files_are_read_back(folder, calibration):
     with (folder / "beads.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert len(rows) == len(calibration.beads)
+    # None stands for a cell that is not there.
+    assert not any(None in row.values() for row in rows)
     assert sum(row["state"] == "used" for row in rows) == len(calibration.used)
     fwhm = [float(row["fwhm_row_nm"]) for row in rows if row["state"] == "used"]
     # 0.51 λ/NA is 195 nm, with a Gaussian of 71 nm, sphere and pixel 260 nm.
@@ -119,11 +156,13 @@ def test_bad_folders_are_refused_by_name(folder, tmp_path):
     copy.mkdir()
     for file in folder.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    tensors = bytearray((copy / "calibration.safetensors").read_bytes())
-    tensors[-1] ^= 1
-    (copy / "calibration.safetensors").write_bytes(tensors)
-    with pytest.raises(CalibrationError, match="altered"):
-        load_calibration(copy)
+    names = ("calibration.safetensors", "beads.csv", "psf.ome.tif", "mean_bead.ome.tif")
+    for name in names:
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(CalibrationError, match=f"{name}: was altered"):
+            load_calibration(copy)
+        (copy / name).write_bytes(content)
     for change, reason in (
         ({"version": 2}, "version 2"),
         ({"format": "other"}, "not a calibration"),
@@ -153,6 +192,29 @@ def test_the_psf_file_has_its_scales(calibration, tmp_path):
     mean = tifffile.imread(tmp_path / "mean.ome.tif")[0, 3]
     pair = (torch.from_numpy(image) for image in (psf[3], mean / mean.sum()))
     assert psf_snr(*pair) > 15
+
+
+def test_the_psf_file_has_even_planes(calibration, tmp_path):
+    whole, left = calibrated_psf(calibration), [0, 1, 2, 3, 4, 6]
+
+    def fewer(stack):
+        return stack[left]
+
+    model = replace(calibration.model, z_um=tuple(Z_UM[k] for k in left))
+    mean = MeanBead(*map(fewer, calibration.mean))
+    one = replace(
+        calibration, model=model, residual=fewer(calibration.residual), mean=mean
+    )
+    found = calibrated_psf(one)
+    assert found.shape == whole.shape
+    # Plane 5 has the pupil's own light, and differs by its residual only.
+    assert np.abs(found - whole).max() < 0.02 * whole.max()
+    write_psf(one, tmp_path / "psf.ome.tif")
+    write_mean_bead(one, tmp_path / "mean.ome.tif")
+    for name in ("psf.ome.tif", "mean.ome.tif"):
+        with tifffile.TiffFile(tmp_path / name) as tif:
+            image = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+        assert (image["SizeZ"], image["PhysicalSizeZ"]) == (7, 0.25)
 
 
 def test_the_report_says_what_to_redo(folder, calibration):

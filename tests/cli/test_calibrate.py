@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from rich.console import Console
 from typer.testing import CliRunner
 
 from deepblur_live.acquisition import open_series
+from deepblur_live.acquisition.series import SeriesError
 from deepblur_live.calibration import (
     CalibrationError,
     calibrate,
     load_calibration,
     modes,
 )
+from deepblur_live.cli import calibrate as command
 from deepblur_live.cli.calibrate import file_optics
 from deepblur_live.cli.commands import app
 from deepblur_live.profile import Optics, Profile, write_profile
@@ -99,19 +102,37 @@ def test_missing_optics_are_asked_for_by_name(beads):
             file_optics(series, Profile(optics=Optics(numerical_aperture=1.3)))
 
 
+@pytest.fixture
+def no_fit(monkeypatch):
+    # What is refused must be refused before it.
+    monkeypatch.setattr(command, "calibrate_stack", lambda *_: pytest.fail("fitted"))
+
+
 def test_a_folder_is_written_and_a_bad_file_left_out(beads, tmp_path, few_modes):
-    stack, rig = beads
+    stack, rig = tmp_path / "beads.ome.tif", tmp_path / "rig.toml"
+    other = tmp_path / "other.ome.tif"
+    for path, pixel_um in ((stack, 0.1), (other, 0.08)):
+        metadata = {"axes": "ZYX", "PhysicalSizeZ": Z_UM[1] - Z_UM[0]}
+        metadata |= {"PhysicalSizeX": pixel_um, "PhysicalSizeY": pixel_um}
+        tifffile.imwrite(path, tifffile.imread(beads[0]), ome=True, metadata=metadata)
+    # Each file has its own pixel size, and the profile sets none.
+    lines = beads[1].read_text("utf-8").splitlines()
+    text = "\n".join(x for x in lines if not x.startswith("pixel_size_nm"))
+    rig.write_text(text, "utf-8")
     bad = tmp_path / "bad.tif"
     bad.write_bytes(b"II*\0nothing")
     target = tmp_path / "rig.calib"
-    done = invoke(bad, stack, "--profile", rig, "--bead", 100, "-o", target)
+    done = invoke(bad, stack, other, "--profile", rig, "--bead", 100, "-o", target)
     assert done.exit_code == 0, done.output
-    assert "Left out" in done.output
+    output = " ".join(done.output.split())
+    assert output.count("Left out") == 2
+    assert "has pixel_size_nm 80, and the first file 100" in output
     assert "6 used" in done.output
     saved = load_calibration(target, PROFILE.optics)
     assert [state.file for state in saved.manifest.states] == ["beads.ome.tif"]
     names = {"report.html", "beads.csv", "psf.ome.tif", "mean_bead.ome.tif"}
     assert names < {path.name for path in target.iterdir()}
+    assert names - {"report.html"} < saved.manifest.files.keys()
     json.loads((target / "manifest.json").read_text("utf-8"))
     again = invoke(stack, "--profile", rig, "--bead", 100, "-o", target)
     assert again.exit_code == 2
@@ -131,6 +152,49 @@ def test_a_psf_alone(beads, tmp_path, few_modes):
     two = invoke(beads[0], beads[0], "--bead", 100, "--single")
     assert two.exit_code == 2
     assert "give one stack" in two.output
+
+
+def test_an_output_is_checked_before_the_fit(beads, tmp_path, no_fit):
+    there = tmp_path / "there.tif"
+    there.write_bytes(b"mine")
+    (tmp_path / "folder.tif").mkdir()
+    for output, single, reason in (
+        (there / "rig.calib", (), "cannot be used for --output"),
+        (there / "psf.tif", ("--single",), "cannot be used for --output"),
+        (there, ("--single",), "exists already"),
+        (tmp_path / "folder.tif", ("--single",), "exists already"),
+        (tmp_path / "psf.png", ("--single",), "end it in .ome.tif"),
+    ):
+        options = ("--profile", beads[1], "--bead", 100, "-o", output)
+        done = invoke(beads[0], *options, *single)
+        assert done.exit_code != 0
+        assert reason in " ".join(done.output.split())
+    assert there.read_bytes() == b"mine"
+
+
+def test_a_distance_of_planes_that_contradicts_the_file_is_refused(full, no_fit):
+    done = invoke(full, "--bead", 100, "--z-step=300nm")
+    assert done.exit_code == 2
+    assert "250 nm apart, and --z-step is 300 nm" in " ".join(done.output.split())
+    with open_series(full) as series:
+        # The file does not say which way the planes go.
+        assert command._z_step_um(series, -0.251) == -0.251
+        assert command._z_step_um(series, None) == pytest.approx(0.25)
+
+
+def test_planes_that_cannot_be_read_keep_their_place(full):
+    class Broken:
+        planes, path = 3, full
+
+        def __getitem__(self, k):
+            if k == 1:
+                raise SeriesError("plane 1 is damaged")
+            return np.full((8, 8), k)
+
+    frames, z_um = command._planes(Console(quiet=True), Broken(), 0.25)
+    assert z_um == [0.0, 0.25, 0.5]
+    assert np.isnan(frames[1]).all()
+    assert (frames[2] == 2).all()
 
 
 def test_the_distance_of_planes_is_asked_for(beads, tmp_path):
