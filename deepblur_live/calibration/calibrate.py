@@ -75,7 +75,7 @@ class Calibration:
     blur, blur_error
         Variance of the shared Gaussian, pixels², and its standard error.
     aperture
-        The NA that the beads prefer; None if it cannot be told. It is not used.
+        The NA that the beads prefer; None if it cannot be measured. It is not used.
     residual
         (Z, K, K) what the pupil lacks of a centred bead of brightness 1. Zero unless
         held-out beads are explained better with it.

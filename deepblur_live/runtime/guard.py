@@ -48,7 +48,7 @@ _RISE = 0.7
 # Such an error at which half of the result is shown, how steeply its share falls with
 # the error, and the error from which nothing is shown (docs/decisions/0175).
 _HALF_ERROR, _STEEPNESS, _RAW_ERROR = 0.4, 1.2, 0.8
-# From this share on all is shown, and below this one the user is told.
+# From this share on all is shown, and below this one the reason is shown.
 _ALL, _MOST_OF_IT = 0.95, 0.75
 # With more pixels of one highest value than this share, and so many times as many as of
 # the value below it, a frame is clipped.
