@@ -31,7 +31,7 @@ _GRID = 21
 class Order(StrEnum):
     """Whether maps apply before the convolutions or after them.
 
-    With PSF_x = Σ_i w_i(x)·h_i of the place x, and a point source at r seen at s.
+    With PSF_x = Σ_i w_i(x)·h_i of the place x, and a point source at r imaged at s.
     """
 
     MULTIPLY_FIRST = "multiply, then convolve"

@@ -107,10 +107,10 @@ def curve_colours(kinds: Sequence[str]) -> tuple[str, ...]:
         Of the curves; all different for a hue of its own each.
     """
     hues = {kind: curve_colour(k) for k, kind in enumerate(dict.fromkeys(kinds))}
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     colours = []
     for kind in kinds:
-        nth = seen[kind] = seen.get(kind, -1) + 1
+        nth = counts[kind] = counts.get(kind, -1) + 1
         # Towards white, never quite.
         share = 1 - 0.8**nth
         channels = (int(hues[kind][k : k + 2], 16) for k in (1, 3, 5))

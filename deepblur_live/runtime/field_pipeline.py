@@ -95,7 +95,7 @@ class FieldPipeline:
             ending.join(_CLOSE_S)
 
     def _retire(self, pipeline: FramePipeline) -> None:
-        """Close a pipeline beside the frames: its last identification may take long."""
+        """Close a pipeline on a thread, as its last identification may take long."""
         self._ending = [ending for ending in self._ending if ending.is_alive()]
         ending = threading.Thread(
             target=pipeline.close, name="end of a pipeline", daemon=True
