@@ -148,11 +148,13 @@ class ImagePair(QtWidgets.QWidget):
         raw_levels, levels = (contrast.levels for contrast in self._contrasts)
         if self._locked:
             levels = raw_levels
-        # A result of less than full strength says why.
+        # A result of much less than full strength says why, with the strength.
         why = f"\n{result.reason}" if result.reason else ""
         name = DEBLURRED
         if result.averaged > 1:
-            name = f"{DEBLURRED}, mean of {result.averaged} frames"
+            name += f", mean of {result.averaged} frames"
+        if result.strength < 1 and not why:
+            name += f", {result.strength:.0%} strength"
         caption = _caption(name, levels) + why
         if raw is None:
             pixels = result.raw

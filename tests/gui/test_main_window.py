@@ -195,6 +195,17 @@ def test_a_frame_at_half_strength_says_why(
     assert "half" not in window.images.deblurred.caption
 
 
+def test_the_share_of_the_deblurred_image_is_in_its_caption(
+    window: MainWindow, session, image, redraw
+) -> None:
+    session.publish(image, strength=0.85)
+    redraw()
+    assert "85% strength" in window.images.deblurred.caption
+    session.publish(image)
+    redraw()
+    assert "strength" not in window.images.deblurred.caption
+
+
 def test_a_raw_only_frame_shows_no_old_image(
     window: MainWindow, session, image, redraw
 ) -> None:
