@@ -7,27 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.identification.field_cells import (
-    Cells,
-    CellSpectra,
-    observed_cells,
-)
-from deepblur_live.identification.field_phase import (
-    FieldOrientation,
-)
+from deepblur_live.identification.field_cells import Cells, CellSpectra, observed_cells
+from deepblur_live.identification.field_phase import FieldOrientation
 from deepblur_live.identification.field_problem import (
     FieldProblem,
     FieldSolution,
     Tracked,
 )
-from deepblur_live.identification.field_search import (
-    COARSE,
-    CellData,
-)
+from deepblur_live.identification.field_search import COARSE, CellData
 from deepblur_live.identification.field_solver import FieldSolver
-from deepblur_live.identification.field_verdict import (
-    as_field,
-)
+from deepblur_live.identification.field_verdict import one_psf_estimate
 from deepblur_live.identification.identifier import Identifier
 
 if TYPE_CHECKING:
@@ -187,7 +176,7 @@ class FieldIdentifier:
         if problem.cells is None or one.processed or one.fit is None:
             note = self._too_small(problem)
             return FieldSolution(
-                problem, as_field(self.family, one.estimate), one, note=note
+                problem, one_psf_estimate(self.family, one.estimate), one, note=note
             )
         return self._solver.searched(problem, one)
 

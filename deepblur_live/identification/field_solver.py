@@ -20,9 +20,9 @@ from deepblur_live.identification.field_problem import (
 )
 from deepblur_live.identification.field_search import model_of, search
 from deepblur_live.identification.field_verdict import (
-    as_field,
     covariance,
     judge_field,
+    one_psf_estimate,
 )
 from deepblur_live.identification.minima import aligned, competing_scatter
 from deepblur_live.identification.otf import LinearOtf
@@ -111,7 +111,7 @@ class FieldSolver:
                 last[cell] = CellPhase(phase.local(gamma[cell, None]), now)
             tracked = Tracked(found.used, fit.nuisance, scatter, tuple(last))
             return replace(solved, tracked=tracked)
-        constant = as_field(family, one.estimate, stated)
+        constant = one_psf_estimate(family, one.estimate, stated)
         return replace(solved, estimate=constant, note=note if constant.trusted else "")
 
     def _with_phases(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur.zernike_field import ZernikeField
     from deepblur_live.identification.field_fit import FieldFit, FieldModel
 
-__all__ = ["as_field", "covariance", "judge_field"]
+__all__ = ["covariance", "judge_field", "one_psf_estimate"]
 
 # Variance of a joint fit's errors over that of its curvature, with the curvature of all
 # terms, and factor of a cell's misfit to compare with that of a whole frame: chosen on
@@ -74,7 +74,9 @@ def judge_field(
     found = coefficients.numpy()
     if not (np.isfinite(found).all() and np.isfinite(covariance).all()):
         refused = no_signal(family.local)
-        return replace(as_field(family, refused), reason="the fit is not finite")
+        return replace(
+            one_psf_estimate(family, refused), reason="the fit is not finite"
+        )
     places = family.view.grid(_SIDE)
     design, local = family.design(places), family.local.prior
     variance = np.einsum("nmp,pq,nmq->nm", design, covariance, design)
@@ -87,7 +89,7 @@ def judge_field(
     return Estimate(found, covariance, quality, not reason, reason)
 
 
-def as_field(
+def one_psf_estimate(
     family: ZernikeField,
     found: Estimate,
     field: NDArray[np.float64] | None = None,

@@ -17,7 +17,7 @@ from deepblur_live.identification.field_fit import FieldFitter
 from deepblur_live.identification.field_identifier import FieldIdentifier
 from deepblur_live.identification.field_phase import FieldOrientation
 from deepblur_live.identification.field_search import model_of, terms
-from deepblur_live.identification.field_verdict import as_field
+from deepblur_live.identification.field_verdict import one_psf_estimate
 from deepblur_live.identification.otf import LinearOtf, log_otf
 from deepblur_live.identification.specimen import SpecimenSpectrum
 from deepblur_live.optics import psf_snr
@@ -262,10 +262,10 @@ def test_the_terms_of_one_psf_that_vary_are_as_uncertain_as_those_of_a_field():
     identifier.observe(torch.rand(SIDE, SIDE), 0.0)
     found = identifier.one.solve(identifier.one.prepare(torch.rand(SIDE, SIDE)))
     stated = np.diag(np.arange(1.0, FIELD.n_coefficients + 1))
-    field = as_field(FIELD, found.estimate, stated)
+    field = one_psf_estimate(FIELD, found.estimate, stated)
     vary = np.array([term.order > 0 for term in FIELD.terms])
     np.testing.assert_array_equal(
         field.covariance[np.ix_(vary, vary)], stated[np.ix_(vary, vary)]
     )
-    assert not as_field(FIELD, found.estimate).covariance[vary].any()
+    assert not one_psf_estimate(FIELD, found.estimate).covariance[vary].any()
     assert not found.estimate.trusted and not field.trusted
