@@ -1,14 +1,8 @@
 """Frame → γ and its covariance: the spectrum, the ResNet18, the refinement."""
 
 from deepblur_live.identification.bead_identifier import BeadIdentifier
-from deepblur_live.identification.field_identifier import FieldIdentifier
+from deepblur_live.identification.field.identifier import FieldIdentifier
 from deepblur_live.identification.fit import Fit
-from deepblur_live.identification.focus_check import (
-    CheckVerdict,
-    FocusCheck,
-    check_focus,
-)
-from deepblur_live.identification.focus_sweep import SweepResult, identify_sweep
 from deepblur_live.identification.identifier import Identifier, Network, Noise
 from deepblur_live.identification.network import (
     INPUT_SHAPE,
@@ -29,7 +23,13 @@ from deepblur_live.identification.spectrum import (
     weighted,
     welch,
 )
-from deepblur_live.identification.sweep_checks import SweepError
+from deepblur_live.identification.sweep.checks import SweepError
+from deepblur_live.identification.sweep.focus_check import (
+    CheckVerdict,
+    FocusCheck,
+    check_focus,
+)
+from deepblur_live.identification.sweep.focus_sweep import SweepResult, identify_sweep
 
 __all__ = [
     "INPUT_SHAPE",

@@ -9,7 +9,7 @@ from deepblur_live.blur import family_from_profile
 from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import BeadIdentifier
-from deepblur_live.identification.field_identifier import LEAST_SIDE, FieldIdentifier
+from deepblur_live.identification.field.identifier import LEAST_SIDE, FieldIdentifier
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.device import choose_device, tune_process
 from deepblur_live.runtime.field_pipeline import FieldPipeline

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepblur_live.blur.field_basis import FieldView
 from deepblur_live.drift import Gaussian
-from deepblur_live.identification.field_identifier import LEAST_SIDE
+from deepblur_live.identification.field.identifier import LEAST_SIDE
 from deepblur_live.runtime.frame_view import frame_view
 
 if TYPE_CHECKING:

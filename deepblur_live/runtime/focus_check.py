@@ -9,13 +9,13 @@ import torch
 
 from deepblur_live.blur import Estimate, family_from_profile, focus_direction
 from deepblur_live.identification import check_focus
-from deepblur_live.identification.sweep_checks import (
+from deepblur_live.identification.sweep.checks import (
     check_detail,
     check_stage,
     check_steps,
     spectral_changes,
 )
-from deepblur_live.identification.sweep_problem import sweep_problem
+from deepblur_live.identification.sweep.problem import sweep_problem
 from deepblur_live.runtime.build import build_pipeline
 from deepblur_live.runtime.focus_sweep import scaled_planes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.blur.field_basis import FieldView
-from deepblur_live.identification.field_identifier import LEAST_SIDE
+from deepblur_live.identification.field.identifier import LEAST_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,16 +8,16 @@ from deepblur_live.blur.field_basis import FieldView
 from deepblur_live.blur.zernike import PAPER_MODES, ZernikeFamily
 from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.identification import SpectralRefiner, weighted
-from deepblur_live.identification.field_cells import (
+from deepblur_live.identification.field.cells import (
     Cells,
     CellSpectra,
     observed_cells,
 )
-from deepblur_live.identification.field_fit import FieldFitter
-from deepblur_live.identification.field_identifier import FieldIdentifier
-from deepblur_live.identification.field_phase import FieldOrientation
-from deepblur_live.identification.field_search import model_of, terms
-from deepblur_live.identification.field_verdict import one_psf_estimate
+from deepblur_live.identification.field.fit import FieldFitter
+from deepblur_live.identification.field.identifier import FieldIdentifier
+from deepblur_live.identification.field.phase import FieldOrientation
+from deepblur_live.identification.field.search import model_of, terms
+from deepblur_live.identification.field.verdict import one_psf_estimate
 from deepblur_live.identification.otf import LinearOtf, log_otf
 from deepblur_live.identification.specimen import SpecimenSpectrum
 from deepblur_live.optics import psf_snr

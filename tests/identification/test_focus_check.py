@@ -8,7 +8,7 @@ import pytest
 from deepblur_live.blur import Estimate, focus_direction, orbit
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.identification import CheckVerdict, check_focus
-from deepblur_live.identification.focus_check import _lines
+from deepblur_live.identification.sweep.focus_check import _lines
 from deepblur_live.profile import Optics
 
 FAMILY = ZernikeFamily.from_optics(Optics())

@@ -10,9 +10,9 @@ from specimens import ERRORS, cells
 from deepblur_live.blur import focus_direction
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.identification import SweepError, identify_sweep, sweep_search
-from deepblur_live.identification.plane_registration import lateral_shifts, registered
-from deepblur_live.identification.sweep_fit import SweepPrior, _residuals, fit_sweep
-from deepblur_live.identification.sweep_problem import sweep_problem
+from deepblur_live.identification.sweep.fit import SweepPrior, _residuals, fit_sweep
+from deepblur_live.identification.sweep.problem import sweep_problem
+from deepblur_live.identification.sweep.registration import lateral_shifts, registered
 from deepblur_live.profile import Optics
 
 FAMILY = ZernikeFamily.from_optics(Optics())

@@ -17,8 +17,8 @@ from deepblur_live.blur.product_convolution import ProductConvolution
 from deepblur_live.blur.symmetry import ResolvedBy, nearest, orbit
 from deepblur_live.blur.zernike import PAPER_MODES
 from deepblur_live.blur.zernike_field import ZernikeField
-from deepblur_live.identification.field_identifier import FieldIdentifier
-from deepblur_live.identification.field_search import model_of
+from deepblur_live.identification.field.identifier import FieldIdentifier
+from deepblur_live.identification.field.search import model_of
 from deepblur_live.optics import psf_snr
 from deepblur_live.runtime.pack import load_pack
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from deepblur_live.identification.field_problem import FieldSolution
+    from deepblur_live.identification.field.problem import FieldSolution
     from evaluation.table import Row
 
 __all__ = ["FieldFrame", "field_pictures", "score"]

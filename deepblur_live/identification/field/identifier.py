@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.identification.field_cells import Cells, CellSpectra, observed_cells
-from deepblur_live.identification.field_phase import FieldOrientation
-from deepblur_live.identification.field_problem import (
+from deepblur_live.identification.field.cells import Cells, CellSpectra, observed_cells
+from deepblur_live.identification.field.phase import FieldOrientation
+from deepblur_live.identification.field.problem import (
     FieldProblem,
     FieldSolution,
     Tracked,
 )
-from deepblur_live.identification.field_search import COARSE, CellData
-from deepblur_live.identification.field_solver import FieldSolver
-from deepblur_live.identification.field_verdict import one_psf_estimate
+from deepblur_live.identification.field.search import COARSE, CellData
+from deepblur_live.identification.field.solver import FieldSolver
+from deepblur_live.identification.field.verdict import one_psf_estimate
 from deepblur_live.identification.identifier import Identifier
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from deepblur_live.identification.sweep_problem import CORRELATED
+from deepblur_live.identification.sweep.problem import CORRELATED
 
 if TYPE_CHECKING:
-    from deepblur_live.identification.sweep_problem import SweepProblem
+    from deepblur_live.identification.sweep.problem import SweepProblem
 
 __all__ = ["SweepFit", "SweepPrior", "fit_sweep"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deepblur_live.identification.field_fit import FieldFit, FieldFitter, FieldModel
+from deepblur_live.identification.field.fit import FieldFit, FieldFitter, FieldModel
 from deepblur_live.identification.minima import distinct, relative
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur.zernike_field import ZernikeField
-    from deepblur_live.identification.field_cells import Cells
+    from deepblur_live.identification.field.cells import Cells
     from deepblur_live.identification.observed import ObservedSpectrum
     from deepblur_live.identification.refine import SpectralRefiner
 

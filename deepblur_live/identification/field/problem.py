@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur import Estimate
-    from deepblur_live.identification.field_fit import FieldFit
-    from deepblur_live.identification.field_phase import FieldOrientation
-    from deepblur_live.identification.field_search import CellData, Found
+    from deepblur_live.identification.field.fit import FieldFit
+    from deepblur_live.identification.field.phase import FieldOrientation
+    from deepblur_live.identification.field.search import CellData, Found
     from deepblur_live.identification.otf import LinearOtf
     from deepblur_live.identification.phase import LocalPhase
     from deepblur_live.identification.problem import Problem, Solution

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur import ErrorModel
     from deepblur_live.blur.zernike_field import ZernikeField
-    from deepblur_live.identification.field_fit import FieldFit, FieldModel
+    from deepblur_live.identification.field.fit import FieldFit, FieldModel
 
 __all__ = ["covariance", "judge_field", "one_psf_estimate"]
 

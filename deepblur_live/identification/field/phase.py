@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deepblur_live.blur import BlurFamily, ErrorModel
-    from deepblur_live.identification.field_cells import Cells
+    from deepblur_live.identification.field.cells import Cells
 
 __all__ = ["CellPhases", "FieldOrientation"]
 

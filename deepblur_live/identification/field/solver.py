@@ -10,16 +10,16 @@ import numpy as np
 import torch
 
 from deepblur_live.blur.symmetry import ResolvedBy, orbit
-from deepblur_live.identification.field_fit import FieldFit, FieldFitter
-from deepblur_live.identification.field_phase import CellPhases, advantage
-from deepblur_live.identification.field_problem import (
+from deepblur_live.identification.field.fit import FieldFit, FieldFitter
+from deepblur_live.identification.field.phase import CellPhases, advantage
+from deepblur_live.identification.field.problem import (
     CellPhase,
     FieldProblem,
     FieldSolution,
     Tracked,
 )
-from deepblur_live.identification.field_search import model_of, search
-from deepblur_live.identification.field_verdict import (
+from deepblur_live.identification.field.search import model_of, search
+from deepblur_live.identification.field.verdict import (
     covariance,
     judge_field,
     one_psf_estimate,

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from deepblur_live.identification.frame_spectrum import bin_frequencies, coherence
-from deepblur_live.identification.sweep_problem import plane_pairs
+from deepblur_live.identification.sweep.problem import plane_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.identification.sweep_problem import SweepProblem
+    from deepblur_live.identification.sweep.problem import SweepProblem
 
 __all__ = [
     "SweepError",

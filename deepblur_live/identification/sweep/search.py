@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.identification.sweep_fit import SweepFit, fit_sweep
+from deepblur_live.identification.sweep.fit import SweepFit, fit_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deepblur_live.identification.sweep_fit import SweepPrior
-    from deepblur_live.identification.sweep_problem import SweepProblem
+    from deepblur_live.identification.sweep.fit import SweepPrior
+    from deepblur_live.identification.sweep.problem import SweepProblem
 
 __all__ = ["search_sweep"]
 

@@ -14,8 +14,7 @@ import torch
 
 from deepblur_live.blur import focus_direction, focus_weights
 from deepblur_live.identification.orientation import Orientation
-from deepblur_live.identification.plane_registration import lateral_shifts, registered
-from deepblur_live.identification.sweep_checks import (
+from deepblur_live.identification.sweep.checks import (
     check_detail,
     check_motion,
     check_stage,
@@ -23,9 +22,10 @@ from deepblur_live.identification.sweep_checks import (
     plane_coherences,
     thickness,
 )
-from deepblur_live.identification.sweep_fit import SweepPrior
-from deepblur_live.identification.sweep_problem import sweep_problem
-from deepblur_live.identification.sweep_search import search_sweep
+from deepblur_live.identification.sweep.fit import SweepPrior
+from deepblur_live.identification.sweep.problem import sweep_problem
+from deepblur_live.identification.sweep.registration import lateral_shifts, registered
+from deepblur_live.identification.sweep.search import search_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily, ErrorModel
-    from deepblur_live.identification.sweep_problem import SweepProblem
+    from deepblur_live.identification.sweep.problem import SweepProblem
 
 __all__ = ["SweepResult", "identify_sweep"]
 

@@ -1,0 +1,1 @@
+"""Planes of one specimen at known z → γ with its sign, and a check of estimates."""
