@@ -15,7 +15,11 @@ from deepblur_live.identification.field.cells import (
 )
 from deepblur_live.identification.field.fit import FieldFitter
 from deepblur_live.identification.field.identifier import FieldIdentifier
-from deepblur_live.identification.field.phase import FieldOrientation
+from deepblur_live.identification.field.phase import (
+    CellPhases,
+    FieldOrientation,
+    over_one_psf,
+)
 from deepblur_live.identification.field.search import model_of, terms
 from deepblur_live.identification.field.verdict import one_psf_estimate
 from deepblur_live.identification.otf import LinearOtf, log_otf
@@ -208,6 +212,19 @@ def test_orientation_needs_more_evidence_than_chance():
     assert orientation.rotated(-200.0, 36, known=True)
     assert orientation.resolved
     assert not orientation.rotated(-20.0, 36, known=True)
+
+
+def test_phases_prefer_a_field_to_one_psf_in_either_orientation(frame, truth):
+    cells = Cells.of_frame(SIDE, SIDE)
+    gamma = model_of(FIELD, cells.positions).at(truth).float()
+    phases = CellPhases(LOCAL, frame, cells, SIGMA).all(gamma)
+    one = gamma.mean(0)
+    even = torch.from_numpy(np.where(LOCAL.even, 1.0, -1.0)).float()
+    better = over_one_psf(phases, gamma, one)
+    assert better > 5
+    assert over_one_psf(phases, gamma, even * one) == pytest.approx(better, abs=1e-3)
+    everywhere = one.expand_as(gamma)
+    assert over_one_psf(phases, everywhere, one) == pytest.approx(0, abs=1e-3)
 
 
 def test_small_frames_get_one_psf(frame):

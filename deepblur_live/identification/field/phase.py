@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, ErrorModel
     from deepblur_live.identification.field.cells import Cells
 
-__all__ = ["CellPhases", "FieldOrientation"]
+__all__ = ["CellPhases", "FieldOrientation", "advantage", "over_one_psf"]
 
 # Factor of a cell's term. With 1 the terms of 36 cells together count six times as much
 # as that of one frame of their size (docs/decisions/0170-identifying-a-field.md).
@@ -67,6 +67,20 @@ def advantage(phases: Sequence[Phase], gamma: torch.Tensor) -> float:
         [phase.costs(row[None])[:, 0] for phase, row in zip(phases, gamma, strict=True)]
     )
     return float((costs[:, 1] - costs[:, 0]).double().sum())
+
+
+def over_one_psf(
+    phases: Sequence[Phase], gamma: torch.Tensor, one: torch.Tensor
+) -> float:
+    """Return the misfit by which γ (C, M) are better than one PSF (M,) in all cells.
+
+    In the better of its two orientations.
+    """
+    field = torch.cat(
+        [phase.cost(row[None]) for phase, row in zip(phases, gamma, strict=True)]
+    )
+    single = torch.stack([phase.costs(one[None])[:, 0] for phase in phases])
+    return float(single.double().sum(0).min() - field.double().sum())
 
 
 class FieldOrientation:

@@ -11,7 +11,7 @@ import torch
 
 from deepblur_live.blur.symmetry import ResolvedBy, orbit
 from deepblur_live.identification.field.fit import FieldFit, FieldFitter
-from deepblur_live.identification.field.phase import CellPhases, advantage
+from deepblur_live.identification.field.phase import CellPhases, advantage, over_one_psf
 from deepblur_live.identification.field.problem import (
     CellPhase,
     FieldProblem,
@@ -100,7 +100,11 @@ class FieldSolver:
         solved = FieldSolution(
             problem, estimate, one, found=found, fit=fit, stated=stated
         )
-        if found.gain < _EARNED:
+        gain = found.gain
+        if phases:
+            single = torch.from_numpy(constants[0]).float()
+            gain += over_one_psf(phases, model.at(field).float(), single)
+        if gain < _EARNED:
             note = _ONE_PSF
         elif against:
             note = f"one PSF for the whole frame: of the field, {against}"
