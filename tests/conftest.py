@@ -9,6 +9,10 @@ import torch
 # No test needs a screen. Before Qt is imported, and for child processes too.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+# Without a card Triton's kernels run in its interpreter. Before Triton is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A shell that runs the tests in the background makes them and their child processes
 # ignore interrupts, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)

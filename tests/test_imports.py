@@ -14,6 +14,8 @@ import deepblur_live
 
 PACKAGE = Path(deepblur_live.__file__).parent
 FORBIDDEN = ("qtpy", "PyQt6", "PySide6", "pyqtgraph", "pymmcore", "pymmcore_plus")
+# Of modules that are only imported where it is installed.
+OPTIONAL = ("triton",)
 
 
 def layers() -> list[str]:
@@ -47,7 +49,11 @@ for name in {lower!r}:
     module = importlib.import_module("deepblur_live." + name)
     path = getattr(module, "__path__", [])
     for info in pkgutil.walk_packages(path, module.__name__ + "."):
-        importlib.import_module(info.name)
+        try:
+            importlib.import_module(info.name)
+        except ModuleNotFoundError as error:
+            if error.name not in {OPTIONAL!r}:
+                raise
         count += 1
 print(count, *sorted(set({FORBIDDEN!r}) & set(sys.modules)))
 """

@@ -17,7 +17,7 @@ from deepblur_live.runtime.engines import engine_sources
 from deepblur_live.runtime.graph_executor import EngineExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.pack import load_pack, preferred_weights
-from deepblur_live.runtime.tensorrt import EngineError
+from deepblur_live.runtime.tensorrt import LIBRARIES, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def build(console: Console, profile: Profile, sizes: Sequence[tuple[int, int]]) 
     for attempt in executor_order(profile.model.device):
         if attempt.library is not None and attempt.card is not None:
             usable.append((attempt.library, attempt.card))
-        elif not attempt.name.startswith("torch"):
+        elif attempt.name in LIBRARIES:
             say(console, f"{attempt.name}: not used: {attempt.why}")
     if not usable:
         raise EngineError(

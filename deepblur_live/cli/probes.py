@@ -79,7 +79,7 @@ def executor(profile: Profile) -> Iterator[Finding]:
         first = attempt.usable and not taken
         taken |= attempt.usable
         # An engine may still be rejected when it is built or compared with torch.
-        chosen = "tried first" if attempt.library is not None else "used"
+        chosen = "tried first" if attempt.card is not None else "used"
         verdict = chosen if first else "next" if attempt.usable else "not used"
         level = Level.OK if attempt.usable else Level.NOTE
         yield Finding("executor", f"{attempt.name}, {verdict}: {attempt.why}", level)

@@ -15,6 +15,7 @@ from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.tensorrt import EngineError
+from deepblur_live.runtime.triton_source import triton_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur import BlurFamily
     from deepblur_live.optics import NoiseModel
+    from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
+    from deepblur_live.runtime.triton_source import TritonSource
 
 __all__ = ["BestExecutor", "build_executor"]
 
@@ -45,12 +48,16 @@ def build_executor(
     """
     device = choose_device(wanted).device
     kind = GraphExecutor if device.type == "cuda" else TorchExecutor
-    engines = [
-        EngineExecutor(pack, family, source)
-        for attempt in executor_order(wanted)
-        if attempt.library is not None and attempt.card is not None
-        for source in engine_sources(pack, attempt.library, attempt.card, EngineCache())
-    ]
+    sources: list[EngineSource | TritonSource] = []
+    for attempt in executor_order(wanted):
+        library, card = attempt.library, attempt.card
+        if card is None:
+            continue
+        if library is None:
+            sources += triton_sources(pack, card)
+        else:
+            sources += engine_sources(pack, library, card, EngineCache())
+    engines = [EngineExecutor(pack, family, source) for source in sources]
     return BestExecutor(kind(pack, family, device), engines)
 
 

@@ -91,6 +91,12 @@ class EngineSource:
         onnx = export_proximal(self.network.proximal, shape, self.precision)
         return self._obtain("proximal", (1, 1, *shape), onnx, progress)
 
+    def fista(
+        self, shape: tuple[int, int], progress: Callable[[str], None]
+    ) -> FoldedFista:
+        """Return the iterations with the proximal network's engine; as `proximal`."""
+        return EngineFista(self.network, self.proximal(shape, progress))
+
     def identification(self, progress: Callable[[str], None]) -> Engine:
         """Return the identification network's engine; as `proximal`."""
         onnx = export_identification(self._identification, self.precision)

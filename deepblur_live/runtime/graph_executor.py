@@ -9,7 +9,6 @@ import torch
 
 from deepblur_live.deblurring import CompiledFista
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.runtime.engines import EngineFista
 from deepblur_live.runtime.executor import TorchExecutor, extended_shape
 from deepblur_live.runtime.graph import FrameGraph, no_recording
 from deepblur_live.runtime.parity import (
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
     from deepblur_live.runtime.parity import Parity
+    from deepblur_live.runtime.triton_source import TritonSource
 
 __all__ = ["EngineExecutor", "GraphExecutor"]
 
@@ -121,7 +121,7 @@ class GraphExecutor(TorchExecutor):
 
 
 class EngineExecutor(GraphExecutor):
-    """TensorRT engines for both networks, inside the frame's graph.
+    """TensorRT engines for both networks, or Triton's kernels, in the frame's graph.
 
     A frame size must be prepared, which may take minutes and can be done on another
     thread, and pass `check`, before frames of it come.
@@ -131,15 +131,15 @@ class EngineExecutor(GraphExecutor):
     pack, family
         As `TorchExecutor`.
     source
-        Of the engines.
+        Of the engines, or of the kernels for the proximal network alone.
     """
 
     def __init__(
-        self, pack: ModelPack, family: BlurFamily, source: EngineSource
+        self, pack: ModelPack, family: BlurFamily, source: EngineSource | TritonSource
     ) -> None:
         super().__init__(pack, family, source.card.device)
         self._pack, self._source = pack, source
-        self._fistas: dict[tuple[int, int], EngineFista] = {}
+        self._fistas: dict[tuple[int, int], FoldedFista] = {}
         self._checked: set[tuple[int, int]] = set()
         self._identifier: Engine | None = None
         # An engine is not thread-safe, and callers may use several threads.
@@ -190,7 +190,7 @@ class EngineExecutor(GraphExecutor):
             return
         network = self._source.network
         extended = extended_shape(shape, self._family.window, network.proximal.shrink)
-        fista = EngineFista(network, self._source.proximal(extended, progress))
+        fista = self._source.fista(extended, progress)
         if self.device.type == "cuda":
             # Frames run in other streams than this.
             with no_recording():
@@ -237,8 +237,9 @@ class EngineExecutor(GraphExecutor):
 
     @torch.no_grad()
     def identification_output(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the identification engine's output, on the CPU."""
-        assert self._identifier is not None, "prepare comes first"
+        """Return the identification engine's output, or torch's, on the CPU."""
+        if self._identifier is None:
+            return super().identification_output(inputs)
         with self._identifying:
             self._identifier.bound["spectra"].copy_(inputs)
             self._identifier.enqueue()

@@ -13,6 +13,7 @@ from deepblur_live.runtime.tensorrt import (
     find_card,
     find_library,
 )
+from deepblur_live.runtime.triton_source import TRITON, require_triton
 
 if TYPE_CHECKING:
     from deepblur_live.runtime.tensorrt import Card, Library
@@ -33,7 +34,7 @@ class Attempt:
     why
         It is, or is not.
     library, card
-        Of a TensorRT library that is available.
+        Of a TensorRT library that is available; the card alone, of Triton.
     """
 
     name: str
@@ -67,6 +68,7 @@ def executor_order(wanted: str = "auto") -> list[Attempt]:
     order = [
         _tensorrt(name) if cuda else Attempt(name, False, why_not) for name in LIBRARIES
     ]
+    order.append(_triton() if cuda else Attempt(TRITON, False, why_not))
     for name in ("torch in a CUDA graph", "torch on the card"):
         order.append(
             Attempt(name, cuda, f"{choice.why}; {precision}" if cuda else why_not)
@@ -83,3 +85,13 @@ def _tensorrt(name: str) -> Attempt:
         return Attempt(name, False, str(error))
     why = f"{library.version} on {card.name}; engines are built for each frame size"
     return Attempt(name, True, why, library, card)
+
+
+def _triton() -> Attempt:
+    try:
+        card = find_card()
+        version = require_triton(card)
+    except EngineError as error:
+        return Attempt(TRITON, False, str(error))
+    why = f"{version} on {card.name}, for the proximal network; torch for the other"
+    return Attempt(TRITON, True, why, card=card)

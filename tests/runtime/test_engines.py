@@ -449,11 +449,12 @@ def test_the_order_has_reasons():
     assert names == [
         "tensorrt",
         "tensorrt-rtx",
+        "Triton kernels in a CUDA graph",
         "torch in a CUDA graph",
         "torch on the card",
         "torch on the CPU",
     ]
-    assert [attempt.usable for attempt in attempts] == [False] * 4 + [True]
+    assert [attempt.usable for attempt in attempts] == [False] * 5 + [True]
     assert all(attempt.why for attempt in attempts)
     assert "as the processor" in attempts[-1].why
 

@@ -10,13 +10,14 @@ import torch
 from deepblur_live.deblurring import FoldedFista
 from deepblur_live.runtime.device import choose_device
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import EngineFista, engine_sources
+from deepblur_live.runtime.engines import engine_sources
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.pack import load_pack, preferred_weights
 from deepblur_live.runtime.parity import trial_frame, trial_noise
 from deepblur_live.runtime.tensorrt import EngineError
+from deepblur_live.runtime.triton_source import triton_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
     from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
+    from deepblur_live.runtime.triton_source import TritonSource
 
 __all__ = ["Candidate", "candidates"]
 
@@ -63,9 +65,14 @@ def candidates(
     for attempt in executor_order(device):
         if not attempt.usable:
             lacking.append(f"{attempt.name}: {attempt.why}")
-        elif attempt.library is not None and attempt.card is not None:
+        elif attempt.card is not None:
             pack = load_pack(model, weights)
-            sources = engine_sources(pack, attempt.library, attempt.card, EngineCache())
+            sources: list[EngineSource | TritonSource] = []
+            if attempt.library is None:
+                sources += triton_sources(pack, attempt.card)
+            else:
+                library, cache = attempt.library, EngineCache()
+                sources += engine_sources(pack, library, attempt.card, cache)
             found += [_engine(pack, family, source) for source in sources]
     if chosen.type == "cuda":
         found += [_graph(model, family, chosen, compiled) for compiled in (True, False)]
@@ -108,8 +115,10 @@ def _graph(
     return Candidate("torch, CUDA graph", executor, pack)
 
 
-def _engine(pack: ModelPack, family: BlurFamily, source: EngineSource) -> Candidate:
-    """Return the engines of one TensorRT, built or from the user's cache."""
+def _engine(
+    pack: ModelPack, family: BlurFamily, source: EngineSource | TritonSource
+) -> Candidate:
+    """Return Triton's kernels, or one TensorRT's engines, built or from the cache."""
     executor = EngineExecutor(pack, family, source)
 
     def prepare(shape: tuple[int, int]) -> None:
@@ -117,10 +126,9 @@ def _engine(pack: ModelPack, family: BlurFamily, source: EngineSource) -> Candid
         executor.check(shape)
 
     def stages(shape: tuple[int, int]) -> FoldedFista:
-        return EngineFista(source.network, source.proximal(shape, print))
+        return source.fista(shape, print)
 
-    name = f"{source.library.name} {source.library.version}, {source.precision}"
-    return Candidate(name, executor, pack, prepare, stages)
+    return Candidate(source.name, executor, pack, prepare, stages)
 
 
 def _always(folded: FoldedFista) -> Callable[[tuple[int, int]], FoldedFista]:

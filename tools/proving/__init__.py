@@ -1,0 +1,1 @@
+"""The parts of `tools/prove_card.py`: stages, what they measure, and the report."""
