@@ -59,6 +59,13 @@ class Convolution:
             variance = _wrapped_transfer(spread, shape).real.clamp(min=0)
             self._variance = variance.contiguous()
             self.power = self.power + self._variance
+        # For steps without a gradient: what would be computed again in each of them.
+        self._adjoint: torch.Tensor | None = None
+        self._real_power: torch.Tensor | None = None
+        if not torch.is_grad_enabled():
+            self._adjoint = self.otf.conj().resolve_conj()
+            # For the real and the imaginary part of each frequency.
+            self._real_power = torch.stack([self.power, self.power], -1)
         self.mask = None if frame is None else frame_mask(shape, frame, psf)
         # The mask applies once to the residual, so twice to its power.
         self._share = 1.0 if self.mask is None else self.mask.square().mean()
@@ -82,24 +89,47 @@ class Convolution:
 
     def prepare(self, y: torch.Tensor) -> torch.Tensor:
         """Return the spectrum of Aᵀ y, conj(ĥ)·ŷ, (..., H, W // 2 + 1)."""
-        return self._transform(y) * self.otf.conj()
+        if torch.is_grad_enabled() or self._adjoint is None:
+            return self._transform(y) * self.otf.conj()
+        spectrum = self._transform(y)
+        if spectrum.shape != self._adjoint.shape:
+            return spectrum * self._adjoint
+        return spectrum.mul_(self._adjoint)
 
     def gradient_step(
         self, z: torch.Tensor, prepared: torch.Tensor, step: torch.Tensor | float
     ) -> torch.Tensor:
         """Return z - step·F⁻¹(|ĥ|²·Fz - conj(ĥ)·Fy): two real FFTs, not four."""
-        change = self.gradient(z, prepared)
-        if torch.is_grad_enabled():
-            return z - step * change
-        # The same numbers in place: allocating memory costs half the time.
-        return z - change.mul_(step)
+        change, step = self.descent(z, prepared), step / self.pixels
+        if isinstance(step, torch.Tensor):
+            return z + step * change
+        return torch.add(z, change, alpha=step)
 
-    def gradient(self, z: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
-        """Return Aᵀ(A z - y), with ``prepared = prepare(y)``."""
-        spectrum = self._transform(z)
-        if torch.is_grad_enabled() or spectrum.shape != prepared.shape:
-            return self._inverse(self.power * spectrum - prepared)
-        return self._inverse(spectrum.mul_(self.power).sub_(prepared))
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of an image, which scales transforms that are not."""
+        return self.shape[0] * self.shape[1]
+
+    def descent(self, z: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+        """Return Aᵀ(y - A z) times `pixels`, with ``prepared = prepare(y)``.
+
+        Whoever multiplies it by a step spares a pass over it.
+        """
+        spectrum, power = self._transform(z), self._real_power
+        fused = not torch.is_grad_enabled() and power is not None
+        if fused and spectrum.shape == prepared.shape == self.power.shape:
+            assert power is not None
+            # In one pass over real numbers, and in place.
+            parts = torch.view_as_real(spectrum)
+            known = torch.view_as_real(prepared)
+            torch.addcmul(known, parts, power, value=-1, out=parts)
+        else:
+            spectrum = prepared - self.power * spectrum
+        return self._unscaled(spectrum)
+
+    def _unscaled(self, spectrum: torch.Tensor) -> torch.Tensor:
+        image: torch.Tensor = torch.fft.irfft2(spectrum, s=self.shape, norm="forward")
+        return image
 
     def wiener(self, y: torch.Tensor, balance: float | torch.Tensor) -> torch.Tensor:
         """Return F⁻¹(conj(ĥ)·ŷ / (|ĥ|² + balance)), (..., H, W)."""
@@ -130,12 +160,15 @@ class Convolution:
         is argmin E‖A x - y‖² + λ‖x - z‖².
         """
         spectrum = self._transform(z)
-        again = self._inverse(spectrum * self.otf)
-        residual = self.prepare(self._masked(y - again))
+        again = self._unscaled(spectrum * self.otf)
+        residual = self.prepare(
+            self._masked(torch.add(y, again, alpha=-1 / self.pixels))
+        )
         residual = self._shrunk(residual, spectrum)
         if typical_error is not None:
             weight = weight / self.error_ratio(residual, weight, typical_error)
-        return z + self.solve(residual, weight)
+        change = residual * (self.power + weight).reciprocal()
+        return torch.add(z, self._unscaled(change), alpha=1 / self.pixels)
 
     def shrunk(self, prepared: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Return `prepare` of a residual, less what is uncertain of the blurred z."""

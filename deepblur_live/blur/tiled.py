@@ -191,10 +191,10 @@ class TiledBlur:
     ) -> torch.Tensor:
         """Return z - step·Σ m_t Hᵀ_t(H_t z - y), with two real FFTs of each tile."""
         tiles = (
-            blur.gradient(tiles, prepared[..., band, :, :, :])
+            blur.descent(tiles, prepared[..., band, :, :, :])
             for (band, blur), tiles in zip(self._bands, self._cut(z), strict=True)
         )
-        return z - step * self._add(tiles)
+        return z + step / self._bands[0][1].pixels * self._add(tiles)
 
     def prox_data(
         self,

@@ -104,9 +104,9 @@ def _build_by(
                 elapsed = time.monotonic() - begun
                 shown.show(0, f"{elapsed:.0f} s · {text}", elapsed)
 
-            executor.prepare(size, progress)
+            verdicts = executor.admit(size, progress)
             took = time.monotonic() - begun
-            for verdict in executor.check(size):
+            for verdict in verdicts:
                 shown.say(f"{executor.name}, {took:.0f} s: {verdict.text}")
 
 
@@ -133,6 +133,9 @@ def show(console: Console) -> None:
                 f"{spec.gpu}, driver {spec.driver}",
             ]
         state = f"unusable: {engine.fault}" if engine.fault else "usable"
+        if engine.timed_busy and not engine.fault:
+            state += "; built while frames were processed: `engines build` may find "
+            state += "faster kernels"
         cells = (*about, f"{engine.megabytes:.1f}", state)
         table.add_row(*(escape(cell) for cell in cells))
     console.print(table)

@@ -78,14 +78,16 @@ def executor(profile: Profile) -> Iterator[Finding]:
     for attempt in executor_order(profile.model.device):
         first = attempt.usable and not taken
         taken |= attempt.usable
-        # An engine may still be rejected when it is built or compared with torch.
-        chosen = "tried first" if attempt.card is not None else "used"
+        # It may still be rejected when it is built or compared with torch.
+        chosen = "tried first" if attempt.must_be_prepared else "used"
         verdict = chosen if first else "next" if attempt.usable else "not used"
         level = Level.OK if attempt.usable else Level.NOTE
         yield Finding("executor", f"{attempt.name}, {verdict}: {attempt.why}", level)
     if kept := EngineCache().contents():
         wrong = sum(bool(engine.fault) for engine in kept)
+        busy = sum(engine.timed_busy for engine in kept)
         text = f"{len(kept)} in the cache" + (f", {wrong} unusable" if wrong else "")
+        text += f", {busy} built while frames were processed" if busy else ""
         yield Finding("engines", f"{text}: `deepblur-live engines list`")
 
 

@@ -101,6 +101,9 @@ class FoldedFista:
         ):
             weights.copy_(weight * scale[..., None, None, None])
             biases.copy_(torch.addcmul(shift, bias, scale))
+        self._set_data_weight(level)
+
+    def _set_data_weight(self, level: torch.Tensor) -> None:
         self._data_weight.copy_(data_weight(level.clamp(*self._network.sigma_range)))
 
     @torch.no_grad()

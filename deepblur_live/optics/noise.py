@@ -94,6 +94,10 @@ class NoiseModel:
     def to(self, device: torch.device) -> NoiseModel:
         """Return the model on a device."""
         values = (self.slope, self.intercept, self.least)
+        if device.type == "cuda" and self.slope.device.type == "cpu":
+            # Page-locked, and at once: any other copy waits for the card.
+            together = torch.stack(values).pin_memory()
+            return NoiseModel(*together.to(device, non_blocking=True))
         return NoiseModel(*(value.to(device) for value in values))
 
     def times(self, factor: float) -> NoiseModel:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.runtime.cuda_streams import beside_frames
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from deepblur_live.identification import Problem, Solution
 
@@ -33,8 +36,9 @@ class AsyncEstimator:
     solve
         Returns the solution of a problem.
     on_card
-        Whether frames are deblurred on a card. On a CPU the thread computes on one
-        core only, with a lower priority, as the frames need the cores as well.
+        Whether frames are deblurred on a card; the thread then uses it when no frame
+        needs it. On a CPU the thread computes on one core only, with a lower priority,
+        as the frames need the cores as well.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class AsyncEstimator:
     ) -> None:
         self._solve, self._on_card = solve, on_card
         self._thread: ThreadPoolExecutor | None = None
+        self._stream: AbstractContextManager[object] = contextlib.nullcontext()
         self._pending: tuple[float, Future[Solution]] | None = None
         # How many the thread has to solve, even if they are not wanted any more.
         self._given, self._lock = 0, threading.Lock()
@@ -74,7 +79,9 @@ class AsyncEstimator:
 
     def _start_thread(self) -> None:
         self._thread = ThreadPoolExecutor(1, "identification")
-        if not self._on_card:
+        if self._on_card:
+            self._stream = beside_frames(torch.device("cuda"))
+        else:
             count = torch.get_num_threads()
             self._thread.submit(_give_way).result(_TIMEOUT_S)
             # Torch keeps one number for threads that start later.
@@ -82,7 +89,8 @@ class AsyncEstimator:
 
     def _solve_there(self, problem: Problem) -> Solution:
         try:
-            return self._solve(problem)
+            with self._stream:
+                return self._solve(problem)
         finally:
             self._given_back()
 

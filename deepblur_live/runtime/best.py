@@ -8,14 +8,17 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from deepblur_live.runtime.device import choose_device
+from deepblur_live.runtime.device import (
+    choose_device,
+    has_lost_card,
+    is_out_of_memory,
+)
 from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import engine_sources
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.tensorrt import EngineError
-from deepblur_live.runtime.triton_source import triton_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,9 +27,8 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur import BlurFamily
     from deepblur_live.optics import NoiseModel
-    from deepblur_live.runtime.engines import EngineSource
+    from deepblur_live.runtime.graph_executor import PreparedExecutor
     from deepblur_live.runtime.pack import ModelPack
-    from deepblur_live.runtime.triton_source import TritonSource
 
 __all__ = ["BestExecutor", "build_executor"]
 
@@ -48,33 +50,37 @@ def build_executor(
     """
     device = choose_device(wanted).device
     kind = GraphExecutor if device.type == "cuda" else TorchExecutor
-    sources: list[EngineSource | TritonSource] = []
+    prepared: list[PreparedExecutor] = []
     for attempt in executor_order(wanted):
-        library, card = attempt.library, attempt.card
-        if card is None:
-            continue
-        if library is None:
-            sources += triton_sources(pack, card)
-        else:
-            sources += engine_sources(pack, library, card, EngineCache())
-    engines = [EngineExecutor(pack, family, source) for source in sources]
-    return BestExecutor(kind(pack, family, device), engines)
+        if attempt.library is not None and attempt.card is not None:
+            sources = engine_sources(
+                pack,
+                attempt.library,
+                attempt.card,
+                EngineCache(),
+                beside_frames=True,
+            )
+            prepared += [EngineExecutor(pack, family, source) for source in sources]
+        elif attempt.make is not None:
+            prepared.append(attempt.make(pack, family, device))
+    return BestExecutor(kind(pack, family, device), prepared)
 
 
 class BestExecutor:
-    """Uses the first engines that are ready and agree with torch; else torch.
+    """Uses the first executor that is ready and agrees with torch; else torch.
 
-    Engines for a new frame size are prepared in the background, meanwhile torch is
-    used. Engines that fail, differ from torch, or are distrusted later are dropped;
-    those that work for one size and are not available for another are dropped for that
-    size only. `take_notes` reports this, and the progress of builds.
+    Those for a new frame size are prepared and compared with torch in the background,
+    meanwhile torch is used. Executors that fail, differ from torch, or are distrusted
+    later are dropped; those that work for one size and are not available for another
+    are dropped for that size only. `take_notes` reports this, and the progress of
+    builds.
 
     Parameters
     ----------
     reference
         Torch, which is always ready.
-    engines
-        Best first.
+    prepared
+        Engines and others that must be prepared, best first.
     clock
         Seconds, monotonic.
     """
@@ -82,17 +88,18 @@ class BestExecutor:
     def __init__(
         self,
         reference: TorchExecutor,
-        engines: Iterable[EngineExecutor] = (),
+        prepared: Iterable[PreparedExecutor] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.reference, self._clock = reference, clock
-        self._all = tuple(engines)
-        self._engines = list(self._all)
-        self._unavailable: set[tuple[EngineExecutor, tuple[int, int]]] = set()
+        self._prepared = list(prepared)
+        self._unavailable: set[tuple[PreparedExecutor, tuple[int, int]]] = set()
         self._preparation: _Preparation | None = None
         # Frame sizes whose build was reported, and when last.
         self._reported: dict[tuple[int, int], float] = {}
-        self._current: EngineExecutor | None = None
+        self._current: PreparedExecutor | None = None
+        # What a lost card was computing with.
+        self._last_used: PreparedExecutor | None = None
         self._notes: list[str] = []
 
     @property
@@ -107,7 +114,7 @@ class BestExecutor:
 
     def take_notes(self) -> list[str]:
         """Return what the user should know since the last call."""
-        for executor in (*self._engines, self.reference):
+        for executor in (*self._prepared, self.reference):
             self._notes += executor.notes
             executor.notes.clear()
         # The preparation adds notes from its own thread.
@@ -133,28 +140,38 @@ class BestExecutor:
     ) -> torch.Tensor:
         """Return the sharp (H, W), as `TorchExecutor.deblur`."""
         frame = image, coefficients, covariance, noise
-        current = self._current = self._ready((image.shape[-2], image.shape[-1]))
+        shape = image.shape[-2], image.shape[-1]
+        current = self._current = self._ready(shape)
         if current is not None:
+            self._last_used = current
             try:
                 return current.deblur(*frame)
             except RuntimeError as error:
-                self.distrust(current, str(error))
+                if has_lost_card(error):
+                    raise
+                if is_out_of_memory(error):
+                    self._drop(current, "the card's memory is full", shape)
+                else:
+                    self.distrust(current, str(error))
         return self.reference.deblur(*frame)
 
     def distrust(self, backend: TorchExecutor, why: str) -> None:
-        """Drop engines whose result was wrong; the next best are used from then on."""
-        for engines in self._engines:
-            if engines is backend:
-                self._drop(engines, why)
+        """Drop an executor whose result was wrong; the next best is used from then."""
+        for executor in self._prepared:
+            if executor is backend:
+                self._drop(executor, why)
                 return
 
     def card_failed(self) -> None:
-        """Count a failure of the card against all engines that were opened here.
+        """Count a failure of the card against the executor in use, if not torch.
 
-        Which of them caused it is not known.
+        And against one in preparation, which runs beside it.
         """
-        for engines in self._all:
-            engines.card_failed()
+        current = self._preparation
+        preparing = None if current is None else current.executor
+        for executor in {self._last_used, preparing} - {None}:
+            assert executor is not None
+            executor.card_failed()
 
     def close(self) -> None:
         """End a preparation in progress."""
@@ -164,66 +181,58 @@ class BestExecutor:
             self._preparation = None
 
     def _drop(
-        self, engines: EngineExecutor, why: str, shape: tuple[int, int] | None = None
+        self,
+        executor: PreparedExecutor,
+        why: str,
+        shape: tuple[int, int] | None = None,
     ) -> None:
-        """Do not use engines any more, or only not for frames of (H, W)."""
+        """Do not use an executor any more, or only not for frames of (H, W)."""
+        if self._current is executor:
+            self._current = None
         if shape is not None:
-            self._unavailable.add((engines, shape))
+            self._unavailable.add((executor, shape))
+            executor.release_size(shape)
             size = f"{shape[0]} × {shape[1]}"
             self._notes.append(
-                f"{engines.name} is not used for frames of {size}: {why}"
+                f"{executor.name} is not used for frames of {size}: {why}"
             )
             return
-        self._engines.remove(engines)
-        if self._current is engines:
-            self._current = None
-        backend = self._engines[0].name if self._engines else self.reference.description
-        self._notes.append(f"{engines.name} is not used: {why}; instead {backend}")
+        self._prepared.remove(executor)
+        executor.release()
+        backend = (
+            self._prepared[0].name if self._prepared else self.reference.description
+        )
+        self._notes.append(f"{executor.name} is not used: {why}; instead {backend}")
 
-    def _ready(self, shape: tuple[int, int]) -> EngineExecutor | None:
-        """Return the engines for frames of (H, W), or None while there are none."""
-        for engines in list(self._engines):
-            if (engines, shape) in self._unavailable:
+    def _ready(self, shape: tuple[int, int]) -> PreparedExecutor | None:
+        """Return the executor for frames of (H, W), or None while there is none."""
+        for executor in list(self._prepared):
+            if (executor, shape) in self._unavailable:
                 continue
-            if engines.is_checked(shape):
-                return engines
-            if engines.is_prepared(shape):
-                if self._passes(engines, shape):
-                    return engines
-            elif fault := self._prepare(engines, shape):
-                self._drop(engines, fault, shape if engines.any_prepared else None)
+            if executor.is_admitted(shape):
+                self._report_end(executor, shape)
+                return executor
+            if fault := self._prepare(executor, shape):
+                self._drop(executor, fault, shape if executor.any_admitted else None)
             else:
                 return None
         return None
 
-    def _prepare(self, engines: EngineExecutor, shape: tuple[int, int]) -> str:
+    def _prepare(self, executor: PreparedExecutor, shape: tuple[int, int]) -> str:
         """Make sure that a preparation is running; return why it failed, or nothing."""
         current = self._preparation
         if current is not None and current.is_alive():
             # Another size's is not ended: the camera may come back to it.
             return ""
         self._preparation = None
-        if current is not None and (current.engines, current.shape) == (engines, shape):
+        if current is not None and current.of == (executor, shape):
             return current.fault
-        self._preparation = _Preparation(engines, shape, self._report)
+        self._preparation = _Preparation(executor, shape, self._report)
         self._preparation.start()
         return ""
 
-    def _passes(self, engines: EngineExecutor, shape: tuple[int, int]) -> bool:
-        try:
-            verdicts = engines.check(shape)
-        except RuntimeError as error:
-            self._drop(engines, str(error))
-            return False
-        if self._reported.pop(shape, None) is not None:
-            size = f"{shape[0]} × {shape[1]}"
-            self._notes.append(f"{engines.name} is now used for frames of {size}")
-        text = "; ".join(verdict.text for verdict in verdicts)
-        _log.info("%s is used: %s", engines.name, text)
-        return True
-
     def _report(
-        self, engines: EngineExecutor, shape: tuple[int, int], text: str
+        self, executor: PreparedExecutor, shape: tuple[int, int], text: str
     ) -> None:
         """Report the progress of a build now and then; called on its own thread."""
         now = self._clock()
@@ -231,34 +240,43 @@ class BestExecutor:
             return
         self._reported[shape] = now
         self._notes.append(
-            f"{engines.name}: engines for frames of {shape[0]} × {shape[1]} are being "
+            f"{executor.name}: engines for frames of {shape[0]} × {shape[1]} are being "
             f"built ({text}); frames are processed by torch meanwhile"
         )
 
+    def _report_end(self, executor: PreparedExecutor, shape: tuple[int, int]) -> None:
+        if self._reported.pop(shape, None) is not None:
+            size = f"{shape[0]} × {shape[1]}"
+            self._notes.append(f"{executor.name} is now used for frames of {size}")
+
 
 class _Preparation(threading.Thread):
-    """Obtains the engines for one frame size."""
+    """Prepares an executor for one frame size."""
 
     def __init__(
         self,
-        engines: EngineExecutor,
+        executor: PreparedExecutor,
         shape: tuple[int, int],
-        report: Callable[[EngineExecutor, tuple[int, int], str], None],
+        report: Callable[[PreparedExecutor, tuple[int, int], str], None],
     ) -> None:
         # Not joined when the program ends: a build ends with its parent process.
         super().__init__(name="engine preparation", daemon=True)
-        self.engines, self.shape, self._report = engines, shape, report
+        self.executor, self.of, self._report = executor, (executor, shape), report
         self.stop = threading.Event()
         self.fault = ""
 
     def run(self) -> None:
-        """Prepare the engines; keep what failed."""
+        """Prepare it; keep what failed."""
+        executor, shape = self.of
         try:
-            self.engines.prepare(self.shape, self._progress)
-        except Exception as error:  # reported when the engines are asked for
+            verdicts = executor.admit(shape, self._progress)
+        except Exception as error:  # reported when the executor is asked for
             self.fault = str(error) or repr(error)
+        else:
+            text = "; ".join(verdict.text for verdict in verdicts)
+            _log.info("%s is ready: %s", executor.name, text)
 
     def _progress(self, text: str) -> None:
         if self.stop.is_set():
             raise EngineError("stopped before the engine was ready")
-        self._report(self.engines, self.shape, text)
+        self._report(*self.of, text)

@@ -10,7 +10,10 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CudaStreams"]
+__all__ = ["CudaStreams", "beside_frames"]
+
+# Priorities of CUDA streams: kernels of the lower number start first.
+_FIRST, _LATER = -1, 0
 
 
 class CudaStreams:
@@ -30,7 +33,7 @@ class CudaStreams:
         self._streams: list[Any] = []
         if device.type == "cuda":
             self._streams = [
-                torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+                torch.cuda.Stream(device, priority=_FIRST)  # type: ignore[no-untyped-call]
                 for _ in range(4)
             ]
             # Networks and other tensors were made before, in the current stream.
@@ -70,3 +73,16 @@ class CudaStreams:
             stream.wait_stream(self._streams[after])
         with torch.cuda.stream(stream):
             yield
+
+
+def beside_frames(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the stream for what another thread computes while frames are deblurred.
+
+    Its kernels start when no frame's kernel waits.
+    """
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    stream = torch.cuda.Stream(device, priority=_LATER)  # type: ignore[no-untyped-call]
+    # Networks were made before, in the current stream.
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return torch.cuda.stream(stream)

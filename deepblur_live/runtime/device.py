@@ -15,9 +15,34 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "has_lost_card",
+    "is_out_of_memory",
+    "may_be_a_kernels_fault",
     "tune_process",
     "why_no_card",
 ]
+
+# Texts of the CUDA errors that every later call of the process returns too (CUDA
+# Runtime API, `cudaError_t`): those that a wrong kernel causes, and those of the card,
+# its driver, or its use by a display.
+_OF_A_KERNEL = (
+    "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "invalid program counter",
+    "shared address space",
+    "unspecified launch failure",
+    "hardware stack error",
+    "device-side assert",
+)
+_OF_THE_CARD = (
+    "launch timed out",
+    "uncorrectable",
+    "context is destroyed",
+    "unknown error",
+    "no CUDA-capable device",
+    "busy or unavailable",
+    "driver shutting down",
+)
 
 
 @dataclass(frozen=True)
@@ -34,13 +59,17 @@ def choose_device(wanted: str = "auto") -> Choice:
     Raises
     ------
     ValueError
-        When ``"cuda"`` is wanted and there is none.
+        When ``"cuda"`` is wanted and there is none that torch can use.
     """
     if wanted == "cpu":
         return Choice(torch.device("cpu"), "asked for")
     if torch.cuda.is_available():
-        return Choice(torch.device("cuda"), torch.cuda.get_device_name())
-    missing = f"torch finds no CUDA card ({why_no_card()})"
+        name = torch.cuda.get_device_name()
+        if not (fault := _try_card()):
+            return Choice(torch.device("cuda"), name)
+        missing = f"torch cannot use the {name}: {fault}"
+    else:
+        missing = f"torch finds no CUDA card ({why_no_card()})"
     if wanted == "cuda":
         raise ValueError(f"model.device 'cuda': {missing}")
     return Choice(torch.device("cpu"), missing)
@@ -53,15 +82,63 @@ def why_no_card() -> str:
     return "no driver or no card was found"
 
 
+def _try_card() -> str:
+    """Return why torch cannot compute on the card, or "".
+
+    Torch lists cards that are too old for it, and those that another program keeps for
+    itself.
+    """
+    try:
+        float(torch.ones(1, device="cuda") + 1)
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[0]
+    return ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the card, or page-locked memory, has no room left."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    # cuFFT, cuBLAS and cuDNN have statuses of their own.
+    return "ALLOC_FAILED" in text or ("CUDA" in text and "out of memory" in text)
+
+
 def has_lost_card(error: BaseException) -> bool:
     """Return whether CUDA is unusable in this process after an error.
 
     An illegal access or a launch that hangs is reported late, by the next call and by
-    every call after it. Running out of memory is not such an error.
+    every call after it. Running out of memory, or a recording that fails, is not such
+    an error: the next call succeeds.
     """
+    if not _is_of_cuda(error) or is_out_of_memory(error):
+        return False
+    text = str(error)
+    return any(known in text for known in _OF_A_KERNEL + _OF_THE_CARD) or _fails_again()
+
+
+def may_be_a_kernels_fault(error: BaseException) -> bool:
+    """Return whether a wrong kernel, for example of an engine, may have caused it.
+
+    Not an error of memory, of the driver, or of a card that was taken away.
+    """
+    return any(known in str(error) for known in _OF_A_KERNEL)
+
+
+def _is_of_cuda(error: BaseException) -> bool:
     kind = getattr(torch, "AcceleratorError", None)
     is_one = kind is not None and isinstance(error, kind)
     return is_one or "CUDA error" in str(error)
+
+
+def _fails_again() -> bool:
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    except AssertionError:  # a torch without CUDA
+        pass
+    return False
 
 
 def tune_process(threads: int | None = None) -> int:

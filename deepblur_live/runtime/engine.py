@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +11,10 @@ from deepblur_live.runtime.tensorrt import EngineError
 if TYPE_CHECKING:
     from deepblur_live.runtime.tensorrt import Card, Library
 
-__all__ = ["Engine"]
+__all__ = ["ALIGNMENT", "Engine"]
+
+ALIGNMENT = 256
+"""Bytes: TensorRT wants inputs, outputs and scratch memory to begin at a multiple."""
 
 # TensorRT's own table lacks bfloat16.
 _DTYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
@@ -28,6 +31,8 @@ class Engine:
         Its bytes.
     card
         From `find_card`, which has made sure that torch finds it.
+    kernels
+        What `kernels` of an engine of this plan returned on this card.
 
     Attributes
     ----------
@@ -43,21 +48,34 @@ class Engine:
         When the plan does not open here.
     """
 
-    def __init__(self, library: Library, plan: bytes, card: Card) -> None:
+    def __init__(
+        self, library: Library, plan: bytes, card: Card, kernels: bytes = b""
+    ) -> None:
         trt = library.module
         self._library, self.device = library, card.device
         self._runtime = library.make("Runtime", library.log)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise library.failed(f"the engine does not open on {card.name}")
-        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        self._context = self._engine.create_execution_context(strategy)
+        settings = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._kernels: Any = None
+        if hasattr(trt, "IRuntimeCache"):
+            # TensorRT for RTX compiles its kernels at the first run, unless it has them
+            # from an earlier one. It refuses those of another card or driver.
+            config = self._engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(settings)
+            self._kernels = config.create_runtime_cache()
+            if kernels:
+                self._kernels.deserialize(kernels)
+            config.set_runtime_cache(self._kernels)
+            settings = config
+        self._context = self._engine.create_execution_context(settings)
         if self._context is None:
             raise library.failed(f"the engine cannot be made ready on {card.name}")
         size = int(self._engine.device_memory_size_v2)
-        # TensorRT wants an alignment of 256 bytes; torch's allocations have more.
+        # Torch's allocations are aligned to 512 bytes.
         self._scratch = torch.empty(
-            max(size, 256), dtype=torch.uint8, device=self.device
+            max(size, ALIGNMENT), dtype=torch.uint8, device=self.device
         )
         self._context.set_device_memory(self._scratch.data_ptr(), size)
         self.tensors: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
@@ -77,7 +95,7 @@ class Engine:
         ------
         EngineError
             When there is none of that name, or the tensor is of another shape, dtype,
-            device or layout.
+            device or layout, or does not begin at a multiple of `ALIGNMENT`.
         """
         if name not in self.tensors:
             raise EngineError(
@@ -91,9 +109,28 @@ class Engine:
                 f"{self.device}, is {tensor.dtype} of {tuple(tensor.shape)} on "
                 f"{tensor.device}"
             )
+        # On a CPU, where only tests run, within the memory that it is a part of.
+        start = (
+            tensor.data_ptr()
+            if self.device.type == "cuda"
+            else tensor.storage_offset() * tensor.element_size()
+        )
+        if start % ALIGNMENT:
+            raise EngineError(
+                f"tensor {name!r}: must begin at a multiple of {ALIGNMENT} bytes, "
+                f"begins {start % ALIGNMENT} after one"
+            )
         if not self._context.set_tensor_address(name, tensor.data_ptr()):
             raise self._library.failed(f"tensor {name!r}: its address was refused")
         self.bound[name] = tensor
+
+    def kernels(self) -> bytes:
+        """Return the kernels that were compiled for this card so far, to be kept.
+
+        Nothing where the plan holds them.
+        """
+        found = None if self._kernels is None else self._kernels.serialize()
+        return b"" if found is None else bytes(memoryview(found))
 
     def run_once(self) -> None:
         """Run on zeros, which stay bound, and wait for it.

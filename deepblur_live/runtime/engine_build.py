@@ -39,7 +39,7 @@ def build_in_child(
     library: str,
     onnx: bytes,
     precision: Precision,
-    card: str,
+    capability: tuple[int, int],
     progress: Callable[[str], None],
     timeout: float = _TIMEOUT_S,
 ) -> bytes:
@@ -49,7 +49,7 @@ def build_in_child(
     ----------
     library
         Name of one of `LIBRARIES`.
-    onnx, precision, card
+    onnx, precision, capability
         As `build_plan`.
     progress
         Called several times a second with the builder's progress; an exception raised
@@ -65,7 +65,7 @@ def build_in_child(
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             Path(folder, "model.onnx").write_bytes(onnx)
-            arguments = [folder, library, precision, card]
+            arguments = [folder, library, precision, *map(str, capability)]
             return _build(Path(folder), arguments, progress, timeout)
     except OSError as error:
         raise EngineError(
@@ -129,7 +129,7 @@ def _read(path: Path) -> str:
 
 
 def _main() -> None:
-    folder, library, precision, card = sys.argv[1:]
+    folder, library, precision, major, minor = sys.argv[1:]
 
     def progress(text: str) -> None:
         Path(folder, "progress").write_text(text, "utf-8")
@@ -138,7 +138,11 @@ def _main() -> None:
     onnx = Path(folder, "model.onnx").read_bytes()
     try:
         plan = build_plan(
-            find_library(library), onnx, cast("Precision", precision), card, progress
+            find_library(library),
+            onnx,
+            cast("Precision", precision),
+            (int(major), int(minor)),
+            progress,
         )
     except EngineError as error:
         Path(folder, "error").write_text(str(error), "utf-8")

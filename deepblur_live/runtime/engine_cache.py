@@ -10,6 +10,7 @@ import os
 import time
 import uuid
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["CachedEngine", "EngineCache", "EngineSpec", "default_folder"]
+__all__ = ["CachedEngine", "EngineCache", "EngineSpec", "Kept", "default_folder"]
 
 _log = logging.getLogger(__name__)
 # Increment when plans made by an earlier version of this program must not be used.
@@ -29,6 +30,16 @@ _SCHEMA = 1
 _LOCK_TIMEOUT_S = 1800.0
 # See docs/decisions/0030-engine-failures.md.
 _MAX_FAILURES, _FAILURES_COUNT_S = 2, 86400.0
+
+
+class Kept(StrEnum):
+    """What is kept of an engine, by the suffix of its file."""
+
+    PLAN = ".plan"
+    KERNELS = ".kernels"
+    """Compiled for the card at the first run (TensorRT for RTX)."""
+    BUSY = ".busy"
+    """Present where the plan's kernels were timed while the card processed frames."""
 
 
 def default_folder() -> Path:
@@ -93,6 +104,9 @@ class CachedEngine:
         Size and hash of the plan.
     fault
         Why it will not be used; empty for a sound one.
+    timed_busy
+        Whether its kernels were timed while the card processed frames; a build on an
+        idle card may find faster ones.
     """
 
     path: Path
@@ -100,6 +114,7 @@ class CachedEngine:
     megabytes: float
     sha256: str
     fault: str
+    timed_busy: bool = False
 
 
 class EngineCache:
@@ -118,9 +133,9 @@ class EngineCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = default_folder() if folder is None else folder
 
-    def find(self, spec: EngineSpec) -> bytes | None:
+    def find(self, spec: EngineSpec, what: Kept = Kept.PLAN) -> bytes | None:
         """Return the plan of an engine, or None; an unsound one is deleted."""
-        path = self._path(spec)
+        path = self._path(spec, what)
         try:
             found, plan, fault = _read(path)
         except FileNotFoundError:
@@ -174,15 +189,36 @@ class EngineCache:
             if plan is not None:
                 return plan, False
             plan = build()
-            try:
-                _write(self._path(spec), spec, plan)
-            except OSError as error:
-                text = (
-                    f"{self.folder}: an engine is not kept: {error.strerror or error}"
-                )
-                _log.warning("%s", text)
-                progress(text)
+            self.keep(spec, plan, Kept.PLAN, progress)
             return plan, True
+
+    def keep(
+        self,
+        spec: EngineSpec,
+        content: bytes,
+        what: Kept,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Write a file of an engine; `progress` is called where that fails."""
+        try:
+            _write(self._path(spec, what), spec, content)
+        except OSError as error:
+            text = f"{self.folder}: an engine is not kept: {error.strerror or error}"
+            _log.warning("%s", text)
+            progress(text)
+
+    def was_timed_busy(self, spec: EngineSpec) -> bool:
+        """Whether an engine's kernels were timed while the card processed frames."""
+        return self._path(spec, Kept.BUSY).exists()
+
+    def set_timed_busy(self, spec: EngineSpec, busy: bool) -> None:
+        """Keep how an engine was built."""
+        file = self._path(spec, Kept.BUSY)
+        with contextlib.suppress(OSError):
+            if busy:
+                file.touch()
+            else:
+                file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def opening(
@@ -220,7 +256,10 @@ class EngineCache:
                 misnamed = path != self._path(spec)
                 fault = "its name is another engine's" if misnamed else ""
                 fault = fault or self._failed_twice(spec)
-            engines.append(CachedEngine(path, spec, len(plan) / 1e6, sha256, fault))
+            busy = path.with_suffix(Kept.BUSY).exists()
+            engines.append(
+                CachedEngine(path, spec, len(plan) / 1e6, sha256, fault, busy)
+            )
         return engines
 
     def clear(self) -> int:
@@ -232,17 +271,17 @@ class EngineCache:
             When a file cannot be deleted; the text names it.
         """
         count = 0
-        for pattern in ("*.plan", "*.part", "*.failures"):
+        for pattern in (*(f"*{what}" for what in Kept), "*.part", "*.failures"):
             for path in self.folder.glob(pattern):
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
                     raise EngineError(f"{path}: {error.strerror}") from error
-                count += pattern == "*.plan"
+                count += pattern == f"*{Kept.PLAN}"
         return count
 
-    def _path(self, spec: EngineSpec) -> Path:
-        return self.folder / f"{spec.name}.plan"
+    def _path(self, spec: EngineSpec, what: Kept = Kept.PLAN) -> Path:
+        return self.folder / f"{spec.name}{what}"
 
     def _failures(self, spec: EngineSpec) -> list[float]:
         """Return the times of an engine's failures within the last day."""

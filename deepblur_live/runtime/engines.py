@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
 from deepblur_live.deblurring import FoldedFista
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.runtime.engine import Engine
+from deepblur_live.runtime.engine import ALIGNMENT, Engine
 from deepblur_live.runtime.engine_build import build_in_child
-from deepblur_live.runtime.engine_cache import EngineSpec
+from deepblur_live.runtime.engine_cache import EngineSpec, Kept
 from deepblur_live.runtime.export import (
     export_identification,
     export_proximal,
@@ -48,6 +49,9 @@ class EngineSource:
         Where engines are kept.
     precision
         Of the convolutions.
+    beside_frames
+        Whether the card processes frames meanwhile. Where it does not, engines are
+        built again whose kernels were timed when it did.
     """
 
     def __init__(
@@ -57,11 +61,13 @@ class EngineSource:
         card: Card,
         cache: EngineCache,
         precision: Precision = "float16",
+        *,
+        beside_frames: bool = False,
     ) -> None:
         self.network = pack.deblurring
         self._identification = pack.identification
         self.library, self.card, self._cache = library, card, cache
-        self.precision = precision
+        self.precision, self._beside_frames = precision, beside_frames
         self._opened: list[EngineSpec] = []
 
     @property
@@ -90,12 +96,6 @@ class EngineSource:
         """
         onnx = export_proximal(self.network.proximal, shape, self.precision)
         return self._obtain("proximal", (1, 1, *shape), onnx, progress)
-
-    def fista(
-        self, shape: tuple[int, int], progress: Callable[[str], None]
-    ) -> FoldedFista:
-        """Return the iterations with the proximal network's engine; as `proximal`."""
-        return EngineFista(self.network, self.proximal(shape, progress))
 
     def identification(self, progress: Callable[[str], None]) -> Engine:
         """Return the identification network's engine; as `proximal`."""
@@ -127,10 +127,14 @@ class EngineSource:
             progress(f"{network} network for {sides}: {text}")
 
         def build() -> bytes:
-            library, card = self.library.name, self.card.name
-            return build_in_child(library, onnx, self.precision, card, report)
+            library, capability = self.library.name, self.card.capability
+            plan = build_in_child(library, onnx, self.precision, capability, report)
+            busy = self._beside_frames and self.library.times_kernels
+            self._cache.set_timed_busy(spec, busy)
+            return plan
 
-        plan, is_new = self._cache.get(spec, build, report)
+        again = not self._beside_frames and self._cache.was_timed_busy(spec)
+        plan, is_new = self._cache.get(spec, build, report, rebuild=again)
         try:
             return self._open(plan, spec, report)
         except EngineError:
@@ -143,10 +147,13 @@ class EngineSource:
     def _open(
         self, plan: bytes, spec: EngineSpec, progress: Callable[[str], None]
     ) -> Engine:
+        kernels = self._cache.find(spec, Kept.KERNELS) or b""
         with self._cache.opening(spec, progress), no_recording():
-            engine = Engine(self.library, plan, self.card)
+            engine = Engine(self.library, plan, self.card, kernels)
             # Some kernels are only compiled at the first run.
             engine.run_once()
+        if (compiled := engine.kernels()) not in (b"", kernels):
+            self._cache.keep(spec, compiled, Kept.KERNELS, progress)
         self._opened.append(spec)
         return engine
 
@@ -157,11 +164,16 @@ class EngineSource:
 
 
 def engine_sources(
-    pack: ModelPack, library: Library, card: Card, cache: EngineCache
+    pack: ModelPack,
+    library: Library,
+    card: Card,
+    cache: EngineCache,
+    *,
+    beside_frames: bool = False,
 ) -> list[EngineSource]:
     """Return the sources worth trying on a card, best first; as `EngineSource`."""
     return [
-        EngineSource(pack, library, card, cache, precision)
+        EngineSource(pack, library, card, cache, precision, beside_frames=beside_frames)
         for precision in _PRECISIONS
         if precision != "bfloat16" or card.capability >= _BFLOAT16_FROM
     ]
@@ -183,14 +195,17 @@ class EngineFista(FoldedFista):
         super().__init__(network)
         self._engine = engine
         shape, dtype = engine.tensors["modulation"]
-        # Written in place: a CUDA graph that was recorded with it stays valid.
-        rows = (network.iterations, *shape[1:])
-        self._modulation = torch.zeros(rows, dtype=dtype, device=engine.device)
+        # Written in place: a CUDA graph that was recorded with it stays valid. Each
+        # row begins where an engine may be bound.
+        width = math.prod(shape)
+        apart = -(-width * dtype.itemsize // ALIGNMENT) * ALIGNMENT // dtype.itemsize
+        rows = torch.zeros(network.iterations, apart, dtype=dtype, device=engine.device)
+        self._modulation = rows[:, :width].view(len(rows), *shape[1:])
 
     @torch.no_grad()
     def fold(self, level: torch.Tensor) -> None:
         """Compute the modulation for one noise level (1,), for all iterations."""
-        super().fold(level)
+        self._set_data_weight(level)
         conditions = self._network.conditions(level)[:, 0]
         self._modulation.copy_(modulation(self._network.proximal, conditions))
 

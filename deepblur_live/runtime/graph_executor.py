@@ -1,14 +1,16 @@
-"""Executors whose frames run on static buffers: torch's kernels, or engines."""
+"""Executors whose frames run on static buffers, and those that must be prepared."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.deblurring import CompiledFista
 from deepblur_live.identification import INPUT_SHAPE
+from deepblur_live.runtime.engines import EngineFista
 from deepblur_live.runtime.executor import TorchExecutor, extended_shape
 from deepblur_live.runtime.graph import FrameGraph, no_recording
 from deepblur_live.runtime.parity import (
@@ -29,12 +31,12 @@ if TYPE_CHECKING:
     from deepblur_live.runtime.engines import EngineSource
     from deepblur_live.runtime.pack import ModelPack
     from deepblur_live.runtime.parity import Parity
-    from deepblur_live.runtime.triton_source import TritonSource
 
-__all__ = ["EngineExecutor", "GraphExecutor"]
+__all__ = ["EngineExecutor", "GraphExecutor", "PreparedExecutor"]
 
 # A rig switches between few frame sizes; each holds about twenty frames of memory.
 _MAX_SHAPES = 3
+_TRIAL_SIGMA = 0.01
 
 
 class GraphExecutor(TorchExecutor):
@@ -46,9 +48,6 @@ class GraphExecutor(TorchExecutor):
     ----------
     pack, family, device, half
         As `TorchExecutor`.
-    compiled
-        Whether the proximal network is compiled: at the first frame of each size, for
-        up to a minute.
     """
 
     def __init__(
@@ -58,11 +57,8 @@ class GraphExecutor(TorchExecutor):
         device: torch.device,
         *,
         half: bool | None = None,
-        compiled: bool = False,
     ) -> None:
         super().__init__(pack, family, device, half=half)
-        if compiled:
-            self._folded = CompiledFista(self._deblurring, self.dtype)
         self._graphs: dict[tuple[int, int], FrameGraph] = {}
 
     @property
@@ -113,34 +109,186 @@ class GraphExecutor(TorchExecutor):
         return graph
 
     def _forget(self, shape: tuple[int, int]) -> None:
+        # The card may still be at the last frame.
+        self._wait()
         del self._graphs[shape]
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            # A recording on another thread would fail.
+            with no_recording():
+                torch.cuda.synchronize(self.device)
 
     def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
         del shape
         return self._folded
 
 
-class EngineExecutor(GraphExecutor):
-    """TensorRT engines for both networks, or Triton's kernels, in the frame's graph.
+class PreparedExecutor(GraphExecutor):
+    """An executor that must be prepared for each frame size, and agree with torch.
 
-    A frame size must be prepared, which may take minutes and can be done on another
-    thread, and pass `check`, before frames of it come.
+    `admit` does both, may take minutes, and can be called on another thread; frames of
+    that size may come afterwards. A subclass gives the iterations for one size
+    (`_make_fista`), which are recorded in the frame's graph.
+
+    Parameters
+    ----------
+    pack, family, device
+        As `TorchExecutor`.
+    """
+
+    def __init__(
+        self, pack: ModelPack, family: BlurFamily, device: torch.device
+    ) -> None:
+        super().__init__(pack, family, device)
+        self._pack = pack
+        self._fistas: dict[tuple[int, int], FoldedFista] = {}
+        self._admitted: set[tuple[int, int]] = set()
+        self._released = False
+
+    @property
+    def any_admitted(self) -> bool:
+        """Whether frames of any size may come."""
+        return bool(self._admitted)
+
+    def is_admitted(self, shape: tuple[int, int]) -> bool:
+        """Whether frames of (H, W) may come."""
+        return shape in self._admitted
+
+    def admit(
+        self, shape: tuple[int, int], progress: Callable[[str], None]
+    ) -> list[Parity]:
+        """Prepare for frames of (H, W), and compare a trial frame with torch's.
+
+        Parameters
+        ----------
+        shape
+            (H, W).
+        progress
+            Called several times a second while something is built; an exception raised
+            there ends it.
+
+        Raises
+        ------
+        EngineError
+            When that is not possible, or the result differs from torch's; the text says
+            why.
+        """
+        self.prepare(shape, progress)
+        verdicts = self._compare(shape)
+        if failed := [verdict.text for verdict in verdicts if not verdict.passed]:
+            raise EngineError("; ".join(failed))
+        # Frames run in other streams than this.
+        self._wait()
+        if self._released:
+            self.release()
+            raise EngineError("it was rejected meanwhile")
+        self._admitted.add(shape)
+        return verdicts
+
+    @torch.no_grad()
+    def prepare(self, shape: tuple[int, int], progress: Callable[[str], None]) -> None:
+        """Make what frames of (H, W) need; the first half of `admit`."""
+        if shape not in self._fistas:
+            fold = self._deblurring.proximal.shrink
+            extended = extended_shape(shape, self._family.window, fold)
+            self._fistas[shape] = self._make_fista(extended, progress)
+
+    @abstractmethod
+    def _make_fista(
+        self, shape: tuple[int, int], progress: Callable[[str], None]
+    ) -> FoldedFista:
+        """Return the iterations for frames of `extended_shape` (H, W).
+
+        What synchronizes with the card there must do it within `no_recording`.
+        """
+
+    @torch.no_grad()
+    def _run_once(self, fista: FoldedFista, shape: tuple[int, int]) -> None:
+        """Run the proximal network once, which compiles its kernels."""
+        flat = torch.zeros(1, *shape, device=self.device)
+        # Compilers time their kernels, and a frame's recording would fail.
+        with no_recording():
+            fista.prepare(flat, flat.new_full((1,), _TRIAL_SIGMA))
+            fista.proximal(flat, 0)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+    def _compare(self, shape: tuple[int, int]) -> list[Parity]:
+        """Compare with torch in float32; the trial frame is recorded meanwhile."""
+        reference = TorchExecutor(self._pack, self._family, self.device, half=False)
+        count = self._family.n_coefficients
+        frame = (
+            trial_frame(shape),
+            torch.zeros(count),
+            torch.zeros(count, count),
+            trial_noise(),
+        )
+        with exactly():
+            sharp = reference.deblur(*frame)
+        what = f"deblurring of {shape[0]} × {shape[1]}"
+        return [compare(what, self.deblur(*frame), sharp)]
+
+    def card_failed(self) -> None:
+        """Count a failure of the card, where that is kept."""
+
+    def release(self) -> None:
+        """Give back the card's memory: these are not used any more."""
+        self._released = True
+        with contextlib.suppress(RuntimeError):  # a lost card
+            self._wait()
+        self._graphs.clear()
+        self._fistas.clear()
+        self._admitted.clear()
+        self._return_memory()
+
+    def release_size(self, shape: tuple[int, int]) -> None:
+        """Give back what frames of (H, W) hold."""
+        if shape in self._graphs:
+            self._forget(shape)
+        self._return_memory()
+
+    def _return_memory(self) -> None:
+        if self.device.type == "cuda":
+            with no_recording():
+                torch.cuda.empty_cache()
+
+    def _forget(self, shape: tuple[int, int]) -> None:
+        super()._forget(shape)
+        self._fistas.pop(shape, None)
+        self._admitted.discard(shape)
+
+    def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
+        if shape not in self._fistas:
+            rows, columns = shape
+            raise EngineError(f"frames of {rows} × {columns} are not prepared")
+        return self._fistas[shape]
+
+
+def exactly() -> contextlib.AbstractContextManager[object]:
+    """Return a context without TF32, torch's default for convolutions on a card."""
+    context: contextlib.AbstractContextManager[object] = torch.backends.cudnn.flags(
+        enabled=True, allow_tf32=False
+    )
+    return context
+
+
+class EngineExecutor(PreparedExecutor):
+    """TensorRT engines for both networks, the proximal one inside the frame's graph.
 
     Parameters
     ----------
     pack, family
         As `TorchExecutor`.
     source
-        Of the engines, or of the kernels for the proximal network alone.
+        Of the engines.
     """
 
     def __init__(
-        self, pack: ModelPack, family: BlurFamily, source: EngineSource | TritonSource
+        self, pack: ModelPack, family: BlurFamily, source: EngineSource
     ) -> None:
         super().__init__(pack, family, source.card.device)
-        self._pack, self._source = pack, source
-        self._fistas: dict[tuple[int, int], FoldedFista] = {}
-        self._checked: set[tuple[int, int]] = set()
+        self._source = source
         self._identifier: Engine | None = None
         # An engine is not thread-safe, and callers may use several threads.
         self._identifying = threading.Lock()
@@ -155,81 +303,21 @@ class EngineExecutor(GraphExecutor):
         """What runs where, whether as a CUDA graph, and which weights."""
         return f"{super().description}, {self._weights} weights"
 
-    @property
-    def any_prepared(self) -> bool:
-        """Whether frames of any size are prepared."""
-        return bool(self._fistas)
-
-    def is_prepared(self, shape: tuple[int, int]) -> bool:
-        """Whether `prepare` has been done for frames of (H, W)."""
-        return shape in self._fistas
-
-    def is_checked(self, shape: tuple[int, int]) -> bool:
-        """Whether frames of (H, W) have passed `check`."""
-        return shape in self._checked
-
-    @torch.no_grad()
-    def prepare(self, shape: tuple[int, int], progress: Callable[[str], None]) -> None:
-        """Obtain the engines for frames of (H, W), and run them once.
-
-        Parameters
-        ----------
-        shape
-            (H, W).
-        progress
-            As `EngineSource.proximal`.
-
-        Raises
-        ------
-        EngineError
-            When they are not available; the text says why.
-        """
+    def _make_fista(
+        self, shape: tuple[int, int], progress: Callable[[str], None]
+    ) -> FoldedFista:
         if self._identifier is None:
             self._identifier = self._source.identification(progress)
-        if shape in self._fistas:
-            return
-        network = self._source.network
-        extended = extended_shape(shape, self._family.window, network.proximal.shrink)
-        fista = self._source.fista(extended, progress)
-        if self.device.type == "cuda":
-            # Frames run in other streams than this.
-            with no_recording():
-                torch.cuda.synchronize(self.device)
-        self._fistas[shape] = fista
+        engine = self._source.proximal(shape, progress)
+        return EngineFista(self._source.network, engine)
 
-    def check(self, shape: tuple[int, int]) -> list[Parity]:
-        """Compare both networks with torch in float32, on a trial frame of (H, W).
-
-        Raises
-        ------
-        EngineError
-            When an engine does not run, or differs from torch.
-        """
+    def _compare(self, shape: tuple[int, int]) -> list[Parity]:
         reference = TorchExecutor(self._pack, self._family, self.device, half=False)
         spectra = trial_spectra((1, 2, *INPUT_SHAPE))
-        count = self._family.n_coefficients
-        frame = (
-            trial_frame(shape),
-            torch.zeros(count),
-            torch.zeros(count, count),
-            trial_noise(),
-        )
-        # By default torch computes float32 convolutions in TF32 on a card.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with exactly():
             output = reference.identification_output(spectra)
-            sharp = reference.deblur(*frame)
-        verdicts = [
-            compare("identification", self.identification_output(spectra), output),
-            compare(
-                f"deblurring of {shape[0]} × {shape[1]}",
-                self.deblur(*frame),
-                sharp,
-            ),
-        ]
-        if failed := [verdict.text for verdict in verdicts if not verdict.passed]:
-            raise EngineError("; ".join(failed))
-        self._checked.add(shape)
-        return verdicts
+        found = compare("identification", self.identification_output(spectra), output)
+        return [found, *super()._compare(shape)]
 
     def card_failed(self) -> None:
         """Count a failure of the card against these engines."""
@@ -237,10 +325,10 @@ class EngineExecutor(GraphExecutor):
 
     @torch.no_grad()
     def identification_output(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the identification engine's output, or torch's, on the CPU."""
-        if self._identifier is None:
-            return super().identification_output(inputs)
+        """Return the identification engine's output, on the CPU."""
         with self._identifying:
+            if self._identifier is None:
+                raise EngineError("the identification engine is not prepared")
             self._identifier.bound["spectra"].copy_(inputs)
             self._identifier.enqueue()
             output = self._identifier.bound["output"].cpu()
@@ -248,13 +336,8 @@ class EngineExecutor(GraphExecutor):
             raise EngineError("the identification engine's output is not finite")
         return output
 
-    def _forget(self, shape: tuple[int, int]) -> None:
-        super()._forget(shape)
-        self._fistas.pop(shape, None)
-        self._checked.discard(shape)
-
-    def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
-        if shape not in self._fistas:
-            rows, columns = shape
-            raise EngineError(f"frames of {rows} × {columns} are not prepared")
-        return self._fistas[shape]
+    def release(self) -> None:
+        """Give back the card's memory: these are not used any more."""
+        with self._identifying:
+            self._identifier = None
+        super().release()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from deepblur_live.blur import relative_error
 from deepblur_live.optics import contradiction, frame_part, seven_smooth
-from deepblur_live.runtime.calibration import conserves_flux
+from deepblur_live.runtime.calibration import conserves_flux, keeps_flux
 
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, LinearBlur
@@ -121,7 +121,7 @@ def untreatable(
     values = torch.cat([noise.slope, noise.intercept, noise.least])
     certain = bool(values.isfinite().all()) and bool((noise.least > 0).all())
     if not certain:
-        sigma = noise.map(image[None])
+        sigma = noise.to(image.device).map(image[None])
         certain = bool((sigma.isfinite() & (sigma > 0)).all())
     if not certain:
         return (
@@ -136,18 +136,18 @@ def untreatable(
             return f"clipped: {share:.0%} of the pixels have the highest value"
     if calibrated is None:
         return ""
-    return contradiction(calibrated, noise, image)
+    return contradiction(calibrated.to(image.device), noise.to(image.device), image)
 
 
 class _Blur(NamedTuple):
-    """A blur A(γ) on images of one shape, and what it passes: |ĥ|² (W, W//2+1)."""
+    """A blur A(γ) on images of one shape, and what it passes: |ĥ|² in the bands."""
 
     coefficients: torch.Tensor
     shape: tuple[int, int]
     frame: tuple[int, int]
     device: torch.device
     operator: LinearBlur
-    passed: torch.Tensor
+    passed: list[float]
 
 
 class FrameGuard:
@@ -176,6 +176,16 @@ class FrameGuard:
             return f"the blur is too uncertain ({self._show(covariance)})"
         return ""
 
+    def strength(self, covariance: torch.Tensor) -> float:
+        """Return the share of a result that may be shown if nothing speaks against it.
+
+        Parameters
+        ----------
+        covariance
+            (P, P) of the blur's coefficients, on the CPU.
+        """
+        return _strength(self._relative_error(covariance))
+
     @torch.no_grad()
     def verdict(
         self,
@@ -194,16 +204,26 @@ class FrameGuard:
         coefficients, covariance
             γ (P,) and (P, P) of the blur it was deblurred with, on the CPU.
         noise
-            Of the image, on its device.
+            Of the image.
+
+        Returns
+        -------
+        Verdict
+            With the strength 0, or `strength` of the covariance.
         """
         if reason := self.refusal(covariance):
             return Verdict(0.0, reason)
-        if not conserves_flux(image, sharp):
+        side, error = min(image.shape), self._relative_error(covariance)
+        large = side - 2 * (self._family.window // 2) >= _LEAST_INNER
+        if large:
+            found, before, after = self._measure(image, sharp, coefficients, noise)
+            flux = keeps_flux(before, after, side)
+        else:
+            flux = conserves_flux(image, sharp)
+        if not flux:
             return Verdict(0.0, "the deblurred frame failed its check of total light")
-        if min(image.shape) - 2 * (self._family.window // 2) < _LEAST_INNER:
+        if not large:
             return Verdict(0.0, "the frame is too small to judge a deblurred one")
-        error = self._relative_error(covariance)
-        found = self.evidence(image, sharp, coefficients, noise)
         # NaN fails the comparisons too.
         if not found.unexplained <= _UNEXPLAINED + _UNEXPLAINED_PER_ERROR * error:
             return Verdict(
@@ -235,6 +255,17 @@ class FrameGuard:
         noise: NoiseModel,
     ) -> Evidence:
         """Return what the result leaves unexplained; arguments as `verdict`."""
+        return self._measure(image, sharp, coefficients, noise)[0]
+
+    def _measure(
+        self,
+        image: torch.Tensor,
+        sharp: torch.Tensor,
+        coefficients: torch.Tensor,
+        noise: NoiseModel,
+    ) -> tuple[Evidence, float, float]:
+        """Return the evidence, and the means of the frame and of the result."""
+        noise = noise.to(image.device)
         rows, columns = image.shape
         shape = (seven_smooth(rows), seven_smooth(columns))
         down, right = frame_part(shape, (rows, columns))
@@ -252,17 +283,23 @@ class FrameGuard:
         )
         sigma = noise.map(frame)
         both = torch.stack([blurred - frame, frame]) / sigma
-        power, windows = _spectra(both[..., _LIGHT:-_LIGHT, _LIGHT:-_LIGHT])
+        means = torch.stack([image.mean(), sharp.mean()])
+        power, means, windows = _spectra(
+            both[..., _LIGHT:-_LIGHT, _LIGHT:-_LIGHT], means
+        )
         cutoff = self._family.cutoff
-        middle, fine, beyond = (_mean(power, band, cutoff) for band in _BANDS)
-        left, had = (max(0.0, float(value) - 1) for value in middle)
-        chance = _CERTAIN * _scatter(windows, cutoff)
-        return Evidence(
-            float(fine[0] / beyond[0].clamp(min=_TINY)),
+        bands = _means(power, cutoff).T.tolist()
+        (left, had), fine, beyond = bands[:3]
+        left, had = max(0.0, left - 1), max(0.0, had - 1)
+        chance = _CERTAIN * _scatter(cutoff) / math.sqrt(windows)
+        evidence = Evidence(
+            fine[0] / max(beyond[0], _TINY),
             left / had if had > 0 else 0.0,
-            _rise(power[1], float(beyond[1]), blur.passed, cutoff, chance),
+            _rise([of[1] for of in bands[3:]], beyond[1], blur.passed[3:], chance),
             chance,
         )
+        before, after = means.tolist()
+        return evidence, before, after
 
     def _blur_of(
         self,
@@ -295,7 +332,9 @@ class FrameGuard:
             frame,
             device,
             self._family.operator_from(kernels, shape, frame),
-            spectra.abs().square().mean(0),
+            _means(spectra.abs().square().mean(0, keepdim=True), self._family.cutoff)[
+                0
+            ].tolist(),
         )
         return self._blur
 
@@ -323,27 +362,37 @@ def _strength(error: float) -> float:
 
 
 def _rise(
-    power: torch.Tensor,
-    noise: float,
-    passed: torch.Tensor,
-    cutoff: float,
-    chance: float,
+    power: list[float], noise: float, passed: list[float], chance: float
 ) -> float:
-    """Return `Evidence.rise` of a frame's spectrum, whose blur passes |ĥ|²."""
-    both = torch.stack([power, passed])
-    coarse, fine = (_mean(both, band, cutoff).tolist() for band in _SPECIMEN)
-    if fine[0] <= (1 + max(_VISIBLE, chance)) * noise or coarse[0] <= noise:
+    """Return `Evidence.rise` of a frame's power in the bands, which pass |ĥ|²."""
+    coarse, fine = power
+    if fine <= (1 + max(_VISIBLE, chance)) * noise or coarse <= noise:
         return 0.0
-    implied = [(found - noise) / max(share, _TINY) for found, share in (coarse, fine)]
-    return float(implied[1] / implied[0])
+    implied = [
+        (found - noise) / max(share, _TINY)
+        for found, share in zip(power, passed, strict=True)
+    ]
+    return implied[1] / implied[0]
 
 
-def _mean(
-    power: torch.Tensor, band: tuple[float, float], cutoff: float
-) -> torch.Tensor:
-    """Return the mean power (B,) of spectra (B, W, W//2+1) in a band; 1 if empty."""
-    chosen = _band(*band, cutoff)
-    return power[:, chosen].mean(1) if chosen.any() else power.new_ones(len(power))
+def _means(power: torch.Tensor, cutoff: float) -> torch.Tensor:
+    """Return the mean power (B, 5) of spectra (B, W, W//2+1) in all bands; 1 if empty.
+
+    In one product: selecting the frequencies of each band takes longer.
+    """
+    weights, empty = _weights(cutoff)
+    means: torch.Tensor = power.flatten(1) @ weights + empty
+    return means
+
+
+@lru_cache(maxsize=4)
+def _weights(cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weights (W·(W//2+1), 5) of means over the bands, and (5,) 1 if empty."""
+    bands = torch.stack(
+        [_band(*band, cutoff).flatten().float() for band in (*_BANDS, *_SPECIMEN)], 1
+    )
+    count = bands.sum(0)
+    return bands / count.clamp(min=1), (count == 0).float()
 
 
 @lru_cache(maxsize=16)
@@ -354,10 +403,14 @@ def _band(low: float, high: float, cutoff: float) -> torch.Tensor:
     return (radius >= low) & (radius < high)
 
 
-def _scatter(windows: float, cutoff: float) -> float:
-    """Return the deviation of the ratio of white noise in the two finer bands."""
+@lru_cache(maxsize=4)
+def _scatter(cutoff: float) -> float:
+    """Return the deviation of the ratio of white noise in the two finer bands.
+
+    For one window.
+    """
     counts = [max(1, int(_band(*band, cutoff).sum())) for band in _BANDS[1:]]
-    return math.sqrt(_CORRELATED / windows * sum(1 / count for count in counts))
+    return math.sqrt(_CORRELATED * sum(1 / count for count in counts))
 
 
 def _windows(image: torch.Tensor, edge: int) -> torch.Tensor:
@@ -380,20 +433,30 @@ def _windows(image: torch.Tensor, edge: int) -> torch.Tensor:
     return windows[:: -(-len(windows) // _MOST)]
 
 
-def _spectra(windows: torch.Tensor) -> tuple[torch.Tensor, float]:
+def _spectra(
+    windows: torch.Tensor, means: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Return the mean power spectra (B, W, W//2+1) of windows (B, N, w, w), w ≤ W.
 
-    And the number of whole windows that they are worth.
+    And the means of the frames, both on the CPU; and the number of whole windows that
+    the spectra are worth.
     """
     side = windows.shape[-1]
-    line = torch.hann_window(side, dtype=windows.dtype, device=windows.device)
-    taper = line[:, None] * line
-    taper = taper / taper.square().mean().sqrt()
+    taper = _taper(side, windows.dtype, windows.device)
     tapered = (windows - windows.mean((-2, -1), keepdim=True)) * taper
     size = (_WINDOW, _WINDOW)
     # Windows of small frames are filled up with zeros.
     spectra = torch.fft.rfft2(tapered, s=size) / side
-    power = spectra.real.square().addcmul_(spectra.imag, spectra.imag)
-    # Small; a transfer from a card is waited for once.
-    mean: torch.Tensor = power.mean(1).cpu()
-    return mean, windows.shape[1] * (side / _WINDOW) ** 2
+    power = spectra.real.square().addcmul_(spectra.imag, spectra.imag).mean(1)
+    # A card is waited for once.
+    numbers = torch.cat([power.flatten(), means]).cpu()
+    power, means = numbers[:-2].view(power.shape), numbers[-2:]
+    return power, means, windows.shape[1] * (side / _WINDOW) ** 2
+
+
+@lru_cache(maxsize=4)
+def _taper(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return the Hann window (w, w), of mean square 1."""
+    line = torch.hann_window(side, dtype=dtype, device=device)
+    taper = line[:, None] * line
+    return taper / taper.square().mean().sqrt()

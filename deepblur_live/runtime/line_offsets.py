@@ -25,7 +25,7 @@ _OVER = 2.0
 _SMOOTHED = 9
 
 
-def remove_line_offsets(image: torch.Tensor) -> bool:
+def remove_line_offsets(image: torch.Tensor, *, unread: bool = False) -> bool:
     """Subtract the offsets of columns and of rows from an image (H, W), in place.
 
     The mean of each line is an offset plus the specimen and noise. Offsets are white
@@ -34,12 +34,20 @@ def remove_line_offsets(image: torch.Tensor) -> bool:
     there is the offsets' power. The lines' means are then filtered by the share of the
     offsets in their power (Wiener), which leaves stripes of the specimen in place.
 
+    Parameters
+    ----------
+    image
+        (H, W).
+    unread
+        Read nothing back from the image's device: a card is then not waited for. Where
+        there are no offsets zeros are subtracted.
+
     Returns
     -------
     bool
-        Whether any were found.
+        Whether any were found; True if `unread`.
     """
-    columns, rows = _offsets(image), _offsets(image.T)
+    columns, rows = _offsets(image, unread), _offsets(image.T, unread)
     if columns is not None:
         image -= columns
     if rows is not None:
@@ -47,7 +55,7 @@ def remove_line_offsets(image: torch.Tensor) -> bool:
     return columns is not None or rows is not None
 
 
-def _offsets(image: torch.Tensor) -> torch.Tensor | None:
+def _offsets(image: torch.Tensor, unread: bool) -> torch.Tensor | None:
     """Return the offsets (W,) of the columns of an image (H, W), None without any."""
     lines = _cosines(len(image), image.dtype, image.device) @ image
     # Reflected: without a step from the last to the first.
@@ -55,14 +63,15 @@ def _offsets(image: torch.Tensor) -> torch.Tensor | None:
     power = spectra.real**2 + spectra.imag**2
     first = math.ceil(2 * _LOWEST * (power.shape[1] - 1))
     mean, other = power[0, first:].mean(), power[1:, first:].mean()
-    if not float(mean) > _LEAST_RATIO * float(other):
+    found = mean > _LEAST_RATIO * other
+    if not (unread or bool(found)):
         return None
     pool = torch.nn.functional.avg_pool1d
     smooth = pool(power[:1], _SMOOTHED, 1, _SMOOTHED // 2, count_include_pad=False)
     share = (_OVER * (mean - other) / smooth[0]).clamp(max=1)
     # The frame's brightness is no offset.
-    share[0] = 0
-    offsets: torch.Tensor = torch.fft.irfft(share * spectra[0])
+    share[:1].zero_()
+    offsets: torch.Tensor = torch.fft.irfft(torch.where(found, share, 0) * spectra[0])
     return offsets[: image.shape[1]]
 
 

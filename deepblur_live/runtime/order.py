@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
+
+from deepblur_live.runtime.compiled_executor import CompiledExecutor, why_no_compiler
 from deepblur_live.runtime.device import choose_device, choose_precision
 from deepblur_live.runtime.export import require_onnx
 from deepblur_live.runtime.tensorrt import (
@@ -13,12 +17,31 @@ from deepblur_live.runtime.tensorrt import (
     find_card,
     find_library,
 )
-from deepblur_live.runtime.triton_source import TRITON, require_triton
+from deepblur_live.runtime.triton_executor import TritonExecutor, why_no_triton
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deepblur_live.blur import BlurFamily
+    from deepblur_live.runtime.graph_executor import PreparedExecutor
+    from deepblur_live.runtime.pack import ModelPack
     from deepblur_live.runtime.tensorrt import Card, Library
 
+    Make = Callable[[ModelPack, BlurFamily, torch.device], PreparedExecutor]
+
 __all__ = ["Attempt", "executor_order"]
+
+# Proximal networks for a card other than TensorRT's, best first: name, why it is not
+# available ("" if it is), and what makes it.
+_KERNELS: tuple[tuple[str, Callable[[], str], Make], ...] = (
+    ("Triton kernels in a CUDA graph", why_no_triton, TritonExecutor),
+    (
+        "Triton kernels in a CUDA graph, bfloat16",
+        why_no_triton,
+        partial(TritonExecutor, dtype=torch.bfloat16),
+    ),
+    ("compiled torch in a CUDA graph", why_no_compiler, CompiledExecutor),
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +57,9 @@ class Attempt:
     why
         It is, or is not.
     library, card
-        Of a TensorRT library that is available; the card alone, of Triton.
+        Of a TensorRT library that is available.
+    make
+        Makes another executor that is available and must be prepared.
     """
 
     name: str
@@ -42,13 +67,19 @@ class Attempt:
     why: str
     library: Library | None = None
     card: Card | None = None
+    make: Make | None = None
+
+    @property
+    def must_be_prepared(self) -> bool:
+        """Whether it is only known at the first frame of a size if it is used."""
+        return self.library is not None or self.make is not None
 
 
 def executor_order(wanted: str = "auto") -> list[Attempt]:
     """Return the ways to run the networks, best first, and why or why not.
 
-    Whether an engine can be built and agrees with torch is only known at the first
-    frame of its size.
+    Whether an engine or a compiled network can be built and agrees with torch is only
+    known at the first frame of its size.
 
     Parameters
     ----------
@@ -68,7 +99,10 @@ def executor_order(wanted: str = "auto") -> list[Attempt]:
     order = [
         _tensorrt(name) if cuda else Attempt(name, False, why_not) for name in LIBRARIES
     ]
-    order.append(_triton() if cuda else Attempt(TRITON, False, why_not))
+    for name, why_not_here, make in _KERNELS:
+        missing = why_not_here() if cuda else why_not
+        why = missing or f"{choice.why}; compiled for each frame size"
+        order.append(Attempt(name, not missing, why, make=None if missing else make))
     for name in ("torch in a CUDA graph", "torch on the card"):
         order.append(
             Attempt(name, cuda, f"{choice.why}; {precision}" if cuda else why_not)
@@ -85,13 +119,3 @@ def _tensorrt(name: str) -> Attempt:
         return Attempt(name, False, str(error))
     why = f"{library.version} on {card.name}; engines are built for each frame size"
     return Attempt(name, True, why, library, card)
-
-
-def _triton() -> Attempt:
-    try:
-        card = find_card()
-        version = require_triton(card)
-    except EngineError as error:
-        return Attempt(TRITON, False, str(error))
-    why = f"{version} on {card.name}, for the proximal network; torch for the other"
-    return Attempt(TRITON, True, why, card=card)

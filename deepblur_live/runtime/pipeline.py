@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,11 @@ from deepblur_live.identification.whole_frame import WholeFrameSpectrum
 from deepblur_live.runtime.async_estimator import AsyncEstimator
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.cuda_streams import CudaStreams
-from deepblur_live.runtime.device import has_lost_card
+from deepblur_live.runtime.device import (
+    has_lost_card,
+    is_out_of_memory,
+    may_be_a_kernels_fault,
+)
 from deepblur_live.runtime.frame import (
     DeviceLost,
     Frame,
@@ -23,8 +27,8 @@ from deepblur_live.runtime.frame import (
     FrameState,
 )
 from deepblur_live.runtime.frame_average import FrameAverage
-from deepblur_live.runtime.frame_noise import FrameNoise
-from deepblur_live.runtime.guard import FrameGuard, Verdict, untreatable
+from deepblur_live.runtime.guard import FrameGuard, Verdict
+from deepblur_live.runtime.inspection import FrameInspector
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,6 +50,31 @@ __all__ = ["DeblurPipeline"]
 
 # Sources of frames that come one after another in real time.
 _STREAMS = ("live", "mda")
+
+
+class _Blur(NamedTuple):
+    """What frames are deblurred with until the next identification.
+
+    Parameters
+    ----------
+    track
+        It is of this track.
+    gamma, uncertainty
+        γ (P,) and its covariance (P, P), on the CPU.
+    refusal
+        Why no frame may be deblurred with it, or "".
+    strength
+        Largest share of the result that may be shown.
+    psf
+        (K, K), for the window.
+    """
+
+    track: TrackState
+    gamma: torch.Tensor
+    uncertainty: torch.Tensor
+    refusal: str
+    strength: float
+    psf: NDArray[np.float32]
 
 
 class DeblurPipeline:
@@ -91,7 +120,9 @@ class DeblurPipeline:
         self._estimator = AsyncEstimator(identifier.solve, on_card)
         self._guard = FrameGuard(family)
         self._average = FrameAverage(average_frames)
-        self._frame_noise = FrameNoise(camera, family.cutoff, identify_every_s)
+        self._inspector = FrameInspector(
+            camera, family.cutoff, executor.device, identify_every_s
+        )
         # Why the last frames to be identified are not as the camera made them.
         self._processed = ""
         self._streams = CudaStreams(executor.device)
@@ -100,7 +131,7 @@ class DeblurPipeline:
         self._held_up = 0.0
         self._whole = WholeFrameSpectrum()
         self._track: TrackState | None = None
-        self._psf: tuple[TrackState, NDArray[np.float32]] | None = None
+        self._blur: _Blur | None = None
         self._known: Gaussian | None = None
         self._device_lost = False
 
@@ -175,12 +206,19 @@ class DeblurPipeline:
         try:
             return (yield from self._process(frame))
         except RuntimeError as error:
-            if not has_lost_card(error):
+            if is_out_of_memory(error):
+                reason = _out_of_memory(frame)
+            elif not has_lost_card(error):
                 raise
-            if not self._device_lost:
-                self._device_lost = True
-                self.executor.card_failed()
-            raise DeviceLost(str(error)) from error
+            else:
+                if not self._device_lost:
+                    self._device_lost = True
+                    if may_be_a_kernels_fault(error):
+                        self.executor.card_failed()
+                raise DeviceLost(str(error)) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return self._raw(frame, reason, None, None)
 
     def _process(self, frame: Frame) -> Steps:
         began = time.perf_counter()
@@ -188,15 +226,15 @@ class DeblurPipeline:
         spectrum: ReducedSpectrum | None = None
         try:
             with self._streams.upload():
-                device, cutoff = self.executor.device, self.family.cutoff
-                scaled = scale(frame.pixels, device, cutoff)
+                scaled, inspect = self._inspector.scale(frame)
                 self._reset_if_geometry_changed(frame)
                 self._start_from_known(frame.time)
-                spectrum = self._reduce(frame, scaled)
-                whole = frame.pixels.dtype.kind in "ui"
-                self._frame_noise.measure(scaled, frame.time, whole=whole)
-                self._refuse_untreatable(scaled, whole=whole)
-                estimate = self._identify(frame, scaled)
+                if inspect:
+                    spectrum = self._reduce(frame, scaled)
+                    sigma = self.identifier.noise_sigma
+                    self._inspector.inspect(frame, scaled, sigma)
+                self._inspector.refuse()
+                estimate = self._identify(frame, scaled, inspect)
         except BadFrame as error:
             return self._raw(frame, str(error), estimate, spectrum)
         identified = time.perf_counter()
@@ -208,22 +246,20 @@ class DeblurPipeline:
             elif self._estimator.busy:
                 reason += ": it is being identified"
             return self._raw(frame, reason, estimate, spectrum)
-        gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
-        uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
-        refusal = self._processed or self._guard.refusal(uncertainty)
-        if refusal:
+        blur = self._blur_of(track)
+        if refusal := self._processed or blur.refusal:
             return self._raw(frame, refusal, estimate, spectrum)
         with self._streams.upload():
-            noise = self._frame_noise.of(scaled, sigma, whole=whole).used
+            noise = self._inspector.noise(frame, scaled, sigma)
             scaled, share, averaged = self._average.add(scaled, noise)
             noise = noise.times(share)
-        inputs = scaled.image, gamma, uncertainty, noise
+        inputs = scaled.image, blur.gamma, blur.uncertainty, noise
         with self._streams.compute():
             sharp = self.executor.deblur(*inputs)
+            shown = _mixed(scaled.image, sharp, blur.strength)
         with self._streams.download():
-            grey = scaled.restore(sharp)
+            grey = scaled.restore(shown)
         downloaded, backend = self._streams.downloaded(), self.executor.backend
-        psf = self._psf_of(track)
         if downloaded is not None:
             if self._overlaps:
                 yield downloaded
@@ -231,11 +267,12 @@ class DeblurPipeline:
 
         with self._streams.check():
             verdict = self._judge(sharp, *inputs)
-        if verdict.strength < 1:
+        if verdict.strength == 0:
             reference, first = self.executor.reference, verdict
-            if verdict.strength == 0 and backend is not reference:
+            if backend is not reference:
                 with self._streams.compute():
                     sharp = reference.deblur(*inputs)
+                    shown = _mixed(scaled.image, sharp, blur.strength)
                 with self._streams.download():
                     verdict = self._judge(sharp, *inputs)
                 if verdict.strength > 0:
@@ -245,7 +282,6 @@ class DeblurPipeline:
             if verdict.strength == 0:
                 return self._raw(frame, first.reason, estimate, spectrum)
             with self._streams.download():
-                shown = torch.lerp(scaled.image, sharp, verdict.strength)
                 grey = scaled.restore(shown)
             if downloaded is not None:
                 self._streams.downloaded().synchronize()
@@ -261,7 +297,7 @@ class DeblurPipeline:
             verdict.reason,
             estimate=estimate,
             track=track,
-            psf=psf,
+            psf=blur.psf,
             timings={
                 "identify": (identified - began) * 1e3,
                 "deblur": (done - identified) * 1e3,
@@ -276,27 +312,20 @@ class DeblurPipeline:
             deblurred=grey.numpy(),
         )
 
-    def _psf_of(self, track: TrackState) -> NDArray[np.float32]:
-        """Return the PSF (K, K) of a track, which changes with identifications only."""
-        if self._psf is None or self._psf[0] is not track:
+    def _blur_of(self, track: TrackState) -> _Blur:
+        """Return what changes with identifications only."""
+        if self._blur is None or self._blur.track is not track:
             gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
-            self._psf = track, self.family.psf(gamma).numpy()
-        return self._psf[1]
-
-    def _refuse_untreatable(self, scaled: Scaled, *, whole: bool) -> None:
-        """Raise `BadFrame` for a frame that cannot be deblurred, whatever its blur."""
-        sigma = self.identifier.noise_sigma
-        noises = self._frame_noise.of(scaled, sigma, whole=whole)
-        used, measured = (
-            None if noise is None else noise.to(scaled.image.device) for noise in noises
-        )
-        assert used is not None
-        if measured is None:
-            reason = untreatable(scaled.image, used)
-        else:
-            reason = untreatable(scaled.image, measured, used)
-        if reason:
-            raise BadFrame(reason)
+            uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
+            self._blur = _Blur(
+                track,
+                gamma,
+                uncertainty,
+                self._guard.refusal(uncertainty),
+                self._guard.strength(uncertainty),
+                self.family.psf(gamma).numpy(),
+            )
+        return self._blur
 
     def _judge(
         self,
@@ -307,7 +336,6 @@ class DeblurPipeline:
         noise: NoiseModel,
     ) -> Verdict:
         """Return how much of a deblurred frame may be shown, and why not all of it."""
-        noise = noise.to(sharp.device)
         return self._guard.verdict(image, sharp, gamma, uncertainty, noise)
 
     def _raw(
@@ -348,7 +376,7 @@ class DeblurPipeline:
     def _reset(self) -> None:
         self.identifier.reset()
         self._estimator.cancel()
-        self._frame_noise.reset()
+        self._inspector.reset()
         self._average.reset()
         self._identified = -np.inf
         self._processed = ""
@@ -362,15 +390,16 @@ class DeblurPipeline:
         spectrum = self._whole.reduce(scaled.image).times(scaled.span)
         return spectrum if np.isfinite(spectrum.power).all() else None
 
-    def _identify(self, frame: Frame, scaled: Scaled) -> Estimate | None:
-        """Add a frame to the average; return an estimate if one is available."""
-        self.identifier.observe(scaled.image, frame.time)
+    def _identify(self, frame: Frame, scaled: Scaled, observe: bool) -> Estimate | None:
+        """Return an estimate if one is available; `observe`: average the spectrum."""
+        if observe or not self.identifier.spectrum.frames:
+            self.identifier.observe(scaled.image, frame.time)
         if not self.identifier.spectrum.frames:
             # The only frame so far overflowed when squared, and was left out.
             raise BadFrame("its values are out of range")
         every = self.identify_every_s
         # The clock of a replay or after a restart may run backwards: identify at once.
-        due = not 0 <= frame.time - self._identified < every
+        due = observe and not 0 <= frame.time - self._identified < every
         gap, self._before = frame.time - self._before, frame.time
         stream, background = frame.source in _STREAMS, self._in_background(frame)
         # A recording may be faster than its clock: wait for an overdue identification.
@@ -428,6 +457,19 @@ class DeblurPipeline:
             camera.gain_e_per_adu,
             camera.read_noise_e or 0.0,
         )
+
+
+def _mixed(image: torch.Tensor, sharp: torch.Tensor, strength: float) -> torch.Tensor:
+    """Return what is shown of a frame and its deblurred image."""
+    return sharp if strength == 1 else torch.lerp(image, sharp, strength)
+
+
+def _out_of_memory(frame: Frame) -> str:
+    size = " × ".join(map(str, frame.pixels.shape))
+    return (
+        f"the card has no memory left for frames of {size}: close other programs that "
+        'use it, or set model.device = "cpu"'
+    )
 
 
 class _OnDevice:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-__all__ = ["COARSEST", "repair_pixels"]
+__all__ = ["COARSEST", "repair_pixels", "repair_unread"]
 
 COARSEST = 1 / 2.2
 """Coherent cut-off, cycles per pixel, of the coarsest sampling that a model serves."""
@@ -25,6 +25,8 @@ _DEVIATIONS = 6.0
 _LARGEST_SHARE = 0.005
 # A second pass finds the dimmer of two adjacent hot pixels.
 _PASSES = 2
+# Where nothing is read back, the largest number of pixels that may be isolated.
+_PIXELS_PER_CANDIDATE = 32
 # The noise is measured on about this many pixels.
 _SAMPLE = 16_384
 _AROUND = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j)
@@ -51,15 +53,8 @@ def repair_pixels(image: torch.Tensor, cutoff: float = COARSEST) -> int:
     int
         Number of pixels replaced.
     """
-    # Reflected at the border, without repeating it.
-    whole = torch.nn.functional.pad(image[None, None], (1, 1, 1, 1), "reflect")[0, 0]
-    rise = whole[:-2, 1:-1] + whole[2:, 1:-1]
-    rise.add_(whole[1:-1, :-2]).add_(whole[1:-1, 2:]).mul_(-0.25).add_(image)
-    size = rise.abs()
-    stride = max(1, math.isqrt(size.numel() // _SAMPLE))
-    # The median of |x| is 0.6745 standard deviations of a normal x.
-    sigma = size[::stride, ::stride].median() / 0.6745
-    rows, columns = torch.nonzero(size > _DEVIATIONS * sigma, as_tuple=True)
+    whole, rise, isolated = _rises(image)
+    rows, columns = torch.nonzero(isolated, as_tuple=True)
     # Dark pixels upside down: the rest is the same for both.
     sign = rise[rows, columns].sign()
     largest, total = _LARGEST_SHARE * image.numel() + 1, 0
@@ -78,6 +73,54 @@ def repair_pixels(image: torch.Tensor, cutoff: float = COARSEST) -> int:
         image[y, x] = whole[y + 1, x + 1] = middle
         total += count
     return total
+
+
+def repair_unread(image: torch.Tensor, cutoff: float = COARSEST) -> None:
+    """Do what `repair_pixels` does, and read nothing back from the image's device.
+
+    A card is then not waited for. The number of pixels that are looked at is fixed: of
+    more than one local extremum in 32 pixels, the last ones are left as they are.
+    """
+    whole, rise, isolated = _rises(image)
+    candidates = max(1, image.numel() // _PIXELS_PER_CANDIDATE)
+    largest = _LARGEST_SHARE * image.numel() + 1
+    allowed = torch.ones((), dtype=torch.bool, device=image.device)
+    for _ in range(_PASSES):
+        top, bottom = (
+            torch.nn.functional.max_pool2d(upright[None, None], 3, 1)[0, 0]
+            for upright in (whole, -whole)
+        )
+        value = whole[1:-1, 1:-1]
+        extreme = torch.where(rise > 0, value >= top, -value >= bottom)
+        # What is missing to the fixed number has the place -1: with the border that is
+        # added to the image its corner, which is written as it is.
+        found = torch.nonzero_static(isolated & extreme, size=candidates)
+        rows, columns = (found + 1).T
+        sign = rise[rows - 1, columns - 1].sign()
+        around = sign * torch.stack([whole[rows + i, columns + j] for i, j in _AROUND])
+        value = whole[rows, columns]
+        spread, highest = _spread(sign * value, around)
+        alone = highest & (spread < least_spread(cutoff) / _MARGIN)
+        alone = alone & (found[:, 0] >= 0)
+        allowed = allowed & (alone.sum() <= largest)
+        middle = sign * around.sort(0).values[3:5].mean(0)
+        whole[rows, columns] = torch.where(alone & allowed, middle, value)
+    image.copy_(whole[1:-1, 1:-1])
+
+
+def _rises(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return an image with a border, its rise above neighbours, and where it is large.
+
+    (H + 2, W + 2), reflected without repeating it, and twice (H, W).
+    """
+    whole = torch.nn.functional.pad(image[None, None], (1, 1, 1, 1), "reflect")[0, 0]
+    rise = whole[:-2, 1:-1] + whole[2:, 1:-1]
+    rise.add_(whole[1:-1, :-2]).add_(whole[1:-1, 2:]).mul_(-0.25).add_(image)
+    size = rise.abs()
+    stride = max(1, math.isqrt(size.numel() // _SAMPLE))
+    # The median of |x| is 0.6745 standard deviations of a normal x.
+    sigma = size[::stride, ::stride].median() / 0.6745
+    return whole, rise, size > _DEVIATIONS * sigma
 
 
 @lru_cache(maxsize=8)
@@ -108,10 +151,24 @@ def _spread(
     neighbours does not count.
     """
     highest = value >= around.amax(0)
-    place = torch.tensor(_AROUND, dtype=around.dtype, device=around.device)
-    for along in place.T:
-        steps = (around[along > 0] - around[along < 0]) / 2
-        around = around - along[:, None] * steps.median(0).values
+    for place, before, after in _axes(around.device):
+        steps = (around[after] - around[before]) / 2
+        around = around - place.to(around)[:, None] * steps.median(0).values
     ordered = around.sort(0).values
     rise = (value - ordered[0]).clamp(min=torch.finfo(value.dtype).tiny)
     return (ordered[-2] - ordered[0]) / rise, highest
+
+
+@lru_cache(maxsize=4)
+def _axes(
+    device: torch.device,
+) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
+    """Return the places (8,) of neighbours along either axis, and who is on each side.
+
+    Kept: copying them to a card would wait for it.
+    """
+    axes = []
+    for line in torch.tensor(_AROUND).T:
+        before, after = (side.nonzero()[:, 0] for side in (line < 0, line > 0))
+        axes.append((line.to(device), before.to(device), after.to(device)))
+    return tuple(axes)

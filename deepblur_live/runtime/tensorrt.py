@@ -88,6 +88,14 @@ class Library:
     module: Any
     log: Any
 
+    @property
+    def times_kernels(self) -> bool:
+        """Whether the builder chooses kernels by timing them on the card.
+
+        TensorRT for RTX builds without a card, and compiles at the first run.
+        """
+        return self.name == "tensorrt"
+
     def failed(self, what: str, remedy: str = "") -> EngineError:
         """Return an error that quotes the log and says what may help."""
         text = f"{self.name} {self.version}: {what}"
@@ -214,7 +222,7 @@ def build_plan(
     library: Library,
     onnx: bytes,
     precision: Precision,
-    card: str,
+    capability: tuple[int, int] | None,
     progress: Callable[[str], None],
 ) -> bytes:
     """Build an engine's plan from an ONNX model.
@@ -227,9 +235,9 @@ def build_plan(
         The model; its data types are the engine's precision.
     precision
         The model's. In float32 TF32 is switched off too.
-    card
-        Name of the card to build for. With "" TensorRT for RTX builds for every card
-        that it supports, and TensorRT fails.
+    capability
+        Compute capability of the card to build for, by TensorRT for RTX; TensorRT
+        builds for the present card. With None for every card that it supports.
     progress
         Called with the builder's progress.
 
@@ -261,10 +269,15 @@ def build_plan(
     if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
         # TensorRT for RTX: needed to capture the engine in a CUDA graph.
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-    if card and hasattr(trt, "ComputeCapability"):
+    if capability is not None and hasattr(trt, "ComputeCapability"):
+        # By number: asked for the current card it agrees where there is none.
+        major, minor = capability
+        known = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
         config.num_compute_capabilities = 1
-        if not config.set_compute_capability(trt.ComputeCapability.CURRENT, 0):
-            raise library.failed(f"cannot build for {card}")
+        if known is None or not config.set_compute_capability(known, 0):
+            remedy = "torch or another TensorRT is used instead"
+            what = f"it does not support compute capability {major}.{minor}"
+            raise library.failed(what, remedy)
     config.progress_monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
     if plan is None:

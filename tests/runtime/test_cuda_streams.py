@@ -10,7 +10,8 @@ import torch
 import deepblur_live.runtime.pipeline as pipeline_module
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.profile import Camera
-from deepblur_live.runtime.cuda_streams import CudaStreams
+from deepblur_live.runtime import inspection
+from deepblur_live.runtime.cuda_streams import CudaStreams, beside_frames
 from deepblur_live.runtime.frame import DeviceLost, Frame, FrameState
 from deepblur_live.runtime.guard import Verdict
 from deepblur_live.runtime.pipeline import DeblurPipeline
@@ -29,8 +30,9 @@ class Card:
         self.default = SimulatedStream(self)
         self.default.tail = 0.5
 
-    def stream(self, _device=None):
+    def stream(self, _device=None, priority=0):
         made = SimulatedStream(self)
+        made.priority = priority
         self.made.append(made)
         return made
 
@@ -104,7 +106,7 @@ def card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _=None: card.default)
 
     class Scaled:
-        image, low, span = IMAGE, 0.0, 1.0
+        image, low, span, inner = IMAGE, 0.0, 1.0, (0.0, 1.0)
 
         def __init__(self, number):
             self.number = number
@@ -113,7 +115,7 @@ def card(monkeypatch):
             card.queue(f"down {self.number}", DOWN)
             return sharp
 
-    def scale(pixels, device, cutoff):
+    def scale(pixels, device, cutoff, inner, graph):
         number = int(pixels[0, 0])
         card.wait_for(card.now + HOST)
         card.queue(f"up {number}", UP)
@@ -128,14 +130,18 @@ def card(monkeypatch):
         def refusal(self, *_):
             return ""
 
+        def strength(self, *_):
+            return 1.0
+
         def verdict(self, image, sharp, *_):
             card.queue("check", CHECK)
             card.wait_for(card.current[-1].tail)
             return Verdict(0, "too bright") if float(sharp.max()) > 0 else Verdict()
 
-    monkeypatch.setattr(pipeline_module, "scale", scale)
+    monkeypatch.setattr(inspection, "scale", scale)
+    monkeypatch.setattr(inspection, "ScalingGraph", lambda *_: None)
     monkeypatch.setattr(pipeline_module, "FrameGuard", Guard)
-    monkeypatch.setattr(pipeline_module, "untreatable", lambda *_: "")
+    monkeypatch.setattr(inspection, "untreatable", lambda *_: "")
     return card
 
 
@@ -201,14 +207,16 @@ def test_the_second_deblurring_waits_for_the_frame_in_progress(card, pipeline):
 
 @pytest.mark.parametrize("step", ["submit", "collect"])
 @pytest.mark.parametrize(
-    ("text", "lost"),
+    ("text", "counted"),
     [
-        ("CUDA error: an illegal memory access was encountered", True),
-        ("CUDA out of memory. Tried to allocate 2.00 GiB", False),
+        ("CUDA error: an illegal memory access was encountered", ["all"]),
+        # No engine is to blame for these.
+        ("CUDA error: the launch timed out and was terminated", []),
+        ("CUDA error: uncorrectable ECC error encountered", []),
     ],
 )
-def test_a_card_that_fails_is_noticed_and_its_engines_are_abandoned(
-    card, pipeline, monkeypatch, step, text, lost
+def test_a_card_that_fails_is_noticed_and_engines_are_blamed_for_their_own_faults(
+    card, pipeline, monkeypatch, step, text, counted
 ):
     """Its failure is reported late: by the next call that waits for the card."""
 
@@ -219,10 +227,56 @@ def test_a_card_that_fails_is_noticed_and_its_engines_are_abandoned(
     where = pipeline.executor if step == "submit" else pipeline._guard
     monkeypatch.setattr(where, "deblur" if step == "submit" else "verdict", fail)
     for future in futures:
-        with pytest.raises(RuntimeError, match="CUDA") as raised:
+        with pytest.raises(DeviceLost, match="CUDA"):
             pipeline.submit(frames(1)[0]) if step == "submit" else future.result()
-        assert raised.type is (DeviceLost if lost else RuntimeError)
-    assert pipeline.executor.left == (["all"] if lost else [])
+    assert pipeline.executor.left == counted
+
+
+@pytest.mark.parametrize("step", ["submit", "collect"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        # Of page-locked memory.
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+    ],
+)
+def test_a_full_card_passes_frames_on_and_says_so(
+    card, pipeline, monkeypatch, step, error
+):
+    futures = [pipeline.submit(frame) for frame in frames(2)]
+    where = pipeline.executor if step == "submit" else pipeline._guard
+    attribute = "deblur" if step == "submit" else "verdict"
+    with monkeypatch.context() as full:
+        full.setattr(where, attribute, lambda *_: (_ for _ in ()).throw(error))
+        if step == "submit":
+            futures.append(pipeline.submit(frames(1)[0]))
+        result = futures[-1].result()
+    assert result.state is FrameState.RAW_ONLY
+    assert "no memory left for frames of 2 × 2" in result.reason
+    assert pipeline.executor.left == []
+    # Another program may leave: the next frame is tried again.
+    again = pipeline.submit(frames(1)[0]).result()
+    assert again.state is FrameState.DEBLURRED
+
+
+def test_other_errors_of_cuda_are_of_one_frame_unless_they_come_again(
+    card, pipeline, monkeypatch
+):
+    def fail(*_):
+        raise torch.AcceleratorError(
+            "CUDA error: operation not permitted when stream is capturing"
+        )
+
+    monkeypatch.setattr(pipeline.executor, "deblur", fail)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    with pytest.raises(torch.AcceleratorError):
+        pipeline.submit(frames(1)[0])
+    monkeypatch.setattr(torch.cuda, "synchronize", fail)
+    with pytest.raises(DeviceLost):
+        pipeline.submit(frames(1)[0])
+    assert pipeline.executor.left == []
 
 
 def test_where_each_frame_is_identified_by_itself_frames_do_not_overlap(card, pipeline):
@@ -233,6 +287,15 @@ def test_where_each_frame_is_identified_by_itself_frames_do_not_overlap(card, pi
 def test_streams_begin_after_what_was_queued_before(card):
     CudaStreams(torch.device("cuda"))
     assert [stream.tail for stream in card.made] == [0.5] * 4
+
+
+def test_what_runs_beside_the_frames_gives_way_to_them(card):
+    """On a card the lower number is served first."""
+    CudaStreams(torch.device("cuda"))
+    with beside_frames(torch.device("cuda")):
+        assert card.current == card.made[4:]
+    *frames, beside = (stream.priority for stream in card.made)
+    assert max(frames) < beside
 
 
 def test_on_the_processor_steps_run_at_once(card):

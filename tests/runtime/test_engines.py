@@ -109,6 +109,31 @@ def test_another_precision_version_or_builder_option_builds_another(
     assert len(builds) == 4
 
 
+def test_engines_that_were_built_beside_frames_are_built_again_on_an_idle_card(
+    pack, fake_tensorrt, card, tmp_path, builds
+):
+    """The builder times kernels: beside frames it may choose slow ones."""
+    cache = EngineCache(tmp_path)
+    busy, idle = (
+        EngineSource(pack, fake_tensorrt, card, cache, "float32", beside_frames=busy)
+        for busy in (True, False)
+    )
+    for _ in range(2):
+        proximal(busy)
+        (kept,) = cache.contents()
+        assert kept.timed_busy
+    assert len(builds) == 1
+    for source in (idle, idle, busy):
+        proximal(source)
+        assert len(builds) == 2
+    (kept,) = cache.contents()
+    assert not kept.timed_busy
+    # TensorRT for RTX times nothing.
+    rtx = dataclasses.replace(fake_tensorrt, name="tensorrt-rtx")
+    proximal(EngineSource(pack, rtx, card, cache, "float32", beside_frames=True))
+    assert not any(kept.timed_busy for kept in cache.contents())
+
+
 def test_nothing_is_recorded_while_an_engine_opens(source, fake_tensorrt, monkeypatch):
     runtime = fake_tensorrt.module.Runtime
     opening, held = runtime.deserialize_cuda_engine, []
@@ -219,8 +244,8 @@ def test_engines_take_the_noise_map(pack, card, fake_tensorrt, tmp_path, builds)
     pack = dataclasses.replace(pack, deblurring=network)
     source = EngineSource(pack, fake_tensorrt, card, EngineCache(tmp_path), "float32")
     executor = EngineExecutor(pack, FAMILY, source)
-    executor.prepare(SHAPE, lambda _: None)
-    assert all(verdict.error < 1e-5 for verdict in executor.check(SHAPE))
+    verdicts = executor.admit(SHAPE, lambda _: None)
+    assert all(verdict.error < 1e-5 for verdict in verdicts)
     frame = trial_frame(SHAPE), *INPUTS[:2]
     shot, white = (executor.deblur(*frame, n) for n in (trial_noise(), INPUTS[2]))
     assert compare("", shot, white).error > 1e-3
@@ -348,7 +373,7 @@ def test_engines_that_fail_for_one_size_serve_the_others(best, monkeypatch):
 def test_an_output_that_is_not_finite_is_dropped_with_the_reason(best, monkeypatch):
     settled(best)
     best.take_notes()
-    engine = best._engines[0]._identifier
+    engine = best._prepared[0]._identifier
     output = engine.bound["output"]
     monkeypatch.setattr(engine, "enqueue", lambda: output.fill_(torch.nan))
     coefficients, _ = best.identify(torch.randn(1, 2, 64, 32))
@@ -375,9 +400,9 @@ def test_where_the_first_tensorrt_disagrees_the_second_serves(
 ):
     other = Card(torch.device("cpu"), "second choice", (9, 0), "570.1")
     second = EngineSource(pack, fake_tensorrt, other, EngineCache(tmp_path), "float32")
-    best._engines.append(EngineExecutor(pack, FAMILY, second))
+    best._prepared.append(EngineExecutor(pack, FAMILY, second))
     nan = torch.full((1, 28), torch.nan)
-    monkeypatch.setattr(best._engines[0], "identification_output", lambda _: nan)
+    monkeypatch.setattr(best._prepared[0], "identification_output", lambda _: nan)
     settled(best)
     settled(best)
     assert "second choice" in best.backend.description
@@ -396,7 +421,7 @@ def test_a_build_is_reported_from_its_beginning_to_its_end(best, clock, monkeypa
 
     monkeypatch.setattr(engines_module, "build_in_child", slow)
     # The identification network's is there already.
-    best._engines[0]._source.identification(lambda _: None)
+    best._prepared[0]._source.identification(lambda _: None)
     best.take_notes()
     settled(best)
     *builds, end = best.take_notes()
@@ -450,11 +475,13 @@ def test_the_order_has_reasons():
         "tensorrt",
         "tensorrt-rtx",
         "Triton kernels in a CUDA graph",
+        "Triton kernels in a CUDA graph, bfloat16",
+        "compiled torch in a CUDA graph",
         "torch in a CUDA graph",
         "torch on the card",
         "torch on the CPU",
     ]
-    assert [attempt.usable for attempt in attempts] == [False] * 5 + [True]
+    assert [attempt.usable for attempt in attempts] == [False] * 7 + [True]
     assert all(attempt.why for attempt in attempts)
     assert "as the processor" in attempts[-1].why
 
@@ -471,7 +498,7 @@ def test_half_precision_is_tried_in_both_kinds_where_a_card_has_both(
     monkeypatch.setattr(best_module, "executor_order", lambda _: [attempt])
     monkeypatch.setattr(best_module, "EngineCache", lambda: EngineCache(tmp_path))
     executor = build_executor(pack, FAMILY, "cpu")
-    names = [engines.name for engines in executor._engines]
+    names = [engines.name for engines in executor._prepared]
     assert names == [f"tensorrt 11.4.0.1 in {p} on test card" for p in precisions]
 
 
@@ -479,7 +506,7 @@ def test_weights_too_large_for_float16_use_the_next_precision(
     best, pack, fake_tensorrt, card, tmp_path
 ):
     half = EngineSource(pack, fake_tensorrt, card, EngineCache(tmp_path), "float16")
-    best._engines.insert(0, EngineExecutor(pack, FAMILY, half))
+    best._prepared.insert(0, EngineExecutor(pack, FAMILY, half))
     with torch.no_grad():
         # Beyond 65 504; the next layer takes it back.
         pack.deblurring.proximal.layers[0].weight[0] *= 1e7
@@ -561,7 +588,7 @@ def test_a_size_that_changes_does_not_take_the_engine_from_an_identification(
 
 def test_dropping_engines_that_are_not_in_use_changes_nothing(best, pack, source):
     other = EngineExecutor(pack, FAMILY, source)
-    best._engines.append(other)
+    best._prepared.append(other)
     settled(best)
     current = best.backend
     best.distrust(other, "of another frame size it was wrong")

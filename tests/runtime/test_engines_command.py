@@ -108,10 +108,12 @@ def test_the_doctor_shows_the_order_and_the_reasons(folder):
         "tensorrt",
         "tensorrt-rtx",
         "Triton kernels in a CUDA graph",
+        "Triton kernels in a CUDA graph",
+        "compiled torch in a CUDA graph",
         "torch in a CUDA graph",
         "torch on the card",
         "torch on the CPU",
     ]
-    assert [f.level for f in findings] == [Level.NOTE] * 5 + [Level.OK]
+    assert [f.level for f in findings] == [Level.NOTE] * 7 + [Level.OK]
     assert "not used: the CPU was asked for" in findings[0].text
     assert "used" in findings[-1].text

@@ -66,10 +66,17 @@ def pipeline(pack):
     made.close()
 
 
+def judge(pipeline, strength, reason=""):
+    """Make the guard show so much of each frame."""
+    pipeline._blur = None
+    pipeline._guard.strength = lambda _: strength
+    pipeline._guard.verdict = lambda *_: Verdict(strength, reason)
+
+
 def test_the_result_is_that_of_the_network_with_all_its_inputs(
     pipeline, network, pixels
 ):
-    pipeline._guard.verdict = lambda *_: Verdict()
+    judge(pipeline, 1.0)
     result = pipeline.submit(Frame(pixels, 0, 0.0)).result()
     assert result.state is FrameState.DEBLURRED, result.reason
     family, track = pipeline.family, result.track
@@ -143,10 +150,10 @@ def test_small_frames_take_the_largest_window(pack):
 
 def test_a_verdict_of_half_strength_shows_half_of_it(pipeline, pixels):
     frame = Frame(pixels, 0, 0.0)
-    pipeline._guard.verdict = lambda *_: Verdict()
+    judge(pipeline, 1.0)
     whole = pipeline.submit(frame).result()
     assert (whole.strength, whole.reason) == (1.0, "")
-    pipeline._guard.verdict = lambda *_: Verdict(0.5, "the blur is uncertain")
+    judge(pipeline, 0.5, "the blur is uncertain")
     half = pipeline.submit(frame).result()
     assert half.state is FrameState.DEBLURRED
     assert (half.strength, half.reason) == (0.5, "the blur is uncertain")

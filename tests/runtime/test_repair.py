@@ -6,7 +6,7 @@ import torch
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.runtime.calibration import scale
-from deepblur_live.runtime.repair import repair_pixels
+from deepblur_live.runtime.repair import repair_pixels, repair_unread
 
 FAMILY = ZernikeFamily()
 SIGMA = 0.01
@@ -96,3 +96,20 @@ def test_hot_pixels_do_not_set_the_range():
     kept = hot < 20_000
     assert np.mean(np.abs(grey - hot)[kept] < 0.05) > 0.999
     assert grey[~kept].max() < 3500
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02])
+def test_without_reading_back_the_same_pixels_are_repaired(share):
+    """Hot and dead ones, at the border, adjacent ones, and none of too many."""
+    frame, cutoff = sharpest(0.01)
+    frame = frame + noise()
+    generator = torch.Generator().manual_seed(2)
+    where = torch.rand(256, 256, generator=generator) < share
+    frame += where * torch.randn(256, 256, generator=generator)
+    if share:
+        for place in ((0, 0), (255, 3), (100, 255), (50, 60), (50, 61)):
+            frame[place] += 1 + 0.1 * place[1]
+    expected = frame.clone()
+    repair_pixels(expected, cutoff)
+    repair_unread(frame, cutoff)
+    assert torch.equal(frame, expected)

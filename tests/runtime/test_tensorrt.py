@@ -1,18 +1,19 @@
 """Every result of TensorRT is checked, and a refusal says what, where and why."""
 
+import dataclasses
 import enum
 
 import pytest
 import torch
 
 from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.deblurring import ProximalNet
+from deepblur_live.deblurring import ProximalNet, UnrolledFista
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.optics import NoiseModel
 from deepblur_live.runtime import tensorrt
 from deepblur_live.runtime.engine import Engine
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import EngineSource
+from deepblur_live.runtime.engines import EngineFista, EngineSource
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.export import export_identification, export_proximal
 from deepblur_live.runtime.graph_executor import EngineExecutor
@@ -34,8 +35,8 @@ def model():
     return export_proximal(ProximalNet(8, depth=3), SHAPE, "float32")
 
 
-def build(library, model, precision="float32", card=""):
-    return build_plan(library, model, precision, card, lambda _: None)
+def build(library, model, precision="float32", capability=None):
+    return build_plan(library, model, precision, capability, lambda _: None)
 
 
 def test_the_driver_version_is_found_without_nvidia_smi(monkeypatch, tmp_path):
@@ -65,10 +66,17 @@ def test_both_networks_build_strongly_typed_without_a_card(
         export_proximal(pack.deblurring.proximal, (560, 560), precision),
         export_identification(pack.identification, precision),
     ):
-        plan = build_plan(tensorrt_rtx, onnx, precision, "", texts.append)
+        plan = build_plan(tensorrt_rtx, onnx, precision, None, texts.append)
         # Weights are in it, in the precision that was asked for.
         assert len(plan) > 0.9 * len(onnx)
     assert any(" of " in text for text in texts)
+
+
+def test_a_card_that_rtx_does_not_know_is_refused_before_a_build(tensorrt_rtx, model):
+    """An H100: of `CURRENT` it says that it is supported even without a card."""
+    with pytest.raises(EngineError, match=r"not support compute capability 9\.0"):
+        build(tensorrt_rtx, model, capability=(9, 0))
+    assert len(build(tensorrt_rtx, model, capability=(8, 9))) > 1000
 
 
 def test_what_is_not_a_model_is_refused_with_the_parsers_error(tensorrt_rtx):
@@ -158,7 +166,7 @@ class LikeRtx(enum.Enum):
 
     TF32 = 0
     REQUIRE_USER_ALLOCATION = 1
-    CURRENT = 2
+    SM90 = 2
 
 
 @pytest.mark.parametrize("accepted", [True, False])
@@ -177,7 +185,7 @@ def test_for_rtx_an_engine_is_for_this_card_and_for_cuda_graphs(
 
         def set_compute_capability(self, capability, index):
             assert self.num_compute_capabilities == 1
-            assert (capability, index) == (LikeRtx.CURRENT, 0)
+            assert (capability, index) == (LikeRtx.SM90, 0)
             return accepted
 
     monkeypatch.setattr(trt, "Config", Config)
@@ -185,10 +193,10 @@ def test_for_rtx_an_engine_is_for_this_card_and_for_cuda_graphs(
     monkeypatch.setattr(trt, "ComputeCapability", LikeRtx, raising=False)
     for precision in ("float32", "float16"):
         if accepted:
-            build(fake_tensorrt, model, precision, "test card")
+            build(fake_tensorrt, model, precision, (9, 0))
         else:
-            with pytest.raises(EngineError, match="cannot build for test card"):
-                build(fake_tensorrt, model, precision, "test card")
+            with pytest.raises(EngineError, match=r"not support compute cap.* 9\.0"):
+                build(fake_tensorrt, model, precision, (9, 0))
     exact, half = (config.flags for config in made)
     assert LikeRtx.REQUIRE_USER_ALLOCATION in exact & half
     # Single precision is exact: no TF32.
@@ -209,6 +217,97 @@ def test_a_tensor_that_does_not_fit_is_refused(fake_tensorrt, model, card):
     engine.bind("image", right)
     with pytest.raises(EngineError, match="not bound: modulation, sharp"):
         engine.enqueue()
+
+
+def test_a_tensor_that_begins_within_256_bytes_is_refused(fake_tensorrt, model, card):
+    """As TensorRT may read past what it was given, or give wrong numbers."""
+    engine = Engine(fake_tensorrt, build(fake_tensorrt, model), card)
+    shape, _ = engine.tensors["modulation"]
+    several = torch.zeros(3, *shape[1:])
+    assert several[0].numel() * 4 % 256
+    engine.bind("modulation", several[:1])
+    with pytest.raises(EngineError, match="'modulation': must begin at a multiple"):
+        engine.bind("modulation", several[1:2])
+
+
+@pytest.mark.parametrize("channels", [8, 16, 32])
+def test_all_iterations_are_given_to_an_engine_where_it_may_be_bound(
+    fake_tensorrt, card, channels
+):
+    network = UnrolledFista(iterations=3, channels=channels, depth=3).eval()
+    model = export_proximal(network.proximal, SHAPE, "float32")
+    fista = EngineFista(
+        network, Engine(fake_tensorrt, build(fake_tensorrt, model), card)
+    )
+    fista.fold(torch.tensor([0.01]))
+    for k in range(3):
+        fista.proximal(torch.rand(1, *SHAPE), k)
+
+
+class Memory:
+    """What TensorRT for RTX keeps its kernels in."""
+
+    def __init__(self, log):
+        self.content, self.log = b"", log
+
+    def deserialize(self, content):
+        self.log.append(content)
+        self.content = content
+        return content.startswith(b"kernels")
+
+    def serialize(self):
+        return self.content or b"kernels of this card"
+
+
+@pytest.fixture
+def with_kernels(fake_tensorrt, monkeypatch):
+    """TensorRT for RTX's calls; returns the kernels that engines were given."""
+    trt, given = fake_tensorrt.module, []
+
+    class Settings:
+        def create_runtime_cache(self):
+            return Memory(given)
+
+        def set_runtime_cache(self, cache):
+            self.cache = cache
+
+        def set_execution_context_allocation_strategy(self, strategy):
+            assert strategy is trt.ExecutionContextAllocationStrategy.USER_MANAGED
+
+    def create_execution_context(self, settings):
+        assert isinstance(settings.cache, Memory)
+        return trt.Context(self)
+
+    engine = trt.Engine
+    monkeypatch.setattr(trt, "IRuntimeCache", Memory, raising=False)
+    monkeypatch.setattr(
+        engine, "create_runtime_config", lambda _: Settings(), raising=False
+    )
+    monkeypatch.setattr(engine, "create_execution_context", create_execution_context)
+    return given
+
+
+def test_kernels_that_rtx_compiled_are_kept_by_card_and_driver(
+    with_kernels, builds, pack, fake_tensorrt, card, tmp_path
+):
+    small = UnrolledFista(iterations=2, channels=8, depth=3).eval()
+    pack = dataclasses.replace(pack, deblurring=small)
+    cache = EngineCache(tmp_path)
+    for count in range(2):
+        source = EngineSource(pack, fake_tensorrt, card, cache, "float32")
+        source.proximal(SHAPE, lambda _: None)
+        # Compiled at the first start, and found at the second.
+        assert with_kernels == [b"kernels of this card"] * count
+    newer = dataclasses.replace(card, driver="999.1")
+    EngineSource(pack, fake_tensorrt, newer, cache, "float32").proximal(SHAPE, print)
+    assert len(with_kernels) == 1
+    # What is not whole is not given to TensorRT.
+    for file in tmp_path.glob("*.kernels"):
+        file.write_bytes(file.read_bytes()[:-1])
+    source.proximal(SHAPE, lambda _: None)
+    assert len(with_kernels) == 1
+    cache.clear()
+    assert not list(tmp_path.glob("*.kernels"))
 
 
 # ------------------------------------------------------------------ what is installed
@@ -262,7 +361,7 @@ def test_an_engine_on_the_card_agrees_with_torch(name, pack):
         pytest.skip(str(error))
     spectra = torch.randn(1, 2, *INPUT_SHAPE)
     onnx = export_identification(pack.identification, "float16")
-    engine = Engine(library, build(library, onnx, "float16", card.name), card)
+    engine = Engine(library, build(library, onnx, "float16", card.capability), card)
     shape, dtype = engine.tensors["output"]
     output = torch.zeros(shape, dtype=dtype, device=card.device)
     engine.bind("spectra", spectra.to(card.device))
@@ -290,8 +389,7 @@ def test_engines_serve_frames_on_the_card(name, precision, tmp_path):
         pack, texts = load_pack("zernike7"), []
         source = EngineSource(pack, library, card, EngineCache(tmp_path), precision)
         executor = EngineExecutor(pack, family, source)
-        executor.prepare(shape, texts.append)
-        executor.check(shape)
+        executor.admit(shape, texts.append)
         # Blur and noise change under the recorded graph.
         for blur, sigma in ((gamma, 0.01), (-gamma, 0.05), (gamma, 0.01)):
             frame = trial_frame(shape), blur, known, NoiseModel.white(sigma)

@@ -5,27 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from deepblur_live.deblurring import FoldedFista
 from deepblur_live.runtime.device import choose_device
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import engine_sources
+from deepblur_live.runtime.engines import EngineFista, engine_sources
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.pack import load_pack, preferred_weights
-from deepblur_live.runtime.parity import trial_frame, trial_noise
-from deepblur_live.runtime.tensorrt import EngineError
-from deepblur_live.runtime.triton_source import triton_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import torch
+
     from deepblur_live.blur import BlurFamily
     from deepblur_live.runtime.engines import EngineSource
+    from deepblur_live.runtime.graph_executor import PreparedExecutor
     from deepblur_live.runtime.pack import ModelPack
-    from deepblur_live.runtime.triton_source import TritonSource
 
 __all__ = ["Candidate", "candidates"]
 
@@ -65,17 +62,17 @@ def candidates(
     for attempt in executor_order(device):
         if not attempt.usable:
             lacking.append(f"{attempt.name}: {attempt.why}")
-        elif attempt.card is not None:
+        elif attempt.library is not None and attempt.card is not None:
             pack = load_pack(model, weights)
-            sources: list[EngineSource | TritonSource] = []
-            if attempt.library is None:
-                sources += triton_sources(pack, attempt.card)
-            else:
-                library, cache = attempt.library, EngineCache()
-                sources += engine_sources(pack, library, attempt.card, cache)
+            sources = engine_sources(pack, attempt.library, attempt.card, EngineCache())
             found += [_engine(pack, family, source) for source in sources]
+        elif attempt.make is not None:
+            pack = load_pack(model, weights)
+            found.append(_made(attempt.name, attempt.make(pack, family, chosen), pack))
     if chosen.type == "cuda":
-        found += [_graph(model, family, chosen, compiled) for compiled in (True, False)]
+        pack = load_pack(model, weights)
+        executor = GraphExecutor(pack, family, chosen)
+        found.append(Candidate("torch, CUDA graph", executor, pack))
     return found + list(_torch(model, family, chosen)), lacking
 
 
@@ -93,42 +90,27 @@ def _torch(model: str, family: BlurFamily, device: torch.device) -> Iterator[Can
         yield Candidate(name, executor, pack, stages=_always(folded))
 
 
-def _graph(
-    model: str, family: BlurFamily, device: torch.device, compiled: bool
-) -> Candidate:
-    """Return torch in a CUDA graph; a compiled one is not used live."""
-    pack = load_pack(model, preferred_weights("auto", device))
-    executor = GraphExecutor(pack, family, device, compiled=compiled)
+def _made(name: str, executor: PreparedExecutor, pack: ModelPack) -> Candidate:
+    """Return what is prepared for a frame size as engines are, without a library."""
 
     def prepare(shape: tuple[int, int]) -> None:
-        count = family.n_coefficients
-        still, known = torch.zeros(count), torch.zeros(count, count)
-        try:
-            executor.deblur(trial_frame(shape), still, known, trial_noise())
-        except Exception as error:  # a compiler that is missing fails in many ways
-            lines = str(error).strip().splitlines() or [repr(error)]
-            text = f"torch could not compile the network: {lines[0]}"
-            raise EngineError(text) from error
+        executor.admit(shape, print)
 
-    if compiled:
-        return Candidate("torch, compiled, CUDA graph", executor, pack, prepare)
-    return Candidate("torch, CUDA graph", executor, pack)
+    return Candidate(name, executor, pack, prepare)
 
 
-def _engine(
-    pack: ModelPack, family: BlurFamily, source: EngineSource | TritonSource
-) -> Candidate:
-    """Return Triton's kernels, or one TensorRT's engines, built or from the cache."""
+def _engine(pack: ModelPack, family: BlurFamily, source: EngineSource) -> Candidate:
+    """Return the engines of one TensorRT, built or from the user's cache."""
     executor = EngineExecutor(pack, family, source)
 
     def prepare(shape: tuple[int, int]) -> None:
-        executor.prepare(shape, print)
-        executor.check(shape)
+        executor.admit(shape, print)
 
     def stages(shape: tuple[int, int]) -> FoldedFista:
-        return source.fista(shape, print)
+        return EngineFista(source.network, source.proximal(shape, print))
 
-    return Candidate(source.name, executor, pack, prepare, stages)
+    name = f"{source.library.name} {source.library.version}, {source.precision}"
+    return Candidate(name, executor, pack, prepare, stages)
 
 
 def _always(folded: FoldedFista) -> Callable[[tuple[int, int]], FoldedFista]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEBLUR",
+    "HOST",
     "LATENCY",
     "LIVE",
     "PEERS",
@@ -48,6 +49,7 @@ __all__ = [
 LIVE = "frame, live: scaled, identified when due, deblurred"
 STREAM = "frames, live, overlapping: interval"
 LATENCY = "frames, live, overlapping: latency"
+HOST = "frames, live, overlapping: host, until a frame is queued"
 DEBLUR = "deblurring: all iterations"
 PEERS = tuple(
     f"Richardson–Lucy, 20 iterations, {how}"
@@ -231,12 +233,14 @@ def stream_rows(
     pixels = itertools.cycle([work.fresh() for _ in range(_STREAMED)])
     intervals: list[float] = []
     latencies: list[float] = []
+    hosts: list[float] = []
     origin = last = began = time.perf_counter()
     pending = None
     try:
         while len(intervals) < _WARM_UP + _FEWEST or last - origin < seconds:
             submitted = time.perf_counter()
             future = live.submit(next(pixels), submitted - origin)
+            hosts.append((time.perf_counter() - submitted) * 1e3)
             if pending is not None:
                 live.check(pending.result())
                 now = time.perf_counter()
@@ -247,7 +251,8 @@ def stream_rows(
         live.check(future.result())
     finally:
         live.close()
-    for stage, times in ((STREAM, intervals), (LATENCY, latencies)):
+    stages = ((STREAM, intervals), (LATENCY, latencies), (HOST, hosts))
+    for stage, times in stages:
         timing = Timing(tuple(times[_WARM_UP:]))
         yield Row(stage, work.side, candidate.name, timing)
 

@@ -10,7 +10,7 @@ import torch
 
 from deepblur_live.deblurring import CompiledFista, FoldedFista
 from deepblur_live.runtime.engine_cache import EngineCache
-from deepblur_live.runtime.engines import engine_sources
+from deepblur_live.runtime.engines import EngineFista, engine_sources
 from deepblur_live.runtime.executor import extended_shape
 from deepblur_live.runtime.pack import load_pack
 from deepblur_live.runtime.tensorrt import EngineError, find_card, find_library
@@ -106,7 +106,10 @@ def _variants(
         except EngineError:
             continue  # the first stage says what is not installed
         for source in engine_sources(pack, library, card, EngineCache()):
-            yield source.name, lambda s=source: s.fista(shape, print)
+            yield (
+                source.name,
+                lambda s=source: EngineFista(network, s.proximal(shape, print)),
+            )
 
 
 def _triton(pack: ModelPack) -> Iterator[tuple[str, Callable[[], FoldedFista]]]:

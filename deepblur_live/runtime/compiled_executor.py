@@ -1,0 +1,62 @@
+"""The proximal network compiled by torch, in the frame's CUDA graph."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from deepblur_live.deblurring import CompiledFista
+from deepblur_live.runtime.graph_executor import PreparedExecutor
+from deepblur_live.runtime.tensorrt import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deepblur_live.deblurring import FoldedFista
+    from deepblur_live.runtime.parity import Parity
+
+__all__ = ["CompiledExecutor", "why_no_compiler"]
+
+
+def why_no_compiler() -> str:
+    """Return why torch cannot compile for a card here, or ""."""
+    if importlib.util.find_spec("triton") is not None:
+        return ""
+    return (
+        "torch's compiler needs Triton, which is not installed: pip install triton "
+        "(on Windows: triton-windows)"
+    )
+
+
+class CompiledExecutor(PreparedExecutor):
+    """Torch's own compiler: bias and rectifier in the convolutions' kernels.
+
+    Compiling takes up to a minute for each frame size, in `admit`.
+    """
+
+    @property
+    def name(self) -> str:
+        """What runs where."""
+        return f"{super().name}, compiled"
+
+    def _make_fista(
+        self, shape: tuple[int, int], progress: Callable[[str], None]
+    ) -> FoldedFista:
+        progress(f"torch's compiler, for {shape[0]} × {shape[1]}")
+        fista = CompiledFista(self._deblurring, self.dtype)
+        self._run_once(fista, shape)
+        return fista
+
+    def admit(
+        self, shape: tuple[int, int], progress: Callable[[str], None]
+    ) -> list[Parity]:
+        """Compile for frames of (H, W), and compare; as `PreparedExecutor.admit`."""
+        try:
+            return super().admit(shape, progress)
+        except EngineError:
+            raise
+        except Exception as error:  # a compiler that is missing fails in many ways
+            lines = str(error).strip().splitlines() or [repr(error)]
+            raise EngineError(
+                f"torch could not compile the network: {lines[0]}"
+            ) from error
