@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from deepblur_live.blur.estimate import Estimate
 from deepblur_live.profile import Profile, load_profile
 from deepblur_live.runtime.build import build_field_pipeline, build_pipeline
 from deepblur_live.runtime.frame import Frame, FrameState
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from deepblur_live.blur.estimate import Estimate
 
 __all__ = ["deblur"]
 
@@ -83,6 +84,10 @@ def deblur(
     finally:
         torch.set_num_threads(threads)
     estimate = result.estimate
+    if estimate is None and result.track is not None:
+        # A fixed PSF: nothing is identified.
+        track = result.track
+        estimate = Estimate(track.coefficients, track.covariance, math.nan)
     if estimate is None:
         raise ValueError(f"the frame cannot be deblurred: {result.reason}")
     if result.state is FrameState.DEBLURRED and result.deblurred is not None:

@@ -302,6 +302,18 @@ class Model(Section):
         ge=0,
         le=600,
     )
+    calibration: str | None = setting(
+        None,
+        "folder that `deepblur-live calibrate` made from beads, relative to this file: "
+        "its modes, Gaussian and prior are used",
+        example="rig.calib",
+    )
+    psf: str | None = setting(
+        None,
+        "OME-TIFF of a measured PSF, relative to this file: frames are deblurred with "
+        "it, nothing is identified and no drift is followed",
+        example="psf.ome.tif",
+    )
     bead_diameter_nm: float | None = setting(
         None,
         "diameter of the equal beads on a bead slide; left out: any specimen",
@@ -310,6 +322,40 @@ class Model(Section):
         ge=20,
         le=20_000,
     )
+
+    @field_validator("calibration", "psf")
+    @classmethod
+    def _check_path(cls, value: str | None) -> str | None:
+        if value == "":
+            raise ValueError("is empty: give a path, or leave the key out")
+        return value
+
+    @model_validator(mode="after")
+    def _check_measured(self) -> Self:
+        for key in ("calibration", "psf"):
+            value = getattr(self, key)
+            if value is None:
+                continue
+            if self.family != "zernike":
+                raise ValueError(
+                    f'{key} = "{value}" does not go with the family {self.family!r}: '
+                    "leave one of the two out"
+                )
+            if self.blur == "field":
+                raise ValueError(
+                    f'{key} = "{value}" is one blur for the whole frame: leave it '
+                    'out, or set blur to "uniform"'
+                )
+        if self.calibration is not None and self.psf is not None:
+            raise ValueError(
+                "calibration and psf are two blurs: leave one of the two out"
+            )
+        if self.psf is not None and self.bead_diameter_nm is not None:
+            raise ValueError(
+                "bead_diameter_nm is for the identification, and with psf nothing is "
+                "identified: leave one of the two out"
+            )
+        return self
 
 
 class Stage(Section):
@@ -354,6 +400,12 @@ class Drift(Section):
         unit="Np",
         gt=0,
         le=10,
+    )
+    reference: Literal["session", "calibration"] = setting(
+        "session",
+        "what the coefficients are compared with: session, the session's own first "
+        "points; or calibration, the state in model.calibration, without defocus and "
+        "spherical",
     )
     batch_s: float = setting(
         30.0,
@@ -477,6 +529,14 @@ class Profile(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_reference(self) -> Self:
+        if self.drift.reference == "calibration" and self.model.calibration is None:
+            raise ValueError(
+                'drift.reference = "calibration" needs one: give model.calibration'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_unit_of_limits(self) -> Self:
         zernike = self.model.family == "zernike"
         if not zernike and not {"warn", "alarm"} <= self.drift.model_fields_set:
@@ -517,7 +577,16 @@ def load_profile(path: Path | str) -> Profile:
         raise ProfileError(f"{path}: not a text file in UTF-8: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"{path}: not a TOML file: {error}") from error
+    _place_files(content, path.absolute().parent)
     return check_profile(content, str(path))
+
+
+def _place_files(content: dict[str, Any], folder: Path) -> None:
+    """Make the paths of a profile's files absolute; they are relative to its folder."""
+    model = content.get("model")
+    for key in ("calibration", "psf"):
+        if isinstance(model, dict) and model.get(key) and type(model[key]) is str:
+            model[key] = str(folder / model[key])
 
 
 def check_profile(content: Mapping[str, Any], origin: str) -> Profile:

@@ -216,3 +216,28 @@ def test_a_field_has_the_sensor_of_the_profile() -> None:
     assert (field.view.rows, field.view.columns) == (2048, 2304)
     assert family_from_profile(profile.uniform) == field.local
     assert profile.uniform.camera == profile.camera
+
+
+def test_paths_are_relative_to_the_file(rig: Path) -> None:
+    rig.write_text('[model]\ncalibration = "a/rig.calib"', encoding="utf-8")
+    assert load_profile(rig).model.calibration == str(rig.parent / "a/rig.calib")
+    elsewhere = str(rig.parent.parent / "psf.ome.tif")
+    write_profile(Profile(model=Model(psf=elsewhere)), rig)
+    assert load_profile(rig).model.psf == elsewhere
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('calibration = "a"\npsf = "b"', "calibration and psf are two blurs"),
+        ('calibration = "a"\nfamily = "m:C"', "does not go with the family 'm:C'"),
+        ('psf = "b"\nblur = "field"', "is one blur for the whole frame"),
+        ('psf = "b"\nbead_diameter_nm = 200.0', "with psf nothing is identified"),
+        ('calibration = ""', "is empty"),
+        ('\n[drift]\nreference = "calibration"', "give model.calibration"),
+    ],
+)
+def test_a_measured_blur_that_contradicts_is_named(
+    rig: Path, text: str, said: str
+) -> None:
+    assert said in refusal(rig, f"[model]\n{text}")

@@ -1,6 +1,8 @@
 """Measure what a microscope's own prior gives the identification, on simulated states.
 
     python tools/measure_calibrated_prior.py --data data --out prior.md
+    python tools/measure_calibrated_prior.py --few --out few.md
+    python tools/measure_calibrated_prior.py --data data --real --out real.md
 
 A simulated microscope has twelve modes and drifts along three directions. Its family is
 learned from some states, and held-out states are identified with it and with the wide
@@ -14,10 +16,12 @@ import argparse
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from evaluation.real_prior import held_out_planes
 from evaluation.table import markdown
 from held_out import SIDE, blurred, held_out_pictures, scene
 
@@ -50,6 +54,22 @@ _FOCUS, _SPHERICAL = 0.1, 0.05
 # A spectrum's averages, and the standard deviation of the specimen.
 _AVERAGES, _CONTRAST = 40.0, 0.2
 _STARTS, _LIBRARY = 12, 3000
+# States, and the rms change between states that is taken for granted, nm.
+_FEW = (
+    (1, 10.0),
+    (1, 20.0),
+    (1, 40.0),
+    (1, 80.0),
+    (2, 0.0),
+    (2, 20.0),
+    (2, 40.0),
+    (6, 0.0),
+    (6, 20.0),
+    (6, 40.0),
+    (20, 0.0),
+    (20, 20.0),
+    (20, 40.0),
+)
 
 
 @dataclass(frozen=True)
@@ -76,10 +96,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Microscope:
-    """Simulated states: mean + three directions of drift, and focus if it is wide."""
+    """Simulated states: mean + three directions of drift, and focus if it is wide.
+
+    `drift` is how large it is, relative to 53 nm rms.
+    """
 
     local: ZernikeFamily
     wide: bool
+    drift: float = 1.0
 
     def states(self, n: int, seed: int) -> Array:
         """Return (n, M) states, waves rms."""
@@ -91,7 +115,8 @@ class Microscope:
         axes[:, wide] = mean[wide] = 0
         axes /= np.linalg.norm(axes, axis=1, keepdims=True)
         mean *= _MEAN_NM / nm / np.linalg.norm(mean)
-        drift = rng.normal(size=(n, 3)) * np.array(_DRIFT_NM) / nm @ axes
+        size = self.drift * np.array(_DRIFT_NM) / nm
+        drift = rng.normal(size=(n, 3)) * size @ axes
         states: Array = mean + drift
         for mode, half in zip(wide, (_FOCUS, _SPHERICAL), strict=False):
             states[:, mode] = rng.uniform(-half, half, n)
@@ -125,6 +150,17 @@ def families(microscope: Microscope) -> dict[str, BlurFamily]:
     return {"wide box": local, "200 states, variances only": diagonal, **learned}
 
 
+def few_states(microscope: Microscope) -> dict[str, BlurFamily]:
+    """Return priors of few states, by the change that is assumed between states, nm."""
+    local, nm = microscope.local, microscope.local.wavelength_nm
+    found: dict[str, BlurFamily] = {"wide box": local}
+    for n, assumed in _FEW:
+        name = f"{n} state{'s' * (n > 1)}, assumed {assumed:g} nm"
+        states = microscope.measured(n)
+        found[name] = learn_family(states, local, assumed=assumed / nm)
+    return found
+
+
 def modes_of(family: BlurFamily, coefficients: Array) -> Array:
     """Return the Zernike modes (M,) of a family's coefficients."""
     learned = getattr(family, "learned", None)
@@ -152,12 +188,13 @@ def spectrum_alone(
     count: int,
     errors: ErrorModel,
     specimen: SpecimenSpectrum,
+    priors: dict[str, BlurFamily],
 ) -> dict[str, list[Score]]:
     """Identify held-out states by simulated spectra of specimens of the prior."""
     local = microscope.local
     truths = microscope.states(count, seed=3)
     scores: dict[str, list[Score]] = {}
-    for name, family in families(microscope).items():
+    for name, family in priors.items():
         rng = np.random.default_rng(4)
         refiner = SpectralRefiner(family, errors, specimen, library=_LIBRARY)
         for truth in truths:
@@ -252,6 +289,12 @@ def main() -> None:
     parser.add_argument("--states", type=int, default=12, help="held-out states")
     parser.add_argument("--pictures", type=int, default=4, help="micrographs")
     parser.add_argument("--sigma", type=float, nargs="+", default=[0.001, 0.01])
+    parser.add_argument(
+        "--few", action="store_true", help="one to twenty states, by what is assumed"
+    )
+    parser.add_argument(
+        "--real", action="store_true", help="the real slide's held-out planes alone"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     pack = load_pack("zernike7")
@@ -259,12 +302,44 @@ def main() -> None:
     assert specimen is not None
     local = ZernikeFamily(noll=_NOLL)
     rows = []
+    if options.real:
+        with TemporaryDirectory() as kept:
+            rows = held_out_planes(options.data, Path(kept) / "slide.calib")
+        head = [
+            "plane",
+            "fit",
+            "prior",
+            "defocus error, nm",
+            "mean bead, dB",
+            "trusted",
+        ]
+        options.out.write_text(markdown(head, rows) + "\n", encoding="utf-8")
+        return
+    if options.few:
+        for drift in (0.4, 1.0):
+            microscope = Microscope(local, True, drift)
+            for sigma in options.sigma:
+                priors = few_states(microscope)
+                found = spectrum_alone(
+                    microscope, sigma, options.states, errors, specimen, priors
+                )
+                rows += rows_of(f"drift {drift * 53:.0f} nm", sigma, found)
+        head = ["data", "σ", "prior", "error, nm", "PSF, dB", "sign right", "trusted"]
+        options.out.write_text(markdown(head, rows) + "\n", encoding="utf-8")
+        return
     for wide in (False, True):
         microscope = Microscope(local, wide)
         label = "4 and 11 wide" if wide else "all learned"
         for sigma in options.sigma:
             begin = time.process_time()
-            found = spectrum_alone(microscope, sigma, options.states, errors, specimen)
+            found = spectrum_alone(
+                microscope,
+                sigma,
+                options.states,
+                errors,
+                specimen,
+                families(microscope),
+            )
             rows += rows_of(f"spectrum, {label}", sigma, found)
             print(f"{time.process_time() - begin:.0f} s", flush=True)
     if options.data is not None:

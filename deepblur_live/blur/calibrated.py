@@ -310,10 +310,11 @@ class CalibratedZernikeFamily:
         wide = ", ".join(self.local.names[mode] for mode in learned.wide) or "no mode"
         shape = "ellipsoid" if learned.vertices is None else "hull of the states"
         return (
-            f"learned from {learned.states} states: mean "
+            f"learned from {learned.states} state{'s' * (learned.states != 1)}: mean "
             f"{float(np.linalg.norm(learned.mean)) * nm:.0f} nm rms, prior deviation "
             f"{math.sqrt(float(np.trace(part))) * nm:.0f} nm rms in {len(part)} "
-            f"coefficients, admissible: {shape}; {wide} with the range of the optics; "
+            f"coefficients, which count from the mean, admissible: {shape}; {wide} "
+            "with the range of the optics; "
             f"{self.local.describe()}"
         )
 

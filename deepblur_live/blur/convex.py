@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linprog
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -233,6 +232,9 @@ class Hull:
         flat = np.sqrt((beyond**2).sum(1)) > 1e-6
         gauges = np.zeros(len(rows))
         cost, matrix = np.ones(len(offsets)), plane @ offsets.T
+        # Here: every session imports the module, and few have a hull.
+        from scipy.optimize import linprog
+
         for row, point in enumerate(rows):
             if flat[row]:
                 gauges[row] = np.inf

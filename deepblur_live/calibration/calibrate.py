@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from deepblur_live.calibration.detect import BeadState, FoundBead, cut_out, find_beads
+from deepblur_live.calibration.field import CoefficientField, fit_field
 from deepblur_live.calibration.fit import fit_bead, start_of
 from deepblur_live.calibration.held_out import Bead, HeldOut, explained, held_out
 from deepblur_live.calibration.model import StackModel
@@ -110,6 +112,17 @@ class Calibration:
         """Return how many beads there are of each state that occurs."""
         states = [bead.found.state for bead in self.beads]
         return {state: states.count(state) for state in BeadState if state in states}
+
+    @cached_property
+    def field(self) -> CoefficientField:
+        """The coefficients over the field, with their error."""
+        beads = [(one.found, one.fit) for one in self.used if one.fit is not None]
+        places = [
+            (found.row + fit.bead.row, found.column + fit.bead.column)
+            for found, fit in beads
+        ]
+        coefficients = np.array([fit.coefficients for _, fit in beads])
+        return fit_field(coefficients, np.array(places), self.trend.shape)
 
     @property
     def scatter_nm(self) -> float:

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from deepblur_live.blur.calibrated import CalibratedZernikeFamily
 from deepblur_live.blur.learned_prior import LearnedPrior
@@ -74,6 +74,8 @@ def learn_family(
     directions: int | None = None,
     hull: bool = False,
     wide: Sequence[int] = WIDE_MODES,
+    assumed: float = 0.0,
+    field: NDArray[np.float64] | None = None,
 ) -> CalibratedZernikeFamily:
     """Return the family of blurs of a microscope from S measured states.
 
@@ -84,7 +86,7 @@ def learn_family(
     Parameters
     ----------
     states
-        (S, M) modes of each state, waves rms; S ≥ 2.
+        (S, M) modes of each state, waves rms; S ≥ 2, or 1 with `assumed`.
     local
         The Zernike family of the optics, with M modes.
     covariances
@@ -97,6 +99,13 @@ def learn_family(
         ellipsoid.
     wide
         Noll indices of the modes that keep the prior and range of `local`.
+    assumed
+        Rms change of the wavefront between two states that is taken for granted, waves,
+        in all learned modes alike. It counts as one more degree of freedom beside the
+        S - 1 of the states: alone for one state, and less the more there are.
+    field
+        (M, M) covariance of the modes over the field, if a state is their mean over it
+        and the place is not known. It is added.
 
     Raises
     ------
@@ -105,10 +114,11 @@ def learn_family(
     """
     states = np.asarray(states, dtype=np.float64)
     modes = local.n_coefficients
-    if states.ndim != 2 or states.shape[1] != modes or len(states) < 2:
+    least = 1 if assumed > 0 else 2
+    if states.ndim != 2 or states.shape[1] != modes or len(states) < least:
         raise ValueError(
-            f"states of shape {states.shape}: give at least 2 states of the {modes} "
-            f"modes {local.noll}"
+            f"states of shape {states.shape}: give at least {least} states of the "
+            f"{modes} modes {local.noll}"
         )
     if not np.isfinite(states).all():
         raise ValueError("states: not finite")
@@ -126,11 +136,19 @@ def learn_family(
             f"give at most {len(states) - 1} directions, or use the ellipsoid"
         )
     part = states[:, learned]
-    spread, _ = shrunk_covariance(part)
-    if covariances is not None:
-        spread = _without_errors(spread, covariances, states.shape, learned)
-    # The next state differs from the mean of these by the mean's own error, too.
-    spread = spread * (1 + 1 / len(states))
+    spread = np.zeros((len(learned), len(learned)))
+    if len(states) > 1:
+        spread, _ = shrunk_covariance(part)
+        if covariances is not None:
+            spread = _without_errors(spread, covariances, states.shape, learned)
+        # The next state differs from the mean of these by the mean's own error, too.
+        spread = spread * (1 + 1 / len(states))
+    if assumed > 0:
+        share = 1 / len(states)
+        alike = assumed**2 / len(learned) * np.eye(len(learned))
+        spread = (1 - share) * spread + share * alike
+    if field is not None:
+        spread = spread + field[np.ix_(learned, learned)]
     variances, axes = np.linalg.eigh(spread)
     if directions is None:
         turned = np.eye(len(learned))
@@ -149,7 +167,7 @@ def learn_family(
     inside = (part - part.mean(0)) @ turned
     own = covariance[len(kept) :, len(kept) :]
     farthest = float((np.linalg.solve(own, inside.T).T * inside).sum(1).max())
-    radius = math.sqrt(max(farthest, float(chi2.ppf(_HELD, most))))
+    radius = math.sqrt(max(farthest, float(chdtri(most, 1 - _HELD))))
     return CalibratedZernikeFamily(
         local,
         LearnedPrior(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.calibration.model import BeadParameters, StackModel
@@ -77,6 +76,9 @@ def widths(model: StackModel, bead: BeadParameters) -> Widths:
 
 def _width(profile: NDArray[np.float64]) -> float:
     """Return the full width at half maximum about the peak, in samples; or NaN."""
+    # Here: every session imports the package, and none of them needs this.
+    from scipy.interpolate import CubicSpline
+
     places = np.arange(len(profile))
     curve = CubicSpline(places, profile)
     fine = np.linspace(0, len(profile) - 1, _FINER * (len(profile) - 1) + 1)

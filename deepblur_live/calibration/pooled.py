@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.stats import theilslopes
 
 from deepblur_live.calibration.detect import BeadState
 from deepblur_live.calibration.fit import fit_bead
@@ -67,6 +66,9 @@ def alike(fits: Sequence[StackFit]) -> list[BeadState]:
     light = np.log([max(fit.bead.brightness, 1e-9) for fit in fits])
     share = np.log([fit.unexplained for fit in fits])
     if len(fits) >= _FOR_SLOPE:
+        # Here: every session imports the package, and scipy.stats takes half a second.
+        from scipy.stats import theilslopes
+
         share = share - theilslopes(share, light)[0] * (light - np.median(light))
     misfit = _beyond(share, _OUTLIER) & (share > np.median(share) + _LEAST_MISFIT)
     blur = np.array([fit.bead.blur for fit in fits])

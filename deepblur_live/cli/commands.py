@@ -69,6 +69,14 @@ _Deblurred = Annotated[
         help="File for the deblurred frames: NAME.ome.zarr or NAME.ome.tiff.",
     ),
 ]
+_Psf = Annotated[
+    Path | None,
+    typer.Option(
+        "--psf",
+        help="Measured PSF to deblur with, as `calibrate --single` writes it; nothing "
+        "is identified.",
+    ),
+]
 _Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.")
 ]
@@ -173,6 +181,7 @@ def run(
         typer.Option(help="File for its raw frames: NAME.ome.zarr or NAME.ome.tiff."),
     ] = None,
     save_deblurred: _Deblurred = None,
+    psf: _Psf = None,
     every_frame: Annotated[
         bool,
         typer.Option(
@@ -209,6 +218,7 @@ def run(
             in_process,
             alarms,
             deblurred=save_deblurred,
+            psf=psf,
         )
         runs.run(options, config, sequence=sequence, save=save, every_frame=every_frame)
 
@@ -227,6 +237,7 @@ def replay(
         str | None, typer.Option(help="Name or number, if there are several.")
     ] = None,
     save_deblurred: _Deblurred = None,
+    psf: _Psf = None,
     window: _Window = None,
     output: _Output = _SESSIONS,
     in_process: _InProcess = False,
@@ -246,6 +257,7 @@ def replay(
             None,
             in_process,
             deblurred=save_deblurred,
+            psf=psf,
         )
         runs.replay(options, file, pixel_size_nm=pixel_size, channel=channel)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from deepblur_live.blur import family_from_profile
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.cli.console import say
 from deepblur_live.cli.progress import RunProgress
 from deepblur_live.runtime.engine_cache import EngineCache
@@ -69,7 +69,7 @@ def build(console: Console, profile: Profile, sizes: Sequence[tuple[int, int]]) 
             "no TensorRT is available here: torch runs the networks; `deepblur-live "
             "doctor` says what to do"
         )
-    family = family_from_profile(profile)
+    family = rig_family(profile)
     weights = preferred_weights(profile.model.deblurring, usable[0][1].device)
     pack = load_pack(profile.model.name, weights)
     pack.check(profile.optics)

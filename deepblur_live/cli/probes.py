@@ -93,10 +93,10 @@ def executor(profile: Profile) -> Iterator[Finding]:
 
 def optics(profile: Profile) -> Iterator[Finding]:
     """Describe the family of blurs that the optics make."""
-    from deepblur_live.blur import family_from_profile
+    from deepblur_live.calibration.rig import rig_family
 
     try:
-        family = family_from_profile(profile)
+        family = rig_family(profile)
     except ValueError as error:
         yield Finding("optics", str(error), Level.FAULT, "correct the profile")
         return

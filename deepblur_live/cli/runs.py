@@ -16,6 +16,7 @@ from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.blur import family_from_profile
 from deepblur_live.blur.field_basis import FieldView
 from deepblur_live.blur.zernike_field import ZernikeField
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.cli.alarms import alarm_sinks
 from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import core_from_config
@@ -78,6 +79,8 @@ class Options:
         What to do at an alarm, as `alarm_sinks` takes it.
     deblurred
         File for the deblurred frames; None keeps none.
+    psf
+        File with the PSF to deblur with, in place of an identified one.
     """
 
     console: Console
@@ -88,6 +91,7 @@ class Options:
     in_process: bool = False
     alarms: Sequence[tuple[str, str]] = ()
     deblurred: Path | None = None
+    psf: Path | None = None
 
 
 def demo(options: Options, *, field: bool = False) -> None:
@@ -285,6 +289,10 @@ def _session(
     `raw` is the file in which the raw frames are anyway.
     """
     console = options.console
+    if options.psf is not None:
+        profile = _with_psf(profile, options.psf)
+    if profile.model.psf is not None or profile.model.calibration is not None:
+        say(console, f"Blur: {rig_family(profile).describe()}.")
     say(console, "Starting the pipeline.")
     session = LiveSession.from_profile(
         profile,
@@ -324,7 +332,7 @@ def _session(
     summary = session.summary
     assert summary is not None
     say(console, summary.text())
-    if summary.rows:
+    if summary.rows and not summary.not_followed:
         say(console, f"For a report of it: deepblur-live report {summary.folder}")
     if summary.processed == 0 and not may_be_empty:
         raise RuntimeError("no frame was processed")
@@ -340,8 +348,12 @@ _DEMO_DRIFT = {
 
 
 def simulated_sample(rig: Profile) -> SimulatedSample:
-    """Return what the simulated camera images, through a rig's blurs."""
-    family, pixel_size_nm = family_from_profile(rig), rig.optics.pixel_size_nm
+    """Return what the simulated camera images, through a rig's blurs.
+
+    Those of its optics, if it has a fixed PSF, which does not change.
+    """
+    pixel_size_nm = rig.optics.pixel_size_nm
+    family = rig_family(rig) if rig.model.psf is None else family_from_profile(rig)
     if not isinstance(family, ZernikeField):
         return SimulatedSample(family=family, pixel_size_nm=pixel_size_nm)
     return SimulatedSample(
@@ -350,6 +362,13 @@ def simulated_sample(rig: Profile) -> SimulatedSample:
         shape=_FIELD_SHAPE,
         pixel_size_nm=pixel_size_nm,
     )
+
+
+def _with_psf(profile: Profile, psf: Path) -> Profile:
+    """Return a profile with a fixed PSF."""
+    content = profile.model_dump()
+    content["model"]["psf"] = str(psf.absolute())
+    return check_profile(content, "--psf")
 
 
 def _with_field(rig: Profile) -> Profile:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from deepblur_live.acquisition import open_series
-from deepblur_live.blur import family_from_profile, focus_direction
+from deepblur_live.blur import focus_direction
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import core_from_config
 from deepblur_live.profile import Profile
@@ -145,7 +146,7 @@ def read_planes(
     SeriesError
         The recording cannot be read.
     """
-    family = family_from_profile(profile.uniform)
+    family = rig_family(profile.uniform)
     per_um = float(np.linalg.norm(focus_direction(family) / family.prior.scale))
     with open_series(file, channel=channel) as source:
         if planes is None:

@@ -6,10 +6,12 @@ from deepblur_live.drift.alert import Alert, clock_text
 from deepblur_live.drift.brightness import Brightness
 from deepblur_live.drift.contradiction import EstimateCheck
 from deepblur_live.drift.monitor import DriftMonitor
+from deepblur_live.drift.reference import ReferenceMonitor, distance
 from deepblur_live.drift.spectral_monitor import SpectralMonitor
 from deepblur_live.drift.status import DriftState, DriftStatus, SpectralChange
 from deepblur_live.drift.track import Gaussian, TrackState
 from deepblur_live.drift.tracker import Tracker, random_walk
+from deepblur_live.drift.unfollowed import UnfollowedBlur
 from deepblur_live.drift.watch import CONTRAST_UNIT, DriftWatch
 
 __all__ = [
@@ -23,10 +25,13 @@ __all__ = [
     "DriftWatch",
     "EstimateCheck",
     "Gaussian",
+    "ReferenceMonitor",
     "SpectralChange",
     "SpectralMonitor",
     "TrackState",
     "Tracker",
+    "UnfollowedBlur",
     "clock_text",
+    "distance",
     "random_walk",
 ]

@@ -88,6 +88,7 @@ def make_alert(
     difference: NDArray[np.float64],
     since: float,
     fit: ShapeFit,
+    origin: str = "",
 ) -> Alert:
     """Return an alert with its text.
 
@@ -99,6 +100,8 @@ def make_alert(
         (P,) coefficients less baseline.
     fit
         The shape of the change over time.
+    origin
+        The known state that the blur differs from, if it is not the baseline.
     """
     metric = family.metric
     share = difference * (metric.matrix @ difference)
@@ -116,9 +119,12 @@ def make_alert(
     if metric.display_unit != metric.unit:
         size += f" ({change:.3f} ± {sigma:.3f} {metric.unit})"
     cause = family.diagnose(difference, fit.shape)
+    moved = f"has changed by {size} from the baseline"
+    if origin:
+        moved = f"differs by {size} from {origin}"
     text = (
-        f"{level.upper()} at {clock_text(time)}: the blur has changed by {size} from "
-        f"the baseline, mostly {joined}, since about {clock_text(since)}"
+        f"{level.upper()} at {clock_text(time)}: the blur {moved}, mostly {joined}, "
+        f"since about {clock_text(since)}"
         f"{_pace(fit, metric)}. "
         f"Likely cause: {cause.cause}. What to do: {cause.remedy}"
     )

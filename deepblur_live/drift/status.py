@@ -23,6 +23,8 @@ class DriftState(StrEnum):
     ALARM = "alarm"
     STALE = "stale"
     RAW_ONLY = "raw-only"
+    NOT_FOLLOWED = "not followed"
+    """The PSF is given: changes of the blur are not looked for."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class DriftStatus:
     ----------
     state
         ``STALE`` and ``RAW_ONLY`` are set by the session, from the frames; the others
-        by the monitor, from the coefficients.
+        by the monitor, from the coefficients. ``NOT_FOLLOWED`` with a fixed PSF.
     n_baseline, n_needed
         Number of control-chart points in the baseline, and how many it needs.
     unit
@@ -88,7 +90,7 @@ class DriftStatus:
         True once the user has acknowledged the current warning or alarm.
     reason
         Why the state is ``STALE`` or ``RAW_ONLY``, or why ``BASELINING`` takes longer
-        than usual; empty otherwise.
+        than usual, or why the blur is ``NOT_FOLLOWED``; empty otherwise.
     evidence
         Largest control-chart statistic relative to its limit: from 1 on something has
         changed, however little. NaN before the charts are armed.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.drift.alert import Alert, clock_text
 from deepblur_live.drift.level import rank
+from deepblur_live.drift.reference import ReferenceMonitor
 from deepblur_live.drift.status import DriftState
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from deepblur_live.drift.spectral_monitor import SpectralMonitor
     from deepblur_live.drift.status import DriftStatus
     from deepblur_live.drift.track import TrackState
+    from deepblur_live.drift.unfollowed import UnfollowedBlur
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
 
 __all__ = ["CONTRAST_UNIT", "NOT_RELIABLE", "DriftWatch"]
@@ -40,14 +42,17 @@ class DriftWatch:
 
     While the spectra have a baseline, states and alerts are theirs: the specimen's own
     spectrum cancels in them. Without one (at the start, for another specimen, or for
-    one whose spectrum is mostly noise), they are those of the estimates.
+    one whose spectrum is mostly noise), they are those of the estimates. Estimates that
+    are compared with a known state, and not with the session's first ones, count beside
+    the spectra: the higher level of the two is shown.
 
     All methods may be called from any thread.
 
     Parameters
     ----------
     absolute
-        Follows the estimates.
+        Follows the estimates: their change from a baseline, or their distance from a
+        known state; or does not follow them.
     spectral
         Follows the spectra.
     known_to
@@ -65,7 +70,7 @@ class DriftWatch:
 
     def __init__(
         self,
-        absolute: DriftMonitor,
+        absolute: DriftMonitor | ReferenceMonitor | UnfollowedBlur,
         spectral: SpectralMonitor,
         known_to: float = math.inf,
         check: EstimateCheck | None = None,
@@ -100,7 +105,8 @@ class DriftWatch:
         with self._lock:
             status, spectral = self.absolute.status, self.spectral.status
             level = self.spectral.level
-            if self.spectral.armed or rank(level.state) > 0:
+            farther = self._known_state and rank(status.state) > rank(spectral.state)
+            if (self.spectral.armed or rank(level.state) > 0) and not farther:
                 status = replace(
                     status,
                     state=spectral.state,
@@ -121,7 +127,7 @@ class DriftWatch:
         with self._lock:
             if self._check is not None:
                 self._check.add_estimate(track, self.spectral.armed)
-            return None if self.spectral.armed else alert
+            return None if self.spectral.armed and not self._known_state else alert
 
     def add_spectrum(self, time: float, spectrum: ReducedSpectrum) -> Alert | None:
         """Update with a frame's spectrum; return an alert when one is due."""
@@ -190,9 +196,15 @@ class DriftWatch:
         """Return the present warning or alarm as it would be raised now, or None."""
         with self._lock:
             if self.spectral.armed:
-                raised = rank(self.spectral.level.state) > 0
-                return self._alert(self._time) if raised else None
+                if rank(self.spectral.level.state) > 0:
+                    return self._alert(self._time)
+                if not self._known_state:
+                    return None
         return None if self.unreliable else self.absolute.assess()
+
+    @property
+    def _known_state(self) -> bool:
+        return isinstance(self.absolute, ReferenceMonitor)
 
     @property
     def _contradiction(self) -> str:

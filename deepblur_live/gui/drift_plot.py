@@ -58,6 +58,15 @@ class _TimeAxis(pg.AxisItem):  # type: ignore[misc]
         return [session_time(value * scale) for value in values]
 
 
+# What the sizes of changes are measured from, by a profile's drift.reference.
+_CHANGES = {
+    "session": "change from baseline",
+    "calibration": "distance from the calibration",
+}
+# Bounds the decimals of a family without coefficients, which are not shown.
+_LEAST_SCALE = 1e-3
+
+
 class DriftPlot(QtWidgets.QWidget):
     """Three plots with a common time axis, and a table of the current values.
 
@@ -76,8 +85,12 @@ class DriftPlot(QtWidgets.QWidget):
         self._colours = curve_colours(curve_kinds(family))
         self._unit = coefficient_unit(family, profile.display)
         self._change_unit = change_unit(family, profile.display)
-        self._decimals = self._unit.decimals(float(np.max(family.prior.scale)))
+        largest = float(np.max(family.prior.scale, initial=_LEAST_SCALE))
+        self._decimals = self._unit.decimals(largest)
+        calibrated = profile.model.calibration is not None
+        self._origin = " from the calibration's mean" if calibrated else ""
         self._drawn: tuple[Any, ...] = ()
+        drift = profile.drift
 
         graphics = pg.GraphicsLayoutWidget(parent=self)
         graphics.setBackground(PANEL)
@@ -87,7 +100,7 @@ class DriftPlot(QtWidgets.QWidget):
             graphics, 0, f"coefficients, {self._unit.name}"
         )
         self.change = self._add_plot(
-            graphics, 1, f"change from baseline, {self._change_unit.name}"
+            graphics, 1, f"{_CHANGES[drift.reference]}, {self._change_unit.name}"
         )
         self.contrast = self._add_plot(
             graphics, 2, "change of the contrast of details, by the spectra, %"
@@ -104,7 +117,7 @@ class DriftPlot(QtWidgets.QWidget):
         self._bands: list[tuple[Any, Any]] = []
         for colour in self._colours:
             self._add_coefficient(colour)
-        drift, unit = profile.drift, self._change_unit
+        unit = self._change_unit
         for plot, limit, colour, name, text in (
             (self.change, drift.warn * unit.scale, WARN, "warn", unit.text(drift.warn)),
             (
@@ -258,7 +271,8 @@ class DriftPlot(QtWidgets.QWidget):
                     cells += f"<td align=right>&nbsp;&nbsp;{true}</td>"
             rows.append(f"<tr>{cells}</tr>")
         dashed = " · dashed: true" if known else ""
-        note = f"<p style='color:{MUTED}'>{self._unit.name} · band: ±1σ{dashed}</p>"
+        unit = self._unit.name + self._origin
+        note = f"<p style='color:{MUTED}'>{unit} · band: ±1σ{dashed}</p>"
         # Of a field there are as many as fit only in a small type.
         many = len(self._names) > _MANY
         table = f"<table cellspacing={0 if many else 2}>{''.join(rows)}</table>{note}"

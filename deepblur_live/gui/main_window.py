@@ -89,6 +89,8 @@ class MainWindow(QtWidgets.QMainWindow):
             if isinstance(session.family, ZernikeField)
             else PsfView(session.family)
         )
+        # With a fixed PSF there is no curve to draw.
+        self.drift.setVisible(session.family.n_coefficients > 0)
         self.status = QtWidgets.QLabel()
         self.status.setObjectName("status")
         # Cut off if too long: the window must fit on a small screen.

@@ -34,7 +34,8 @@ class PsfView(QtWidgets.QWidget):
     def __init__(self, family: BlurFamily) -> None:
         super().__init__()
         self._family = family
-        self.estimated = _Thumbnail("PSF, estimated")
+        known = family.n_coefficients == 0
+        self.estimated = _Thumbnail("PSF, measured" if known else "PSF, estimated")
         self.true = _Thumbnail("PSF, true")
         self.true.hide()
         scale = QtWidgets.QLabel("√ intensity")

@@ -52,6 +52,7 @@ CHIP_COLOURS: Mapping[DriftState | None, tuple[str, str]] = {
     DriftState.ALARM: (ALARM, "#000000"),
     DriftState.RAW_ONLY: ("#c8ccd0", "#000000"),
     DriftState.STALE: ("#d98bb8", "#000000"),
+    DriftState.NOT_FOLLOWED: ("#c8ccd0", "#000000"),
 }
 
 STYLE = f"""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from deepblur_live.blur import family_from_profile
+from deepblur_live.blur.fixed_psf import FixedPsf
 from deepblur_live.blur.zernike_field import ZernikeField
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import BeadIdentifier
 from deepblur_live.identification.field.identifier import LEAST_SIDE, FieldIdentifier
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.device import choose_device, tune_process
 from deepblur_live.runtime.field_pipeline import FieldPipeline
+from deepblur_live.runtime.fixed_pipeline import FixedPsfPipeline
 from deepblur_live.runtime.pack import load_pack, preferred_weights
 from deepblur_live.runtime.pipeline import DeblurPipeline
 
@@ -39,11 +41,15 @@ def build_pipeline(
     PackError
         When the model is missing or altered, or does not support the profile's optics.
     ValueError
-        When there is no such family of blurs.
+        When there is no such family of blurs, or the profile's calibration or PSF
+        cannot be used.
     """
     tune_process(profile.model.threads)
-    family = family_from_profile(profile.uniform)
-    return _pipeline(profile, _load(profile), family, asynchronous)
+    family, pack = rig_family(profile.uniform), _load(profile)
+    if isinstance(family, FixedPsf):
+        executor = build_executor(pack, family, profile.model.device)
+        return FixedPsfPipeline(family, executor, profile)
+    return _pipeline(profile, pack, family, asynchronous)
 
 
 def build_field_pipeline(
@@ -59,7 +65,7 @@ def build_field_pipeline(
     ValueError
         When the profile's blur is uniform.
     """
-    field = family_from_profile(profile)
+    field = rig_family(profile)
     if not isinstance(field, ZernikeField):
         raise ValueError('the profile\'s blur is uniform: give model.blur = "field"')
     tune_process(profile.model.threads)
@@ -110,9 +116,12 @@ def _identifier(
     diameter = profile.model.bead_diameter_nm
     # The fit of the spectrum works for any family and any specimen whose own spectrum
     # is known; the network only for the family that it was trained on, and not for
-    # beads.
+    # beads. Its prior is that of the optics, so it is not used with a calibration.
     local = family.local if isinstance(family, ZernikeField) else family
-    same = pack.manifest.family == profile.model.family
+    same = (
+        pack.manifest.family == profile.model.family
+        and profile.model.calibration is None
+    )
     trained = same and pack.family.names == local.names and diameter is None
     network = executor.identify if trained else None
     if isinstance(family, ZernikeField):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from deepblur_live.blur import Estimate, family_from_profile, focus_direction
+from deepblur_live.blur import Estimate, focus_direction
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.identification import check_focus
 from deepblur_live.identification.sweep.checks import (
     check_detail,
@@ -70,7 +71,7 @@ def check_frames(
     ValueError
         The profile's family cannot be swept, or the frames are too small.
     """
-    family = family_from_profile(profile.uniform)
+    family = rig_family(profile.uniform)
     z_um = np.asarray(z_um, dtype=np.float64)
     steady = _steady(family, scaled_planes(family, frames, z_um), z_um)
     estimates = []

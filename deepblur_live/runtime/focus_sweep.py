@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from deepblur_live.blur import family_from_profile
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.identification import SweepError, identify_sweep
 from deepblur_live.runtime.calibration import BadFrame, scale
 from deepblur_live.runtime.pack import load_manifest
@@ -62,7 +62,7 @@ def sweep_frames(
         The profile's family cannot be swept.
     """
     # The planes of one specimen tell one PSF.
-    family = family_from_profile(profile.uniform)
+    family = rig_family(profile.uniform)
     planes = scaled_planes(family, frames, z_um)
     errors = load_manifest(profile.model.name)[1].error_model
     # The family's focus moves deeper with z; the stage may count the other way.

@@ -12,6 +12,7 @@ import numpy as np
 from deepblur_live.calibration.measures import strehl, widths
 from deepblur_live.calibration.verdict import advice
 from deepblur_live.optics.zernike import MODE_NAMES
+from deepblur_live.session.calibration_field import field_figure
 from deepblur_live.session.calibration_figures import (
     map_figure,
     modes_figure,
@@ -95,6 +96,8 @@ drive each bead is sharp; a plane is a tilted slide, a bowl is field curvature.<
 <p class=note>Bars: in the middle of the field. Error bars: scatter of single beads
 about the trend over the field, ± 1 σ. Grey: range of that trend between the edges.</p>
 {_modes(one)}</section>
+<section><h2>Over the field</h2>{figure("field", field_figure(one))}
+<p class=note>{_field(one)}</p></section>
 <section><h2>Width of the beads</h2>{figure("widths", widths_figure(one, sizes))}
 <p class=note>Full widths at half maximum of the fitted model, the bead's own size
 included.</p></section>
@@ -103,6 +106,20 @@ included.</p></section>
 <p class=note>A typical bead. Light is drawn as its square root; what is left is drawn
 linearly, blue where the model is too bright. The residual is the mean of what the pupil
 leaves over of all beads.</p></section>"""
+
+
+def _field(one: Calibration) -> str:
+    length = one.field.length * max(one.trend.shape)
+    smooth = (
+        f"It varies over about {length:.0f} pixels."
+        if one.field.ratios.any()
+        else "The polynomial is enough."
+    )
+    return (
+        "The modes that vary most, and the error of all: a polynomial and a Gaussian "
+        f"process through the beads (dots). {smooth} Hatched: too far from any bead, "
+        "with more than twice the error at the beads; record more beads there."
+    )
 
 
 def _verdict(one: Calibration) -> str:

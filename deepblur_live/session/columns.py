@@ -66,7 +66,7 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
         "accepted": "1 if the estimate updated the track, 0 if it was rejected",
         "verification": "whether evidence beyond the frames confirms the coefficients "
         "on this specimen: not verified, verified or contradicted",
-        "state": "baselining, ok, warn, alarm, stale or raw-only",
+        "state": "baselining, ok, warn, alarm, stale, raw-only or not followed",
         "strength": "share of the deblurred image in what is shown, 0 to 1",
         "reason": "why the frame was passed on raw, or shown at less than 75 %, or the "
         "estimate is not trusted",

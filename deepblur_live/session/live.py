@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from deepblur_live.acquisition.truth import read_truth
-from deepblur_live.blur import ResolvedBy, family_from_profile, nearest, orbit
+from deepblur_live.blur import ResolvedBy, nearest, orbit
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.drift import (
     Alert,
     DriftMonitor,
@@ -33,6 +34,11 @@ from deepblur_live.session.fidelity import ImageSample, take_sample, with_truth
 from deepblur_live.session.folder import require_folder
 from deepblur_live.session.history import EvenSample, History, HistoryBuffer
 from deepblur_live.session.liveness import Liveness
+from deepblur_live.session.measured_blur import (
+    keep_blur,
+    monitor_of,
+    why_not_followed,
+)
 from deepblur_live.session.notifier import Notifier
 from deepblur_live.session.record import SessionRecord
 from deepblur_live.session.recording import Recorder
@@ -134,7 +140,8 @@ class LiveSession:
         errors = load_manifest(profile.model.name)[1].error_model
         self._notifier = Notifier(profile.name, sinks, now)
         self.monitor = DriftWatch(
-            DriftMonitor(family, profile.drift, errors),
+            monitor_of(profile, family, errors)
+            or DriftMonitor(family, profile.drift, errors),
             SpectralMonitor(family.cutoff, profile.drift),
             check=EstimateCheck(family, profile.drift),
         )
@@ -181,6 +188,10 @@ class LiveSession:
             )
             self._notifier.record = self._record
             self._log = ResultLog(self._record, family, self._notifier, clock)
+            try:
+                keep_blur(profile, self._record.folder)
+            except OSError as error:
+                self._notifier.error(f"the measured blur cannot be copied: {error}")
         self.recorder = Recorder(
             profile,
             family,
@@ -188,8 +199,9 @@ class LiveSession:
             self._notifier.error,
             self._notifier.event,
         )
-        self._notifier.event("sessionStarted", rig=profile.name)
+        self._notifier.event("sessionStarted", rig=profile.name, blur=family.describe())
         listener.events.resultReady.connect(self._on_result)
+        listener.events.errorRaised.connect(self._on_listener_note)
 
     @classmethod
     def from_profile(
@@ -245,7 +257,7 @@ class LiveSession:
         """
         if not isinstance(profile, Profile):
             profile = load_profile(Path(profile))
-        family = family_from_profile(profile)
+        family = rig_family(profile)
         if sinks is None:
             mda = None if core is None else MdaHandles(core)
             sinks = make_sinks(profile.alerts.on_alarm, "alerts.on_alarm", mda)
@@ -470,6 +482,7 @@ class LiveSession:
             alerts=self._alerts,
             sinks=self.sinks,
             recordings=self.recorder.counts,
+            not_followed=why_not_followed(self.monitor.status),
             rows=0 if record is None else record.rows,
             rows_lost=0 if record is None else record.rows_lost,
             folder=self.folder,
@@ -487,7 +500,13 @@ class LiveSession:
             )
         self._closed = True
         self._taking.release()
-        self.listener.events.resultReady.disconnect(self._on_result, missing_ok=True)
+        events = self.listener.events
+        events.resultReady.disconnect(self._on_result, missing_ok=True)
+        events.errorRaised.disconnect(self._on_listener_note, missing_ok=True)
+
+    def _on_listener_note(self, text: str) -> None:
+        """Log what the pipeline tells the user, such as a blur that was projected."""
+        self._notifier.event("note", text=text)
 
     def _on_result(self, result: FrameResult) -> None:
         self._slot_thread = threading.get_ident()

@@ -30,4 +30,5 @@ STATES = {
     "alarm": "#d55e00",
     "raw-only": "#8a949c",
     "stale": "#cc79a7",
+    "not followed": "#8a949c",
 }

@@ -85,6 +85,8 @@ class SessionRecord:
     ) -> None:
         self._profile = profile
         self._on_error = on_error
+        # With a fixed PSF there is no curve to draw.
+        self._identified = family.n_coefficients > 0
         self.folder = new_session_folder(parent, started)
         columns = log_columns(family, coverage_factor)
         self._log = LineFile(
@@ -209,7 +211,7 @@ class SessionRecord:
         from deepblur_live.session.pictures import save_comparison
         from deepblur_live.session.report import save_overview
 
-        if self._log.lines:
+        if self._log.lines and self._identified:
             yield "drift.png", lambda path: save_overview(self.folder, path)
         for sample in _spread(samples, _MAX_PICTURES):
             yield (

@@ -53,6 +53,8 @@ class SessionSummary:
         Deliveries of alarms.
     recordings
         Deblurred series on disk.
+    not_followed
+        Why changes of the blur were not looked for; empty if they were.
     rows, rows_lost
         Of the drift log.
     folder
@@ -73,6 +75,7 @@ class SessionSummary:
     alerts: tuple[Alert, ...] = ()
     sinks: tuple[SinkStatistics, ...] = ()
     recordings: tuple[RecordingCounts, ...] = ()
+    not_followed: str = ""
     rows: int = 0
     rows_lost: int = 0
     folder: Path | None = None
@@ -136,7 +139,8 @@ class SessionSummary:
 
     def _alerts(self) -> list[tuple[str, str]]:
         if not self.alerts:
-            return [("Alerts", "none")]
+            why = f": {self.not_followed}" if self.not_followed else ""
+            return [("Alerts", f"none{why}")]
         return [("Alert", alert.text) for alert in self.alerts]
 
 
@@ -150,8 +154,8 @@ def summarise(
 ) -> SessionSummary:
     """Return the summary; compares with the truth where it is known.
 
-    `more` are fields of the summary: alerts, sinks, recordings, rows, rows_lost and
-    folder.
+    `more` are fields of the summary: alerts, sinks, recordings, not_followed, rows,
+    rows_lost and folder.
     """
     # A single frame has no rate.
     worked = statistics.worked_s if statistics.processed > 1 else 0.0

@@ -1,10 +1,6 @@
-"""A calibrated family that a profile can name: learned from simulated states."""
+"""Simulated states of a microscope."""
 
 import numpy as np
-
-from deepblur_live.blur.calibrated import CalibratedZernikeFamily
-from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.calibration.learning import learn_family
 
 MEAN = np.array([0.0, 0.05, -0.03, 0.04, -0.02, 0.02, 0.03, 0.0])
 
@@ -17,12 +13,3 @@ def states(count, modes=8, seed=0, spread=0.02):
     mean = np.resize(MEAN, modes)
     drift = rng.normal(size=(count, 2)) * [1.5 * spread, spread] @ axes
     return mean + drift + 0.003 * rng.normal(size=(count, modes))
-
-
-class SimulatedCalibration(CalibratedZernikeFamily):
-    """Made from optics, as a profile makes it; the states stand for a bead slide's."""
-
-    @classmethod
-    def from_optics(cls, optics):
-        local = ZernikeFamily.from_optics(optics)
-        return cls(local, learn_family(states(20), local).learned)

@@ -66,6 +66,9 @@ def test_the_field_is_measured(calibration):
     for row in (30.0, 140.0):
         found = calibration.trend.at(np.array([row, 80.0]))
         assert NM * np.linalg.norm(found - truth_at(row)) < 2.0
+        value = calibration.field.at(np.array([row, 80.0]))
+        assert NM * np.linalg.norm(value.mean - truth_at(row)) < 2.5
+        assert NM * np.linalg.norm(value.sigma) < 2.5
     assert calibration.blur == pytest.approx(0.5, abs=0.05)
     assert calibration.aperture.value == pytest.approx(1.41, abs=0.02)
     # The beads' own shot noise is 17 to 19 dB below them.
@@ -222,6 +225,7 @@ def test_the_report_says_what_to_redo(folder, calibration):
     path = write_calibration_report(folder, manifest, [calibration])
     page = path.read_text("utf-8")
     assert "Usable" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
+    assert "Hatched: too far from any bead" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "saturated" in page

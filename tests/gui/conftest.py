@@ -126,7 +126,7 @@ def make_history(n: int, size: int, *, truth: bool = True) -> History:
     times = np.arange(n, dtype=np.float64)
     pace = (1 - np.exp(-times / 200.0))[:, None]
     true = np.linspace(-0.06, 0.06, size) + pace * np.linspace(0.05, -0.04, size)
-    true[times > 420, min(1, size - 1)] += 0.04
+    true[times > 420, max(0, min(1, size - 1)) : 2] += 0.04
     found = true + rng.normal(0, 0.004, (n, size))
     change = np.full(n, np.nan)
     if n > 20:

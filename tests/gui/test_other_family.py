@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from deepblur_live.blur import ChangeMetric, Quality, ResolvedBy, Symmetry
+from deepblur_live.blur.fixed_psf import FixedPsf
+from deepblur_live.drift import DriftState, DriftStatus
+from deepblur_live.gui.binding import QtWidgets
 from deepblur_live.gui.main_window import MainWindow
 from deepblur_live.profile import Display, Drift, Profile
 from deepblur_live.session.display_unit import (
@@ -117,3 +120,23 @@ def test_coefficients_may_have_another_unit_than_changes() -> None:
 )
 def test_text_has_two_significant_digits(value: float, text: str) -> None:
     assert DisplayUnit("px", 1.0).text(value) == text
+
+
+def test_a_fixed_psf_has_no_curves(session_of, image, qtbot) -> None:
+    psf = np.zeros((9, 9))
+    psf[3:6, 3:6] = 1 / 9
+    session = session_of(Profile(), FixedPsf(psf, 0.25))
+    reason = "a fixed PSF is used"
+    session.status = DriftStatus(DriftState.NOT_FOLLOWED, 0, 0, reason=reason)
+    session.publish(image)
+    window = MainWindow(session)
+    qtbot.addWidget(window)
+    window.show()
+    window.refresh()
+    assert window.error == ""
+    assert window.drift.isHidden()
+    labels = [label.text() for label in window.findChildren(QtWidgets.QLabel)]
+    assert "PSF, measured" in labels
+    assert "NOT FOLLOWED" in labels
+    assert window.toolbar.chip.toolTip() == reason
+    assert window.psf.estimated.text.text() == ""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepblur_live.blur.calibrated import CalibratedZernikeFamily
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -79,4 +81,6 @@ def reference(data: SessionData) -> Moment:
     """Return the mean of the family's prior, to compare the moments with."""
     mean = data.family.prior.mean
     name = "mean of the prior" if mean.any() else "all coefficients zero"
+    if isinstance(data.family, CalibratedZernikeFamily):
+        name = "mean of the calibration"
     return Moment(name, None, mean, np.zeros_like(mean), data.family.quality(mean))

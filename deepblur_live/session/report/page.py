@@ -14,6 +14,7 @@ from deepblur_live.blur.charted import charted
 from deepblur_live.drift import clock_text
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import STATES
+from deepblur_live.session.report.calibrated import calibration_note
 from deepblur_live.session.report.markup import chip, code, style, table
 from deepblur_live.session.report.moments import short_value
 from deepblur_live.session.verification import (
@@ -213,7 +214,7 @@ def _coefficients(data: SessionData, shown: Sequence[Moment]) -> str:
     values_table = table(rows, head, numeric=range(1, len(head)))
     if more := data.family.n_coefficients - len(rows):
         values_table += f"<p class=note>{more} more terms are in drift.csv.</p>"
-    return values_table + _verifications(data) + notes
+    return values_table + calibration_note(data, shown) + _verifications(data) + notes
 
 
 def _verifications(data: SessionData) -> str:

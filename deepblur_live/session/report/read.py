@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepblur_live.blur import BlurFamily, family_from_profile
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.profile import Profile, check_profile
 from deepblur_live.session.columns import (
     change_columns,
     coefficient_columns,
     log_columns,
 )
+from deepblur_live.session.measured_blur import with_kept_blur
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from deepblur_live.blur import BlurFamily
 
 __all__ = ["ReportError", "SessionData", "StateSpan", "read_session"]
 
@@ -127,7 +130,8 @@ def read_session(folder: Path) -> SessionData:
     origin = str(folder / "session.json")
     try:
         profile = check_profile(about["profile"], origin)
-        family = family_from_profile(profile)
+        profile = with_kept_blur(profile, folder)
+        family = rig_family(profile)
         names = [str(name) for name in about["coefficients"]]
         coverage_factor = float(about["coverage_factor"]["95 %"])
     except (KeyError, TypeError) as error:
@@ -141,6 +145,11 @@ def read_session(folder: Path) -> SessionData:
         raise ReportError(
             f"{origin}: its coefficients are {', '.join(names)}; the family of its "
             f"profile has {', '.join(family.names)}"
+        )
+    if not family.n_coefficients:
+        raise ReportError(
+            f"{folder}: the session used a fixed PSF: nothing was identified, so there "
+            "is nothing to report"
         )
     numbers, states = _columns(folder / "drift.csv", family)
     events = _events(folder / "events.jsonl")
