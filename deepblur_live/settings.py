@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-__all__ = ["Section", "as_toml", "explain", "setting"]
+__all__ = ["Section", "as_toml", "explain", "meaning", "setting"]
 
 # Likely mistakes of unit: factor to the right unit, and name of the wrong one.
 _UNIT_MISTAKES: Mapping[str, Mapping[float, str]] = {
@@ -72,6 +72,13 @@ def as_toml(settings: Section, title: str) -> str:
     return "\n".join(lines + tables) + "\n"
 
 
+def meaning(field: FieldInfo) -> str:
+    """Return the meaning of a field, and its range and unit."""
+    unit, _ = _extra(field)
+    parts = [field.description or "", _allowed(field) or unit]
+    return "; ".join(part for part in parts if part)
+
+
 def explain(
     error: ValidationError, model: type[Section], content: Mapping[str, Any]
 ) -> list[str]:
@@ -88,9 +95,8 @@ def explain(
 
 
 def _entry(key: str, value: Any, field: FieldInfo) -> list[str]:
-    unit, example = _extra(field)
-    parts = [field.description or "", _allowed(field) or unit]
-    lines = ["# " + "; ".join(part for part in parts if part)]
+    _, example = _extra(field)
+    lines = [f"# {meaning(field)}"]
     # JSON numbers, strings and lists of them are valid TOML.
     if value is None:
         return [*lines, f"# {key} = {json.dumps(example)}"]

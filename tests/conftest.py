@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 
 import pytest
 import torch
@@ -12,6 +13,10 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 # Without a card Triton's kernels run in its interpreter. Before Triton is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Windows of child processes remember their layout, but not among the user's settings.
+_settings = tempfile.TemporaryDirectory(prefix="deepblur-live-settings-")
+os.environ["XDG_CONFIG_HOME"] = _settings.name
 
 # A shell that runs the tests in the background makes them and their child processes
 # ignore interrupts, which some of them send.

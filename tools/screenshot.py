@@ -26,18 +26,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=70)
     parser.add_argument("--out", type=Path, default=Path("docs/images/window.png"))
     options = parser.parse_args()
-    app = application()
+    _ = application()
     sample = SimulatedSample()
     core = simulated_core(sample)
     with (
         TemporaryDirectory() as folder,
         LiveSession.from_profile(demo_profile(sample), core, folder) as session,
     ):
-        window = MainWindow(session)
+        window = MainWindow(session, remember=False)
+        window.resize(1400, 900)
         window.show()
         core.startContinuousSequenceAcquisition()
-        QtCore.QTimer.singleShot(int(options.seconds * 1000), app.quit)
-        app.exec()
+        # Not the application's quit, which would close the window before it is saved.
+        loop = QtCore.QEventLoop()
+        QtCore.QTimer.singleShot(int(options.seconds * 1000), loop.quit)
+        loop.exec()
         window.grab().save(str(options.out))
         core.stopSequenceAcquisition()
         window.close()

@@ -280,6 +280,15 @@ def _prepare_window(options: Options) -> None:
         application()
 
 
+def _word(options: Options, text: str) -> contextlib.AbstractContextManager[None]:
+    """Say on the screen what is waited for, where there is a window."""
+    if not options.window:
+        return contextlib.nullcontext()
+    from deepblur_live.gui.busy import busy
+
+    return busy(text)
+
+
 @contextmanager
 def _session(
     options: Options, profile: Profile, raw: Path | None = None, **source: Any
@@ -294,16 +303,17 @@ def _session(
     if profile.model.psf is not None or profile.model.calibration is not None:
         say(console, f"Blur: {rig_family(profile).describe()}.")
     say(console, "Starting the pipeline.")
-    session = LiveSession.from_profile(
-        profile,
-        folder=options.output.absolute(),
-        in_process=options.in_process,
-        **source,
-    )
+    with _word(options, "Starting the pipeline …"):
+        session = LiveSession.from_profile(
+            profile,
+            folder=options.output.absolute(),
+            in_process=options.in_process,
+            **source,
+        )
     # In the window it is the user who starts the camera, or does not.
     may_be_empty = options.window
     try:
-        with session:
+        with contextlib.ExitStack() as at_the_end, session:
             try:
                 if options.deblurred is not None:
                     session.recorder.start(options.deblurred, raw)
@@ -314,6 +324,8 @@ def _session(
                         f"frames are {where}.",
                     )
                 yield session
+                # Until the session is closed; the window is gone by then.
+                at_the_end.enter_context(_word(options, "Writing the session …"))
             except KeyboardInterrupt:
                 may_be_empty = True
                 say(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.cli.headless import feed
 from deepblur_live.gui import show
+from deepblur_live.gui.replay import Replay
 
 if TYPE_CHECKING:
     from deepblur_live.acquisition import Series
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["show_live", "show_replay"]
 
 _JOIN_S = 10.0
+_DRAIN_S = 0.25
 
 
 def show_live(
@@ -51,22 +53,30 @@ def show_live(
 def show_replay(
     session: LiveSession, source: Series, seconds: float | None = None
 ) -> None:
-    """Show a session that processes a recording, until the window is closed."""
+    """Show a session that processes a recording, until the window is closed.
+
+    After its end the window offers the report, and a slider through the frames.
+    """
     stop = threading.Event()
     failure: list[Exception] = []
+    replay = Replay(source)
 
     def run() -> None:
         try:
             feed(session, source, stop=stop)
+            while not stop.is_set() and not session.listener.drain(_DRAIN_S):
+                pass
         except Exception as error:  # raised when the window is closed
             failure.append(error)
             # The window shows it now.
-            session.background_errors.append(f"the replay ended: {error}")
+            replay.error = f"the replay ended: {error}"
+            session.background_errors.append(replay.error)
+        replay.finished.set()
 
     feeder = threading.Thread(target=run, name="replay", daemon=True)
     feeder.start()
     try:
-        show(session, seconds=seconds)
+        show(session, seconds=seconds, replay=replay)
     finally:
         stop.set()
         feeder.join(_JOIN_S)

@@ -12,10 +12,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepblur_live.gui.event_loop import application, show
     from deepblur_live.gui.main_window import MainWindow
+    from deepblur_live.gui.panels import DriftPanel, ImagesPanel, PsfPanel, StatePanel
 
-__all__ = ["MainWindow", "application", "show"]
+__all__ = [
+    "DriftPanel",
+    "ImagesPanel",
+    "MainWindow",
+    "PsfPanel",
+    "StatePanel",
+    "application",
+    "show",
+]
 
 _MODULES = {
+    "DriftPanel": "deepblur_live.gui.panels",
+    "ImagesPanel": "deepblur_live.gui.panels",
+    "PsfPanel": "deepblur_live.gui.panels",
+    "StatePanel": "deepblur_live.gui.panels",
     "MainWindow": "deepblur_live.gui.main_window",
     "application": "deepblur_live.gui.event_loop",
     "show": "deepblur_live.gui.event_loop",

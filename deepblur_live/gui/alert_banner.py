@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["AlertBanner"]
 
+# Below, the banner of a window is folded at first, and its buttons are in a menu.
+_HIGH, _WIDE = 800, 640
+_UNLIMITED = 16_777_215
 _SNOOZES = (("15 minutes", 900.0), ("1 hour", 3600.0), ("4 hours", 14_400.0))
 
 
 class AlertBanner(QtWidgets.QFrame):
     """Shows the newest alert until it is dismissed, here or elsewhere.
 
-    The window connects its buttons.
+    It folds to its first line, at first in a low window; in a narrow one its buttons
+    are in a menu. The window connects the buttons.
     """
 
     snoozed = Signal(float)
@@ -30,8 +34,14 @@ class AlertBanner(QtWidgets.QFrame):
         super().__init__()
         self._shown: Alert | None = None
         self._dismissed: Alert | None = None
+        # None until the user has chosen: then it depends on the window's height.
+        self._chosen: bool | None = None
+        self.fold_button = QtWidgets.QToolButton()
+        self.fold_button.setAutoRaise(True)
+        self.fold_button.setAccessibleName("Fold the alert")
         self.text = QtWidgets.QLabel()
         self.text.setWordWrap(True)
+        self.text.setAlignment(QtCore.Qt.AlignmentFlag.AlignTop)
         self.text.setTextFormat(QtCore.Qt.TextFormat.RichText)
         # The text can be copied into a message or a logbook.
         self.text.setTextInteractionFlags(
@@ -56,20 +66,54 @@ class AlertBanner(QtWidgets.QFrame):
         )
         # Shown by a window with a microscope.
         self.sweep_button.hide()
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(12, 6, 8, 6)
-        layout.setSpacing(8)
-        layout.addWidget(self.text, 1)
-        buttons = (
+        self._buttons = QtWidgets.QWidget()
+        row = QtWidgets.QHBoxLayout(self._buttons)
+        row.setContentsMargins(0, 0, 0, 0)
+        for button in (
             self.sweep_button,
             self.acknowledge_button,
             self.snooze_button,
             self.rebaseline_button,
-        )
-        for button in buttons:
+        ):
             button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
-            layout.addWidget(button, alignment=QtCore.Qt.AlignmentFlag.AlignTop)
+            row.addWidget(button)
+        # Actions of the menu, with the buttons that they press.
+        self._presses: list[tuple[QtGui.QAction, QtWidgets.QPushButton]] = []
+        self.menu_button = QtWidgets.QToolButton()
+        self.menu_button.setText("Respond")
+        self.menu_button.setPopupMode(
+            QtWidgets.QToolButton.ToolButtonPopupMode.InstantPopup
+        )
+        self.menu_button.setMenu(self._menu())
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(6, 4, 8, 4)
+        layout.setSpacing(8)
+        top = QtCore.Qt.AlignmentFlag.AlignTop
+        for tool in (self.fold_button, self.menu_button):
+            tool.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        layout.addWidget(self.fold_button, alignment=top)
+        layout.addWidget(self.text, 1)
+        layout.addWidget(self._buttons, alignment=top)
+        layout.addWidget(self.menu_button, alignment=top)
+        self.fold_button.clicked.connect(self._on_fold)
         self.hide()
+
+    @property
+    def folded(self) -> bool:
+        """Whether only the first line is shown."""
+        if self._chosen is not None:
+            return self._chosen
+        window = self.window()
+        return window is not None and window.height() < _HIGH
+
+    def minimumSizeHint(self) -> QtCore.QSize:
+        """Return a small width: the text is cut off, and the buttons are in a menu."""
+        return QtCore.QSize(150, super().minimumSizeHint().height())
+
+    def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
+        """Put the buttons into a menu where they would leave no room for the text."""
+        super().resizeEvent(event)
+        self._arrange()
 
     def show_alert(self, alert: Alert | None, status: DriftStatus) -> None:
         """Show the newest alert unless it has been dismissed.
@@ -95,15 +139,57 @@ class AlertBanner(QtWidgets.QFrame):
             colour = ALARM if alert.level is DriftState.ALARM else WARN
             self.setStyleSheet(
                 f"AlertBanner {{ background: {colour}; border-radius: 4px; }}"
-                "AlertBanner QLabel { background: transparent; color: black; }"
+                "AlertBanner > QLabel, AlertBanner > QToolButton"
+                " { background: transparent; color: black; }"
             )
             self.text.setText(_html_of(alert))
+            self.text.setToolTip(alert.text)
+        self._arrange()
         self.show()
 
     def dismiss(self) -> None:
         """Hide the alert for good."""
         self._dismissed = self._shown
         self.hide()
+
+    def _arrange(self) -> None:
+        """Fold or unfold the text, and show the buttons or their menu."""
+        folded = self.folded
+        line = self.text.fontMetrics().height()
+        self.text.setWordWrap(not folded)
+        self.text.setMinimumWidth(1)
+        self.text.setMaximumHeight(line if folded else _UNLIMITED)
+        self.fold_button.setText("▸" if folded else "▾")
+        self.fold_button.setToolTip(
+            "Show the likely cause and the remedy" if folded else "Fold to one line"
+        )
+        wide = self.width() >= _WIDE
+        self._buttons.setVisible(wide)
+        self.menu_button.setVisible(not wide)
+        for action, button in self._presses:
+            action.setVisible(not button.isHidden())
+
+    def _on_fold(self) -> None:
+        self._chosen = not self.folded
+        self._arrange()
+
+    def _menu(self) -> QtWidgets.QMenu:
+        """Return a menu that presses the buttons."""
+        menu = QtWidgets.QMenu(self)
+        for button in (
+            self.sweep_button,
+            self.acknowledge_button,
+            self.rebaseline_button,
+        ):
+            action = QtGui.QAction(button.text(), menu)
+            action.triggered.connect(button.click)
+            menu.addAction(action)
+            self._presses.append((action, button))
+        snooze = self.snooze_button.menu()
+        if snooze is not None:
+            snooze.setTitle(self.snooze_button.text())
+            menu.addMenu(snooze)
+        return menu
 
     def _snooze_menu(self) -> QtWidgets.QMenu:
         menu = QtWidgets.QMenu(self)

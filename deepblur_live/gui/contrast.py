@@ -40,6 +40,10 @@ class AutoContrast:
         """Current levels, low < high; (0, 1) before the first frame."""
         return self._levels or (0.0, 1.0)
 
+    def set(self, low: float, high: float) -> None:
+        """Use these levels until the next update."""
+        self._levels = _separate(low, high)
+
     def update(self, image: NDArray[Any]) -> tuple[float, float]:
         """Update the levels with an (H, W) or (H, W, 3) image and return them.
 

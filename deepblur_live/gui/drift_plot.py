@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import html
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepblur_live.blur import ResolvedBy
 from deepblur_live.blur.charted import charted, curve_kinds
 from deepblur_live.drift import CONTRAST_UNIT, DriftState
-from deepblur_live.gui.binding import QtCore, QtWidgets, pg
-from deepblur_live.gui.state_text import session_time
-from deepblur_live.gui.theme import ALARM, MUTED, PANEL, TEXT, WARN, curve_colours
+from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, pg
+from deepblur_live.gui.coefficient_table import CoefficientTable
+from deepblur_live.gui.palette import colours_of
+from deepblur_live.gui.plot_parts import TimeAxis, add_curve, add_limit
+from deepblur_live.gui.theme import ALARM, WARN, curve_colours
 from deepblur_live.session.decimate import decimate_band, decimate_curve
 from deepblur_live.session.display_unit import change_unit, coefficient_unit
 from deepblur_live.session.history import through_extremes
@@ -35,36 +34,13 @@ __all__ = ["DriftPlot"]
 # Drawn in about 10 ms.
 _MAX_POINTS = 5000
 _MAX_MARKS = 200
-# From so many curves on their table is set smaller.
-_MANY, _SMALL_PX = 12, 11
-_TICKS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
-
-
-class _TimeAxis(pg.AxisItem):  # type: ignore[misc]
-    """Ticks at round session times."""
-
-    def tickSpacing(
-        self, minVal: float, maxVal: float, size: float
-    ) -> list[tuple[float, float]]:
-        wanted = max(maxVal - minVal, 1.0) / max(size / 90, 2)
-        step = next(
-            (s for s in _TICKS_S if s >= wanted), 14400 * math.ceil(wanted / 14400)
-        )
-        return [(float(step), 0.0)]
-
-    def tickStrings(
-        self, values: Sequence[float], scale: float, spacing: float
-    ) -> list[str]:
-        return [session_time(value * scale) for value in values]
-
-
+# Width of a plot beside which there is room for the table.
+_LEAST_PLOT = 260
 # What the sizes of changes are measured from, by a profile's drift.reference.
 _CHANGES = {
     "session": "change from baseline",
     "calibration": "distance from the calibration",
 }
-# Bounds the decimals of a family without coefficients, which are not shown.
-_LEAST_SCALE = 1e-3
 
 
 class DriftPlot(QtWidgets.QWidget):
@@ -82,25 +58,25 @@ class DriftPlot(QtWidgets.QWidget):
     def __init__(self, profile: Profile, family: BlurFamily) -> None:
         super().__init__()
         self._names = family.names[: charted(family)]
-        self._colours = curve_colours(curve_kinds(family))
+        self._kinds = curve_kinds(family)
+        self._limits: list[tuple[Any, str]] = []
+        self._titles: list[Any] = []
         self._unit = coefficient_unit(family, profile.display)
         self._change_unit = change_unit(family, profile.display)
-        largest = float(np.max(family.prior.scale, initial=_LEAST_SCALE))
-        self._decimals = self._unit.decimals(largest)
-        calibrated = profile.model.calibration is not None
-        self._origin = " from the calibration's mean" if calibrated else ""
         self._drawn: tuple[Any, ...] = ()
-        drift = profile.drift
 
         graphics = pg.GraphicsLayoutWidget(parent=self)
-        graphics.setBackground(PANEL)
+        self._graphics = graphics
         graphics.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        graphics.setMinimumSize(120, 80)
         graphics.ci.layout.setSpacing(2)
         self.coefficients = self._add_plot(
             graphics, 0, f"coefficients, {self._unit.name}"
         )
         self.change = self._add_plot(
-            graphics, 1, f"{_CHANGES[drift.reference]}, {self._change_unit.name}"
+            graphics,
+            1,
+            f"{_CHANGES[profile.drift.reference]}, {self._change_unit.name}",
         )
         self.contrast = self._add_plot(
             graphics, 2, "change of the contrast of details, by the spectra, %"
@@ -115,65 +91,83 @@ class DriftPlot(QtWidgets.QWidget):
         self._curves: list[Any] = []
         self._truths: list[Any] = []
         self._bands: list[tuple[Any, Any]] = []
-        for colour in self._colours:
-            self._add_coefficient(colour)
-        unit = self._change_unit
-        for plot, limit, colour, name, text in (
-            (self.change, drift.warn * unit.scale, WARN, "warn", unit.text(drift.warn)),
-            (
-                self.change,
-                drift.alarm * unit.scale,
-                ALARM,
-                "alarm",
-                unit.text(drift.alarm),
-            ),
-            (self.contrast, 100 * drift.warn_contrast, WARN, "warn", ""),
-            (self.contrast, 100 * drift.alarm_contrast, ALARM, "alarm", ""),
+        self._fills: list[Any] = []
+        for _ in self._names:
+            self._add_coefficient()
+        drift, unit = profile.drift, self._change_unit
+        for plot, limit, name, text in (
+            (self.change, drift.warn * unit.scale, "warn", unit.text(drift.warn)),
+            (self.change, drift.alarm * unit.scale, "alarm", unit.text(drift.alarm)),
+            (self.contrast, 100 * drift.warn_contrast, "warn", ""),
+            (self.contrast, 100 * drift.alarm_contrast, "alarm", ""),
         ):
             shown = text or f"{limit:.3g} %"
             # Side by side: the lines may be closer than a label is high.
             place = 0.02 if name == "alarm" else 0.25
-            _add_limit(plot, limit, colour, f"{name} {shown}", place)
-        self._change_curve, self._marks = _add_curve(self.change)
-        self._contrast_curve, self._contrast_marks = _add_curve(self.contrast)
+            line = add_limit(plot, limit, f"{name} {shown}", place)
+            self._limits.append((line, name))
+        self._change_curve, self._marks = add_curve(self.change)
+        self._contrast_curve, self._contrast_marks = add_curve(self.contrast)
         # The limits stay in view for comparison with a small change.
         self._top = 1.5 * drift.alarm * unit.scale
         self._contrast_top = 150 * drift.alarm_contrast
         self.change.setYRange(0, self._top, padding=0)
         self.contrast.setYRange(0, self._contrast_top, padding=0)
 
-        self.legend = QtWidgets.QLabel()
-        self.legend.setTextFormat(QtCore.Qt.TextFormat.RichText)
-        self.legend.setAlignment(QtCore.Qt.AlignmentFlag.AlignTop)
-        self.legend.setMinimumWidth(250)
-        self.legend.setContentsMargins(0, 6, 0, 0)
-        ambiguities = (
-            symmetry.explanation
-            for symmetry in family.symmetries
-            if symmetry.resolved_by is ResolvedBy.NEVER
-        )
-        self.legend.setToolTip("\n".join(filter(None, ambiguities)))
-        self._write_legend(None)
+        self.legend = CoefficientTable(profile, family)
         self.verification = QtWidgets.QLabel()
         self.verification.setWordWrap(True)
         self.verification.setToolTip(
             "whether the coefficients themselves are confirmed on this specimen; "
             "changes of the spectra are watched in any case"
         )
-        column = QtWidgets.QVBoxLayout()
+        table = QtWidgets.QWidget()
+        column = QtWidgets.QVBoxLayout(table)
+        column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.legend)
         column.addWidget(self.verification)
         column.addStretch(1)
+        # Scrolled in a low panel, and left out in a narrow one.
+        self._table = QtWidgets.QScrollArea()
+        self._table.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
+        self._table.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        self._table.setHorizontalScrollBarPolicy(
+            QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        )
+        self._table.setWidgetResizable(True)
+        self._table.setWidget(table)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
         layout.addWidget(graphics, 1)
-        layout.addLayout(column)
+        layout.addWidget(self._table)
+        self._colour()
+
+    def sizeHint(self) -> QtCore.QSize:
+        """Return a size that leaves the room to the images."""
+        return QtCore.QSize(760, 260)
+
+    def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
+        """Leave out the table where there is no room for it."""
+        super().resizeEvent(event)
+        room = self.width() - self._table.minimumWidth()
+        self._table.setVisible(room >= _LEAST_PLOT)
+
+    def minimumSizeHint(self) -> QtCore.QSize:
+        """Return a small size: the table is left out where there is no room."""
+        return QtCore.QSize(140, 90)
+
+    def changeEvent(self, event: QtCore.QEvent | None) -> None:
+        """Follow the host's colours."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QtCore.QEvent.Type.PaletteChange:
+            self._colour()
 
     def show_verification(self, verification: Verification) -> None:
         """Show what evidence says of the coefficients."""
         contradicted = verification.state is VerificationState.CONTRADICTED
-        colour = WARN if contradicted else MUTED
+        colours = colours_of(self)
+        colour = colours.warn if contradicted else colours.muted
         self.verification.setStyleSheet(f"color: {colour};")
         self.verification.setText(verification.text)
 
@@ -217,94 +211,73 @@ class DriftPlot(QtWidgets.QWidget):
         self._write_legend(history)
 
     def _add_plot(self, graphics: Any, row: int, title: str) -> Any:
-        graphics.addLabel(
-            title, row=2 * row, col=0, size="9pt", color=MUTED, justify="left"
+        self._titles.append(
+            graphics.addLabel(title, row=2 * row, col=0, size="9pt", justify="left")
         )
         plot = graphics.addPlot(
             row=2 * row + 1,
             col=0,
             enableMenu=False,
-            axisItems={"bottom": _TimeAxis(orientation="bottom")},
+            axisItems={"bottom": TimeAxis(orientation="bottom")},
         )
         plot.setMouseEnabled(x=True, y=False)
         plot.showGrid(x=True, y=True, alpha=0.12)
         for side in ("left", "bottom"):
             axis = plot.getAxis(side)
             axis.enableAutoSIPrefix(False)
-            axis.setTextPen(MUTED)
-            axis.setPen("#4a5056")
         plot.getAxis("left").setWidth(40)
         return plot
 
-    def _add_coefficient(self, colour: str) -> None:
+    def _add_coefficient(self) -> None:
         clear = pg.mkPen(None)
         lower = pg.PlotCurveItem(pen=clear)
         upper = pg.PlotCurveItem(pen=clear)
-        brush = pg.mkColor(colour)
-        brush.setAlpha(45)
-        band = pg.FillBetweenItem(lower, upper, brush=brush)
-        curve = pg.PlotCurveItem(pen=pg.mkPen(colour, width=1), connect="finite")
-        dashed = pg.mkPen(colour, width=1, style=QtCore.Qt.PenStyle.DashLine)
-        truth = pg.PlotCurveItem(pen=dashed, connect="finite")
+        band = pg.FillBetweenItem(lower, upper)
+        curve = pg.PlotCurveItem(connect="finite")
+        truth = pg.PlotCurveItem(connect="finite")
         for item in (lower, upper, band, truth, curve):
             self.coefficients.addItem(item)
         self._curves.append(curve)
         self._truths.append(truth)
         self._bands.append((lower, upper))
+        self._fills.append(band)
+
+    def _colour(self) -> None:
+        """Take the colours that fit the widget's palette."""
+        colours = colours_of(self)
+        self._colours = curve_colours(self._kinds, colours)
+        self._graphics.setBackground(colours.ground)
+        for title in self._titles:
+            title.setText(title.text, color=colours.muted)
+        for plot in (self.coefficients, self.change, self.contrast):
+            for side in ("left", "bottom"):
+                axis = plot.getAxis(side)
+                axis.setTextPen(colours.muted)
+                axis.setPen(colours.axis)
+        dash = QtCore.Qt.PenStyle.DashLine
+        for line, name in self._limits:
+            colour = colours.alarm if name == "alarm" else colours.warn
+            line.setPen(pg.mkPen(colour, width=1, style=dash))
+            line.label.setColor(colour)
+            line.label.fill = pg.mkBrush(colours.ground)
+        for curve, truth, fill, colour in zip(
+            self._curves, self._truths, self._fills, self._colours, strict=True
+        ):
+            brush = pg.mkColor(colour)
+            brush.setAlpha(45)
+            fill.setBrush(brush)
+            curve.setPen(pg.mkPen(colour, width=1))
+            truth.setPen(pg.mkPen(colour, width=1, style=dash))
+        for curve in (self._change_curve, self._contrast_curve):
+            curve.setPen(pg.mkPen(colours.text, width=1))
+        self._write_legend(None)
 
     def _write_legend(self, history: History | None) -> None:
-        known = history is not None and bool(np.isfinite(history.truth[-1]).any())
-        head = "<td></td><td></td><td align=right>&nbsp;now</td><td>&nbsp;± σ</td>"
-        head += "<td align=right>&nbsp;&nbsp;true</td>" if known else ""
-        rows = [f"<tr style='color:{MUTED}'>{head}</tr>"]
-        scale, decimals = self._unit.scale, self._decimals
-        for k, name in enumerate(self._names):
-            cells = f"<td><font color='{self._colours[k]}'>━━</font></td>"
-            cells += f"<td>{html.escape(name)}</td>"
-            if history is not None:
-                now = _signed(scale * history.coefficients[-1, k], decimals)
-                sigma = scale * history.sigma[-1, k]
-                cells += f"<td align=right>&nbsp;{now}</td>"
-                cells += f"<td>&nbsp;± {sigma:.{decimals}f}</td>"
-                if known:
-                    true = _signed(scale * history.truth[-1, k], decimals)
-                    cells += f"<td align=right>&nbsp;&nbsp;{true}</td>"
-            rows.append(f"<tr>{cells}</tr>")
-        dashed = " · dashed: true" if known else ""
-        unit = self._unit.name + self._origin
-        note = f"<p style='color:{MUTED}'>{unit} · band: ±1σ{dashed}</p>"
-        # Of a field there are as many as fit only in a small type.
-        many = len(self._names) > _MANY
-        table = f"<table cellspacing={0 if many else 2}>{''.join(rows)}</table>{note}"
-        size = f"<div style='font-size: {_SMALL_PX}px'>{table}</div>"
-        self.legend.setText(size if many else table)
-
-
-def _add_limit(
-    plot: Any, height: float, colour: str, label: str, position: float
-) -> None:
-    """Add a dashed line; `position` of its label is the share of the plot's width."""
-    line = pg.InfiniteLine(
-        pos=height,
-        angle=0,
-        pen=pg.mkPen(colour, width=1, style=QtCore.Qt.PenStyle.DashLine),
-        label=label,
-        labelOpts={
-            "position": position,
-            "anchors": [(0, 1), (0, 1)],
-            "color": colour,
-        },
-    )
-    plot.addItem(line, ignoreBounds=True)
-
-
-def _add_curve(plot: Any) -> tuple[Any, Any]:
-    """Add a curve, and the marks of its alerts."""
-    curve = pg.PlotCurveItem(pen=pg.mkPen(TEXT, width=1), connect="finite")
-    marks = pg.ScatterPlotItem(symbol="t", size=11, pen=pg.mkPen(None))
-    plot.addItem(curve)
-    plot.addItem(marks)
-    return curve, marks
+        self.legend.show_history(history, self._colours, colours_of(self).muted)
+        # As wide as the table and a scroll bar, which does not become narrower again.
+        width = self.legend.sizeHint().width() + 24
+        if width > self._table.minimumWidth():
+            self._table.setFixedWidth(width)
 
 
 def _mark_alerts(
@@ -317,8 +290,10 @@ def _mark_alerts(
     for alert in alerts[-_MAX_MARKS:]:
         nearest = min(int(np.searchsorted(times, alert.time)), len(times) - 1)
         height = change[nearest] if np.isfinite(change[nearest]) else 0.0
-        colour = ALARM if alert.level is DriftState.ALARM else WARN
-        spots.append({"pos": (alert.time, height), "brush": colour})
+        # The shape tells them apart where the colour does not.
+        alarm = alert.level is DriftState.ALARM
+        colour, symbol = (ALARM, "t") if alarm else (WARN, "o")
+        spots.append({"pos": (alert.time, height), "brush": colour, "symbol": symbol})
     marks.setData(spots)
 
 
@@ -326,10 +301,3 @@ def _fit(plot: Any, change: NDArray[np.float64], least: float) -> None:
     finite = change[np.isfinite(change)]
     top = max(least, 1.1 * float(finite.max()) if finite.size else 0.0)
     plot.setYRange(0, top, padding=0)
-
-
-def _signed(value: float, decimals: int) -> str:
-    if not math.isfinite(value):
-        return "–"
-    # Adding zero turns a rounded −0 into 0.
-    return f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "−")

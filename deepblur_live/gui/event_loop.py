@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.gui.binding import QtCore, QtWidgets
 from deepblur_live.gui.main_window import MainWindow
+from deepblur_live.gui.palette import darken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from deepblur_live.gui.replay import Replay
     from deepblur_live.session import LiveSession
 
 __all__ = ["application", "show"]
@@ -23,18 +25,25 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 @functools.cache
 def application() -> QtWidgets.QApplication:
-    """Return Qt's application, created if there is none.
+    """Return Qt's application, created, and dark, if there is none.
 
-    The reference is kept until the program ends: Qt aborts if a widget outlives the
-    application.
+    The style of one that runs already is left alone. The reference is kept until the
+    program ends: Qt aborts if a widget outlives the application.
     """
     running = QtWidgets.QApplication.instance()
     if isinstance(running, QtWidgets.QApplication):
         return running
-    return QtWidgets.QApplication(["deepblur-live"])
+    made = QtWidgets.QApplication(["deepblur-live"])
+    darken(made)
+    return made
 
 
-def show(session: LiveSession, *, seconds: float | None = None) -> MainWindow:
+def show(
+    session: LiveSession,
+    *,
+    seconds: float | None = None,
+    replay: Replay | None = None,
+) -> MainWindow:
     """Show a session in a window.
 
     Where Qt's event loop runs already (napari, pymmcore-gui, IPython after ``%gui qt``)
@@ -48,9 +57,11 @@ def show(session: LiveSession, *, seconds: float | None = None) -> MainWindow:
         live mode and exposure.
     seconds
         Close the window after this time.
+    replay
+        The recording that the session is fed with, for progress and a slider.
     """
     app = application()
-    window = MainWindow(session)
+    window = MainWindow(session, replay=replay)
     window.show()
     if seconds is not None:
         QtCore.QTimer.singleShot(round(1000 * seconds), window.close)

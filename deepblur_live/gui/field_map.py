@@ -50,7 +50,7 @@ class FieldMapView(QtWidgets.QWidget):
         self.estimated, self.true = _Row("estimated"), _Row("true")
         self.true.show_all(False)
         self.scale = QtWidgets.QLabel()
-        self.scale.setObjectName("muted")
+        self.scale.setForegroundRole(QtGui.QPalette.ColorRole.PlaceholderText)
         self.scale.setWordWrap(True)
         grid = QtWidgets.QGridLayout()
         grid.setHorizontalSpacing(8)

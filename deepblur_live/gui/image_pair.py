@@ -1,7 +1,8 @@
-"""Raw and deblurred image side by side, with linked view and crosshair."""
+"""Raw and deblurred image: side by side, split at a line, or in turn."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.gui.binding import QtCore, QtWidgets
@@ -16,10 +17,26 @@ if TYPE_CHECKING:
 
     from deepblur_live.runtime.frame import FrameResult
 
-__all__ = ["ImagePair"]
+__all__ = ["KEYS", "CompareMode", "ImagePair"]
 
 RAW = "raw"
 DEBLURRED = "deblurred (estimate)"
+_FLICKER_MS = 600
+
+KEYS = (
+    ("Space, held", "The deblurred image in place of the raw one"),
+    ("← → ↑ ↓", "Move the view"),
+    ("+ −", "Magnify, or the reverse"),
+)
+"""The keys that `ImagePair.press` handles, with what they do."""
+
+
+class CompareMode(StrEnum):
+    """How the two images are compared."""
+
+    SIDE = "side"
+    SPLIT = "split"
+    FLICKER = "flicker"
 
 
 class ImagePair(QtWidgets.QWidget):
@@ -37,7 +54,8 @@ class ImagePair(QtWidgets.QWidget):
         super().__init__()
         self._contrasts = (AutoContrast(clip_percent), AutoContrast(clip_percent))
         self._result: FrameResult | None = None
-        self._held = self._swapped = self._locked = False
+        self._held = self._swapped = self._locked = self._turned = False
+        self._mode = CompareMode.SIDE
         self._auto = self._crosshair = True
         self._point: tuple[int, int] | None = None
         self.raw = ImagePane(pixel_size_nm)
@@ -50,6 +68,40 @@ class ImagePair(QtWidgets.QWidget):
         for pane in (self.raw, self.deblurred):
             layout.addWidget(pane, 1)
             pane.pointed.connect(self._on_pointed)
+        self._turns = QtCore.QTimer(self)
+        self._turns.setInterval(_FLICKER_MS)
+        self._turns.timeout.connect(self._on_turn)
+
+    @property
+    def mode(self) -> CompareMode:
+        """How the two images are compared."""
+        return self._mode
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+        """The raw and the deblurred image shown; None for what there is not."""
+        return self._images()
+
+    @property
+    def levels(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Levels of the raw and of the deblurred image."""
+        raw, deblurred = (contrast.levels for contrast in self._contrasts)
+        return raw, raw if self._locked else deblurred
+
+    def set_mode(self, mode: CompareMode) -> None:
+        """Compare the images in this way."""
+        self._mode, self._turned = mode, False
+        self.deblurred.setVisible(mode is CompareMode.SIDE)
+        if mode is CompareMode.FLICKER:
+            self._turns.start()
+        else:
+            self._turns.stop()
+        self._draw()
+
+    def set_levels(self, index: int, low: float, high: float) -> None:
+        """Set the levels of the raw image (0) or the deblurred one (1) by hand."""
+        self._contrasts[0 if self._locked else index].set(low, high)
+        self._draw()
 
     def show_waiting(self, text: str) -> None:
         """Show, before the first result, what is being waited for."""
@@ -145,9 +197,7 @@ class ImagePair(QtWidgets.QWidget):
         if result is None:
             return
         raw, deblurred = self._images()
-        raw_levels, levels = (contrast.levels for contrast in self._contrasts)
-        if self._locked:
-            levels = raw_levels
+        raw_levels, levels = self.levels
         # A result of much less than full strength says why, with the strength.
         why = f"\n{result.reason}" if result.reason else ""
         name = DEBLURRED
@@ -160,10 +210,15 @@ class ImagePair(QtWidgets.QWidget):
             pixels = result.raw
             array = f"{pixels.dtype} array of shape {pixels.shape}"
             self.raw.show_nothing(f"cannot display a {array}", RAW)
-        elif (self._held != self._swapped) and deblurred is not None:
+        elif self._shows_deblurred() and deblurred is not None:
             self.raw.show_image(deblurred, caption, levels)
         else:
-            self.raw.show_image(raw, _caption(RAW, raw_levels), raw_levels)
+            text, beside = _caption(RAW, raw_levels), None
+            if self._mode is not CompareMode.SIDE and deblurred is None:
+                text += f"\nnot deblurred{why}"
+            elif self._mode is CompareMode.SPLIT and deblurred is not None:
+                text, beside = f"{text}\nright: {caption}", (deblurred, levels)
+            self.raw.show_image(raw, text, raw_levels, beside)
         if deblurred is None:
             # An older image could be taken for this frame's.
             text = "raw only" if result.state is FrameState.RAW_ONLY else "no image"
@@ -171,6 +226,13 @@ class ImagePair(QtWidgets.QWidget):
         else:
             self.deblurred.show_image(deblurred, caption, levels)
         self._write_readouts()
+
+    def _shows_deblurred(self) -> bool:
+        return (self._held != self._swapped) != self._turned
+
+    def _on_turn(self) -> None:
+        self._turned = not self._turned
+        self._draw()
 
     def _on_pointed(self, point: tuple[int, int] | None) -> None:
         self._point = point if self._crosshair else None

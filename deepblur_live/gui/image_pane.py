@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, Signal, pg
-from deepblur_live.gui.rendering import reduce_to, to_uint8
-from deepblur_live.gui.theme import BACKGROUND, TEXT
+from deepblur_live.gui.rendering import reduce_to, scale_bar, to_uint8
+from deepblur_live.gui.theme import BACKGROUND, OVERLAY_STYLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ImagePane"]
 
 _MARGIN = 8
+_SMALL = 320
 # Tolerance, as a fraction of the view, within which the whole image counts as shown.
 _FIT_TOLERANCE = 0.02
 _Align = QtCore.Qt.AlignmentFlag
@@ -38,9 +39,13 @@ class ImagePane(QtWidgets.QWidget):
 
     def __init__(self, pixel_size_nm: float) -> None:
         super().__init__()
+        self.setStyleSheet(OVERLAY_STYLE)
+        self.setMinimumSize(80, 60)
         self._pixel_size_nm = pixel_size_nm
         self._image: NDArray[Any] | None = None
         self._levels = (0.0, 1.0)
+        # Drawn on the right of the line instead, with its levels.
+        self._beside: tuple[NDArray[Any], tuple[float, float]] | None = None
         self._shape: tuple[int, ...] = ()
         self._dirty = False
         # View size at the last drawing if the whole image was visible, else None.
@@ -60,19 +65,23 @@ class ImagePane(QtWidgets.QWidget):
             )
             for angle in (90, 0)
         )
-        for line in self._cross:
+        self.split = pg.InfiniteLine(
+            angle=90,
+            movable=True,
+            pen=pg.mkPen("#e69f00", width=1),
+            hoverPen=pg.mkPen("#e69f00", width=3),
+        )
+        self.split.sigPositionChanged.connect(self._on_range)
+        for line in (*self._cross, self.split):
             line.hide()
             self.view_box.addItem(line, ignoreBounds=True)
         layout = QtWidgets.QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._graphics)
-        self._caption = self._overlay("overlay")
-        self._badge = self._overlay("overlay")
-        self._readout = self._overlay("overlay")
-        self._scale = self._overlay("overlay")
-        self._scale.setStyleSheet(
-            f"border-bottom: 3px solid {TEXT}; border-radius: 0; padding: 1px 0;"
-        )
+        self._caption = self._overlay("caption")
+        self._badge = self._overlay("badge")
+        self._readout = self._overlay("readout")
+        self._scale = self._overlay("scale")
         self._notice = self._overlay("notice")
         self._notice.setWordWrap(True)
         self.view_box.sigRangeChanged.connect(self._on_range)
@@ -94,15 +103,28 @@ class ImagePane(QtWidgets.QWidget):
         return self._notice.text()
 
     def show_image(
-        self, image: NDArray[Any], caption: str, levels: tuple[float, float]
+        self,
+        image: NDArray[Any],
+        caption: str,
+        levels: tuple[float, float],
+        beside: tuple[NDArray[Any], tuple[float, float]] | None = None,
     ) -> None:
-        """Show (H, W) grey or (H, W, 3) colour between `levels`."""
+        """Show (H, W) grey or (H, W, 3) colour between `levels`.
+
+        On the right of the line that can be moved, show `beside`, of the same shape,
+        between its own levels.
+        """
+        if beside is not None and beside[0].shape != image.shape:
+            beside = None
         self._image, self._levels, self._dirty = image, levels, True
+        self._beside = beside
+        self.split.setVisible(beside is not None)
         self._write(self._caption, caption)
         self._write(self._notice, "")
         # The zoom is kept, also over raw-only frames, until the image shape changes.
         if image.shape[:2] != self._shape:
             self._shape = image.shape[:2]
+            self.split.setValue(image.shape[1] / 2)
             self.fit()
 
     def show_nothing(self, notice: str, caption: str = "") -> None:
@@ -110,6 +132,8 @@ class ImagePane(QtWidgets.QWidget):
         if self._image is not None:
             self.item.clear()
         self._image, self._dirty, self._fitted_size = None, False, None
+        self._beside = None
+        self.split.hide()
         self._write(self._caption, caption)
         self._write(self._notice, notice)
         self._scale.hide()
@@ -121,6 +145,11 @@ class ImagePane(QtWidgets.QWidget):
     def set_readout(self, text: str) -> None:
         """Show `text` in the lower left corner; empty hides it."""
         self._write(self._readout, text)
+
+    def set_lookup_table(self, table: NDArray[np.uint8] | None) -> None:
+        """Colour grey images by a table of (256, 3) or (256, 4); None for grey."""
+        self.item.setLookupTable(table)
+        self._dirty = self._image is not None
 
     def set_cross(self, point: tuple[float, float] | None) -> None:
         """Draw the crosshair at the centre of a pixel; None hides it."""
@@ -178,9 +207,15 @@ class ImagePane(QtWidgets.QWidget):
             QtGui.QPainter.RenderHint.SmoothPixmapTransform,
             reduced.shape[1] * visible.width() > rectangle[2] * size[0],
         )
-        self.item.setImage(
-            to_uint8(reduced, self._levels), levels=None, autoLevels=False
-        )
+        drawn = to_uint8(reduced, self._levels)
+        if self._beside is not None:
+            other, levels = self._beside
+            left, _, across, _ = rectangle
+            column = (self.split.value() - left) / across * drawn.shape[1]
+            column = int(np.clip(round(column), 0, drawn.shape[1]))
+            right, _ = reduce_to(other, region, size)
+            drawn[:, column:] = to_uint8(right[:, column:], levels)
+        self.item.setImage(drawn, levels=None, autoLevels=False)
         self.item.setRect(QtCore.QRectF(*rectangle))
         self._update_scale(visible.width())
 
@@ -213,6 +248,13 @@ class ImagePane(QtWidgets.QWidget):
     def _place(self, label: QtWidgets.QLabel) -> None:
         if label is self._notice:
             label.setFixedWidth(min(420, max(120, self.width() - 4 * _MARGIN)))
+        elif label is self._caption:
+            label.setWordWrap(False)
+            if label.sizeHint().width() > self.width() - 2 * _MARGIN:
+                label.setWordWrap(True)
+                label.setFixedWidth(max(40, self.width() - 2 * _MARGIN))
+            else:
+                label.setFixedWidth(label.sizeHint().width())
         label.adjustSize()
         right = self.width() - label.width() - _MARGIN
         low = self.height() - label.height() - _MARGIN
@@ -227,14 +269,11 @@ class ImagePane(QtWidgets.QWidget):
     def _update_scale(self, visible_width: float) -> None:
         if visible_width <= 0:
             return
-        longest_nm = 0.25 * visible_width * self._pixel_size_nm
-        power = 10.0 ** np.floor(np.log10(longest_nm))
-        length_nm = power * next(n for n in (5, 2, 1) if n * power <= longest_nm)
-        across = length_nm / self._pixel_size_nm / visible_width * self.view_box.width()
-        if length_nm >= 1000:
-            self._scale.setText(f"{length_nm / 1000:g} µm")
-        else:
-            self._scale.setText(f"{length_nm:g} nm")
+        # In a small view the text is longer than a quarter of its width.
+        share = 0.25 if self.width() >= _SMALL else 0.45
+        text, pixels = scale_bar(share * visible_width, self._pixel_size_nm)
+        self._scale.setText(text)
+        across = pixels / visible_width * self.view_box.width()
         self._scale.setFixedWidth(round(across))
         self._place(self._scale)
         self._scale.show()

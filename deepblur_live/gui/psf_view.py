@@ -39,7 +39,7 @@ class PsfView(QtWidgets.QWidget):
         self.true = _Thumbnail("PSF, true")
         self.true.hide()
         scale = QtWidgets.QLabel("√ intensity")
-        scale.setObjectName("muted")
+        scale.setForegroundRole(QtGui.QPalette.ColorRole.PlaceholderText)
         row = QtWidgets.QHBoxLayout()
         row.setSpacing(10)
         row.addWidget(self.estimated)
@@ -74,7 +74,7 @@ class _Thumbnail(QtWidgets.QWidget):
     def __init__(self, title: str) -> None:
         super().__init__()
         heading = QtWidgets.QLabel(title)
-        heading.setObjectName("muted")
+        heading.setForegroundRole(QtGui.QPalette.ColorRole.PlaceholderText)
         self.image = QtWidgets.QLabel()
         self.image.setFixedSize(_SIDE, _SIDE)
         self.image.setAlignment(_Align.AlignCenter)

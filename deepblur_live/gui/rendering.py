@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["displayable", "reduce_to", "to_uint8"]
+__all__ = ["displayable", "reduce_to", "scale_bar", "to_uint8"]
 
 
 def displayable(pixels: NDArray[Any]) -> NDArray[Any] | None:
@@ -97,3 +97,20 @@ def to_uint8(image: NDArray[Any], levels: tuple[float, float]) -> NDArray[np.uin
     np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     np.clip(scaled, 0, 255, out=scaled)
     return np.ascontiguousarray(scaled.astype(np.uint8))
+
+
+def scale_bar(longest: float, pixel_size_nm: float) -> tuple[str, float]:
+    """Return the text of a scale bar of a round length, and its length in pixels.
+
+    Parameters
+    ----------
+    longest
+        Its greatest length, pixels.
+    pixel_size_nm
+        Size of a pixel.
+    """
+    longest_nm = longest * pixel_size_nm
+    power = 10.0 ** np.floor(np.log10(longest_nm))
+    length_nm = float(power * next(n for n in (5, 2, 1) if n * power <= longest_nm))
+    text = f"{length_nm / 1000:g} µm" if length_nm >= 1000 else f"{length_nm:g} nm"
+    return text, length_nm / pixel_size_nm

@@ -1,7 +1,8 @@
-"""Colours and style sheet: dark for dark rooms, and colour-blind safe."""
+"""Colours, safe for the colour-blind, on a dark and on a light ground."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deepblur_live.drift import DriftState
@@ -13,33 +14,91 @@ __all__ = [
     "ALARM",
     "BACKGROUND",
     "CHIP_COLOURS",
-    "CURVE_COLOURS",
-    "MUTED",
-    "PANEL",
-    "STYLE",
+    "DARK",
+    "LIGHT",
+    "OVERLAY_STYLE",
     "TEXT",
     "WARN",
-    "curve_colour",
+    "Colours",
+    "chip_style",
     "curve_colours",
 ]
 
+# Images have a dark surround and light captions on any ground.
 BACKGROUND = "#17191c"
-PANEL = "#1f2226"
 TEXT = "#e4e6e8"
-MUTED = "#9aa0a6"
-WARN = "#e69f00"
-ALARM = "#ff6a33"
+# Grounds of a state's name or an alert, written in black.
+WARN, ALARM = "#e69f00", "#ff6a33"
 
-# Okabe and Ito's palette, with blue and vermilion lightened for a dark background.
-CURVE_COLOURS = (
-    "#e69f00",
-    "#56b4e9",
-    "#1fbf8f",
-    "#f0e442",
-    "#6f9bff",
-    "#ff7f50",
-    "#d98bb8",
-    "#c8ccd0",
+OVERLAY_STYLE = f"""
+QLabel {{ color: {TEXT}; border-radius: 3px; padding: 2px 6px;
+    background: rgba(0, 0, 0, 150); }}
+QLabel#notice {{ background: rgba(0, 0, 0, 170); padding: 10px 16px; }}
+QLabel#scale {{ border-bottom: 3px solid {TEXT}; border-radius: 0; padding: 1px 0; }}
+"""
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Colours of plots and texts on one ground.
+
+    Parameters
+    ----------
+    ground, text, muted, axis
+        Of a plot, its curve, its texts and its axes.
+    warn, alarm
+        Of the two limits; they are named beside the colour wherever they are used.
+    curves
+        Of the coefficients.
+    """
+
+    ground: str
+    text: str
+    muted: str
+    axis: str
+    warn: str
+    alarm: str
+    curves: tuple[str, ...]
+
+
+# Okabe and Ito's palette, with blue and vermilion lightened for a dark ground.
+DARK = Colours(
+    ground="#1f2226",
+    text=TEXT,
+    muted="#9aa0a6",
+    axis="#4a5056",
+    warn=WARN,
+    alarm=ALARM,
+    curves=(
+        "#e69f00",
+        "#56b4e9",
+        "#1fbf8f",
+        "#f0e442",
+        "#6f9bff",
+        "#ff7f50",
+        "#d98bb8",
+        "#c8ccd0",
+    ),
+)
+
+# The same hues, darkened where a light ground needs it.
+LIGHT = Colours(
+    ground="#ffffff",
+    text="#1c1e21",
+    muted="#5a6066",
+    axis="#a0a6ac",
+    warn="#9a6a00",
+    alarm="#c03d00",
+    curves=(
+        "#c98a00",
+        "#2f97d3",
+        "#009e73",
+        "#9c9000",
+        "#0058a8",
+        "#d55e00",
+        "#b8558e",
+        "#4a4f54",
+    ),
 )
 
 # Background and text colour by state, None before the first frame; the contrast of
@@ -55,66 +114,37 @@ CHIP_COLOURS: Mapping[DriftState | None, tuple[str, str]] = {
     DriftState.NOT_FOLLOWED: ("#c8ccd0", "#000000"),
 }
 
-STYLE = f"""
-QWidget {{ background: {BACKGROUND}; color: {TEXT}; font-size: 13px; }}
-QToolTip {{ background: #2b2f34; color: {TEXT}; border: 1px solid #50565c; }}
-QToolBar {{ border: 0; spacing: 6px; padding: 0; }}
-QToolButton#qt_toolbar_ext_button {{
-    background: #9aa0a6; padding: 0; min-width: 16px;
-}}
-QMenu {{ background: #2b2f34; border: 1px solid #50565c; }}
-QMenu::item:selected {{ background: #27506b; }}
-QToolButton, QPushButton {{
-    background: #2b2f34; border: 1px solid #3a3f45; border-radius: 4px;
-    padding: 4px 9px;
-}}
-QToolButton:hover, QPushButton:hover {{ background: #363b41; }}
-QToolButton:checked {{
-    background: #27506b; border-color: #56b4e9; color: #ffffff;
-}}
-QToolButton:disabled, QPushButton:disabled, QDoubleSpinBox:disabled {{
-    color: #6a7076;
-}}
-QDoubleSpinBox {{
-    background: #2b2f34; border: 1px solid #3a3f45; border-radius: 4px;
-    padding: 3px 4px;
-}}
-QDoubleSpinBox:focus {{ border-color: #56b4e9; }}
-QSplitter::handle {{ background: #2b2f34; }}
-QLabel#muted {{ color: {MUTED}; }}
-QLabel#status {{ color: {MUTED}; font-size: 12px; }}
-QLabel#message {{ color: {WARN}; font-size: 12px; }}
-QLabel#overlay {{
-    background: rgba(0, 0, 0, 150); border-radius: 3px; padding: 2px 6px;
-}}
-QLabel#notice {{
-    background: rgba(0, 0, 0, 170); border-radius: 4px; padding: 10px 16px;
-    font-size: 16px;
-}}
-"""
+
+def chip_style(state: DriftState | None) -> str:
+    """Return the style sheet of a label that shows a state."""
+    ground, ink = CHIP_COLOURS[state]
+    return (
+        f"background: {ground}; color: {ink}; border-radius: 4px;"
+        "padding: 3px 12px; font-weight: bold;"
+    )
 
 
-def curve_colour(index: int) -> str:
-    """Return the colour of a coefficient's curve."""
-    return CURVE_COLOURS[index % len(CURVE_COLOURS)]
-
-
-def curve_colours(kinds: Sequence[str]) -> tuple[str, ...]:
+def curve_colours(kinds: Sequence[str], colours: Colours = DARK) -> tuple[str, ...]:
     """Return a colour for each curve: a hue per kind, lighter for each further one.
 
     Parameters
     ----------
     kinds
         Of the curves; all different for a hue of its own each.
+    colours
+        Of the ground they are drawn on.
     """
-    hues = {kind: curve_colour(k) for k, kind in enumerate(dict.fromkeys(kinds))}
+    hues = {
+        kind: colours.curves[k % len(colours.curves)]
+        for k, kind in enumerate(dict.fromkeys(kinds))
+    }
     counts: dict[str, int] = {}
-    colours = []
+    drawn = []
     for kind in kinds:
         nth = counts[kind] = counts.get(kind, -1) + 1
         # Towards white, never quite.
         share = 1 - 0.8**nth
         channels = (int(hues[kind][k : k + 2], 16) for k in (1, 3, 5))
         mixed = (round(value + share * (255 - value)) for value in channels)
-        colours.append("#" + "".join(f"{value:02x}" for value in mixed))
-    return tuple(colours)
+        drawn.append("#" + "".join(f"{value:02x}" for value in mixed))
+    return tuple(drawn)

@@ -1,216 +1,163 @@
-"""The toolbar: camera, view, snapshot and state; tooltips name the shortcuts."""
+"""The toolbar: what is needed most, and the session's state."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, Signal
-from deepblur_live.gui.theme import CHIP_COLOURS
+from deepblur_live.gui.commands import allow
+from deepblur_live.gui.theme import chip_style
 
 if TYPE_CHECKING:
     from deepblur_live.gui.camera_link import CameraLink
+    from deepblur_live.gui.commands import Commands
     from deepblur_live.gui.state_text import Chip
 
 __all__ = ["Toolbar"]
 
+_STYLE = """
+QToolBar { border: 0; spacing: 3px; padding: 0; }
+QToolButton { padding: 3px 6px; }
+QToolButton:checked { background: palette(highlight);
+    color: palette(highlighted-text); border-radius: 3px; }
+"""
+
 
 class Toolbar(QtWidgets.QWidget):
-    """Actions and the state chip; the window connects them.
+    """The actions needed most, and apart from them the state chip.
 
     Parameters
     ----------
+    commands
+        The window's actions.
     camera
-        Whether to show Live, Snap and the exposure.
+        Whether to show Live, Snap, the exposure and the focus sweep.
+
+    Attributes
+    ----------
+    state
+        A widget with the chip, to be placed by the window.
     """
 
     exposure_edited = Signal(float)
     """Exposure typed by the user, milliseconds."""
 
-    def __init__(self, *, camera: bool) -> None:
+    def __init__(self, commands: Commands, *, camera: bool) -> None:
         super().__init__()
-        # In a narrow window, the bar moves actions into its own menu (»).
+        self._commands = commands
+        # In a narrow window, the bar moves actions into its own menu (»): those at its
+        # end are needed least.
         self._bar = QtWidgets.QToolBar()
-        row = QtWidgets.QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(6)
-        row.addWidget(self._bar, 1)
-        self.live = self._toggle("Live", "L", "Start or stop live mode")
-        self.snap = self._action("Snap", "S", "Acquire one image")
+        self._bar.setStyleSheet(_STYLE)
+        # Holds the menus where there is no menu bar: within another program's window.
+        self.menu_button = self._menu_button("Menu", "The menus of this panel")
+        self._menu_shown = self._bar.addWidget(self.menu_button)
+        self.show_menu_button(False)
         self.exposure = self._exposure_box()
-        camera_actions = (self.live, self.snap)
-        for action in camera_actions:
-            action.setVisible(camera)
-            action.setEnabled(camera)
         if camera:
-            self._add(*camera_actions)
-            self._label("Exposure")
+            self._add(commands.live, commands.snap)
             shown = self._bar.addWidget(self.exposure)
             if shown is not None:
                 shown.setVisible(True)
-            self._space()
-        self.freeze = self._toggle(
-            "Freeze", "F", "Freeze the images; acquisition and monitoring continue"
-        )
-        self.flicker = self._toggle(
-            "Flicker",
-            "Shift+Space",
-            "Show the deblurred image on the left, as holding Space does",
-        )
-        self.auto = self._toggle(
-            "Auto", "A", "Adjust the display levels to each frame", on=True
-        )
-        self.lock = self._toggle(
-            "Lock", "K", "Use the levels of the raw image for both images"
-        )
-        self.cross = self._toggle(
-            "Crosshair",
-            "X",
-            "Show a crosshair at the same pixel of both images",
-            on=True,
-        )
-        self.fit = self._action("Fit", "0", "Show the whole image")
-        self.pixels = self._action("1:1", "1", "One image pixel per screen pixel")
-        self._add(self.freeze, self.flicker)
-        self._space()
-        self._label("Levels")
-        self._add(self.auto, self.lock)
-        self._space()
-        self._add(self.cross, self.fit, self.pixels)
-        self._space()
-        self.save = self._action(
-            "Save",
-            "Ctrl+S",
-            "Save a snapshot: raw and deblurred TIFF, coefficients as JSON",
-        )
-        self.save_as = self._action(
-            "Save in …", "Ctrl+Shift+S", "Save a snapshot in another folder"
-        )
-        self.record = self._toggle(
-            "Record",
-            "Ctrl+R",
-            "Keep the deblurred frames in the session's folder, and the raw ones "
-            "beside them",
-        )
-        self.record_in = self._action(
-            "Record in …", "Ctrl+Shift+R", "Keep them in another file"
-        )
-        self.every_frame = self._toggle(
-            "Every frame",
-            "Shift+E",
-            "Deblur every frame of the camera instead of the newest; those that still "
-            "wait are dropped when this ends",
-        )
-        self.every_frame.setVisible(camera)
-        self.every_frame.setEnabled(camera)
-        self.rebaseline = self._action(
-            "Re-baseline",
-            "Ctrl+B",
-            "Use the present state of the optics as the new baseline",
-        )
-        self.acknowledge = self._action(
-            "Acknowledge", "Ctrl+K", "Mark the alert as seen; monitoring continues"
-        )
-        self.sweep = self._action(
-            "Sweep …",
-            "Ctrl+F",
-            "Measure the blur by moving the focus drive, and say how to refocus",
-        )
-        self.sweep.setVisible(camera)
-        self.sweep.setEnabled(camera)
-        self._add(self.save, self.record)
+            self._bar.addSeparator()
+        self._add(commands.record, commands.save, commands.rebaseline)
         if camera:
-            self._add(self.every_frame)
-        self._add(self.rebaseline)
-        if camera:
-            self._add(self.sweep)
+            self._add(commands.sweep)
+        self._bar.addSeparator()
+        compare = self._menu_button("Compare", "Raw and deblurred image")
+        menu = QtWidgets.QMenu(compare)
+        menu.addActions(commands.compare.actions())
+        menu.addAction(commands.swap)
+        compare.setMenu(menu)
+        self._bar.addWidget(compare)
+        self._add(commands.freeze, commands.auto, commands.fit, commands.pixels)
+        row = QtWidgets.QHBoxLayout(self)
+        row.setContentsMargins(4, 0, 6, 2)
+        row.addWidget(self._bar, 1)
+        # The window places it where it takes no room from the actions.
+        self.state = QtWidgets.QWidget()
         self.chip = QtWidgets.QLabel()
         self.chip.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
-        self.chip.setMinimumWidth(140)
+        # Cut off rather than widening a narrow window; the tooltip says more.
+        self.chip.setMinimumWidth(60)
+        self.chip.setStyleSheet(chip_style(None))  # as high as later
+        row = QtWidgets.QHBoxLayout(self.state)
+        row.setContentsMargins(6, 3, 6, 2)
+        row.setSpacing(6)
         row.addWidget(self.chip)
+
+    def show_menu_button(self, shown: bool) -> None:
+        """Show a button with the menus, for a window without a menu bar."""
+        if self._menu_shown is not None:
+            self._menu_shown.setVisible(shown)
 
     def show_chip(self, chip: Chip) -> None:
         """Show the session's state as colour and text."""
         if chip.text != self.chip.text():
-            ground, ink = CHIP_COLOURS[chip.state]
-            self.chip.setStyleSheet(
-                f"background: {ground}; color: {ink}; border-radius: 4px;"
-                "padding: 5px 12px; font-weight: bold;"
-            )
+            self.chip.setStyleSheet(chip_style(chip.state))
             self.chip.setText(chip.text)
         self.chip.setToolTip(chip.reason)
 
     def show_camera(self, link: CameraLink) -> None:
         """Show the camera's state, whoever changed it."""
-        acquiring, exposure = link.acquiring, link.exposure_ms
-        usable = exposure is not None and not acquiring
-        self.live.setEnabled(usable)
-        self.snap.setEnabled(usable and not link.live and not link.busy)
-        self.exposure.setEnabled(usable)
+        commands, exposure = self._commands, link.exposure_ms
+        why_not = ""
+        if link.acquiring:
+            why_not = "the camera is in use by an acquisition"
+        elif exposure is None:
+            why_not = "the core has no camera"
+        for action in (commands.live, commands.edit_exposure):
+            allow(action, why_not)
+        if link.live:
+            why_not = why_not or "live mode is running"
+        elif link.busy:
+            why_not = why_not or "the camera is busy"
+        allow(commands.snap, why_not)
+        self.exposure.setEnabled(commands.edit_exposure.isEnabled())
         if not link.busy:
-            self.live.setChecked(link.live)
+            commands.live.setChecked(link.live)
             if exposure is not None and not self.exposure.hasFocus():
                 self.exposure.setValue(exposure)
-        self.live.setToolTip(
-            "The camera is in use by an acquisition (L)"
-            if acquiring
-            else "Start or stop live mode (L)"
-        )
+
+    def edit_exposure(self) -> None:
+        """Put the keyboard into the exposure box."""
+        if self.exposure.isEnabled() and self.exposure.isVisible():
+            self.exposure.setFocus()
+            self.exposure.selectAll()
 
     def _exposure_box(self) -> QtWidgets.QDoubleSpinBox:
         box = QtWidgets.QDoubleSpinBox()
         box.setRange(0.01, 600_000.0)
         box.setDecimals(2)
         box.setButtonSymbols(QtWidgets.QAbstractSpinBox.ButtonSymbols.NoButtons)
-        box.setFixedWidth(105)
         box.setStepType(QtWidgets.QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
         box.setSuffix(" ms")
+        # Wide enough for a minute, in any font.
+        box.setFixedWidth(box.fontMetrics().horizontalAdvance("60000.00 ms") + 16)
         box.setKeyboardTracking(False)
         box.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
         box.setToolTip("Exposure time; changing it pauses live mode (E)")
+        box.setAccessibleName("Exposure time")
         box.setParent(self)
         box.hide()
         box.editingFinished.connect(self._on_exposure)
-        self.edit_exposure = QtGui.QShortcut(QtGui.QKeySequence("E"), self)
-        self.edit_exposure.activated.connect(self._on_edit_exposure)
         return box
 
-    def _action(self, text: str, key: str, tip: str) -> QtGui.QAction:
-        action = QtGui.QAction(text, self)
-        action.setShortcut(QtGui.QKeySequence(key))
-        action.setToolTip(f"{tip} ({key})")
-        self.addAction(action)
-        return action
-
-    def _toggle(
-        self, text: str, key: str, tip: str, *, on: bool = False
-    ) -> QtGui.QAction:
-        action = self._action(text, key, tip)
-        action.setCheckable(True)
-        action.setChecked(on)
-        return action
+    def _menu_button(self, text: str, tip: str) -> QtWidgets.QToolButton:
+        button = QtWidgets.QToolButton()
+        button.setText(text)
+        button.setToolTip(tip)
+        button.setPopupMode(QtWidgets.QToolButton.ToolButtonPopupMode.InstantPopup)
+        button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        return button
 
     def _add(self, *actions: QtGui.QAction) -> None:
         for action in actions:
             self._bar.addAction(action)
             button = self._bar.widgetForAction(action)
             if button is not None:
-                # Space belongs to the flicker, not to the button clicked last.
+                # Space belongs to the comparison, not to the button clicked last.
                 button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
-
-    def _label(self, text: str) -> None:
-        label = QtWidgets.QLabel(text)
-        label.setObjectName("muted")
-        self._bar.addWidget(label)
-
-    def _space(self) -> None:
-        gap = QtWidgets.QWidget()
-        gap.setFixedWidth(6)
-        self._bar.addWidget(gap)
-
-    def _on_edit_exposure(self) -> None:
-        if self.exposure.isEnabled() and self.exposure.isVisible():
-            self.exposure.setFocus()
-            self.exposure.selectAll()
 
     def _on_exposure(self) -> None:
         self.exposure.clearFocus()

@@ -65,8 +65,9 @@ class FixedPsfPipeline(DeblurPipeline):
     def _reduce(self, frame: Frame, scaled: Scaled) -> ReducedSpectrum | None:
         return None
 
-    def _identify(self, frame: Frame, scaled: Scaled) -> Estimate | None:
-        if not 0 <= frame.time - self._identified < self.identify_every_s:
+    def _identify(self, frame: Frame, scaled: Scaled, observe: bool) -> Estimate | None:
+        due = not 0 <= frame.time - self._identified < self.identify_every_s
+        if (observe and due) or not self.identifier.spectrum.frames:
             self._identified = frame.time
             self.identifier.observe(scaled.image, frame.time)
         return None

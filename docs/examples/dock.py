@@ -1,11 +1,11 @@
-"""Dock the window into a Qt application."""
+"""Dock the window, and a part of it, into a Qt application."""
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow
 
 import deepblur_live as dbl
 from deepblur_live.acquisition.simulated import simulated_core
-from deepblur_live.gui import MainWindow, application
+from deepblur_live.gui import MainWindow, StatePanel, application
 
 if __name__ == "__main__":  # the worker is a process of its own
     app = application()  # before the core, so that its events reach Qt's thread
@@ -13,12 +13,14 @@ if __name__ == "__main__":  # the worker is a process of its own
     host = QMainWindow()  # your application's window
 
     with dbl.LiveSession.from_profile(dbl.Profile(), core) as session:
-        dock = QDockWidget("Deblurred", host)
-        dock.setWidget(MainWindow(session))
-        host.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+        window = MainWindow(session)
+        for name, widget in (("Deblurred", window), ("State", StatePanel(session))):
+            dock = QDockWidget(name, host)
+            dock.setWidget(widget)
+            host.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
 
         host.show()
         core.startContinuousSequenceAcquisition()
         QTimer.singleShot(2000, app.quit)  # leave this out: run until it is closed
         app.exec()
-        dock.widget().close()
+        window.close()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pymmcore_plus import CMMCorePlus
+from qtpy.QtCore import QSettings
 
 from deepblur_live.acquisition.statistics import Statistics
 from deepblur_live.acquisition.worker import WorkerState
@@ -52,6 +53,7 @@ class FakeSession:
     ) -> None:
         self.profile = profile or Profile()
         self.family = family or family_from_profile(self.profile)
+        self.closed = False
         self.listener = FakeListener()
         self.core: CMMCorePlus | None = None
         self.calls: list[str] = []
@@ -197,3 +199,10 @@ def make_alert_fixture() -> Callable[..., Alert]:
 @pytest.fixture
 def session_of() -> type[FakeSession]:
     return FakeSession
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_test(tmp_path: Path) -> None:
+    """Keep the user's remembered layout out of the tests, and theirs out of it."""
+    ini, user = QSettings.Format.IniFormat, QSettings.Scope.UserScope
+    QSettings.setPath(ini, user, str(tmp_path / "settings"))

@@ -88,11 +88,11 @@ def test_from_frames_to_banner_and_back(
         qtbot.waitUntil(
             lambda: len(window.drift._curves[0].getData()[0]) == 24, timeout=10_000
         )
-        window.toolbar.acknowledge.trigger()
+        window.commands.acknowledge.trigger()
         assert session.status.acknowledged
         qtbot.waitUntil(window.banner.isHidden, timeout=10_000)
 
-        window.toolbar.rebaseline.trigger()
+        window.commands.rebaseline.trigger()
         qtbot.waitUntil(
             lambda: window.toolbar.chip.text() == "BASELINING 0/5", timeout=10_000
         )

@@ -34,15 +34,15 @@ def kept(window, session, image, count):
 
 def test_it_records_until_it_is_pressed_again(window, session, image, tmp_path):
     assert "recording" not in kept(window, session, image, 2)
-    window.toolbar.record.trigger()
+    window.commands.record.trigger()
     assert "● recording recording_" in kept(window, session, image, 3)
-    assert window.toolbar.record.isChecked()
+    assert window.commands.record.isChecked()
     assert f"are kept in {tmp_path}" in window.message.text()
-    window.toolbar.record.trigger()
+    window.commands.record.trigger()
     assert session.calls == ["recordingStarted", "recordingStopped"]
     session.recorder.close()
     assert "recording" not in kept(window, session, image, 2)
-    assert not window.toolbar.record.isChecked()
+    assert not window.commands.record.isChecked()
     (counts,) = session.recorder.counts
     assert counts.written == len(open_series(counts.path)) == 3
     assert open_series(counts.raw).dtype == image.dtype
@@ -51,11 +51,11 @@ def test_it_records_until_it_is_pressed_again(window, session, image, tmp_path):
 def test_another_file_may_be_chosen(window, session, image, tmp_path, monkeypatch):
     answer = [("", "")]
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer[0])
-    window.toolbar.record_in.trigger()
+    window.commands.record_in.trigger()
     assert not session.recorder.recording
     answer[0] = (str(tmp_path / "cells"), "OME-TIFF (*.ome.tiff)")
-    window.toolbar.record_in.trigger()
-    assert window.toolbar.record.isChecked()
+    window.commands.record_in.trigger()
+    assert window.commands.record.isChecked()
     kept(window, session, image, 2)
     session.recorder.close()
     with open_series(tmp_path / "cells.ome.tiff") as series:
@@ -65,8 +65,8 @@ def test_another_file_may_be_chosen(window, session, image, tmp_path, monkeypatc
 def test_what_cannot_be_written_is_said(window, session, tmp_path):
     session.folder = tmp_path / "file"
     session.folder.touch()
-    window.toolbar.record.trigger()
-    assert not window.toolbar.record.isChecked()
+    window.commands.record.trigger()
+    assert not window.commands.record.isChecked()
     assert "cannot be used for the recording" in window.error
     window.message.error = ""
 
@@ -78,12 +78,12 @@ def test_every_frame_is_a_choice_of_a_window_with_a_camera(qtbot, session):
     window.timer.stop()
     qtbot.addWidget(window)
     listener = session.listener
-    window.toolbar.every_frame.trigger()
+    window.commands.every_frame.trigger()
     assert listener.processes_every_frame
     listener.statistics = replace(listener.statistics, in_flight=8, waiting=7)
     window._refresh_texts(0.0)
     assert "in flight 8 (7 waiting)" in window.status.text()
-    window.toolbar.every_frame.trigger()
+    window.commands.every_frame.trigger()
     assert not listener.processes_every_frame
     window.close()
     assert window.error == ""

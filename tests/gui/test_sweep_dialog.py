@@ -168,17 +168,24 @@ def test_the_check_asks_before_it_moves(qtbot, session, checked, monkeypatch):
     assert not dialog.refocus.isEnabled() and dialog.start.isEnabled()
 
 
-def test_the_window_offers_it_with_a_microscope_only(qtbot, session):
+def test_the_window_offers_it_with_a_microscope_only(qtbot, session, monkeypatch):
     window = MainWindow(session)
     qtbot.addWidget(window)
-    assert not window.toolbar.sweep.isEnabled()
+    assert not window.commands.sweep.isEnabled()
     core = UniMMCore()
     core.loadSystemConfiguration(SIMULATED_CONFIG)
     session.core = core
     other = MainWindow(session)
     qtbot.addWidget(other)
-    other.toolbar.sweep.trigger()
+    other.commands.sweep.trigger()
     assert other.findChild(SweepDialog).isVisible()
+    asked = []
+    no = QtWidgets.QMessageBox.StandardButton.No
+    monkeypatch.setattr(
+        QtWidgets.QMessageBox, "question", lambda *_: asked.append(True) or no
+    )
+    other.commands.check.trigger()
+    assert asked == [True]
     assert core.getPosition() == 0.0
     other.close()
     core.unloadAllDevices()

@@ -27,7 +27,7 @@ def window(session, core: CMMCorePlus, qtbot) -> Iterator[MainWindow]:
     window = MainWindow(session)
     qtbot.addWidget(window)
     window.show()
-    qtbot.waitUntil(lambda: window.toolbar.live.isEnabled(), timeout=10_000)
+    qtbot.waitUntil(lambda: window.commands.live.isEnabled(), timeout=10_000)
     yield window
     window.close()
     assert window.error == ""
@@ -36,11 +36,11 @@ def window(session, core: CMMCorePlus, qtbot) -> Iterator[MainWindow]:
 def test_live_mode_starts_and_stops(
     window: MainWindow, core: CMMCorePlus, qtbot
 ) -> None:
-    window.toolbar.live.trigger()
+    window.commands.live.trigger()
     qtbot.waitUntil(core.isSequenceRunning, timeout=10_000)
-    qtbot.waitUntil(lambda: not window.toolbar.snap.isEnabled(), timeout=10_000)
-    assert window.toolbar.live.isChecked()
-    window.toolbar.live.trigger()
+    qtbot.waitUntil(lambda: not window.commands.snap.isEnabled(), timeout=10_000)
+    assert window.commands.live.isChecked()
+    window.commands.live.trigger()
     qtbot.waitUntil(lambda: not core.isSequenceRunning(), timeout=10_000)
 
 
@@ -50,9 +50,9 @@ def test_changes_from_elsewhere_are_shown(
     core.setExposure(42.5)
     qtbot.waitUntil(lambda: window.toolbar.exposure.value() == 42.5, timeout=10_000)
     core.startContinuousSequenceAcquisition(0)
-    qtbot.waitUntil(lambda: window.toolbar.live.isChecked(), timeout=10_000)
+    qtbot.waitUntil(lambda: window.commands.live.isChecked(), timeout=10_000)
     core.stopSequenceAcquisition()
-    qtbot.waitUntil(lambda: not window.toolbar.live.isChecked(), timeout=10_000)
+    qtbot.waitUntil(lambda: not window.commands.live.isChecked(), timeout=10_000)
 
 
 def test_an_edited_exposure_is_set(
@@ -70,7 +70,7 @@ def test_the_cores_errors_are_shown(
         raise RuntimeError("the shutter is stuck")
 
     monkeypatch.setattr(core, "snap", refuse)
-    window.toolbar.snap.trigger()
+    window.commands.snap.trigger()
     qtbot.waitUntil(
         lambda: window.message.text() == "Snap: the shutter is stuck", timeout=10_000
     )
@@ -81,11 +81,11 @@ def test_closing_ends_live_mode_only_if_started_here(
     window: MainWindow, core: CMMCorePlus, qtbot, ours: bool
 ) -> None:
     if ours:
-        window.toolbar.live.trigger()
+        window.commands.live.trigger()
     else:
         core.startContinuousSequenceAcquisition(0)
     qtbot.waitUntil(core.isSequenceRunning, timeout=10_000)
-    qtbot.waitUntil(lambda: window.toolbar.live.isChecked(), timeout=10_000)
+    qtbot.waitUntil(lambda: window.commands.live.isChecked(), timeout=10_000)
     window.close()
     assert core.isSequenceRunning() is not ours
 
@@ -95,4 +95,4 @@ def test_no_controls_without_a_core(session, qtbot) -> None:
     qtbot.addWidget(window)
     window.show()
     assert not window.toolbar.exposure.isVisible()
-    assert not window.toolbar.live.isEnabled()
+    assert not window.commands.live.isEnabled()

@@ -1,0 +1,78 @@
+"""A ``deepblur-live`` command in a process of its own, started from the window."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ChildProcess"]
+
+
+class ChildProcess:
+    """Runs a command line; its user polls it, and nothing waits for it.
+
+    A report takes a processor for seconds, and another recording has a session of its
+    own: both would slow down a camera in this process.
+
+    Parameters
+    ----------
+    purpose
+        What it does, for messages.
+    arguments
+        Of ``deepblur-live``.
+
+    Raises
+    ------
+    OSError
+        It cannot be started.
+    """
+
+    def __init__(self, purpose: str, arguments: Sequence[str]) -> None:
+        self.purpose = purpose
+        self._output = tempfile.TemporaryFile()  # closed by `end`
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "deepblur_live", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                # No console window beside ours on Windows.
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError:
+            self._output.close()
+            raise
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    @property
+    def last_line(self) -> str:
+        """The last line that it has printed, or empty: its error, if it failed."""
+        self._output.seek(0)
+        lines = self._output.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def end(self, timeout_s: float = 5.0) -> None:
+        """Stop it if it runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(timeout_s)
+        self._output.close()
+
+    def leave(self) -> None:
+        """Let it go on alone."""
+        self._output.close()
+        # Else Python warns that nobody waits for it.
+        self._process.returncode = self._process.poll() or 0
