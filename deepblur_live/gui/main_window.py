@@ -99,8 +99,6 @@ class MainWindow(QtWidgets.QMainWindow):
         self.replay_bar = (
             None if replay is None else ReplayBar(replay, session, self.commands)
         )
-        # With a fixed PSF there is no curve to draw.
-        self.drift.setVisible(session.family.n_coefficients > 0)
         self.status = QtWidgets.QLabel()
         # Cut off if too long: the window must fit on a small screen.
         self.status.setSizePolicy(
@@ -291,10 +289,14 @@ class MainWindow(QtWidgets.QMainWindow):
         window_layout.set_default(self, self.panels)
 
     def _lay_out(self) -> None:
+        drift: QtWidgets.QWidget = self.drift
+        if not self._session.family.n_coefficients:
+            drift = QtWidgets.QLabel("A fixed PSF has no coefficients to follow.")
+            drift.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
         self.panels = {
             name: window_layout.add_panel(self, name, widget, key, scrolled=scrolled)
             for name, widget, key, scrolled in (
-                ("Drift", self.drift, "D", False),
+                ("Drift", drift, "D", False),
                 ("PSF", self.psf, "P", True),
                 ("Levels", self.levels, "H", False),
                 ("Line profile", self.line_profile, "I", False),
