@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import ValidationError, field_validator, model_validator
 
 from deepblur_live.settings import Section, as_toml, explain, setting
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 __all__ = [
     "NOLL_PRESETS",
     "Alerts",
     "Camera",
+    "Channel",
     "Display",
     "Drift",
     "Model",
@@ -184,6 +183,18 @@ class Optics(Section):
                 "oil 1.515)"
             )
         return self
+
+
+class Channel(Section):
+    """A channel of MDAs: what differs from [optics]."""
+
+    emission_nm: float = setting(
+        540.0,
+        "emission wavelength of the channel, in place of optics.wavelength_nm",
+        unit="nm",
+        ge=300,
+        le=1200,
+    )
 
 
 class Camera(Section):
@@ -494,6 +505,7 @@ class Profile(Section):
 
     name: str = setting("default", "name of the rig, as the session's log shows it")
     optics: Optics = Optics()
+    channels: Mapping[str, Channel] = setting({}, "channels of MDAs, by their names")
     camera: Camera = Camera()
     stage: Stage = Stage()
     model: Model = Model()
@@ -506,6 +518,43 @@ class Profile(Section):
         """The same rig with one PSF for the whole frame."""
         model = self.model.model_copy(update={"blur": "uniform"})
         return self.model_copy(update={"model": model})
+
+    def at_wavelength(self, wavelength_nm: float) -> Profile:
+        """Return the same rig with another emission wavelength.
+
+        Raises
+        ------
+        ProfileError
+            The optics do not allow it; the text says what would be right.
+        """
+        if wavelength_nm == self.optics.wavelength_nm:
+            return self
+        content = self.optics.model_dump() | {"wavelength_nm": wavelength_nm}
+        checked = check_profile({"optics": content}, f"at {wavelength_nm:g} nm")
+        return self.model_copy(update={"optics": checked.optics})
+
+    def wavelength_of(self, channel: str) -> float:
+        """Return the emission wavelength of a channel, in nm."""
+        own = self.channels.get(channel)
+        return self.optics.wavelength_nm if own is None else own.emission_nm
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        measured = next(
+            (key for key in ("calibration", "psf") if getattr(self.model, key)), None
+        )
+        for name, channel in self.channels.items():
+            if measured and channel.emission_nm != self.optics.wavelength_nm:
+                raise ValueError(
+                    f"channels.{name}: model.{measured} was measured at one "
+                    f"wavelength, {self.optics.wavelength_nm:g} nm, and the channel has "
+                    f"{channel.emission_nm:g} nm: give it a profile of its own"
+                )
+            try:
+                self.at_wavelength(channel.emission_nm)
+            except ProfileError as error:
+                raise ValueError(f"channels.{name}: {error}") from error
+        return self
 
     @model_validator(mode="after")
     def _check_field(self) -> Self:

@@ -63,10 +63,12 @@ def as_toml(settings: Section, title: str) -> str:
     for key, field in type(settings).model_fields.items():
         value = getattr(settings, key)
         if isinstance(value, Section):
-            title = (type(value).__doc__ or "").strip().splitlines()[0]
-            tables += ["", f"# {title}", f"[{key}]"]
-            for inner, inner_field in type(value).model_fields.items():
-                tables += _entry(inner, getattr(value, inner), inner_field)
+            tables += _table(key, value)
+        elif (kind := _table_type(field)) is not None:
+            for name, section in value.items():
+                tables += _table(f"{key}.{_toml_key(name)}", section)
+            if not value:
+                tables += _commented(_table(f"{key}.NAME", kind()))
         else:
             lines += _entry(key, value, field)
     return "\n".join(lines + tables) + "\n"
@@ -92,6 +94,26 @@ def explain(
         The settings as they should be, and as they were given.
     """
     return [_sentence(detail, model, content) for detail in error.errors()]
+
+
+def _table(key: str, section: Section) -> list[str]:
+    """Return a section as a table of TOML, with its title."""
+    title = (type(section).__doc__ or "").strip().splitlines()[0]
+    lines = ["", f"# {title}", f"[{key}]"]
+    for inner, field in type(section).model_fields.items():
+        lines += _entry(inner, getattr(section, inner), field)
+    return lines
+
+
+def _commented(table: Sequence[str]) -> list[str]:
+    """Return a table as a comment."""
+    return ["", *(f"# {line.removeprefix('# ')}" for line in table[1:])]
+
+
+def _toml_key(name: str) -> str:
+    """Return a key of TOML, in quotes if need be."""
+    bare = name.isascii() and name.replace("-", "_").isidentifier()
+    return name if bare else json.dumps(name, ensure_ascii=False)
 
 
 def _entry(key: str, value: Any, field: FieldInfo) -> list[str]:
@@ -128,8 +150,10 @@ def _sentence(
 
 
 def _depth(place: Sequence[int | str], model: type[Section]) -> int:
-    inner = _section_type(model.model_fields.get(str(place[0]))) if place else None
-    return 1 if inner is None else 2
+    field = model.model_fields.get(str(place[0])) if place else None
+    if _table_type(field) is not None:
+        return 3
+    return 1 if _section_type(field) is None else 2
 
 
 def _section_type(field: FieldInfo | None) -> type[Section] | None:
@@ -137,9 +161,19 @@ def _section_type(field: FieldInfo | None) -> type[Section] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
+def _table_type(field: FieldInfo | None) -> type[Section] | None:
+    """Return the type of the sections of a table of them, each with a name."""
+    kinds = () if field is None else get_args(field.annotation)
+    kind = kinds[-1] if len(kinds) == 2 else None
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
 def _field_at(place: Sequence[str], model: type[Section]) -> FieldInfo | None:
     """Return the setting at `place`, or None if that is a whole section."""
     field = model.model_fields.get(place[0]) if place else None
+    table = _table_type(field)
+    if table is not None:
+        return table.model_fields.get(place[2]) if len(place) > 2 else None
     inner = _section_type(field)
     if inner is None:
         return field
@@ -148,7 +182,10 @@ def _field_at(place: Sequence[str], model: type[Section]) -> FieldInfo | None:
 
 def _closest(place: Sequence[str], model: type[Section]) -> str:
     """Return the most likely correction of an unknown key."""
-    known = {key: _section_type(field) for key, field in model.model_fields.items()}
+    known = {
+        key: _section_type(field) or _table_type(field)
+        for key, field in model.model_fields.items()
+    }
     inside = known.get(place[0]) if len(place) > 1 else model
     here = list((inside or model).model_fields)
     wrong = place[-1].lower()
@@ -165,7 +202,7 @@ def _closest(place: Sequence[str], model: type[Section]) -> str:
         section = elsewhere[near[0]]
         where = f"under [{section}]" if section != near[0] else "above the sections"
         return f"did you mean {near[0]} {where}?"
-    table = f"[{place[0]}]" if len(place) > 1 else "a profile"
+    table = f"[{'.'.join(place[:-1])}]" if len(place) > 1 else "a profile"
     return f"{table} has {', '.join(here)}"
 
 

@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -17,6 +18,8 @@ if not torch.cuda.is_available():
 # Windows of child processes remember their layout, but not among the user's settings.
 _settings = tempfile.TemporaryDirectory(prefix="deepblur-live-settings-")
 os.environ["XDG_CONFIG_HOME"] = _settings.name
+# As on Windows, where most microscopes are: nothing is inherited by a fork.
+multiprocessing.set_start_method("spawn", force=True)
 
 # A shell that runs the tests in the background makes them and their child processes
 # ignore interrupts, which some of them send.

@@ -241,3 +241,44 @@ def test_a_measured_blur_that_contradicts_is_named(
     rig: Path, text: str, said: str
 ) -> None:
     assert said in refusal(rig, f"[model]\n{text}")
+
+
+def test_channels_have_their_wavelengths(rig: Path) -> None:
+    text = """
+        [channels.DAPI]
+        emission_nm = 460
+        [channels."Cy5 far red"]
+        emission_nm = 670.5
+    """
+    rig.write_text(text, encoding="utf-8")
+    profile = load_profile(rig)
+    assert profile.wavelength_of("DAPI") == 460
+    assert profile.wavelength_of("Cy5 far red") == 670.5
+    assert profile.wavelength_of("another") == 540
+    optics = profile.at_wavelength(460).optics
+    assert optics == profile.optics.model_copy(update={"wavelength_nm": 460.0})
+    assert profile.at_wavelength(540) is profile
+    write_profile(profile, rig)
+    assert load_profile(rig) == profile
+    # An empty table is shown by an example.
+    assert "# [channels.NAME]\n" in Profile().to_toml()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[channels.A]\nemision_nm = 460", "channels.A.emision_nm: did you mean emiss"),
+        ("[channels.A]\nemission_nm = 0.46", "(given in micrometres? then 460)"),
+        ("[channels]\nA = 460", "A = 460: this is a section, write [channels.A]"),
+        (
+            "[optics]\npixel_size_nm = 150\n[channels.A]\nemission_nm = 400",
+            "channels.A: at 400 nm: optics: pixel_size_nm 150 is too coarse",
+        ),
+        (
+            '[model]\npsf = "b"\n[channels.A]\nemission_nm = 460',
+            "channels.A: model.psf was measured at one wavelength, 540 nm",
+        ),
+    ],
+)
+def test_mistakes_in_a_channel(rig: Path, text: str, said: str) -> None:
+    assert said in refusal(rig, text)

@@ -16,7 +16,8 @@ def mda_metadata(event: object, metadata: object) -> dict[str, Any]:
     Parameters
     ----------
     event
-        `useq.MDAEvent`: its index is kept, as ``"index"``.
+        `useq.MDAEvent`: its index is kept, as ``"index"``, and the names of its
+        channel and position, as ``"channel"`` and ``"position"``.
     metadata
         `pymmcore_plus.metadata.FrameMetaV1`: ``"exposure_ms"``, ``"runner_time_ms"``
         and ``"camera"`` are kept, and ``"truth"`` of the camera's own metadata.
@@ -26,6 +27,13 @@ def mda_metadata(event: object, metadata: object) -> dict[str, Any]:
     if isinstance(index, Mapping):
         # Plain text and numbers, so that the worker does not have to import useq.
         kept["index"] = {str(getattr(k, "value", k)): int(v) for k, v in index.items()}
+    channel = getattr(getattr(event, "channel", None), "config", None)
+    for key, name in (
+        ("channel", channel),
+        ("position", getattr(event, "pos_name", None)),
+    ):
+        if name:
+            kept[key] = str(name)
     if not isinstance(metadata, Mapping):
         return kept
     for key in ("exposure_ms", "runner_time_ms"):

@@ -27,7 +27,7 @@ def say(console: Console, text: str) -> None:
     except (OSError, SystemExit):  # rich exits when a pipe is closed
         console.quiet = True
         # What is still buffered would fail once more when the program ends.
-        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), console.file.fileno())
 
 

@@ -229,6 +229,8 @@ def replay(
             profile = _resized(
                 options.profile or Profile(), pixel_size_nm, "--pixel-size"
             )
+        if channel is not None:
+            profile = profile.at_wavelength(profile.wavelength_of(channel))
         rows, columns = source.shape
         say(
             options.console,

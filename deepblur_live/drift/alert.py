@@ -55,6 +55,8 @@ class Alert:
     cause, remedy
         The likely cause, which starts with ``unclear`` when it cannot be identified;
         and what to do.
+    series
+        Channel, position and plane whose blur has changed, of an MDA with several.
     """
 
     time: float
@@ -69,6 +71,7 @@ class Alert:
     shape: str = ""
     cause: str = ""
     remedy: str = ""
+    series: str = ""
 
 
 def clock_text(seconds: float) -> str:

@@ -42,12 +42,10 @@ class CoefficientTable(QtWidgets.QLabel):
     def __init__(self, profile: Profile, family: BlurFamily) -> None:
         super().__init__()
         self._names = family.names[: charted(family)]
-        self._unit = coefficient_unit(family, profile.display)
-        largest = float(np.max(family.prior.scale, initial=_LEAST_SCALE))
-        self._decimals = self._unit.decimals(largest)
+        self._display = profile.display
+        self.use_family(family)
         calibrated = profile.model.calibration is not None
         self._origin = " from the calibration's mean" if calibrated else ""
-        self._history: History | None = None
         self.setTextFormat(QtCore.Qt.TextFormat.RichText)
         self.setAlignment(QtCore.Qt.AlignmentFlag.AlignTop)
         self.setContentsMargins(0, 6, 0, 0)
@@ -57,6 +55,13 @@ class CoefficientTable(QtWidgets.QLabel):
             if symmetry.resolved_by is ResolvedBy.NEVER
         )
         self.setToolTip("\n".join(filter(None, ambiguities)))
+
+    def use_family(self, family: BlurFamily) -> None:
+        """Show the coefficients of another wavelength from now on."""
+        self._unit = coefficient_unit(family, self._display)
+        largest = float(np.max(family.prior.scale, initial=_LEAST_SCALE))
+        self._decimals = self._unit.decimals(largest)
+        self._history: History | None = None
 
     def show_history(
         self, history: History | None, colours: Sequence[str], muted: str

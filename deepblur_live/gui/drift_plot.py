@@ -13,6 +13,7 @@ from deepblur_live.gui.coefficient_table import CoefficientTable
 from deepblur_live.gui.palette import colours_of
 from deepblur_live.gui.plot_parts import TimeAxis, add_curve, add_limit
 from deepblur_live.gui.theme import ALARM, WARN, curve_colours
+from deepblur_live.runtime.series_key import SeriesKey
 from deepblur_live.session.decimate import decimate_band, decimate_curve
 from deepblur_live.session.display_unit import change_unit, coefficient_unit
 from deepblur_live.session.history import through_extremes
@@ -64,6 +65,9 @@ class DriftPlot(QtWidgets.QWidget):
         self._unit = coefficient_unit(family, profile.display)
         self._change_unit = change_unit(family, profile.display)
         self._drawn: tuple[Any, ...] = ()
+        self._display, self._series = profile.display, SeriesKey()
+        # Lines of the change, with their names and limits in the metric's unit.
+        self._change_limits: list[tuple[Any, str, float]] = []
 
         graphics = pg.GraphicsLayoutWidget(parent=self)
         self._graphics = graphics
@@ -106,6 +110,8 @@ class DriftPlot(QtWidgets.QWidget):
             place = 0.02 if name == "alarm" else 0.25
             line = add_limit(plot, limit, f"{name} {shown}", place)
             self._limits.append((line, name))
+            if plot is self.change:
+                self._change_limits.append((line, name, limit / unit.scale))
         self._change_curve, self._marks = add_curve(self.change)
         self._contrast_curve, self._contrast_marks = add_curve(self.contrast)
         # The limits stay in view for comparison with a small change.
@@ -162,6 +168,30 @@ class DriftPlot(QtWidgets.QWidget):
         super().changeEvent(event)
         if event is not None and event.type() == QtCore.QEvent.Type.PaletteChange:
             self._colour()
+
+    def follow(self, series: SeriesKey, family: BlurFamily) -> None:
+        """Show another series from now on, whose wavelength may be another."""
+        if series == self._series:
+            return
+        self._series, self._drawn = series, ()
+        before = self._change_unit.scale
+        self._unit = coefficient_unit(family, self._display)
+        self._change_unit = unit = change_unit(family, self._display)
+        self._top *= unit.scale / before
+        self.legend.use_family(family)
+        for line, name, limit in self._change_limits:
+            line.setValue(limit * unit.scale)
+            line.label.setFormat(f"{name} {unit.text(limit)}")
+        curves = (
+            *self._curves,
+            *self._truths,
+            *(b for pair in self._bands for b in pair),
+        )
+        for curve in (*curves, self._change_curve, self._contrast_curve):
+            curve.setData([], [])
+        for marks in (self._marks, self._contrast_marks):
+            marks.setData([])
+        self._write_legend(None)
 
     def show_verification(self, verification: Verification) -> None:
         """Show what evidence says of the coefficients."""

@@ -11,6 +11,7 @@ import torch
 from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.blur.field_basis import FieldView
 from deepblur_live.blur.places import places
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, pg
 from deepblur_live.gui.state_text import quality_text
 from deepblur_live.runtime.frame_view import frame_view
@@ -19,7 +20,7 @@ from deepblur_live.session.display_unit import coefficient_unit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepblur_live.blur.zernike_field import ZernikeField
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.profile import Profile
     from deepblur_live.runtime.frame import FrameResult
     from deepblur_live.session.display_unit import DisplayUnit
@@ -45,7 +46,8 @@ class FieldMapView(QtWidgets.QWidget):
 
     def __init__(self, profile: Profile, family: ZernikeField) -> None:
         super().__init__()
-        self._family, self._unit = family, coefficient_unit(family, profile.display)
+        self._display = profile.display
+        self.use_family(family)
         self._drawn: tuple[object, ...] = ()
         self.estimated, self.true = _Row("estimated"), _Row("true")
         self.true.show_all(False)
@@ -64,6 +66,11 @@ class FieldMapView(QtWidgets.QWidget):
         layout.addWidget(self.scale)
         layout.addStretch(1)
         self.setMaximumWidth(2 * _SIDE + 190)
+
+    def use_family(self, family: BlurFamily) -> None:
+        """Take later results for those of a field: another channel's wavelength."""
+        assert isinstance(family, ZernikeField)
+        self._family, self._unit = family, coefficient_unit(family, self._display)
 
     def show_result(self, result: FrameResult) -> None:
         """Show the field of a result, or that there is none."""

@@ -25,6 +25,7 @@ from deepblur_live.gui.newest import NewestResult
 from deepblur_live.gui.psf_panel import psf_view
 from deepblur_live.gui.record_control import recording_text
 from deepblur_live.gui.replay_bar import ReplayBar
+from deepblur_live.gui.series_choice import SeriesChoice
 from deepblur_live.gui.session_actions import SessionActions
 from deepblur_live.gui.snapshot_actions import SnapshotActions
 from deepblur_live.gui.state_text import raw_only_text, status_text
@@ -93,6 +94,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self.banner = AlertBanner()
         self.images = ImagePair(display.clip_percent, optics.pixel_size_nm)
         self.drift = DriftPlot(session.profile, session.family)
+        self.series = SeriesChoice(session)
         self.psf = psf_view(session)
         self.levels = LevelsView(self.images)
         self.line_profile = LineProfileView(self.images, optics.pixel_size_nm)
@@ -240,13 +242,16 @@ class MainWindow(QtWidgets.QMainWindow):
         )
 
     def _refresh_plots(self) -> None:
-        self.drift.show_history(self._session.history, self._session.alerts)
-        self.drift.show_verification(self._session.verification)
+        shown = self.series.shown(time.monotonic())
+        self.drift.follow(shown.key, shown.family)
+        self.drift.show_history(shown.points, shown.alerts)
+        self.drift.show_verification(shown.verification)
         self.levels.update_from_images()
         self.line_profile.update_from_images()
         newest = self._newest.result
         if newest is not None and newest is not self._psf_of:
             self._psf_of = newest
+            self.psf.use_family(self._session.family_of(newest))
             self.psf.show_result(newest)
 
     def _frozen(self) -> bool:
@@ -288,15 +293,24 @@ class MainWindow(QtWidgets.QMainWindow):
     def _on_reset_layout(self) -> None:
         window_layout.set_default(self, self.panels)
 
-    def _lay_out(self) -> None:
-        drift: QtWidgets.QWidget = self.drift
+    def _drift_view(self) -> QtWidgets.QWidget:
+        """Return the plots below the choice of their series."""
         if not self._session.family.n_coefficients:
-            drift = QtWidgets.QLabel("A fixed PSF has no coefficients to follow.")
-            drift.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
+            nothing = QtWidgets.QLabel("A fixed PSF has no coefficients to follow.")
+            nothing.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
+            return nothing
+        view = QtWidgets.QWidget()
+        column = QtWidgets.QVBoxLayout(view)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.series)
+        column.addWidget(self.drift, 1)
+        return view
+
+    def _lay_out(self) -> None:
         self.panels = {
             name: window_layout.add_panel(self, name, widget, key, scrolled=scrolled)
             for name, widget, key, scrolled in (
-                ("Drift", drift, "D", False),
+                ("Drift", self._drift_view(), "D", False),
                 ("PSF", self.psf, "P", True),
                 ("Levels", self.levels, "H", False),
                 ("Line profile", self.line_profile, "I", False),

@@ -50,6 +50,10 @@ class PsfView(QtWidgets.QWidget):
         layout.addWidget(scale, alignment=_Align.AlignHCenter)
         layout.addStretch(1)
 
+    def use_family(self, family: BlurFamily) -> None:
+        """Take later results for those of a family: another channel's wavelength."""
+        self._family = family
+
     def show_result(self, result: FrameResult) -> None:
         """Show the PSF of a result, or that there is none."""
         track = result.track

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from deepblur_live.acquisition.truth import read_truth
+from deepblur_live.runtime.series_key import series_key
 from deepblur_live.session.folder import plain
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ def _suffixes() -> Iterator[str]:
 
 
 def _description(result: FrameResult, session: LiveSession) -> dict[str, Any]:
-    profile, family, track = session.profile, session.family, result.track
+    family, track = session.family_of(result), result.track
+    key = series_key(result.info.metadata)
+    profile = session.profile
+    profile = profile.at_wavelength(profile.wavelength_of(key.channel))
     truth = read_truth(result.info.metadata)
     known: dict[str, Any] = {}
     if track is not None:
@@ -128,6 +132,9 @@ def _description(result: FrameResult, session: LiveSession) -> dict[str, Any]:
         "frame": result.info.number,
         "session_time_s": result.info.time,
         "source": result.info.source,
+        "channel": key.channel,
+        "position": key.place,
+        "z": key.z,
         "state": str(result.state),
         "reason": result.reason,
         "profile": profile.name,

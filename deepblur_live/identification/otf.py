@@ -89,7 +89,7 @@ def coarse(family: BlurFamily) -> BlurFamily:
     return family.coarse()
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def library(family: BlurFamily, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return random coefficients (size, P) of a family and their log|ĥ|² (size, N)."""
     gamma = family.search_points(size, torch.Generator().manual_seed(0))

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.identification import Problem, Solution
 
-__all__ = ["AsyncEstimator"]
+__all__ = ["AsyncEstimator", "EstimatorThread"]
 
 # A problem takes a second or two; one that takes longer than this is lost.
 _TIMEOUT_S = 30.0
@@ -28,56 +29,56 @@ _TIMEOUT_S = 30.0
 _NICER = 5
 
 
-class AsyncEstimator:
-    """Solves one estimation problem at a time.
+class EstimatorThread:
+    """A thread on which problems are solved beside the frames, one at a time.
+
+    Several estimators may share it. It begins with the first problem.
 
     Parameters
     ----------
-    solve
-        Returns the solution of a problem.
     on_card
         Whether frames are deblurred on a card; the thread then uses it when no frame
         needs it. On a CPU the thread computes on one core only, with a lower priority,
         as the frames need the cores as well.
     """
 
-    def __init__(
-        self, solve: Callable[[Problem], Solution], on_card: bool = False
-    ) -> None:
-        self._solve, self._on_card = solve, on_card
+    def __init__(self, on_card: bool = False) -> None:
+        self._on_card = on_card
         self._thread: ThreadPoolExecutor | None = None
         self._stream: AbstractContextManager[object] = contextlib.nullcontext()
-        self._pending: tuple[float, Future[Solution]] | None = None
-        # How many the thread has to solve, even if they are not wanted any more.
+        # How many it has to solve, even if they are not wanted any more.
         self._given, self._lock = 0, threading.Lock()
         self._last: Future[Solution] | None = None
 
     @property
-    def busy(self) -> bool:
-        """Whether a problem is being solved."""
-        return self._pending is not None and not self._pending[1].done()
-
-    def start(self, time: float, problem: Problem, background: bool) -> None:
-        """Start on a problem posed at `time`; the solution of the last one is lost.
-
-        In the background it is solved on a thread of its own, which `close` ends. So
-        is any other while that works: problems are solved one at a time.
-        """
+    def working(self) -> bool:
+        """Whether there is a problem that it has not solved yet."""
         with self._lock:
-            working = self._given > 0
-        if background or working:
-            if self._thread is None:
-                self._start_thread()
-            assert self._thread is not None
-            with self._lock:
-                self._given += 1
-            future = self._last = self._thread.submit(self._solve_there, problem)
-        else:
-            future = Future()
-            future.set_result(self._solve(problem))
-        self._pending = time, future
+            return self._given > 0
 
-    def _start_thread(self) -> None:
+    def submit(self, solve: Callable[[], Solution]) -> Future[Solution]:
+        """Solve a problem after those before it; `withdraw` takes it back."""
+        if self._thread is None:
+            self._start()
+        assert self._thread is not None
+        with self._lock:
+            self._given += 1
+        future = self._last = self._thread.submit(self._solve, solve)
+        return future
+
+    def withdraw(self, future: Future[Solution]) -> None:
+        """Do not solve a problem that has not been begun."""
+        if future.cancel():
+            self._given_back()
+
+    def close(self) -> None:
+        """End the thread, after the problem that it works on."""
+        if self._thread is not None:
+            last = [] if self._last is None else [self._last]
+            ended = not wait(last, _TIMEOUT_S).not_done
+            self._thread.shutdown(wait=ended, cancel_futures=True)
+
+    def _start(self) -> None:
         self._thread = ThreadPoolExecutor(1, "identification")
         if self._on_card:
             self._stream = beside_frames(torch.device("cuda"))
@@ -87,16 +88,55 @@ class AsyncEstimator:
             # Torch keeps one number for threads that start later.
             torch.set_num_threads(count)
 
-    def _solve_there(self, problem: Problem) -> Solution:
+    def _solve(self, solve: Callable[[], Solution]) -> Solution:
         try:
             with self._stream:
-                return self._solve(problem)
+                return solve()
         finally:
             self._given_back()
 
     def _given_back(self) -> None:
         with self._lock:
             self._given -= 1
+
+
+class AsyncEstimator:
+    """Solves one estimation problem at a time.
+
+    Parameters
+    ----------
+    solve
+        Returns the solution of a problem.
+    thread
+        Where problems are solved in the background; its own if None.
+    """
+
+    def __init__(
+        self,
+        solve: Callable[[Problem], Solution],
+        thread: EstimatorThread | None = None,
+    ) -> None:
+        self._solve = solve
+        self._thread = thread or EstimatorThread()
+        self._pending: tuple[float, Future[Solution]] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a problem is being solved."""
+        return self._pending is not None and not self._pending[1].done()
+
+    def start(self, time: float, problem: Problem, background: bool) -> None:
+        """Start on a problem posed at `time`; the solution of the last one is lost.
+
+        In the background it is solved on the thread. So is any other while that works:
+        problems are solved one at a time.
+        """
+        if background or self._thread.working:
+            future = self._thread.submit(partial(self._solve, problem))
+        else:
+            future = Future()
+            future.set_result(self._solve(problem))
+        self._pending = time, future
 
     def take(self, wait: bool) -> tuple[float, Solution] | None:
         """Return when the problem was posed, and its solution; None if there is none.
@@ -114,16 +154,12 @@ class AsyncEstimator:
     def cancel(self) -> None:
         """Forget the problem."""
         if self._pending is not None:
-            if self._pending[1].cancel():
-                self._given_back()
+            self._thread.withdraw(self._pending[1])
             self._pending = None
 
     def close(self) -> None:
         """End the thread, after the problem that it works on."""
-        if self._thread is not None:
-            last = [] if self._last is None else [self._last]
-            ended = not wait(last, _TIMEOUT_S).not_done
-            self._thread.shutdown(wait=ended, cancel_futures=True)
+        self._thread.close()
 
 
 def _give_way() -> None:

@@ -11,12 +11,14 @@ from deepblur_live.calibration.rig import rig_family
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import BeadIdentifier
 from deepblur_live.identification.field.identifier import LEAST_SIDE, FieldIdentifier
+from deepblur_live.runtime.async_estimator import EstimatorThread
 from deepblur_live.runtime.best import build_executor
 from deepblur_live.runtime.device import choose_device, tune_process
 from deepblur_live.runtime.field_pipeline import FieldPipeline
 from deepblur_live.runtime.fixed_pipeline import FixedPsfPipeline
-from deepblur_live.runtime.pack import load_pack, preferred_weights
+from deepblur_live.runtime.pack import PackError, load_pack, preferred_weights
 from deepblur_live.runtime.pipeline import DeblurPipeline
+from deepblur_live.runtime.series_pipeline import ColourParts, SeriesPipeline
 
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from deepblur_live.runtime.best import BestExecutor
     from deepblur_live.runtime.pack import ModelPack
 
-__all__ = ["build_field_pipeline", "build_pipeline"]
+__all__ = ["build_field_pipeline", "build_pipeline", "build_series_pipeline"]
 
 
 def build_pipeline(
@@ -76,6 +78,65 @@ def build_field_pipeline(
     return FieldPipeline(field, make, profile.camera.sensor, least_side)
 
 
+def build_series_pipeline(
+    profile: Profile, asynchronous: bool | None = None
+) -> SeriesPipeline:
+    """Build the pipelines of an acquisition: one for each of its series.
+
+    Uniform or a field, as ``model.blur`` says. Parameter and errors as for
+    `build_pipeline`; a `PackError` may also concern the wavelength of a channel.
+    """
+    tune_process(profile.model.threads)
+    pack = _load(profile)
+    for name in profile.channels:
+        optics = profile.at_wavelength(profile.wavelength_of(name)).optics
+        try:
+            pack.check(optics)
+        except PackError as error:
+            raise PackError(f"channels.{name}: {error}") from error
+    thread: EstimatorThread | None = None
+    executors: list[BestExecutor] = []
+
+    def parts(wavelength_nm: float) -> ColourParts:
+        nonlocal thread
+        rig = profile.at_wavelength(wavelength_nm)
+        family = rig_family(rig)
+        covariance = family.prior.covariance
+        if isinstance(family, ZernikeField):
+            # The executors of a field depend on the view.
+            make_view = partial(_pipeline, rig, pack, asynchronous=asynchronous)
+            sensor = rig.camera.sensor
+            return ColourParts(
+                partial(FieldPipeline, family, make_view, sensor), covariance
+            )
+        executor = build_executor(pack, family, rig.model.device)
+        executors.append(executor)
+        if thread is None:
+            thread = EstimatorThread(executor.device.type == "cuda")
+        if isinstance(family, FixedPsf):
+            fixed = partial(FixedPsfPipeline, family, executor, rig)
+            return ColourParts(fixed, covariance)
+        make = partial(
+            _pipeline,
+            rig,
+            pack,
+            family,
+            asynchronous,
+            executor=executor,
+            thread=thread,
+        )
+        return ColourParts(make, covariance)
+
+    def close() -> None:
+        if thread is not None:
+            thread.close()
+        for executor in executors:
+            executor.close()
+
+    wavelengths = {name: profile.wavelength_of(name) for name in profile.channels}
+    return SeriesPipeline(parts, profile.optics.wavelength_nm, wavelengths, close=close)
+
+
 def _load(profile: Profile) -> ModelPack:
     device = choose_device(profile.model.device).device
     weights = preferred_weights(profile.model.deblurring, device)
@@ -90,9 +151,12 @@ def _pipeline(
     family: BlurFamily,
     asynchronous: bool | None,
     least_side: int = LEAST_SIDE,
+    executor: BestExecutor | None = None,
+    thread: EstimatorThread | None = None,
 ) -> DeblurPipeline:
     errors = pack.manifest.error_model
-    executor = build_executor(pack, family, profile.model.device)
+    if executor is None:
+        executor = build_executor(pack, family, profile.model.device)
     return DeblurPipeline(
         family,
         _identifier(profile, pack, family, executor, least_side),
@@ -102,6 +166,7 @@ def _pipeline(
         profile.model.identify_every_s,
         asynchronous,
         profile.model.average_frames,
+        thread,
     )
 
 

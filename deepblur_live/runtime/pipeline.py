@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from deepblur_live.identification.whole_frame import WholeFrameSpectrum
-from deepblur_live.runtime.async_estimator import AsyncEstimator
+from deepblur_live.runtime.async_estimator import AsyncEstimator, EstimatorThread
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.cuda_streams import CudaStreams
 from deepblur_live.runtime.device import (
@@ -99,6 +99,9 @@ class DeblurPipeline:
     average_frames
         Largest number of frames of a still specimen that are averaged before they are
         deblurred.
+    thread
+        Where identifications run, if other pipelines use it too. It and the executor
+        are then theirs as well, and `close` leaves them running.
     """
 
     def __init__(
@@ -111,13 +114,17 @@ class DeblurPipeline:
         identify_every_s: float = 1.0,
         asynchronous: bool | None = None,
         average_frames: int = 1,
+        thread: EstimatorThread | None = None,
     ) -> None:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera
         self.identify_every_s = identify_every_s
         self._asynchronous = asynchronous
         on_card = executor.device.type == "cuda"
-        self._estimator = AsyncEstimator(identifier.solve, on_card)
+        self._shared = thread is not None
+        self._estimator = AsyncEstimator(
+            identifier.solve, thread or EstimatorThread(on_card)
+        )
         self._guard = FrameGuard(family)
         self._average = FrameAverage(average_frames)
         self._inspector = FrameInspector(
@@ -197,7 +204,10 @@ class DeblurPipeline:
         return self.identifier.estimate(scaled.image, None, self._noise(scaled))
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End what runs in the background, unless it is shared."""
+        if self._shared:
+            self._estimator.cancel()
+            return
         self._estimator.close()
         self.executor.close()
 

@@ -7,13 +7,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from deepblur_live.drift import Alert, DriftState, DriftStatus, clock_text
+from deepblur_live.session.series_watch import overall
 from deepblur_live.session.sinks import NoticeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from deepblur_live.drift import DriftWatch
     from deepblur_live.session.notifier import Notifier
+    from deepblur_live.session.series_watch import SeriesWatch
 
 __all__ = ["Announcer"]
 
@@ -29,8 +30,8 @@ class Announcer:
     ----------
     notifier
         Where they go.
-    monitor
-        Whose alerts they are.
+    watches
+        Returns the series whose alerts they are.
     current
         Returns the session's status now.
     """
@@ -38,21 +39,23 @@ class Announcer:
     def __init__(
         self,
         notifier: Notifier,
-        monitor: DriftWatch,
+        watches: Callable[[], Sequence[SeriesWatch]],
         current: Callable[[], DriftStatus],
     ) -> None:
-        self._notifier, self._monitor = notifier, monitor
+        self._notifier, self._watches = notifier, watches
         self._current = current
         # Held briefly, while it is decided which thread announces a change.
         self._lock = threading.Lock()
-        self._announced = monitor.status
-        self._standing = False
-        self._alert: Alert | None = None
+        self._announced = overall(watches())
+        # Those that were raised and stand, and whether they are acknowledged. Not one
+        # that is snoozed, or within its cooldown.
+        self._standing: dict[SeriesWatch, tuple[Alert, bool]] = {}
 
-    def raised(self, alert: Alert) -> None:
-        """Announce an alert."""
+    def raised(self, alert: Alert, watch: SeriesWatch) -> None:
+        """Announce an alert of a series."""
         _log.warning("%s", alert.text)
-        self._alert = alert
+        with self._lock:
+            self._standing[watch] = alert, False
         self._notifier.alert(NoticeKind.RAISED, alert)
         self._notifier.emit(self._notifier.signals.alertRaised, alert)
 
@@ -60,20 +63,16 @@ class Announcer:
         """Announce what has changed since the last call; return the status."""
         with self._lock:
             status = self._current()
-            standing = self._monitor.status.state in _RAISED
             changed = _announceable(self._announced) != _announceable(status)
-            cleared = self._standing and not standing
-            newly = status.acknowledged and not self._announced.acknowledged
-            self._announced, self._standing = status, standing
-            # None if the alert was never raised: snoozed, or within its cooldown.
-            alert = self._alert
-            if cleared:
-                self._alert = None
+            self._announced = status
+            acknowledged, cleared = self._take_changes()
         notifier = self._notifier
-        if alert is not None and newly:
+        for alert in acknowledged:
             notifier.alert(NoticeKind.ACKNOWLEDGED, alert)
-        if alert is not None and cleared:
-            _log.info("%s: the alert has cleared", clock_text(notifier.time))
+        for alert in cleared:
+            name = f"{alert.series}: " if alert.series else ""
+            when = clock_text(notifier.time)
+            _log.info("%s%s: the alert has cleared", name, when)
             notifier.alert(NoticeKind.CLEARED, alert)
             notifier.emit(notifier.signals.alertCleared)
         if changed:
@@ -82,6 +81,21 @@ class Announcer:
             )
             notifier.emit(notifier.signals.statusChanged, status)
         return status
+
+    def _take_changes(self) -> tuple[list[Alert], list[Alert]]:
+        """Return which alerts are newly acknowledged, and which have cleared."""
+        acknowledged, cleared = [], []
+        current = self._watches()
+        for watch, (alert, seen) in list(self._standing.items()):
+            status = watch.monitor.status
+            if status.state not in _RAISED or watch not in current:
+                cleared.append(alert)
+                del self._standing[watch]
+                continue
+            if status.acknowledged and not seen:
+                acknowledged.append(alert)
+            self._standing[watch] = alert, status.acknowledged
+        return acknowledged, cleared
 
 
 def _announceable(status: DriftStatus) -> tuple[object, ...]:

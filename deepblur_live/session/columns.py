@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.runtime.frame import FrameState
+from deepblur_live.runtime.series_key import series_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +46,9 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
     columns = {
         "time_s": "capture of the frame, seconds since the session began",
         "frame": "number of the frame, from 0, among those captured",
+        "channel": "of an MDA, by name; its wavelength is that of the coefficients",
+        "position": "of an MDA, by name or index from 0, and its tile",
+        "z": "plane of an MDA, index from 0",
     }
     for prefix, meaning in meanings.items():
         columns |= dict.fromkeys(coefficient_columns(family, prefix), meaning)
@@ -122,6 +126,7 @@ def log_values(
 ) -> list[Any]:
     """Return the row of a result, in the order of :func:`log_columns`."""
     track, estimate = result.track, result.estimate
+    series = series_key(result.info.metadata)
     unknown: list[Any] = [None] * family.n_coefficients
     if track is None:
         tracked, sigma = unknown, unknown
@@ -133,6 +138,9 @@ def log_values(
     return [
         result.frame.time,
         result.frame.number,
+        series.channel,
+        series.place,
+        series.z,
         *tracked,
         *sigma,
         *(unknown if truth is None else truth.tolist()),

@@ -27,10 +27,9 @@ _DRAIN_S, _FIRST_S, _TICK_S = 5.0, 20.0, 0.25
 
 def pipeline_factory(profile: Profile) -> Callable[[], Any]:
     """Return what the worker process calls to make its pipeline."""
-    from deepblur_live.runtime.build import build_field_pipeline, build_pipeline
+    from deepblur_live.runtime.build import build_series_pipeline
 
-    build = build_field_pipeline if profile.model.blur == "field" else build_pipeline
-    return functools.partial(build, profile)
+    return functools.partial(build_series_pipeline, profile)
 
 
 class Connection:

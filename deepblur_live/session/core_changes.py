@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from pymmcore_plus import DeviceType, Keyword
@@ -19,6 +20,8 @@ __all__ = ["follow_core"]
 
 # Encoders report less than this while the stage stands still.
 _MOVED_UM = 5.0
+# A core has reported what an MDA has set by this time after its end.
+_LATE_S = 1.0
 
 
 def follow_core(core: CMMCorePlus, report: Callable[[str], None]) -> Callable[[], None]:
@@ -27,16 +30,27 @@ def follow_core(core: CMMCorePlus, report: Callable[[str], None]) -> Callable[[]
     The focus drive is ignored: an autofocus moves it all the time, and its errors are
     the drift to be found. A preset or position that is set again to the same value is
     no change: scripts set their channel before every frame, and a core still reports
-    its startup preset after its configuration has been loaded.
+    its startup preset after its configuration has been loaded. Nor are the positions
+    and channels that an MDA goes to: each frame has them in its metadata.
 
     Returns
     -------
     unfollow
         Call it to disconnect.
     """
-    stage = _Stage(core, report)
-    presets = _Settings(_presets(core), report)
-    turrets = _Settings(_turrets(core), report)
+    mda = _MdaSettings()
+
+    def report_stage(reason: str) -> None:
+        if not mda.covers(mda.moves_stage):
+            report(reason)
+
+    def report_setting(reason: str) -> None:
+        if not mda.covers(mda.sets_channel):
+            report(reason)
+
+    stage = _Stage(core, report_stage)
+    presets = _Settings(_presets(core), report_setting)
+    turrets = _Settings(_turrets(core), report_setting)
 
     def on_property(device: str, name: str, value: str) -> None:
         if name == Keyword.Label.value and _is_turret(core, device):
@@ -47,6 +61,8 @@ def follow_core(core: CMMCorePlus, report: Callable[[str], None]) -> Callable[[]
         connect_direct(events.XYStagePositionChanged, stage.moved),
         connect_direct(events.configSet, presets.set_to),
         connect_direct(events.propertyChanged, on_property),
+        connect_direct(core.mda.events.eventStarted, mda.event_started),
+        connect_direct(core.mda.events.sequenceFinished, mda.ended),
     )
 
     def unfollow() -> None:
@@ -54,6 +70,31 @@ def follow_core(core: CMMCorePlus, report: Callable[[str], None]) -> Callable[[]
             end()
 
     return unfollow
+
+
+class _MdaSettings:
+    """What an MDA sets with its events; a core may report it after its end."""
+
+    def __init__(self) -> None:
+        self.moves_stage = self.sets_channel = False
+        self._ended_at: float | None = None
+
+    def covers(self, sets: bool) -> bool:
+        """Return whether a report now is of what it has set itself."""
+        ended = self._ended_at
+        return sets and (ended is None or monotonic() - ended < _LATE_S)
+
+    def event_started(self, event: object = None, *_: object) -> None:
+        if self._ended_at is not None:
+            self._ended_at = None
+            self.moves_stage = self.sets_channel = False
+        if getattr(event, "x_pos", None) is not None:
+            self.moves_stage = True
+        if getattr(event, "channel", None) is not None:
+            self.sets_channel = True
+
+    def ended(self, *_: object) -> None:
+        self._ended_at = monotonic()
 
 
 class _Stage:

@@ -60,9 +60,11 @@ def check_session(
     core = microscope(session)
     with undisturbed(session, core):
         frames = acquire_sweep(core, abs(step_um) * CHECK_STEPS, range_um=abs(step_um))
-        specimens = session.monitor.spectral.specimens
+        # An MDA may go on to another series meanwhile.
+        series, spectral = session.series_history().key, session.monitor.spectral
+        specimens = spectral.specimens
     _, check = check_frames(session.profile, frames.frames, frames.z_um, progress)
-    if session.monitor.spectral.specimens != specimens:
+    if spectral.specimens != specimens:
         check = replace(
             check,
             verdict=CheckVerdict.UNDECIDED,
@@ -79,8 +81,10 @@ def check_session(
     if check.verdict is CheckVerdict.FOLLOWS:
         clock = datetime.now().astimezone().strftime("%H:%M")
         session.set_verification(
-            VerificationState.VERIFIED, f"a step of the focus drive at {clock}"
+            VerificationState.VERIFIED,
+            f"a step of the focus drive at {clock}",
+            series,
         )
     elif check.verdict is CheckVerdict.NOT_RELIABLE:
-        session.set_verification(VerificationState.CONTRADICTED, check.reason)
+        session.set_verification(VerificationState.CONTRADICTED, check.reason, series)
     return check

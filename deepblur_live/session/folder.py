@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["new_session_folder", "plain", "require_folder", "write_json"]
 
 _MAX_IN_A_SECOND = 1000
+_REPLACE_TRIES, _REPLACE_EVERY_S = 10, 0.1
 
 
 def require_folder(folder: Path, purpose: str) -> None:
@@ -73,10 +75,25 @@ def new_session_folder(parent: Path, now: datetime) -> Path:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically: a reader finds the old file or the new one."""
+    """Write JSON atomically: a reader finds the old file or the new one.
+
+    On Windows a file cannot be replaced while another program has it open, such as a
+    virus scanner or an editor: it is tried for a second.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
     text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(text + "\n", encoding="utf-8", newline="\n")
+    for _ in range(_REPLACE_TRIES):
+        try:
+            os.replace(partial, path)
+            return
+        except PermissionError:
+            time.sleep(_REPLACE_EVERY_S)
     os.replace(partial, path)
 
 

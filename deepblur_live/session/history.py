@@ -85,6 +85,7 @@ class HistoryBuffer:
         self._length = 0
         self._stride = 1
         self._in_last = 0
+        self._appended = 0
         self._snapshot: History | None = None
         self._lock = threading.Lock()
 
@@ -105,6 +106,7 @@ class HistoryBuffer:
             ([time, change], coefficients, sigma, true, [strength], extreme, extreme)
         )
         with self._lock:
+            self._appended += 1
             if self._length and self._in_last < self._stride:
                 last = self._table[self._length - 1]
                 last[:] = self._merged(last, row)
@@ -116,6 +118,10 @@ class HistoryBuffer:
                 self._length += 1
                 self._in_last = 1
             self._snapshot = None
+
+    def __len__(self) -> int:
+        """Points that were appended so far."""
+        return self._appended
 
     def _halve(self) -> None:
         half = self._capacity // 2

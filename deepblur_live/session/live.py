@@ -26,6 +26,7 @@ from deepblur_live.drift import (
 from deepblur_live.profile import Profile, load_profile
 from deepblur_live.runtime.frame import FrameResult, FrameState
 from deepblur_live.runtime.pack import load_manifest
+from deepblur_live.runtime.series_key import SeriesKey, series_key
 from deepblur_live.session.absolute import AbsoluteEstimates
 from deepblur_live.session.announcer import Announcer
 from deepblur_live.session.comparability import Comparability
@@ -43,9 +44,15 @@ from deepblur_live.session.notifier import Notifier
 from deepblur_live.session.record import SessionRecord
 from deepblur_live.session.recording import Recorder
 from deepblur_live.session.result_log import ResultLog
+from deepblur_live.session.series_watch import (
+    SeriesHistory,
+    SeriesWatch,
+    SeriesWatches,
+    overall,
+)
 from deepblur_live.session.sinks import MdaHandles, make_sinks
 from deepblur_live.session.strength import StrengthWatch
-from deepblur_live.session.summary import SessionSummary, summarise
+from deepblur_live.session.summary import SeriesSummary, SessionSummary, summarise
 from deepblur_live.session.verification import NOT_VERIFIED, VerificationState
 
 if TYPE_CHECKING:
@@ -137,34 +144,21 @@ class LiveSession:
         self.listener = listener
         self.core: CMMCorePlus | None = None
         self.summary: SessionSummary | None = None
-        errors = load_manifest(profile.model.name)[1].error_model
+        errors = self._errors = load_manifest(profile.model.name)[1].error_model
         self._notifier = Notifier(profile.name, sinks, now)
-        self.monitor = DriftWatch(
-            monitor_of(profile, family, errors)
-            or DriftMonitor(family, profile.drift, errors),
-            SpectralMonitor(family.cutoff, profile.drift),
-            check=EstimateCheck(family, profile.drift),
-        )
-        self._comparability = Comparability(
-            self.monitor, self._notifier, profile.camera.offset_adu
-        )
-        self._absolute = AbsoluteEstimates(
-            family,
-            errors,
-            self.monitor,
-            self._notifier,
-            profile.drift,
-            beads=profile.model.bead_diameter_nm is not None,
+        self._snoozed_until = 0.0
+        self._series = SeriesWatches(
+            self._make_series,
+            lambda channel: (
+                profile.wavelength_of(channel) == profile.optics.wavelength_nm
+            ),
         )
         self._truth_image = truth_image
         self._now = now
-        self._equivalents = orbit(family, ResolvedBy.NEVER)
-        self._history = HistoryBuffer(family.n_coefficients)
         self._liveness = Liveness(clock, stale_after_s)
         self._samples: EvenSample[ImageSample] = EvenSample(_MAX_SAMPLES)
         self._alerts: tuple[Alert, ...] = ()
         self._connection: Connection | None = None
-        self._contradiction = ""
         self._closed = False
         # Re-entrant, as is the next: a slot may close the session.
         self._closing = threading.RLock()
@@ -172,8 +166,9 @@ class LiveSession:
         # Held while a result is taken in; and the thread whose slots run meanwhile.
         self._taking = threading.RLock()
         self._slot_thread = 0
-        self._announcer = Announcer(self._notifier, self.monitor, self._current_status)
-        self._strength = StrengthWatch(self._notifier)
+        self._announcer = Announcer(
+            self._notifier, lambda: self._series.all, self._current_status
+        )
         self._record: SessionRecord | None = None
         self._log: ResultLog | None = None
         if folder is not None:
@@ -289,6 +284,40 @@ class LiveSession:
         session._connection = connection
         return session
 
+    def _make_series(self, key: SeriesKey) -> SeriesWatch:
+        """Begin to follow a channel, position and plane."""
+        profile, errors, notifier = self.profile, self._errors, self._notifier
+        wavelength = profile.wavelength_of(key.channel)
+        family = self.family
+        if wavelength != profile.optics.wavelength_nm:
+            family = rig_family(profile.at_wavelength(wavelength))
+        monitor = DriftWatch(
+            monitor_of(profile, family, errors)
+            or DriftMonitor(family, profile.drift, errors),
+            SpectralMonitor(family.cutoff, profile.drift),
+            check=EstimateCheck(family, profile.drift),
+        )
+        if self._snoozed_until > notifier.time:
+            # From a time of 0, as it has no frame yet.
+            monitor.snooze(self._snoozed_until)
+        return SeriesWatch(
+            key,
+            family,
+            monitor,
+            Comparability(monitor, notifier, profile.camera.offset_adu),
+            AbsoluteEstimates(
+                family,
+                errors,
+                monitor,
+                notifier,
+                profile.drift,
+                beads=profile.model.bead_diameter_nm is not None,
+            ),
+            HistoryBuffer(family.n_coefficients),
+            StrengthWatch(notifier),
+            orbit(family, ResolvedBy.NEVER),
+        )
+
     def __enter__(self) -> Self:
         """Return the session, which is running already."""
         return self
@@ -313,9 +342,39 @@ class LiveSession:
         return self._announcer.update()
 
     @property
+    def monitor(self) -> DriftWatch:
+        """What watches the series of the newest frame."""
+        return self._series.newest.monitor
+
+    @property
     def history(self) -> History:
-        """The points so far, at most 5000: a snapshot, cached between points."""
-        return self._history.snapshot()
+        """The points so far of the series of the newest frame, at most 5000.
+
+        A snapshot, cached between points. An MDA with several channels, positions or
+        planes has more: see `series_history`.
+        """
+        return self._series.newest.history.snapshot()
+
+    @property
+    def series(self) -> tuple[SeriesKey, ...]:
+        """Channels, positions and planes so far, in the order of their first frames."""
+        return tuple(watch.key for watch in self._series.all)
+
+    def family_of(self, result: FrameResult) -> BlurFamily:
+        """Return the blurs of a result, at the wavelength of its channel."""
+        return self._series.find(series_key(result.info.metadata)).family
+
+    def series_history(self, key: SeriesKey | None = None) -> SeriesHistory:
+        """Return one series; that of the newest frame for None, or if it has ended."""
+        watch = self._series.find(key)
+        name = watch.key.text
+        return SeriesHistory(
+            watch.key,
+            watch.family,
+            watch.history.snapshot(),
+            tuple(alert for alert in self._alerts if alert.series == name),
+            watch.absolute.verification,
+        )
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
@@ -338,8 +397,9 @@ class LiveSession:
         return self._notifier.sinks
 
     def acknowledge(self) -> None:
-        """Mark the standing warning or alarm as seen; announced at once."""
-        self.monitor.acknowledge()
+        """Mark all standing warnings and alarms as seen; announced at once."""
+        for watch in self._series.all:
+            watch.monitor.acknowledge()
         self._announcer.update()
 
     def snooze(self, seconds: float) -> None:
@@ -350,36 +410,49 @@ class LiveSession:
         ValueError
             `seconds` is negative or not finite.
         """
-        self.monitor.snooze(seconds)
+        for watch in self._series.all:
+            watch.monitor.snooze(seconds)
+        self._snoozed_until = self._notifier.time + seconds
         self._notifier.event("snoozed", seconds=seconds)
         self._announcer.update()
 
     def rebaseline(self) -> None:
-        """Measure a new baseline from now on; announced at once.
+        """Measure new baselines of all series from now on; announced at once.
 
         A focus sweep is no longer used: neither for workers that are started again, nor
         to verify estimates.
         """
         self.listener.forget_known()
-        if self.verification.state is NOT_VERIFIED.state:
-            # They may be awaited, to be compared with the sweep.
-            self._absolute.set(NOT_VERIFIED.state, NOT_VERIFIED.reason)
-        self.monitor.rebaseline()
+        for watch in self._series.all:
+            if watch.absolute.verification.state is NOT_VERIFIED.state:
+                # They may be awaited, to be compared with the sweep.
+                watch.absolute.set(NOT_VERIFIED.state, NOT_VERIFIED.reason)
+            watch.monitor.rebaseline()
         self._notifier.event("rebaselined")
         self._announcer.update()
 
     @property
     def verification(self) -> Verification:
-        """Whether evidence beyond the frames confirms the absolute estimates."""
-        return self._absolute.verification
+        """Whether evidence beyond the frames confirms the absolute estimates.
 
-    def set_verification(self, state: VerificationState, reason: str) -> None:
+        Those of the series of the newest frame.
+        """
+        return self._series.newest.absolute.verification
+
+    def set_verification(
+        self,
+        state: VerificationState,
+        reason: str,
+        series: SeriesKey | None = None,
+    ) -> None:
         """Set what evidence says of the absolute estimates, until the specimen changes.
+
+        Those of one series; of that of the newest frame for None.
 
         `reason` names the evidence, as in `Verification.text`. Contradicted estimates
         are not used for charts and alerts.
         """
-        self._absolute.set(state, reason)
+        self._series.find(series).absolute.set(state, reason)
         self._announcer.update()
 
     def start_from(self, known: KnownBlur) -> None:
@@ -388,7 +461,7 @@ class LiveSession:
         The worker's estimates start there, the first of them are compared with it, and
         new baselines are measured.
         """
-        self._absolute.start_from(known)
+        self._series.newest.absolute.start_from(known)
         self.listener.start_from(known.blur, random_walk(self.family))
         self._notifier.event("rebaselined")
         self._announcer.update()
@@ -423,7 +496,8 @@ class LiveSession:
         workers that are started again: the objective may be another.
         """
         self.listener.forget_known()
-        self._comparability.acquisition.report(reason)
+        for watch in self._series.all:
+            watch.comparability.acquisition.report(reason)
 
     def close(self) -> SessionSummary:
         """Stop following, write what remains, and return the summary.
@@ -478,11 +552,15 @@ class LiveSession:
             self._liveness,
             self.history,
             samples,
-            self.family,
+            self._series.newest.family,
             alerts=self._alerts,
             sinks=self.sinks,
             recordings=self.recorder.counts,
             not_followed=why_not_followed(self.monitor.status),
+            series=tuple(
+                SeriesSummary.of(watch.key, watch.monitor.status, len(watch.history))
+                for watch in self._series.all
+            ),
             rows=0 if record is None else record.rows,
             rows_lost=0 if record is None else record.rows_lost,
             folder=self.folder,
@@ -522,53 +600,66 @@ class LiveSession:
 
     def _take(self, result: FrameResult) -> None:
         self.recorder.add(result)
-        frame, track = result.frame, result.track
         self._liveness.result(result)
         self._notifier.time = self._liveness.time
+        watch = self._series.of(series_key(result.info.metadata))
+        with self._notifier.of_series(watch.key.text):
+            self._follow(result, watch)
+        # A slot may have closed the session.
+        if not self._closed:
+            self._announcer.update()
+
+    def _follow(self, result: FrameResult, watch: SeriesWatch) -> None:
+        """Take a result into its series, and into the log."""
+        frame, track, monitor = result.frame, result.track, watch.monitor
         truth = self._truth(result)
         alert = None
         # Frames that were on their way when the focus was moved show the old blur.
-        fresh = not self._absolute.precedes(frame.time)
+        fresh = not watch.absolute.precedes(frame.time)
         if result.spectrum is not None and fresh:
-            alert = self.monitor.add_spectrum(frame.time, result.spectrum)
+            alert = monitor.add_spectrum(frame.time, result.spectrum)
         if track is not None and result.estimate is not None:
             # A dark frame, or one without detail, is not another specimen.
             if result.estimate.trusted:
-                self._comparability.update(frame)
-            self._absolute.update(result)
+                watch.comparability.update(frame)
+            watch.absolute.update(result)
             if fresh:
-                alert = self.monitor.update(track) or alert
-            self._history.append(
+                alert = monitor.update(track) or alert
+            watch.history.append(
                 frame.time,
                 track.coefficients,
                 np.sqrt(np.diag(track.covariance)),
                 None
                 if truth is None
-                else nearest(truth, track.coefficients, self._equivalents),
-                self.monitor.status.change,
-                self.monitor.spectral.status.strength,
+                else nearest(truth, track.coefficients, watch.equivalents),
+                monitor.status.change,
+                monitor.spectral.status.strength,
             )
         if result.state is FrameState.DEBLURRED and track is not None:
             self._samples.offer(lambda: take_sample(result))
-        self._strength.follow(result)
-        status = self._current_status()
-        self._note_contradiction(status.contradiction)
+        watch.strength.follow(result)
+        status = self._overridden(monitor.status)
+        self._note_contradiction(watch, status.contradiction)
         if self._log is not None:
             self._log.write(
-                result, status, self.verification, self.listener.statistics, truth
+                result,
+                status,
+                watch.absolute.verification,
+                self.listener.statistics,
+                truth,
+                watch.family,
             )
         if alert is not None:
+            alert = watch.named(alert)
             self._alerts = (*self._alerts, alert)[-_MAX_ALERTS:]
-            self._announcer.raised(alert)
-        # A slot may have closed the session.
-        if not self._closed:
-            self._announcer.update()
+            self._announcer.raised(alert, watch)
 
-    def _note_contradiction(self, reason: str) -> None:
+    def _note_contradiction(self, watch: SeriesWatch, reason: str) -> None:
         """Count estimates that the spectra contradict as such, once."""
-        if reason and reason != self._contradiction:
-            self.set_verification(VerificationState.CONTRADICTED, reason)
-        self._contradiction = reason
+        if reason and reason != watch.contradiction:
+            watch.absolute.set(VerificationState.CONTRADICTED, reason)
+            self._announcer.update()
+        watch.contradiction = reason
 
     def _truth(self, result: FrameResult) -> NDArray[np.float64] | None:
         truth = read_truth(result.frame.metadata)
@@ -577,7 +668,10 @@ class LiveSession:
         return truth.coefficients
 
     def _current_status(self) -> DriftStatus:
-        status = self.monitor.status
+        return self._overridden(overall(self._series.all))
+
+    def _overridden(self, status: DriftStatus) -> DriftStatus:
+        """Return a status, or that no frame comes or is deblurred."""
         override = self._liveness.override(self.listener.statistics)
         if override is None:
             return status

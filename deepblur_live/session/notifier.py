@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psygnal import EmitLoopError, Signal, SignalGroup, SignalInstance
@@ -14,7 +16,7 @@ from deepblur_live.session.sinks.dispatch import AlertDispatcher, SinkStatistics
 from deepblur_live.session.verification import Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from deepblur_live.session.record import SessionRecord
@@ -74,6 +76,7 @@ class Notifier:
         self.time = 0.0
         self._rig = rig
         self._now = now
+        self._thread = threading.local()
         self._dispatcher = AlertDispatcher(sinks, self.error)
 
     @property
@@ -85,9 +88,21 @@ class Notifier:
         """Write an event to the event log."""
         if self.record is not None:
             when = self._now().isoformat(timespec="milliseconds")
+            if series := getattr(self._thread, "series", ""):
+                more = {"series": series, **more}
             self.record.event(
                 {"event": event, "time_s": self.time, "when": when, **more}
             )
+
+    @contextmanager
+    def of_series(self, name: str) -> Iterator[None]:
+        """Write the name of a series, if it has one, to this thread's events."""
+        before = getattr(self._thread, "series", "")
+        self._thread.series = name
+        try:
+            yield
+        finally:
+            self._thread.series = before
 
     def alert(self, kind: NoticeKind, alert: Alert) -> None:
         """Write an alert's change to the event log and send it to the sinks."""

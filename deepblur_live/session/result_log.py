@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deepblur_live.drift import DriftState
+from deepblur_live.runtime.series_key import MOST_SERIES, SeriesKey, series_key
 from deepblur_live.session.columns import log_values
 
 if TYPE_CHECKING:
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["ResultLog"]
 
 _GAPS_EVERY_S = 10.0
+
+
+@dataclass
+class _Recorded:
+    baseline: NDArray[np.float64] | None = None
+    state: DriftState = DriftState.BASELINING
 
 
 class ResultLog:
@@ -50,10 +58,9 @@ class ResultLog:
     ) -> None:
         self._record, self._family = record, family
         self._notifier, self._clock = notifier, clock
-        # What was recorded last.
-        self._baseline: NDArray[np.float64] | None = None
+        # What was recorded last; baseline and state of each series.
+        self._recorded: dict[SeriesKey, _Recorded] = {}
         self._executor = ""
-        self._state = DriftState.BASELINING
         self._gaps, self._gaps_after = 0, clock()
 
     def write(
@@ -63,23 +70,34 @@ class ResultLog:
         verification: Verification,
         statistics: Statistics,
         truth: NDArray[np.float64] | None,
+        family: BlurFamily | None = None,
     ) -> None:
-        """Record a result: a row of the log, and the events that it implies."""
+        """Record a result: a row of the log, and the events that it implies.
+
+        `family` is that of its series, if its wavelength is another.
+        """
+        key = series_key(result.info.metadata)
+        # The most recent last.
+        recorded = self._recorded[key] = self._recorded.pop(key, _Recorded())
+        if len(self._recorded) > MOST_SERIES:
+            del self._recorded[next(iter(self._recorded))]
         # The same object as long as it is the same baseline.
         baseline = status.baseline
-        if baseline is not self._baseline:
-            self._baseline = baseline
+        if baseline is not recorded.baseline:
+            recorded.baseline = baseline
             if baseline is not None:
                 self._notifier.event("baselineSet", coefficients=baseline)
         if result.executor and result.executor != self._executor:
             self._executor = result.executor
             self._notifier.event("executorChanged", executor=result.executor)
             self._record.engine(result.executor)
-        if result.estimate is None and status.state is self._state:
+        if result.estimate is None and status.state is recorded.state:
             return
-        self._state = status.state
+        recorded.state = status.state
         self._record.row(
-            log_values(result, status, verification, statistics, truth, self._family)
+            log_values(
+                result, status, verification, statistics, truth, family or self._family
+            )
         )
         gaps, now = statistics.camera_gaps, self._clock()
         if gaps > self._gaps and now >= self._gaps_after:

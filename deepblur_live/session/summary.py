@@ -19,13 +19,47 @@ if TYPE_CHECKING:
 
     from deepblur_live.acquisition.statistics import Statistics
     from deepblur_live.blur import BlurFamily
+    from deepblur_live.drift import DriftStatus
+    from deepblur_live.runtime.series_key import SeriesKey
     from deepblur_live.session.fidelity import ImageSample
     from deepblur_live.session.history import History
     from deepblur_live.session.liveness import Liveness
     from deepblur_live.session.recording import RecordingCounts
     from deepblur_live.session.sinks.dispatch import SinkStatistics
 
-__all__ = ["SessionSummary", "summarise"]
+__all__ = ["SeriesSummary", "SessionSummary", "summarise"]
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """One channel, position and plane at the end of a session.
+
+    Parameters
+    ----------
+    name
+        Empty for frames of no MDA, or of one over time alone.
+    state, change_text
+        Of its drift; the change is empty without a baseline.
+    estimates
+        How often its blur was identified.
+    """
+
+    name: str
+    state: str
+    change_text: str
+    estimates: int
+
+    @classmethod
+    def of(cls, key: SeriesKey, status: DriftStatus, estimates: int) -> SeriesSummary:
+        """Return the summary of a series."""
+        return cls(key.text, str(status.state), status.change_text, estimates)
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        changed = f", changed by {self.change_text}" if self.change_text else ""
+        name = self.name or "frames outside an MDA"
+        return f"{name}: {self.state}{changed}, {self.estimates} estimates"
 
 
 @dataclass(frozen=True)
@@ -55,6 +89,8 @@ class SessionSummary:
         Deblurred series on disk.
     not_followed
         Why changes of the blur were not looked for; empty if they were.
+    series
+        Channels, positions and planes that were followed to the end.
     rows, rows_lost
         Of the drift log.
     folder
@@ -76,6 +112,7 @@ class SessionSummary:
     sinks: tuple[SinkStatistics, ...] = ()
     recordings: tuple[RecordingCounts, ...] = ()
     not_followed: str = ""
+    series: tuple[SeriesSummary, ...] = ()
     rows: int = 0
     rows_lost: int = 0
     folder: Path | None = None
@@ -91,6 +128,7 @@ class SessionSummary:
             ("Blur", self._blur()),
             ("Images", self._images()),
             *self._alerts(),
+            *self._series(),
             *(("Sent to", sink.text) for sink in self.sinks),
             *(("Kept", recording.text) for recording in self.recordings),
             ("Log", f"{self.rows_lost} rows lost" if self.rows_lost else ""),
@@ -137,6 +175,11 @@ class SessionSummary:
             f"{images.ssim_deblurred:.2f}, over {images.n} frames"
         )
 
+    def _series(self) -> list[tuple[str, str]]:
+        if len(self.series) < 2:
+            return []
+        return [("Series", series.text) for series in self.series]
+
     def _alerts(self) -> list[tuple[str, str]]:
         if not self.alerts:
             why = f": {self.not_followed}" if self.not_followed else ""
@@ -154,8 +197,8 @@ def summarise(
 ) -> SessionSummary:
     """Return the summary; compares with the truth where it is known.
 
-    `more` are fields of the summary: alerts, sinks, recordings, not_followed, rows,
-    rows_lost and folder.
+    `more` are fields of the summary: alerts, sinks, recordings, not_followed, series,
+    rows, rows_lost and folder.
     """
     # A single frame has no rate.
     worked = statistics.worked_s if statistics.processed > 1 else 0.0

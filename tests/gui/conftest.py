@@ -19,8 +19,10 @@ from deepblur_live.blur import BlurFamily, family_from_profile
 from deepblur_live.drift import Alert, DriftState, DriftStatus, TrackState
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
+from deepblur_live.runtime.series_key import SeriesKey
 from deepblur_live.session.history import History
 from deepblur_live.session.recording import Recorder
+from deepblur_live.session.series_watch import SeriesHistory
 from deepblur_live.session.verification import NOT_VERIFIED
 
 STATISTICS = Statistics(
@@ -70,7 +72,18 @@ class FakeSession:
         )
         self.verification = NOT_VERIFIED
         self.history = make_history(0, self.family.n_coefficients)
+        self.series: tuple[SeriesKey, ...] = (SeriesKey(),)
         self._number = 0
+
+    def series_history(self, key: SeriesKey | None = None) -> SeriesHistory:
+        shown = self.series[-1] if key is None else key
+        alerts = tuple(self.alerts)
+        return SeriesHistory(
+            shown, self.family, self.history, alerts, self.verification
+        )
+
+    def family_of(self, result: FrameResult) -> BlurFamily:
+        return self.family
 
     def process_every_frame(self, on: bool) -> None:
         self.listener.processes_every_frame = on

@@ -631,6 +631,8 @@ def test_a_window_is_in_no_cycle_of_references(session, image, qapp) -> None:
         window.deleteLater()
         gone = weakref.ref(window)
         del window
+        # PySide6 keeps any widget until then.
+        qapp.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
         assert gone() is None
     finally:
         gc.enable()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -67,6 +69,38 @@ def test_failed_write_keeps_the_old_file(tmp_path):
     with pytest.raises(OSError, match=r"session\.json"):
         write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+class Locked:
+    """What Windows does while another program has a file open."""
+
+    def __init__(self, monkeypatch, times: float) -> None:
+        self.left, self.replace = times, os.replace
+        monkeypatch.setattr(os, "replace", self)
+        monkeypatch.setattr("deepblur_live.session.folder.time.sleep", lambda s: None)
+
+    def __call__(self, source, target):
+        if self.left > 0:
+            self.left -= 1
+            raise PermissionError(13, "Access is denied", str(target))
+        self.replace(source, target)
+
+
+def test_a_file_that_is_open_elsewhere_is_tried_again(tmp_path, monkeypatch):
+    path = tmp_path / "session.json"
+    write_json(path, {"a": 1})
+    Locked(monkeypatch, 5)
+    write_json(path, {"a": 2})
+    assert json.loads(path.read_text("utf-8")) == {"a": 2}
+
+
+def test_a_file_that_stays_open_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "session.json"
+    write_json(path, {"a": 1})
+    Locked(monkeypatch, math.inf)
+    with pytest.raises(PermissionError, match=r"session\.json"):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text("utf-8")) == {"a": 1}
 
 
 def test_plain_of_a_mapping_view():

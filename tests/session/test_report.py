@@ -14,7 +14,7 @@ from PIL import Image
 
 from deepblur_live.blur import family_from_profile
 from deepblur_live.profile import Drift, Model, Profile
-from deepblur_live.session import LiveSession
+from deepblur_live.session import LiveSession, report
 from deepblur_live.session.report import ReportError, save_overview, write_report
 from deepblur_live.session.report.figures import coefficients_figure, quality_figure
 from deepblur_live.session.report.page import verdict
@@ -303,3 +303,20 @@ def test_a_family_that_is_not_zernike(listener, results, now, tmp_path, monkeypa
         assert text in words
     for other in ("waves", "Strehl", "nm rms", "even modes"):
         assert other not in words.partition("Model and versions")[0]
+
+
+def test_a_report_that_is_open_elsewhere_is_named(folder, tmp_path, monkeypatch):
+    """Windows does not let it be written."""
+
+    def locked(path, *_, **__):
+        raise PermissionError(13, "Access is denied", str(path))
+
+    for name in ("change", "psf", "coefficients", "quality"):
+        monkeypatch.setattr(report, f"{name}_figure", lambda *_: None)
+    monkeypatch.setattr(report, "svg", lambda *_: "")
+    monkeypatch.setattr(Path, "write_text", locked)
+    with pytest.raises(
+        PermissionError, match=r"report\.html: cannot be written"
+    ) as said:
+        write_report(folder, tmp_path)
+    assert "open in another program" in str(said.value)

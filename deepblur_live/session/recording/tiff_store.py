@@ -112,12 +112,16 @@ class TiffStore:
         self._write(self._description_at, text.ljust(self._room))
 
     def close(self) -> None:
-        """Close the files; remove those of an empty series."""
+        """Close the files; remove those of an empty series.
+
+        They stay if another program has them open, on Windows.
+        """
         self._table.close()
         self._file.close()
         if not self.written:
             for path in (self.path, self._table.path):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(PermissionError):
+                    path.unlink(missing_ok=True)
 
     def _write_page(self, data: bytes) -> None:
         """Write a page and its directory, then the link to it."""

@@ -66,12 +66,16 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
             f"{folder}: its session.json, drift.csv or events.jsonl is not as a "
             f"session writes it: {error!r}"
         ) from error
-    path = to / "report.html"
-    path.write_text(text, encoding="utf-8", newline="\n")
-    paths = [path]
-    for name, figure in figures.items():
-        paths.append(to / f"report_{name}.png")
-        figure.savefig(paths[-1], dpi=_DPI)
+    paths = [to / "report.html", *(to / f"report_{name}.png" for name in figures)]
+    try:
+        paths[0].write_text(text, encoding="utf-8", newline="\n")
+        for path, figure in zip(paths[1:], figures.values(), strict=True):
+            figure.savefig(path, dpi=_DPI)
+    except PermissionError as error:
+        raise PermissionError(
+            f"{error.filename}: cannot be written: it is open in another program, or "
+            "not yours to write: close it there, or give another folder as --output"
+        ) from error
     return paths
 
 

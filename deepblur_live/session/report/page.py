@@ -73,6 +73,7 @@ def page(data: SessionData, figures: Mapping[str, str], shown: Sequence[Moment])
         verdict=verdict(data),
         tiles=_tiles(data, shown),
         legend=_state_legend(data),
+        series=_series(data),
         alerts=_alerts(data),
         coefficients=_coefficients(data, shown),
         frames=_frames(data),
@@ -90,14 +91,17 @@ def verdict(data: SessionData) -> str:
     level = next((x for x in ("alarm", "warn") for a in raised if a["level"] == x), "")
     if level:
         first = next(alert for alert in raised if alert["level"] == level)
+        series = str(first.get("series") or "")
+        of_series = f"{series}: " if series else ""
+        show = data.family_of(series).metric.show
         text = (
-            f"The change from the baseline exceeded the {level} limit at "
+            f"{of_series}The change from the baseline exceeded the {level} limit at "
             f"{clock_text(float(first['time']))}: {show(float(first['change']))}, "
             f"mostly {' and '.join(map(str, first['coefficients']))}."
         )
         if first.get("cause"):
             text += f" Likely cause: {first['cause']}."
-        if change.size:
+        if change.size and series in ("", data.series[0].name):
             text += f" At the end it was {show(float(change[-1]))}."
     elif change.size:
         level = "ok"
@@ -138,6 +142,34 @@ def _tiles(data: SessionData, shown: Sequence[Moment]) -> str:
     )
 
 
+def _series(data: SessionData) -> str:
+    """Return a line for each channel, position and plane, if there are several."""
+    if len(data.series) < 2:
+        return ""
+    rows = []
+    for series in data.series:
+        show = series.family.metric.show
+        known = series.change.size > 0
+        rows.append(
+            [
+                html.escape(series.name or "outside an MDA"),
+                _count(series.points),
+                chip(series.state),
+                html.escape(show(float(series.change.max()))) if known else "–",
+                html.escape(show(float(series.change[-1]))) if known else "–",
+                str(len(series.alerts)),
+            ]
+        )
+    head = ("series", "points", "at the end", "largest change", "last change", "alerts")
+    first = html.escape(data.series[0].name or "frames outside an MDA")
+    return (
+        "<section><h2>Channels, positions and planes</h2>"
+        f"{table(rows, head, numeric=(1, 3, 4, 5))}"
+        f"<p class=note>Each has a baseline of its own. All curves, coefficients and "
+        f"PSFs below are those of {first}.</p></section>"
+    )
+
+
 def _state_legend(data: SessionData) -> str:
     seconds: dict[str, float] = {}
     for span in data.spans:
@@ -161,10 +193,9 @@ def _alerts(data: SessionData) -> str:
 
 
 def _alert_row(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
-    metric, unit = (
-        data.family.metric,
-        coefficient_unit(data.family, data.profile.display),
-    )
+    series = str(alert.get("series") or "")
+    family = data.family_of(series)
+    metric, unit = family.metric, coefficient_unit(family, data.profile.display)
     change, sigma = float(alert["change"]), float(alert["change_sigma"] or 0.0)
     size = html.escape(metric.show(change, sigma))
     if metric.display_scale != 1:
@@ -182,7 +213,8 @@ def _alert_row(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
         if event["alert"]["time"] == alert["time"]
     ]
     return [
-        clock_text(float(alert["time"])),
+        clock_text(float(alert["time"]))
+        + (f"<br>{html.escape(series)}" if series else ""),
         chip(str(alert["level"])),
         size,
         html.escape(coefficients),

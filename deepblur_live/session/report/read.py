@@ -12,6 +12,7 @@ import numpy as np
 
 from deepblur_live.calibration.rig import rig_family
 from deepblur_live.profile import Profile, check_profile
+from deepblur_live.runtime.series_key import series_text
 from deepblur_live.session.columns import (
     change_columns,
     coefficient_columns,
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur import BlurFamily
 
-__all__ = ["ReportError", "SessionData", "StateSpan", "read_session"]
+__all__ = ["ReportError", "SeriesRows", "SessionData", "StateSpan", "read_session"]
 
-_TEXT_COLUMNS = ("verification", "state", "reason")
+_TEXT_COLUMNS = ("channel", "position", "z", "verification", "state", "reason")
 _NEW_BASELINE = ("baselineSet", "rebaselined", "specimenChanged", "brightnessChanged")
 
 
@@ -48,6 +49,42 @@ class StateSpan:
 
 
 @dataclass(frozen=True)
+class SeriesRows:
+    """One channel, position and plane of the log.
+
+    Parameters
+    ----------
+    name
+        Empty for frames of no MDA, or of one over time alone.
+    profile, family
+        The rig and its blurs, at the channel's wavelength.
+    points
+        Rows in the log.
+    state
+        In the last of them.
+    change
+        Sizes of the change from the baseline, where there was one.
+    alerts
+        Levels of its alerts.
+    """
+
+    name: str
+    profile: Profile
+    family: BlurFamily
+    points: int
+    state: str
+    change: NDArray[np.float64]
+    alerts: Sequence[str]
+
+    @property
+    def weight(self) -> tuple[float, ...]:
+        """Larger if a reader should see it before others."""
+        levels = [("warn", "alarm").index(level) + 1 for level in self.alerts]
+        largest = float(self.change.max()) if self.change.size else -1.0
+        return max(levels, default=0), largest, self.points
+
+
+@dataclass(frozen=True)
 class SessionData:
     """What a session's folder contains.
 
@@ -58,15 +95,19 @@ class SessionData:
     about
         ``session.json``.
     profile, family
-        The rig, from it, and the blurs it names.
+        The rig, from it, and the blurs it names; at the wavelength of the series.
     coverage_factor
         Number of standard deviations that contain 95 % of the errors.
     events
         ``events.jsonl``, oldest first.
     numbers
-        The drift log's numeric columns by name, (N,) each; NaN for empty cells.
+        The drift log's numeric columns by name, (N,) each; NaN for empty cells. Of
+        several series, those of the first.
     spans
         The states in order, without gaps.
+    series
+        Channels, positions and planes; the one with an alert, or the largest change,
+        comes first.
     """
 
     folder: Path
@@ -77,6 +118,7 @@ class SessionData:
     events: Sequence[Mapping[str, Any]]
     numbers: Mapping[str, NDArray[np.float64]]
     spans: Sequence[StateSpan]
+    series: Sequence[SeriesRows] = ()
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -98,6 +140,11 @@ class SessionData:
         columns = coefficient_columns(self.family, prefix)
         return np.column_stack([self.numbers[name] for name in columns])
 
+    def family_of(self, series: str) -> BlurFamily:
+        """Return the blurs of a series by its name."""
+        found = (rows.family for rows in self.series if rows.name == series)
+        return next(found, self.family)
+
     def events_of(self, *kinds: str) -> list[Mapping[str, Any]]:
         """Return the events of some kinds, oldest first."""
         return [event for event in self.events if event.get("event") in kinds]
@@ -106,6 +153,10 @@ class SessionData:
     def baselines(self) -> list[tuple[float, float, NDArray[np.float64]]]:
         """Begin and end, seconds, and (P,) coefficients of each baseline."""
         events = self.events_of(*_NEW_BASELINE)
+        if self.series:
+            name = self.series[0].name
+            # One without a series is of all of them.
+            events = [event for event in events if event.get("series", name) == name]
         ends = [float(event["time_s"]) for event in events[1:]]
         return [
             (float(event["time_s"]), end, np.asarray(event["coefficients"], float))
@@ -151,11 +202,24 @@ def read_session(folder: Path) -> SessionData:
             f"{folder}: the session used a fixed PSF: nothing was identified, so there "
             "is nothing to report"
         )
-    numbers, states = _columns(folder / "drift.csv", family)
+    numbers, texts = _columns(folder / "drift.csv", family)
     events = _events(folder / "events.jsonl")
-    spans = _spans(events, states, numbers["time_s"])
+    spans = _spans(events, texts["state"], numbers["time_s"])
+    names = list(map(series_text, texts["channel"], texts["position"], texts["z"]))
+    change = numbers[change_columns(family)[0]]
+    series = _series(profile, family, names, texts, change, events)
+    own = np.array([name == series[0].name for name in names])
+    numbers = {column: values[own] for column, values in numbers.items()}
     return SessionData(
-        folder, about, profile, family, coverage_factor, events, numbers, spans
+        folder,
+        about,
+        series[0].profile,
+        series[0].family,
+        coverage_factor,
+        events,
+        numbers,
+        spans,
+        series,
     )
 
 
@@ -176,7 +240,7 @@ def _about(folder: Path) -> dict[str, Any]:
 
 def _columns(
     path: Path, family: BlurFamily
-) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, list[str]]]:
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             # After a power cut a file may end with zero bytes.
@@ -199,7 +263,45 @@ def _columns(
         for name in log_columns(family, math.nan)
         if name not in _TEXT_COLUMNS
     }
-    return numbers, list(columns.get("state", empty))
+    return numbers, {name: list(columns.get(name, empty)) for name in _TEXT_COLUMNS}
+
+
+def _series(
+    profile: Profile,
+    family: BlurFamily,
+    names: Sequence[str],
+    texts: Mapping[str, Sequence[str]],
+    change: NDArray[np.float64],
+    events: Sequence[Mapping[str, Any]],
+) -> list[SeriesRows]:
+    """Return the series of the rows, the one with most to show first."""
+    raised = [e["alert"] for e in events if e.get("event") == "alertRaised"]
+    found = []
+    for name in dict.fromkeys(names):
+        rows = [k for k, other in enumerate(names) if other == name]
+        sizes = change[rows]
+        wavelength = profile.wavelength_of(texts["channel"][rows[0]])
+        rig, blurs = profile, family
+        if wavelength != profile.optics.wavelength_nm:
+            rig = profile.at_wavelength(wavelength)
+            blurs = rig_family(rig)
+        levels = [
+            alert["level"]
+            for alert in raised
+            if alert.get("series", "") == name and alert["level"] in ("warn", "alarm")
+        ]
+        found.append(
+            SeriesRows(
+                name,
+                rig,
+                blurs,
+                len(rows),
+                texts["state"][rows[-1]],
+                sizes[np.isfinite(sizes)],
+                levels,
+            )
+        )
+    return sorted(found, key=lambda series: series.weight, reverse=True)
 
 
 def _number(cell: str) -> float:

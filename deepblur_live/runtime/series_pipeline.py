@@ -1,0 +1,248 @@
+"""Frames of several channels, positions and planes, each with its own pipeline."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from deepblur_live.drift import Gaussian
+from deepblur_live.runtime.series_key import MOST_SERIES, SeriesKey, series_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from deepblur_live.drift import TrackState
+    from deepblur_live.runtime.frame import (
+        Frame,
+        FrameFuture,
+        FramePipeline,
+        FrameResult,
+    )
+
+__all__ = ["ColourParts", "SeriesPipeline"]
+
+# A pipeline waits 30 s for its last identification.
+_CLOSE_S = 45.0
+# Series that were dropped are named up to this number: a scan may have thousands.
+_MOST_NAMED = 8
+
+
+class ColourParts(NamedTuple):
+    """What the series of one wavelength have in common.
+
+    Parameters
+    ----------
+    make
+        Makes the pipeline of one of them.
+    covariance
+        (P, P) of the family's prior.
+    """
+
+    make: Callable[[], FramePipeline]
+    covariance: NDArray[np.float64]
+
+
+@dataclass
+class _Series:
+    key: SeriesKey
+    pipeline: FramePipeline
+    wavelength_nm: float
+    track: TrackState | None = None
+
+
+class SeriesPipeline:
+    """Gives each frame to the pipeline of its channel, position and plane.
+
+    Their running averages, tracks and noise are thus their own. A series whose plane
+    and wavelength another has begins its search at that one's blur, with the prior's
+    uncertainty: signs that no frame tells then stay the same in all of them. A series
+    begins when its first frame comes; the one that has had no frame for longest ends
+    when there are too many.
+
+    Parameters
+    ----------
+    parts
+        Returns what series of a wavelength, in nm, have in common; called once each.
+    wavelength_nm
+        Of the profile; its parts are made at once.
+    channels
+        Wavelengths of channels by name, where they have their own.
+    most
+        Largest number of series.
+    close
+        Ends what the pipelines share.
+    """
+
+    def __init__(
+        self,
+        parts: Callable[[float], ColourParts],
+        wavelength_nm: float,
+        channels: Mapping[str, float],
+        *,
+        most: int = MOST_SERIES,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._make_parts, self._default, self._channels = parts, wavelength_nm, channels
+        self._most, self._close = most, close
+        self._parts = {wavelength_nm: parts(wavelength_nm)}
+        # Made while the worker starts, for the first series of its wavelength.
+        self._spare: FramePipeline | None = self._parts[wavelength_nm].make()
+        # The most recent last.
+        self._series: OrderedDict[SeriesKey, _Series] = OrderedDict()
+        self._pending: _InSeries | None = None
+        self._known: Gaussian | None = None
+        self._notes: list[str] = []
+        # In the order of their first frames.
+        self._channels_seen: dict[str, None] = {}
+        self._unlisted: set[str] = set()
+        self._dropped: set[str] = set()
+        self._ending: list[threading.Thread] = []
+
+    def submit(self, frame: Frame) -> FrameFuture:
+        """As in `deepblur_live.runtime.frame.FramePipeline`."""
+        series = self._series_of(frame)
+        if self._pending is not None and self._pending.series is not series:
+            # Two pipelines share a card's buffers: one frame at a time.
+            self._pending.settle()
+        if self._known is not None:
+            # Where frames come from now, the focus sweep was made.
+            series.pipeline.start_from(self._known)
+            self._known = None
+        notes, self._notes = tuple(self._notes), []
+        future = series.pipeline.submit(frame)
+        self._pending = _InSeries(future, series, notes, self._collected)
+        return self._pending
+
+    def start_from(self, known: Gaussian) -> None:
+        """As in `deepblur_live.runtime.frame.FramePipeline`; for the next series."""
+        self._known = known
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        pipelines = [series.pipeline for series in self._series.values()]
+        if self._spare is not None:
+            pipelines.append(self._spare)
+        for pipeline in pipelines:
+            pipeline.close()
+        for ending in self._ending:
+            ending.join(_CLOSE_S)
+        self._close()
+
+    def _collected(self, future: _InSeries) -> None:
+        # It holds pixels whose memory may now be used for others.
+        if self._pending is future:
+            self._pending = None
+
+    def _series_of(self, frame: Frame) -> _Series:
+        key = series_key(frame.metadata)
+        series = self._series.get(key)
+        if series is None:
+            series = self._begin(key, frame.time)
+        self._series.move_to_end(key)
+        return series
+
+    def _begin(self, key: SeriesKey, time: float) -> _Series:
+        wavelength = self._wavelength_of(key.channel)
+        if wavelength not in self._parts:
+            self._parts[wavelength] = self._make_parts(wavelength)
+        parts = self._parts[wavelength]
+        if self._spare is not None and wavelength == self._default:
+            pipeline, self._spare = self._spare, None
+        else:
+            pipeline = parts.make()
+        series = _Series(key, pipeline, wavelength)
+        for other in reversed(self._series.values()):
+            alike = other.wavelength_nm == wavelength and other.key.z == key.z
+            # A fixed PSF has nothing to search for.
+            if alike and other.track is not None and parts.covariance.size:
+                coefficients = other.track.coefficients
+                pipeline.start_from(Gaussian(time, coefficients, parts.covariance))
+                break
+        self._series[key] = series
+        while len(self._series) > self._most:
+            _, oldest = self._series.popitem(last=False)
+            self._end(oldest)
+        return series
+
+    def _end(self, series: _Series) -> None:
+        if self._pending is not None and self._pending.series is series:
+            self._pending.settle()
+        self._ending = [ending for ending in self._ending if ending.is_alive()]
+        # On a thread, as its last identification may take long.
+        ending = threading.Thread(
+            target=series.pipeline.close, name="end of a series", daemon=True
+        )
+        ending.start()
+        self._ending.append(ending)
+        name = series.key.text
+        if name not in self._dropped and len(self._dropped) < _MOST_NAMED:
+            self._dropped.add(name)
+            last = "" if len(self._dropped) < _MOST_NAMED else "; others are not named"
+            self._notes.append(
+                f"{name or 'frames outside an MDA'}: no longer followed, as at most "
+                f"{self._most} channels, positions and planes are: it starts "
+                f"again with its next frame{last}"
+            )
+
+    def _wavelength_of(self, channel: str) -> float:
+        if channel:
+            self._channels_seen[channel] = None
+        # A single channel without its own wavelength is what [optics] describes.
+        if self._channels or len(self._channels_seen) > 1:
+            for name in self._channels_seen:
+                if name not in self._channels and name not in self._unlisted:
+                    self._unlisted.add(name)
+                    self._notes.append(
+                        f"channel {name} is not in the profile: its emission is taken "
+                        f"to be at {self._default:g} nm, as [optics] says; otherwise "
+                        f"its blur is wrong: give [channels.{name}] emission_nm"
+                    )
+        return self._channels.get(channel, self._default)
+
+
+class _InSeries:
+    """A pipeline's future that keeps the series' track, and its own outcome."""
+
+    def __init__(
+        self,
+        future: FrameFuture,
+        series: _Series,
+        notes: tuple[str, ...],
+        collected: Callable[[_InSeries], None],
+    ) -> None:
+        self.series = series
+        self._future, self._notes, self._collected = future, notes, collected
+        self._result: FrameResult | None = None
+        self._error: Exception | None = None
+
+    @property
+    def _settled(self) -> bool:
+        return self._result is not None or self._error is not None
+
+    def settle(self) -> None:
+        """Wait for the outcome; an error is raised by `result`."""
+        if self._settled:
+            return
+        try:
+            result = self._future.result()
+        except Exception as error:
+            self._error = error
+            return
+        self.series.track = result.track or self.series.track
+        self._result = replace(result, notes=(*self._notes, *result.notes))
+
+    def done(self) -> bool:
+        return self._settled or self._future.done()
+
+    def result(self) -> FrameResult:
+        self.settle()
+        self._collected(self)
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
