@@ -547,8 +547,8 @@ class Profile(Section):
             if measured and channel.emission_nm != self.optics.wavelength_nm:
                 raise ValueError(
                     f"channels.{name}: model.{measured} was measured at one "
-                    f"wavelength, {self.optics.wavelength_nm:g} nm, and the channel has "
-                    f"{channel.emission_nm:g} nm: give it a profile of its own"
+                    f"wavelength, {self.optics.wavelength_nm:g} nm, and the channel "
+                    f"has {channel.emission_nm:g} nm: give it a profile of its own"
                 )
             try:
                 self.at_wavelength(channel.emission_nm)

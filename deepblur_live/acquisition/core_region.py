@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from pymmcore_plus import Keyword
@@ -25,11 +26,11 @@ class CoreRegion:
     Parameters
     ----------
     core
-        The core.
+        The core, held weakly.
     """
 
     def __init__(self, core: CMMCorePlus) -> None:
-        self._core = core
+        self._core: CMMCorePlus = weakref.proxy(core)
         self._sensors: dict[str, tuple[int, int]] = {}
         self._binnings: dict[str, int] = {}
         self._shape: tuple[int, ...] | None = None
@@ -40,7 +41,9 @@ class CoreRegion:
         self._shape = None
 
     def metadata(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Return a frame's ``"region"``, ``"sensor"`` and ``"binning"``, where known.
+        """Return a frame's region, sensor, binning and pixel size, where known.
+
+        As ``"region"``, ``"sensor"``, ``"binning"`` and ``"pixel_size_nm"``.
 
         The region is None if it could not be read.
 
@@ -64,6 +67,9 @@ class CoreRegion:
         left, top, width, height = core.getROI()
         binning = _binning(core, camera)
         known: dict[str, Any] = {"region": None, "binning": binning}
+        # With the binning, and that of the objective in use; 0 if none is known.
+        if (size_um := core.getPixelSizeUm()) > 0:
+            known["pixel_size_nm"] = 1000 * size_um
         before = self._binnings.setdefault(camera, binning)
         if before != binning:
             known["binning_before"] = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.acquisition.core_region import CoreRegion
@@ -24,7 +25,7 @@ class CoreSource:
     Parameters
     ----------
     core
-        Kept alive until then.
+        Held weakly: a core that its owner drops is freed, and its frames end.
     accept
         Called with (pixels, metadata, source) of each frame, on the thread that
         acquires it: it must return quickly. The source is "mda", "live" or "snap".
@@ -42,7 +43,7 @@ class CoreSource:
         on_gap: Callable[[int], None],
         report: Callable[[str], None],
     ) -> None:
-        self.core = core
+        self._core = weakref.ref(core)
         self.sequence: object = None
         """The sequence of the most recent MDA."""
         self.live_mode = False
@@ -71,9 +72,17 @@ class CoreSource:
         ]
         self._tap.start()
 
+    @property
+    def core(self) -> CMMCorePlus | None:
+        """The core, or None once it has been freed."""
+        return self._core()
+
     def close(self) -> None:
         """Disconnect everything and end the tap."""
-        for disconnect in self._disconnects:
+        # Kept for that long: to disconnect from a signal of Qt that was freed with its
+        # core would crash.
+        core = self.core
+        for disconnect in self._disconnects if core is not None else ():
             disconnect()
         self._disconnects = []
         self._tap.stop()
@@ -99,7 +108,7 @@ class CoreSource:
     def _on_image_snapped(self, *_: object) -> None:
         try:
             core = self.core
-            if core.mda.is_running():
+            if core is None or core.mda.is_running():
                 return  # it also comes as frameReady
             metadata = {
                 "exposure_ms": core.getExposure(),

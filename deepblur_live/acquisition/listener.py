@@ -392,7 +392,8 @@ class DeblurListener:
         """Receive every frame of `core` from now on: MDA, live and snapped.
 
         Attaching again to the same core does nothing, to another one detaches first.
-        The core is kept alive meanwhile. Does nothing after `close`.
+        The core is held weakly: keep it, as pymmcore-plus itself does not. Does nothing
+        after `close`.
         """
         if self._closed:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.acquisition.metadata import live_metadata
@@ -39,7 +40,7 @@ class LiveTap:
     Parameters
     ----------
     core
-        The core to poll.
+        The core to poll. Held weakly: the thread ends once it has been freed.
     deliver
         Called with (pixels, metadata) of each new frame, on the tap's thread.
     on_gap
@@ -63,7 +64,7 @@ class LiveTap:
         stale_after_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._core = core
+        self._core: CMMCorePlus = weakref.proxy(core)
         self._deliver = deliver
         self._on_gap = on_gap
         self._on_error = on_error
@@ -117,6 +118,8 @@ class LiveTap:
         while not self._stop.is_set():
             try:
                 delay = self.step()
+            except ReferenceError:
+                return  # the core has been freed
             except Exception as error:
                 delay = _IDLE_S
                 text = f"polling for live frames failed: {error!r}"

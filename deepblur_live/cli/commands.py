@@ -182,6 +182,10 @@ def run(
     ] = None,
     save_deblurred: _Deblurred = None,
     psf: _Psf = None,
+    pixel_size: Annotated[
+        float | None,
+        typer.Option(help="Pixel size in the specimen, nm, whatever others say."),
+    ] = None,
     every_frame: Annotated[
         bool,
         typer.Option(
@@ -220,7 +224,14 @@ def run(
             deblurred=save_deblurred,
             psf=psf,
         )
-        runs.run(options, config, sequence=sequence, save=save, every_frame=every_frame)
+        runs.run(
+            options,
+            config,
+            sequence=sequence,
+            save=save,
+            every_frame=every_frame,
+            pixel_size_nm=pixel_size,
+        )
 
 
 @app.command()

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deepblur_live.acquisition import SeriesError
+from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import MicroscopeError
 from deepblur_live.cli.progress import RunProgress, progress_text
+from deepblur_live.session.quality import blur_quality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,7 +248,12 @@ def _ticks(seconds: float | None, clock: Callable[[], float]) -> Iterator[float]
 
 def _text(session: LiveSession, elapsed: float, total: float | None) -> str:
     statistics = session.listener.statistics
-    return progress_text(elapsed, total, statistics, session.status)
+    latest, family, quality = session.listener.latest, session.family, ""
+    track = None if latest is None else latest.track
+    # That of a field takes too long for a line every quarter of a second.
+    if track is not None and not isinstance(family, ZernikeField):
+        quality = blur_quality(family, track.coefficients).text
+    return progress_text(elapsed, total, statistics, session.status, quality)
 
 
 @contextmanager

@@ -28,8 +28,9 @@ def progress_text(
     total_s: float | None,
     statistics: Statistics,
     drift: DriftStatus,
+    quality: str = "",
 ) -> str:
-    """Return one line: time, frames, speed, drift.
+    """Return one line: time, frames, speed, drift, quality of the blur.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ def progress_text(
         Seconds elapsed, and in total; None for a run without a time limit.
     statistics, drift
         Current state of the listener and of the drift monitor.
+    quality
+        Of the blur, such as ``"Strehl 0.82"``; empty if unknown.
     """
     total = "" if total_s is None else f" of {total_s:.0f}"
     parts = [
@@ -51,14 +54,16 @@ def progress_text(
         )
     if raw := sum(statistics.raw_only.values()):
         parts.append(f"{raw} raw only")
-    state = str(drift.state)
+    # That the optics are unchanged does not say that they are good.
+    state = "unchanged" if drift.state is DriftState.OK else str(drift.state)
     if drift.state is DriftState.BASELINING:
         state += f" {drift.n_baseline}/{drift.n_needed}"
+        state += ", unchanged so far (provisional)" if drift.provisional else ""
     elif drift.change_text:
         state += f", changed by {drift.change_text}"
     if drift.reason:
         state += f" ({drift.reason})"
-    return " · ".join([*parts, state])
+    return " · ".join([*parts, state, *filter(None, (quality,))])
 
 
 class RunProgress:

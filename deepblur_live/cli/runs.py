@@ -31,6 +31,7 @@ from deepblur_live.profile import Profile, check_profile
 from deepblur_live.session import LiveSession
 from deepblur_live.session.folder import require_folder
 from deepblur_live.session.recording import check_recording
+from deepblur_live.session.stated_optics import assumed_optics, same_pixel_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,8 +49,6 @@ _DEMO_S = 75.0
 _DEMO_WHOLE_S = 100.0
 _DEMO_LEAST_S = 30.0
 _STARTED = time.monotonic()
-
-_SAME_PIXEL = 0.02
 
 # Exposure of the simulated camera, and its frame where the blur varies: computing one
 # takes up to 0.2 s of a core there, deblurring it 1.5 s.
@@ -147,6 +146,7 @@ def run(
     sequence: MDASequence | None = None,
     save: Path | None = None,
     every_frame: bool = False,
+    pixel_size_nm: float | None = None,
 ) -> None:
     """Run a real microscope from its Micro-Manager configuration.
 
@@ -162,6 +162,8 @@ def run(
         File for the raw frames of the sequence; None keeps none.
     every_frame
         Whether to deblur every frame, also after the last one, instead of the newest.
+    pixel_size_nm
+        Pixel size in the specimen that is right, whatever profile and core say.
 
     Raises
     ------
@@ -177,7 +179,9 @@ def run(
     _prepare_window(options)
     core = core_from_config(config)
     size_nm = core.getPixelSizeUm() * 1000 or None
-    profile = _with_pixel_size(options, size_nm, str(config), "a --profile")
+    profile = _with_pixel_size(
+        options, size_nm, str(config), "a --profile or --pixel-size", pixel_size_nm
+    )
     console = options.console
     sinks, events = alarm_sinks(
         options.alarms, core, sequence, lambda text: say(console, f"Note: {text}")
@@ -185,6 +189,8 @@ def run(
     with _session(
         options, profile, raw=save, core=core, sinks=sinks, every_frame=every_frame
     ) as session:
+        if pixel_size_nm is not None:
+            session.optics.confirm()
         with contextlib.ExitStack() as running:
             mda = None
             if events is not None:
@@ -218,17 +224,13 @@ def replay(
     """
     _check_files(options)
     with open_series(file, channel=channel) as source:
-        if pixel_size_nm is None:
-            profile = _with_pixel_size(
-                options,
-                source.pixel_size_nm,
-                str(source.path),
-                "--pixel-size or a --profile",
-            )
-        else:
-            profile = _resized(
-                options.profile or Profile(), pixel_size_nm, "--pixel-size"
-            )
+        profile = _with_pixel_size(
+            options,
+            source.pixel_size_nm,
+            str(source.path),
+            "--pixel-size or a --profile",
+            pixel_size_nm,
+        )
         if channel is not None:
             profile = profile.at_wavelength(profile.wavelength_of(channel))
         rows, columns = source.shape
@@ -247,6 +249,9 @@ def replay(
         raw = source.path.absolute()
         with _session(options, profile, raw=raw, every_frame=True, sinks=()) as session:
             session.recorder.raw_file = raw
+            if pixel_size_nm is not None and source.pixel_size_nm is not None:
+                session.optics.check(source.pixel_size_nm, str(source.path))
+                session.optics.confirm()
             if options.window:
                 from deepblur_live.cli.windowed import show_replay
 
@@ -402,6 +407,8 @@ def demo_profile(sample: SimulatedSample, blur: str = "uniform") -> Profile:
     }
     content = {
         "name": "simulated microscope",
+        "optics": Profile().optics.model_dump()
+        | {"pixel_size_nm": sample.pixel_size_nm},
         "camera": camera,
         "model": {"blur": blur},
         "drift": _DEMO_DRIFT,
@@ -410,35 +417,60 @@ def demo_profile(sample: SimulatedSample, blur: str = "uniform") -> Profile:
 
 
 def _with_pixel_size(
-    options: Options, size_nm: float | None, origin: str, remedy: str
+    options: Options,
+    size_nm: float | None,
+    origin: str,
+    remedy: str,
+    given_nm: float | None,
 ) -> Profile:
     """Return the profile; without one, the default with the source's pixel size.
 
-    The profile takes precedence over its source; a note reports a difference, or that
-    no size is known, with the `remedy`.
+    A note reports optics that nobody has stated, with the `remedy`.
+
+    Parameters
+    ----------
+    size_nm, origin
+        What the source says, and its name.
+    given_nm
+        The pixel size given on the command line, which is right in any case.
+
+    Raises
+    ------
+    ValueError
+        Profile and source contradict each other, and there is no window in which it
+        could be confirmed.
     """
-    if options.profile is None:
-        if size_nm is None:
-            profile = Profile()
-            say(
-                options.console,
-                f"Note: {origin} states no pixel size, and there is no --profile: "
-                f"assuming {profile.optics.pixel_size_nm:g} nm in the specimen. A "
-                f"wrong one makes the estimates wrong: give {remedy}",
-            )
-            return profile
-        return _resized(Profile(), size_nm, f"{origin}, no --profile given")
-    own = options.profile.optics.pixel_size_nm
-    if size_nm is not None and abs(size_nm / own - 1) > _SAME_PIXEL:
+    console, profile = options.console, options.profile
+    if given_nm is not None:
+        profile = _resized(profile or Profile(), given_nm, "--pixel-size")
+    elif profile is None and size_nm is not None:
+        profile = _resized(Profile(), size_nm, f"{origin}, no --profile given")
+    elif profile is None:
+        profile = Profile()
         say(
-            options.console,
-            f"Note: using the profile's pixel size of {own:g} nm; {origin} says "
-            f"{size_nm:g} nm",
+            console,
+            f"Note: {origin} states no pixel size, and there is no --profile: "
+            f"assuming {profile.optics.pixel_size_nm:g} nm in the specimen. A "
+            f"wrong one makes the estimates wrong: give {remedy}",
         )
-    return options.profile
+    elif size_nm is not None and not same_pixel_size(
+        size_nm, own := profile.optics.pixel_size_nm
+    ):
+        contradiction = (
+            f"{origin} says pixels of {size_nm:.4g} nm, the profile {own:g} nm"
+        )
+        if not options.window:
+            raise ValueError(
+                f"{contradiction}: correct one of them, or give --pixel-size {own:g} "
+                "to confirm the profile's"
+            )
+        say(console, f"Note: {contradiction}: confirm in the window which is right")
+    if assumed := assumed_optics(profile):
+        say(console, f"Note: {assumed}")
+    return profile
 
 
 def _resized(profile: Profile, size_nm: float, origin: str) -> Profile:
-    content = profile.model_dump()
-    content["optics"]["pixel_size_nm"] = size_nm
+    content = profile.model_dump(exclude_unset=True)
+    content.setdefault("optics", {})["pixel_size_nm"] = size_nm
     return check_profile(content, origin)

@@ -45,8 +45,8 @@ class Baseline:
 
     Parameters
     ----------
-    time
-        Of its last estimate, seconds since the session began.
+    begin, time
+        Of its first and last estimate, seconds since the session began.
     mean
         (P,) coefficients.
     count
@@ -56,6 +56,7 @@ class Baseline:
         one.
     """
 
+    begin: float
     time: float
     mean: NDArray[np.float64]
     count: int
@@ -167,6 +168,7 @@ class Baseliner:
         elif self.lag_one <= _MAX_LAG_ONE:
             self.charts.allow_for(max(self.lag_one, _MIN_LAG_ONE))
             self.baseline = Baseline(
+                self._batches[0].begin,
                 self._batches[-1].end,
                 points.mean(axis=0),
                 len(points),

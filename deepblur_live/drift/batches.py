@@ -81,6 +81,10 @@ class Batcher:
         enough = len(self._times) >= _MIN_SHARE * self._usual
         return enough or lasted >= _MAX_EXTENSION * self.seconds
 
+    def lasted(self, now: float) -> float:
+        """Return the seconds since the present batch began, at most its length."""
+        return min(now - self._times[0], self.seconds) if self._times else 0.0
+
     def lengthen(self) -> None:
         """Double the length of the batches."""
         self.seconds *= 2

@@ -277,7 +277,7 @@ class DriftMonitor:
         wanted = (_NOISE_SHARE * self._settings.warn) ** 2
         averaged = min(max(math.ceil(noise / wanted), 1), _MAX_AVERAGED)
         self._recent.seconds = averaged * baseline.spacing
-        self._status = replace(self._status, baseline=mean)
+        self._status = replace(self._status, baseline=mean, begin=baseline.begin)
 
     def _difference(self) -> NDArray[np.float64]:
         assert self._status.baseline is not None

@@ -105,6 +105,11 @@ class SpectralBaseline:
         return len(self._batches)
 
     @property
+    def begin(self) -> float:
+        """Time of its first frame, seconds since the session began."""
+        return self._batches[0].begin
+
+    @property
     def covariance(self) -> NDArray[np.float64]:
         """(16, 16) of the change to a single batch, as learned so far.
 
@@ -119,6 +124,16 @@ class SpectralBaseline:
     def spacing(self) -> float:
         """Median interval between batches, seconds."""
         return float(np.median(np.diff([batch.begin for batch in self._batches])))
+
+    def remaining_s(self, now: float) -> float:
+        """Return the seconds until there is a baseline; NaN if nobody knows."""
+        if self.comparison is not None:
+            return 0.0
+        missing = self._settings.baseline_points - self.count
+        if missing <= 0:
+            # There are enough batches: their spectra do not allow it yet.
+            return math.nan
+        return missing * self._batcher.seconds - self._batcher.lasted(now)
 
     def add(self, time: float, spectrum: ReducedSpectrum) -> SpectralPoint | None:
         """Add a frame's spectrum; return the batch that is complete with it, if any.

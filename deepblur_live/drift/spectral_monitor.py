@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import chdtri
 
+from deepblur_live.drift.another_specimen import AT_REST, shows_another_specimen
 from deepblur_live.drift.contradiction import Measured
-from deepblur_live.drift.level import AlertLevel
+from deepblur_live.drift.level import AlertLevel, rank
+from deepblur_live.drift.provisional import ProvisionalComparison
 from deepblur_live.drift.size import change_size, scatter_size
 from deepblur_live.drift.spectral_baseline import SpectralBaseline, SpectralPoint
 from deepblur_live.drift.spectral_change import SHAPES
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.drift.charts import Evidence
+    from deepblur_live.drift.provisional import ProvisionalChange
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
     from deepblur_live.profile import Drift
 
@@ -34,23 +37,16 @@ _NOISE_SHARE, _MAX_AVERAGED = 1 / 3, 8
 # specimen that moves wanders more slowly, and further, than its baseline shows, and no
 # average reduces that.
 _SIGNIFICANT = float(chdtri(SHAPES, 1e-3))
-# A specimen is at rest if its frames have at least this coherence with the reference
-# frame. Relative to that, it is the same one above the second number, whatever its
-# spectrum, and another below the third (docs/decisions/0046).
-_AT_REST, _SAME, _OTHER = 0.8, 0.97, 0.5
 # Changes of a specimen that moves count as this much smaller: within hours cells wander
 # to more than a warning of one at rest (docs/decisions/0146).
 _WANDERING = 1.5
-# A change of the blur leaves a smooth ratio. What is not smooth shows another specimen
-# where U is at least the first number, and the part that is not smooth is larger than
-# this share of the strength: at rest, and for a specimen that moves.
-_LEAST_RESIDUAL, _ROUGH_AT_REST, _ROUGH_MOVING = 3.0, 1.0, 0.5
 _WITHIN_SCATTER = (
     "the change is above the warning level, but not certain yet: the frames of the "
     "baseline differ about as much among themselves"
 )
 # Another specimen is believed after so many batches; a passing bubble is not one.
 _OTHERS = 2
+_CHANGED = "the blur changed while the baseline was made; it is made again"
 
 
 class SpectralMonitor:
@@ -61,6 +57,10 @@ class SpectralMonitor:
     frames that are no longer coherent with the first one, show another specimen: after
     two such batches a new baseline is made. It carries the change so far forward: a
     change of specimen never hides one of the optics, as the spectra's logarithms add.
+
+    While a baseline is made, a specimen at rest is watched provisionally, with wider
+    limits (`ProvisionalComparison`). A change found so is carried forward as well, and
+    the baseline is made again of what follows it.
 
     Parameters
     ----------
@@ -73,6 +73,8 @@ class SpectralMonitor:
     ----------
     specimens
         How often the specimen has changed.
+    restarts
+        How often a baseline was made again after a change that was found meanwhile.
     points
         Charted since the baseline.
     """
@@ -89,7 +91,10 @@ class SpectralMonitor:
         )
         self._carried = np.zeros(SHAPES)
         self._uncertainty = np.zeros((SHAPES, SHAPES))
-        self.specimens = 0
+        self._first_begin = math.nan
+        # Strength of what was carried over, when it was.
+        self._kept = 0.0
+        self.specimens = self.restarts = 0
         self._begin()
 
     def _begin(self, reason: str = "") -> None:
@@ -98,6 +103,10 @@ class SpectralMonitor:
         self._reference = -1
         self._others = 0
         self._evidence: Evidence | None = None
+        self._provisional = ProvisionalComparison(
+            self._cutoff, 3600 * self._settings.false_alarm_hours
+        )
+        self._changed_at = math.nan
         self.points = 0
         self.status = SpectralChange(
             DriftState.BASELINING, 0, self._settings.baseline_points, reason=reason
@@ -110,12 +119,12 @@ class SpectralMonitor:
 
     @property
     def _at_rest(self) -> bool:
-        return self._baseline.coherence >= _AT_REST
+        return self._baseline.coherence >= AT_REST
 
     @property
     def since(self) -> float:
-        """When the change began, by the charts; seconds since the session began."""
-        return math.nan if self._evidence is None else self._evidence.since
+        """When the change began; seconds since the session began."""
+        return self._changed_at if self._evidence is None else self._evidence.since
 
     @property
     def measured(self) -> Measured | None:
@@ -135,6 +144,7 @@ class SpectralMonitor:
 
     def rebaseline(self) -> None:
         """Discard the baseline, and what earlier ones carried over."""
+        self._first_begin = math.nan
         self._carried = np.zeros(SHAPES)
         self._uncertainty = np.zeros((SHAPES, SHAPES))
         self.level.clear()
@@ -144,6 +154,7 @@ class SpectralMonitor:
         """Start a new baseline, which carries the change so far forward."""
         self.specimens += 1
         if self.armed and self._recent:
+            self._kept, _ = self._size()
             self._carried, self._uncertainty = self._difference()
         self._begin(reason)
 
@@ -157,7 +168,50 @@ class SpectralMonitor:
         if self.armed and not armed:
             self._arm()
         due = point is not None and self._take(point, time)
+        if not self.armed:
+            found = self._provisional.add(time, spectrum)
+            due = found is not None and self._take_provisional(found, time)
         self._refresh()
+        self.status = replace(self.status, sure_in_s=self._baseline.remaining_s(time))
+        return due
+
+    def _take_provisional(self, found: ProvisionalChange, now: float) -> bool:
+        """Update with a comparison of few frames; return whether an alert is due."""
+        metric = found.comparison.metric
+        other = found.at_start < AT_REST or shows_another_specimen(
+            found.last, found.coherence, found.comparison, at_rest=True
+        )
+        self.status = replace(
+            self.status,
+            provisional=not other,
+            least=math.nan if other else found.least,
+        )
+        if other:
+            return False
+        if not found.certain:
+            # What was carried over stays certain, by the metric it was found with.
+            raised = rank(self.level.state) > 0
+            return raised and self.level.step(now, self._kept, False)
+        carried = self._carried + found.shapes
+        uncertainty = self._uncertainty + found.covariance
+        strength, sigma = change_size(carried, uncertainty, metric)
+        due = self.level.step(now, strength, True)
+        size, _ = change_size(found.shapes, found.covariance, metric)
+        if size >= self._settings.warn_contrast:
+            self._carried, self._uncertainty = carried, uncertainty
+            self._kept = strength
+            self.restarts += 1
+            self._begin(_CHANGED)
+            self._changed_at = found.since
+            self.status = replace(self.status, provisional=True, least=found.least)
+        along = found.comparison.sharpening
+        self.status = replace(
+            self.status,
+            strength=strength,
+            sigma=sigma,
+            sharpening=float(along @ carried),
+            sharpening_sigma=math.sqrt(float(along @ uncertainty @ along)),
+        )
         return due
 
     def _arm(self) -> None:
@@ -169,6 +223,8 @@ class SpectralMonitor:
         if not self._at_rest:
             averaged = self._settings.baseline_points
         self._recent = deque(maxlen=averaged)
+        if math.isnan(self._first_begin):
+            self._first_begin = self._baseline.begin
 
     def _take(self, point: SpectralPoint, now: float) -> bool:
         self.status = replace(
@@ -197,14 +253,10 @@ class SpectralMonitor:
         """Return whether a batch shows another specimen, and not another blur."""
         comparison = self._baseline.comparison
         assert comparison is not None
-        coherence, change = point.coherence / self._baseline.coherence, point.change
-        if self._at_rest and not _OTHER <= coherence <= _SAME:
-            return coherence < _OTHER
-        strength, _ = change_size(change.shapes, change.covariance, comparison.metric)
-        # Half of it: from the power's logarithm to the contrast's.
-        rough = math.sqrt(max(0.0, change.excess)) / 2
-        share = _ROUGH_AT_REST if self._at_rest else _ROUGH_MOVING
-        return change.residual >= _LEAST_RESIDUAL and rough > share * strength
+        relative = point.coherence / self._baseline.coherence
+        return shows_another_specimen(
+            point.change, relative, comparison, at_rest=self._at_rest
+        )
 
     def _difference(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the change (16,), with what was carried over, and its covariance."""
@@ -229,10 +281,11 @@ class SpectralMonitor:
         status = replace(
             self.status,
             n_baseline=baseline.count,
+            begin=self._first_begin,
             reason=baseline.reason,
             state=state
             if self.armed or state is not DriftState.OK
-            else self.status.state,
+            else DriftState.BASELINING,
         )
         comparison = baseline.comparison
         if comparison is not None and self._recent:
@@ -248,6 +301,8 @@ class SpectralMonitor:
                 sharpening=float(along @ difference),
                 sharpening_sigma=math.sqrt(float(along @ covariance @ along)),
                 evidence=max(evidence.cusum, evidence.mewma),
+                provisional=False,
+                least=math.nan,
             )
             if state is DriftState.OK and strength >= self._settings.warn_contrast:
                 status = replace(status, reason=_WITHIN_SCATTER)

@@ -50,6 +50,17 @@ class SpectralChange:
         Batches in the baseline, and how many it needs.
     reason
         Why there is no baseline yet, if not for lack of time.
+    provisional
+        Whether the change is watched although there is no baseline yet, with wider
+        limits.
+    least
+        Size of a change of sharpness that these limits would just show, in nepers; NaN
+        where they do not apply.
+    sure_in_s
+        Seconds until there is a baseline, 0 with one; NaN if that is not known.
+    begin
+        When the frames began that changes are measured from, seconds since the session
+        began; NaN before there is a baseline.
     """
 
     state: DriftState
@@ -64,6 +75,10 @@ class SpectralChange:
     coherence: float = np.nan
     evidence: float = np.nan
     reason: str = ""
+    provisional: bool = False
+    least: float = np.nan
+    sure_in_s: float = np.nan
+    begin: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,9 @@ class DriftStatus:
         numbers are the estimates'.
     contradiction
         How the estimates contradict the spectra on this specimen; empty if they do not.
+    begin
+        When the baseline began, seconds since the session began; NaN before it is
+        complete. A later one that carried the change forward keeps the first one's.
     """
 
     state: DriftState
@@ -121,3 +139,11 @@ class DriftStatus:
     snoozed_until: float | None = None
     spectral: SpectralChange | None = None
     contradiction: str = ""
+    begin: float = np.nan
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the change is watched before there is a baseline to be sure of."""
+        return (
+            self.baseline is None and self.spectral is not None
+        ) and self.spectral.provisional

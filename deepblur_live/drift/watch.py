@@ -112,6 +112,7 @@ class DriftWatch:
                     state=spectral.state,
                     acknowledged=level.acknowledged,
                     reason=spectral.reason,
+                    begin=spectral.begin,
                 )
             elif self.unreliable:
                 status = replace(
@@ -134,9 +135,12 @@ class DriftWatch:
         with self._lock:
             self._time = time
             specimens, points = self.spectral.specimens, self.spectral.points
+            restarts = self.spectral.restarts
             due = self.spectral.update(time, spectrum)
             if self.spectral.specimens != specimens:
                 self.known_to = math.inf
+                self._begin_check()
+            elif self.spectral.restarts != restarts:
                 self._begin_check()
             elif self.spectral.points > points and self._check is not None:
                 self._check.compare(self.spectral.measured)
@@ -195,11 +199,11 @@ class DriftWatch:
     def assess(self) -> Alert | None:
         """Return the present warning or alarm as it would be raised now, or None."""
         with self._lock:
-            if self.spectral.armed:
-                if rank(self.spectral.level.state) > 0:
-                    return self._alert(self._time)
-                if not self._known_state:
-                    return None
+            raised = rank(self.spectral.level.state) > 0
+            if raised:
+                return self._alert(self._time)
+            if self.spectral.armed and not self._known_state:
+                return None
         return None if self.unreliable else self.absolute.assess()
 
     @property
@@ -219,8 +223,9 @@ class DriftWatch:
         change, level = self.spectral.status, self.spectral.level.state
         named, wrong = self._named(), self._contradiction
         since = self.spectral.since
+        sure = "" if self.spectral.armed else _PROVISIONAL
         text = (
-            f"{level.upper()} at {clock_text(time)}: the blur has changed: "
+            f"{level.upper()}{sure} at {clock_text(time)}: the blur has changed: "
             f"{_described(change.strength, change.sigma, change.sharpening)}, since "
             f"about {clock_text(since)}{named}. "
             f"Likely cause: {_CAUSE} What to do: {_REMEDY}"
@@ -250,6 +255,7 @@ class DriftWatch:
         return f"; mostly {', '.join(estimated.coefficients)}"
 
 
+_PROVISIONAL = " (provisional, there is no baseline yet)"
 _CAUSE = "unclear: the spectra tell how much has changed, not what."
 _REMEDY = "Refocus; if it stays, a focus sweep tells which aberration it is."
 

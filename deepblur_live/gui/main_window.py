@@ -22,6 +22,7 @@ from deepblur_live.gui.line_profile import LineProfileView
 from deepblur_live.gui.menus import Menus
 from deepblur_live.gui.message_line import MessageLine
 from deepblur_live.gui.newest import NewestResult
+from deepblur_live.gui.optics_bar import OpticsBar
 from deepblur_live.gui.psf_panel import psf_view
 from deepblur_live.gui.record_control import recording_text
 from deepblur_live.gui.replay_bar import ReplayBar
@@ -92,6 +93,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self.commands = Commands(self)
         self.toolbar = Toolbar(self.commands, camera=self._link is not None)
         self.banner = AlertBanner()
+        self.optics = OpticsBar(session.optics)
         self.images = ImagePair(display.clip_percent, optics.pixel_size_nm)
         self.drift = DriftPlot(session.profile, session.family)
         self.series = SeriesChoice(session)
@@ -225,9 +227,13 @@ class MainWindow(QtWidgets.QMainWindow):
         if self.replay_bar is not None:
             chip = self.replay_bar.update_text(chip)
         self.toolbar.show_chip(chip)
+        self.toolbar.quality.show_result(
+            self._newest.result, session.family, session.verification
+        )
         if self._shown is None:
             self.images.show_waiting(idle_text(session, self._link))
         self.banner.show_alert(alert, session.status)
+        self.optics.refresh()
         self._actions.update()
         doing = self._files.update()
         self._snapshots.update()
@@ -235,7 +241,8 @@ class MainWindow(QtWidgets.QMainWindow):
         kept = recording_text(recorder.counts, running=recorder.recording)
         text = kept + status_text(statistics, self._fps_shown(now))
         self.status.setText(f"{doing}   │   {text}" if doing else text)
-        self.status.setToolTip(raw_only_text(statistics))
+        watched = session.watched.text
+        self.status.setToolTip(f"{raw_only_text(statistics)}\n{watched}".strip())
         self.message.update_from(
             (*session.listener.background_errors, *session.background_errors),
             "" if self._link is None else self._link.error,
@@ -328,6 +335,7 @@ class MainWindow(QtWidgets.QMainWindow):
         column = QtWidgets.QVBoxLayout(middle)
         column.setContentsMargins(6, 2, 6, 2)
         column.setSpacing(4)
+        column.addWidget(self.optics)
         column.addWidget(self.banner)
         column.addWidget(self.images, 1)
         if self.replay_bar is not None:

@@ -44,4 +44,5 @@ class NewestResult:
             session.listener.statistics,
             now - self._at,
             self._interval,
+            session.watched,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -45,7 +46,7 @@ class ProfileDialog(QtWidgets.QDialog):
         plain = {
             key: field
             for key, field in Profile.model_fields.items()
-            if not isinstance(getattr(profile, key), Section)
+            if not isinstance(getattr(profile, key), Section | Mapping)
         }
         self._add_tab("rig", "", profile, plain)
         for key in Profile.model_fields:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import Quality
     from deepblur_live.drift import DriftStatus
     from deepblur_live.runtime.frame import FrameResult
+    from deepblur_live.session.watched import Watched
 
 __all__ = [
     "Chip",
@@ -60,6 +61,7 @@ def chip_of(
     statistics: Statistics,
     seconds_since_new: float,
     interval: float = 0.0,
+    watched: Watched | None = None,
 ) -> Chip:
     """Return the chip for the session's state, or STALE if the image itself is old.
 
@@ -73,6 +75,8 @@ def chip_of(
         Time since the window received a new result.
     interval
         Time between the last two results, seconds: a slow pipeline is not stuck.
+    watched
+        What share of the session was watched; None if that is not told.
     """
     if latest is None:
         reason = f"no frame has been processed yet; worker {statistics.worker_state}"
@@ -91,16 +95,49 @@ def chip_of(
         reason = f"frames arrive, but none has been processed for {waited}"
     if state is DriftState.STALE:
         return Chip(state, f"STALE {waited}", reason)
+    share = "" if watched is None or not watched.text else f"\n{watched.text}"
     if state is DriftState.BASELINING:
         text = f"BASELINING {status.n_baseline}/{status.n_needed}"
-        return Chip(
-            state, text, reason or "collecting the baseline for drift detection"
-        )
+        reason = reason or "collecting the baseline for drift detection"
+        if status.provisional:
+            text = f"UNCHANGED · provisional{_sure_in(status)}"
+            reason = f"{reason}; {_provisional_text(status)}"
+        return Chip(state, text, reason + share)
     text, reason = state.upper(), reason or _MEANING.get(state, "")
+    if state is DriftState.OK:
+        # That the optics are unchanged does not say that they are good.
+        text = "UNCHANGED"
+        if math.isfinite(status.begin):
+            text += f" since {clock_text(status.begin)}"
+    elif status.provisional:
+        text += " · provisional"
+        reason += f"; {_provisional_text(status)}"
+    reason += share
     if status.snoozed_until is not None:
         text += " · SNOOZED"
         reason += f"; alerts are snoozed until {clock_text(status.snoozed_until)}"
     return Chip(state, text, reason)
+
+
+def _sure_in(status: DriftStatus) -> str:
+    """Return when a provisional judgement will be a sure one, after a comma."""
+    left = math.nan if status.spectral is None else status.spectral.sure_in_s
+    if not math.isfinite(left):
+        return ""
+    if left < 60:
+        return f", sure in {max(left, 1):.0f} s"
+    return f", sure in {math.ceil(left / 60)} min"
+
+
+def _provisional_text(status: DriftStatus) -> str:
+    least = math.nan if status.spectral is None else status.spectral.least
+    text = f"judged by {status.n_baseline} of {status.n_needed} points of the baseline"
+    if not math.isfinite(least):
+        return text
+    return (
+        f"{text}: a change of sharpness by less than {100 * least:.2g} % of the "
+        "contrast of details is not certain yet"
+    )
 
 
 def waiting_text(statistics: Statistics) -> str:

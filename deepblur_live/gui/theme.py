@@ -15,6 +15,7 @@ __all__ = [
     "BACKGROUND",
     "CHIP_COLOURS",
     "DARK",
+    "GRADE_COLOURS",
     "LIGHT",
     "OVERLAY_STYLE",
     "TEXT",
@@ -106,12 +107,22 @@ LIGHT = Colours(
 CHIP_COLOURS: Mapping[DriftState | None, tuple[str, str]] = {
     None: ("#3a3f45", TEXT),
     DriftState.BASELINING: ("#56b4e9", "#000000"),
-    DriftState.OK: ("#1fbf8f", "#000000"),
+    # Not green: unchanged optics may be bad ones, and green is the quality's.
+    DriftState.OK: ("#8ea6ff", "#000000"),
     DriftState.WARN: (WARN, "#000000"),
     DriftState.ALARM: (ALARM, "#000000"),
     DriftState.RAW_ONLY: ("#c8ccd0", "#000000"),
     DriftState.STALE: ("#d98bb8", "#000000"),
     DriftState.NOT_FOLLOWED: ("#c8ccd0", "#000000"),
+}
+
+# The same by how good the blur is; "" where that is not judged.
+GRADE_COLOURS: Mapping[str, tuple[str, str]] = {
+    "": ("#3a3f45", TEXT),
+    "good": ("#1fbf8f", "#000000"),
+    "fair": ("#f0e442", "#000000"),
+    "poor": (ALARM, "#000000"),
+    "uncertain": ("#c8ccd0", "#000000"),
 }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, Signal
 from deepblur_live.gui.commands import allow
+from deepblur_live.gui.quality_label import QualityLabel
 from deepblur_live.gui.theme import chip_style
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ class Toolbar(QtWidgets.QWidget):
         row = QtWidgets.QHBoxLayout(self.state)
         row.setContentsMargins(6, 3, 6, 2)
         row.setSpacing(6)
+        self.quality = QualityLabel()
         row.addWidget(self.chip)
+        row.addWidget(self.quality)
 
     def show_menu_button(self, shown: bool) -> None:
         """Show a button with the menus, for a window without a menu bar."""

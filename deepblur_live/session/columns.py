@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepblur_live.drift import DriftStatus
     from deepblur_live.runtime.frame import FrameResult
     from deepblur_live.session.verification import Verification
+    from deepblur_live.session.watched import Watched
 
 __all__ = [
     "change_columns",
@@ -79,6 +80,9 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
         "processed": "frames processed so far",
         "dropped": "frames dropped so far to stay live",
         "camera_gaps": "frames that the camera numbered but did not deliver, so far",
+        "watched_s": "seconds with a baseline, in which a change would have been "
+        "found, so far",
+        "provisional_s": "seconds before a baseline, watched with wider limits, so far",
     }
 
 
@@ -123,6 +127,7 @@ def log_values(
     statistics: Statistics,
     truth: NDArray[np.float64] | None,
     family: BlurFamily,
+    watched: Watched,
 ) -> list[Any]:
     """Return the row of a result, in the order of :func:`log_columns`."""
     track, estimate = result.track, result.estimate
@@ -160,4 +165,6 @@ def log_values(
         statistics.processed,
         statistics.dropped,
         statistics.camera_gaps,
+        watched.watched_s,
+        watched.provisional_s,
     ]

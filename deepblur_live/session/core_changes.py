@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import weakref
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -51,9 +52,14 @@ def follow_core(core: CMMCorePlus, report: Callable[[str], None]) -> Callable[[]
     stage = _Stage(core, report_stage)
     presets = _Settings(_presets(core), report_setting)
     turrets = _Settings(_turrets(core), report_setting)
+    # The slot is held by the core: it must not hold the core.
+    held = weakref.ref(core)
 
     def on_property(device: str, name: str, value: str) -> None:
-        if name == Keyword.Label.value and _is_turret(core, device):
+        core = held()
+        if core is None or name != Keyword.Label.value:
+            return
+        if _is_turret(core, device):
             turrets.set_to(device, value)
 
     events = core.events
@@ -66,7 +72,9 @@ def follow_core(core: CMMCorePlus, report: Callable[[str], None]) -> Callable[[]
     )
 
     def unfollow() -> None:
-        for end in ends:
+        # The signals of Qt are freed with their core, and cannot be disconnected then.
+        core = held()
+        for end in ends if core is not None else ():
             end()
 
     return unfollow

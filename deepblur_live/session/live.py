@@ -41,6 +41,7 @@ from deepblur_live.session.measured_blur import (
     why_not_followed,
 )
 from deepblur_live.session.notifier import Notifier
+from deepblur_live.session.optics_check import OpticsCheck
 from deepblur_live.session.record import SessionRecord
 from deepblur_live.session.recording import Recorder
 from deepblur_live.session.result_log import ResultLog
@@ -54,6 +55,7 @@ from deepblur_live.session.sinks import MdaHandles, make_sinks
 from deepblur_live.session.strength import StrengthWatch
 from deepblur_live.session.summary import SeriesSummary, SessionSummary, summarise
 from deepblur_live.session.verification import NOT_VERIFIED, VerificationState
+from deepblur_live.session.watched import Watched, WatchedTime
 
 if TYPE_CHECKING:
     from collections import deque
@@ -119,6 +121,8 @@ class LiveSession:
         After the end; None before.
     recorder
         Keeps the deblurred frames on disk from its ``start`` to its ``stop``.
+    optics
+        Says which optics nobody has stated, and whether frames contradict them.
 
     Raises
     ------
@@ -166,6 +170,10 @@ class LiveSession:
         # Held while a result is taken in; and the thread whose slots run meanwhile.
         self._taking = threading.RLock()
         self._slot_thread = 0
+        self._watched = WatchedTime()
+        self.optics = OpticsCheck(
+            profile, self._notifier, self._deny_optics, self._settle_optics
+        )
         self._announcer = Announcer(
             self._notifier, lambda: self._series.all, self._current_status
         )
@@ -274,6 +282,8 @@ class LiveSession:
             )
             if core is not None:
                 session.core = core
+                if (size_um := core.getPixelSizeUm()) > 0:
+                    session.optics.check(1000 * size_um, "the microscope")
                 session.process_every_frame(every_frame)
                 connection.attach(core, session.specimen_changed)
         except BaseException:
@@ -395,6 +405,11 @@ class LiveSession:
     def sinks(self) -> tuple[SinkStatistics, ...]:
         """Deliveries to each sink so far."""
         return self._notifier.sinks
+
+    @property
+    def watched(self) -> Watched:
+        """What share of the session was watched for changes so far."""
+        return self._watched.so_far
 
     def acknowledge(self) -> None:
         """Mark all standing warnings and alarms as seen; announced at once."""
@@ -561,6 +576,7 @@ class LiveSession:
                 SeriesSummary.of(watch.key, watch.monitor.status, len(watch.history))
                 for watch in self._series.all
             ),
+            watched=self.watched,
             rows=0 if record is None else record.rows,
             rows_lost=0 if record is None else record.rows_lost,
             folder=self.folder,
@@ -613,6 +629,7 @@ class LiveSession:
         """Take a result into its series, and into the log."""
         frame, track, monitor = result.frame, result.track, watch.monitor
         truth = self._truth(result)
+        self.optics.check_frame(frame)
         alert = None
         # Frames that were on their way when the focus was moved show the old blur.
         fresh = not watch.absolute.precedes(frame.time)
@@ -640,19 +657,31 @@ class LiveSession:
         watch.strength.follow(result)
         status = self._overridden(monitor.status)
         self._note_contradiction(watch, status.contradiction)
+        self._watched.update(frame.time, status)
         if self._log is not None:
+            statistics = self.listener.statistics
             self._log.write(
                 result,
                 status,
                 watch.absolute.verification,
-                self.listener.statistics,
+                statistics,
                 truth,
+                self.watched,
                 watch.family,
             )
         if alert is not None:
             alert = watch.named(alert)
             self._alerts = (*self._alerts, alert)[-_MAX_ALERTS:]
             self._announcer.raised(alert, watch)
+
+    def _deny_optics(self, reason: str) -> None:
+        """Rely on no coefficients while the optics are contradicted."""
+        wrong = self.verification.state is VerificationState.CONTRADICTED
+        if not wrong or self.verification.reason != reason:
+            self.set_verification(VerificationState.CONTRADICTED, reason)
+
+    def _settle_optics(self) -> None:
+        self.set_verification(NOT_VERIFIED.state, NOT_VERIFIED.reason)
 
     def _note_contradiction(self, watch: SeriesWatch, reason: str) -> None:
         """Count estimates that the spectra contradict as such, once."""

@@ -14,6 +14,7 @@ from deepblur_live.session.folder import new_session_folder, write_json
 from deepblur_live.session.line_file import LineFile, csv_line, json_line
 from deepblur_live.session.model_hashes import engine_hashes, model_hashes
 from deepblur_live.session.public_profile import public_profile
+from deepblur_live.session.stated_optics import assumed_optics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,6 +101,7 @@ class SessionRecord:
             "state": "running",
             "started": started.isoformat(timespec="seconds"),
             "profile": public_profile(profile),
+            "optics": assumed_optics(profile) or "stated",
             "model": model_hashes(profile.model.name),
             "coefficients": list(family.names),
             "units": {

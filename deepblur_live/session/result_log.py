@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deepblur_live.session.notifier import Notifier
     from deepblur_live.session.record import SessionRecord
     from deepblur_live.session.verification import Verification
+    from deepblur_live.session.watched import Watched
 
 __all__ = ["ResultLog"]
 
@@ -70,6 +71,7 @@ class ResultLog:
         verification: Verification,
         statistics: Statistics,
         truth: NDArray[np.float64] | None,
+        watched: Watched,
         family: BlurFamily | None = None,
     ) -> None:
         """Record a result: a row of the log, and the events that it implies.
@@ -96,7 +98,13 @@ class ResultLog:
         recorded.state = status.state
         self._record.row(
             log_values(
-                result, status, verification, statistics, truth, family or self._family
+                result,
+                status,
+                verification,
+                statistics,
+                truth,
+                family or self._family,
+                watched,
             )
         )
         gaps, now = statistics.camera_gaps, self._clock()

@@ -12,6 +12,7 @@ from deepblur_live.session.fidelity import (
     image_fidelity,
     psf_fidelity,
 )
+from deepblur_live.session.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,6 +92,8 @@ class SessionSummary:
         Why changes of the blur were not looked for; empty if they were.
     series
         Channels, positions and planes that were followed to the end.
+    watched
+        What share of the session was watched for changes.
     rows, rows_lost
         Of the drift log.
     folder
@@ -113,6 +116,7 @@ class SessionSummary:
     recordings: tuple[RecordingCounts, ...] = ()
     not_followed: str = ""
     series: tuple[SeriesSummary, ...] = ()
+    watched: Watched = field(default_factory=Watched)
     rows: int = 0
     rows_lost: int = 0
     folder: Path | None = None
@@ -127,6 +131,7 @@ class SessionSummary:
             ("Speed", self._speed()),
             ("Blur", self._blur()),
             ("Images", self._images()),
+            ("Optics", self.watched.text),
             *self._alerts(),
             *self._series(),
             *(("Sent to", sink.text) for sink in self.sinks),
@@ -198,7 +203,7 @@ def summarise(
     """Return the summary; compares with the truth where it is known.
 
     `more` are fields of the summary: alerts, sinks, recordings, not_followed, series,
-    rows, rows_lost and folder.
+    watched, rows, rows_lost and folder.
     """
     # A single frame has no rate.
     worked = statistics.worked_s if statistics.processed > 1 else 0.0

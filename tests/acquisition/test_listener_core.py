@@ -1,7 +1,10 @@
 """The listener on a real core, over both signal backends."""
 
 import functools
+import gc
 import threading
+import time
+import weakref
 
 import numpy as np
 import pymmcore
@@ -275,3 +278,31 @@ def test_a_core_is_unregistered_at_exit_once(core: CMMCorePlus, monkeypatch) -> 
     assert not native.wait(0.2)
     disconnect()
     listener.close()
+
+
+def test_a_core_is_freed_while_the_listener_lives(signal_backend, caplog) -> None:
+    # Its log records, which pytest keeps, hold the core.
+    caplog.set_level("CRITICAL", logger="pymmcore-plus")
+    core = CMMCorePlus()
+    core.loadSystemConfiguration()
+    with DeblurListener(Echo, in_process=True) as listener:
+        listener.attach(core)
+        core.snap()
+        assert listener.drain(10)
+        held = weakref.ref(core)
+        del core
+        for _ in range(50):
+            gc.collect()
+            if held() is None:
+                break
+            time.sleep(0.05)  # the tap may be asking it something
+        assert held() is None
+        assert not listener.live_mode
+        # Another core takes its place.
+        other = CMMCorePlus()
+        other.loadSystemConfiguration()
+        with listener.attached(other):
+            other.snap()
+            assert listener.drain(10)
+        assert listener.statistics.captured == 2
+    assert listener.background_errors == []

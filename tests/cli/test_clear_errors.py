@@ -83,6 +83,21 @@ def test_a_recording_without_pixel_size(call, tmp_path):
     assert "states no pixel size" not in call(*replay, "--pixel-size", 80).stdout
 
 
+def test_a_recording_that_contradicts_the_profile(call, tmp_path):
+    file, rig = tmp_path / "fine.tif", tmp_path / "rig.toml"
+    frames = np.random.default_rng(0).integers(0, 99, (1, 64, 64), np.uint16)
+    tifffile.imwrite(
+        file, frames, imagej=True, resolution=(1 / 0.065,) * 2, metadata={"unit": "um"}
+    )
+    rig.write_text("[optics]\npixel_size_nm = 100\n", "utf-8")
+    replay = ("replay", file, "--profile", rig, *FAST, "--output", tmp_path)
+    ran = call(*replay)
+    assert ran.exit_code == 2
+    assert "says pixels of 65 nm, the profile 100 nm" in ran.stderr
+    assert "--pixel-size 100 to confirm" in ran.stderr
+    assert "Starting the pipeline" not in ran.stdout
+
+
 def test_a_microscope_without_pixel_size(call, tmp_path):
     config = tmp_path / "scope.cfg"
     lines = SIMULATED_CONFIG.read_text().splitlines()

@@ -40,7 +40,10 @@ def test_a_camera_that_sends_nothing_is_named():
             getExposure=lambda: 100.0,
             startContinuousSequenceAcquisition=lambda: None,
         ),
-        listener=SimpleNamespace(statistics=Statistics(), events=Signals()),
+        listener=SimpleNamespace(
+            statistics=Statistics(), events=Signals(), latest=None
+        ),
+        family=None,
         status=BASELINING,
         events=Signals(),
     )

@@ -24,10 +24,10 @@ _SAYS = {
     "mda": "10 captured",
     "replay": "5 captured, 5 processed",
 }
-_NEEDS = {"napari_layers": "napari"}
+_NEEDS = {"napari_layers": "napari", "pymmcore_gui_dock": "pymmcore_gui"}
 # It ends Qt's event loop, which must not happen in the process of other window tests:
 # Qt then starts no nested loop, and every wait of theirs would time out.
-_OWN_PROCESS = {"dock"}
+_OWN_PROCESS = {"dock", "pymmcore_gui_dock"}
 
 
 def test_every_example_is_run() -> None:
@@ -39,9 +39,10 @@ def test_example(name, tmp_path, monkeypatch, capsys, qapp) -> None:
     if name in _NEEDS:
         if importlib.util.find_spec(_NEEDS[name]) is None:
             pytest.skip(f"{_NEEDS[name]} is not installed")
-        import napari
+        if name == "napari_layers":
+            import napari
 
-        monkeypatch.setattr(napari, "run", lambda: None)
+            monkeypatch.setattr(napari, "run", lambda: None)
     monkeypatch.chdir(tmp_path)
     if name in _OWN_PROCESS:
         command = [sys.executable, str(EXAMPLES / f"{name}.py")]

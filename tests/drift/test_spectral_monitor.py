@@ -138,7 +138,8 @@ def test_frames_of_noise_are_not_watched():
 def test_correlated_batches_are_lengthened():
     # Every shape of the spectrum wanders: from batch to batch by more than the noise.
     fed = Fed(Drift(batch_s=5, baseline_points=20))
-    rng, specimen = np.random.default_rng(1), Specimen()
+    # A specimen that moves: one at rest is watched provisionally meanwhile.
+    rng, specimen = np.random.default_rng(1), Specimen(coherence=0.6)
     shapes = [
         (RADIUS / 0.5) ** k * np.cos(m * ANGLE + p)
         for k, m in ((1, 0), (2, 0), (3, 0), (2, 2), (3, 2), (2, 4), (3, 4), (3, 6))
@@ -153,7 +154,7 @@ def test_correlated_batches_are_lengthened():
 
 
 def test_a_change_within_the_scatter_of_the_baseline_says_why_it_raises_nothing():
-    fed, specimen = Fed(), Specimen()
+    fed, specimen = Fed(), Specimen(coherence=0.6)
     widths = iter(np.linspace(1.2, 1.35, BASELINE + 5))
     for width in widths:
         fed(specimen, gaussian(width), 1)
@@ -161,3 +162,57 @@ def test_a_change_within_the_scatter_of_the_baseline_says_why_it_raises_nothing(
     assert fed.status.strength > QUICK.warn_contrast
     assert fed.status.state is DriftState.OK
     assert "but not certain yet" in fed.status.reason
+
+
+def test_a_change_is_found_while_the_baseline_is_made_and_carried_into_the_next():
+    fed = Fed()
+    assert fed(Specimen(), SHARP, 20) == 0
+    status = fed.status
+    assert status.provisional and status.state is DriftState.BASELINING
+    # Ten batches of five seconds, of which nearly four have passed.
+    assert status.sure_in_s == pytest.approx(31, abs=1)
+    assert 0 < status.least < 0.3
+    assert fed(Specimen(), SOFT, 20) == 1
+    assert fed.status.state in (DriftState.WARN, DriftState.ALARM)
+    assert fed.monitor.since == pytest.approx(20, abs=1)
+    assert fed.status.sharpening < 0
+    assert fed.monitor.restarts == 1 and not fed.monitor.armed
+    # The baseline that follows is of the soft pictures; the change is not forgotten.
+    fed(Specimen(), SOFT, 70)
+    assert fed.monitor.armed and not fed.status.provisional
+    assert fed.status.sure_in_s == 0
+    assert fed.status.state in (DriftState.WARN, DriftState.ALARM)
+    direct = Fed()
+    direct(Specimen(), SHARP, 60)
+    direct(Specimen(), SOFT, 60)
+    assert fed.status.strength == pytest.approx(direct.status.strength, rel=0.3)
+    fed(Specimen(), SHARP, 60)
+    assert fed.status.state is DriftState.OK
+
+
+def test_a_repair_while_the_baseline_is_made_clears_the_warning():
+    fed = Fed()
+    fed(Specimen(), SHARP, 20)
+    fed(Specimen(), SOFT, 14)
+    assert fed.status.state in (DriftState.WARN, DriftState.ALARM)
+    fed(Specimen(), SOFT, 14)
+    assert fed.status.state in (DriftState.WARN, DriftState.ALARM)
+    # Found within a few frames; the level ends when it has been confirmed.
+    fed(Specimen(), SHARP, 36)
+    assert fed.status.state is DriftState.BASELINING
+    assert fed.monitor.restarts == 2
+
+
+def test_a_specimen_that_moves_is_not_judged_provisionally():
+    fed = Fed()
+    fed(Specimen(coherence=0.6), SHARP, 20)
+    fed(Specimen(coherence=0.6), SOFT, 20)
+    assert not fed.status.provisional
+    assert fed.status.state is DriftState.BASELINING
+
+
+def test_another_specimen_within_the_baseline_is_no_change_of_the_blur():
+    fed = Fed()
+    assert fed(Specimen(), SHARP, 20) == 0
+    assert fed(Specimen(seed=1, coherence=0.05), SOFT, 20) == 0
+    assert fed.status.state is DriftState.BASELINING

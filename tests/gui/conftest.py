@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +22,11 @@ from deepblur_live.profile import Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.runtime.series_key import SeriesKey
 from deepblur_live.session.history import History
+from deepblur_live.session.optics_check import OpticsCheck
 from deepblur_live.session.recording import Recorder
 from deepblur_live.session.series_watch import SeriesHistory
 from deepblur_live.session.verification import NOT_VERIFIED
+from deepblur_live.session.watched import Watched
 
 STATISTICS = Statistics(
     captured=1203,
@@ -71,6 +74,13 @@ class FakeSession:
             lambda event, **_: self.calls.append(event),
         )
         self.verification = NOT_VERIFIED
+        self.optics = OpticsCheck(
+            Profile(optics=Profile().optics.model_dump()),
+            SimpleNamespace(event=lambda event, **_: self.calls.append(event)),
+            self.calls.append,
+            lambda: self.calls.append("settled"),
+        )
+        self.watched = Watched(100.0, 60.0, 20.0)
         self.history = make_history(0, self.family.n_coefficients)
         self.series: tuple[SeriesKey, ...] = (SeriesKey(),)
         self._number = 0

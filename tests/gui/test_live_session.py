@@ -76,7 +76,10 @@ def test_from_frames_to_banner_and_back(
 
         for _ in range(12):
             submit(truth(0.01))
-        qtbot.waitUntil(lambda: window.toolbar.chip.text() == "OK", timeout=10_000)
+        qtbot.waitUntil(
+            lambda: window.toolbar.chip.text().startswith("UNCHANGED since"),
+            timeout=10_000,
+        )
         assert window.shown.frame.source == "replay"
         assert window.psf.true.isVisible()
 

@@ -63,7 +63,7 @@ def test_the_first_frame_is_being_identified(
     session.publish(image)
     redraw()
     assert window.images.raw.notice == ""
-    assert window.toolbar.chip.text() == "OK"
+    assert window.toolbar.chip.text() == "UNCHANGED"
 
 
 def test_a_frame_is_shown(window: MainWindow, session, image, redraw) -> None:
@@ -78,7 +78,7 @@ def test_a_frame_is_shown(window: MainWindow, session, image, redraw) -> None:
         drawn = pane.item.image
         assert drawn.dtype == np.uint8
         assert drawn.min() < 20 and drawn.max() == 255
-    assert window.toolbar.chip.text() == "OK"
+    assert window.toolbar.chip.text() == "UNCHANGED"
     assert "processed 310" in window.status.text()
 
 

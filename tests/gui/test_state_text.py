@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from deepblur_live.blur import Quality
-from deepblur_live.drift import DriftState
+from deepblur_live.drift import DriftState, SpectralChange
+from deepblur_live.gui.quality_label import quality_texts
 from deepblur_live.gui.state_text import (
     chip_of,
     quality_text,
@@ -18,8 +19,14 @@ from deepblur_live.gui.state_text import (
     session_time,
     status_text,
 )
-from deepblur_live.gui.theme import CHIP_COLOURS
+from deepblur_live.gui.theme import CHIP_COLOURS, GRADE_COLOURS
 from deepblur_live.runtime.frame import FrameInfo, FrameResult, FrameState
+from deepblur_live.session.quality import blur_quality
+from deepblur_live.session.verification import (
+    NOT_VERIFIED,
+    Verification,
+    VerificationState,
+)
 
 GOOD = FrameResult(FrameInfo(0, 0.0), FrameState.DEBLURRED, raw=np.zeros((2, 2)))
 RAW = replace(GOOD, state=FrameState.RAW_ONLY, reason="saturated")
@@ -34,7 +41,7 @@ def statistics(session):
     ("state", "text"),
     [
         ("baselining", "BASELINING 7/20"),
-        ("ok", "OK"),
+        ("ok", "UNCHANGED"),
         ("warn", "WARN"),
         ("alarm", "ALARM"),
         ("raw-only", "RAW-ONLY"),
@@ -50,6 +57,55 @@ def test_states_of_the_session(session, statistics, state: str, text: str) -> No
     assert chip.text == text
     assert chip.state == state
     assert chip.reason
+
+
+def test_unchanged_says_since_when(session, statistics) -> None:
+    status = replace(session.status, begin=723.0)
+    assert chip_of(GOOD, status, statistics, 0.1).text == "UNCHANGED since 0:12:03"
+
+
+def test_a_provisional_judgement_says_when_it_will_be_sure(session, statistics) -> None:
+    change = SpectralChange(
+        DriftState.BASELINING, 6, 20, provisional=True, least=0.12, sure_in_s=390.0
+    )
+    status = replace(
+        session.status, state=DriftState.BASELINING, n_baseline=6, spectral=change
+    )
+    chip = chip_of(GOOD, status, statistics, 0.1)
+    assert chip.text == "UNCHANGED · provisional, sure in 7 min"
+    assert "by less than 12 %" in chip.reason and "6 of 20 points" in chip.reason
+    soon = replace(status, spectral=replace(change, sure_in_s=12.0))
+    assert chip_of(GOOD, soon, statistics, 0.1).text.endswith("sure in 12 s")
+    unknown = replace(status, spectral=replace(change, sure_in_s=float("nan")))
+    assert chip_of(GOOD, unknown, statistics, 0.1).text.endswith("provisional")
+    warned = replace(status, state=DriftState.WARN)
+    assert chip_of(GOOD, warned, statistics, 0.1).text == "WARN · provisional"
+
+
+def test_the_share_that_was_watched_is_told(session, statistics) -> None:
+    chip = chip_of(GOOD, session.status, statistics, 0.1, 0.0, session.watched)
+    assert "watched for changes 80 % of the time (20 % provisionally)" in chip.reason
+
+
+@pytest.mark.parametrize(
+    ("defocus", "text"), [(0.0, "good"), (0.1, "fair"), (0.2, "poor")]
+)
+def test_unchanged_is_never_green_over_a_bad_blur(session, defocus, text) -> None:
+    gamma = np.zeros(session.family.n_coefficients)
+    gamma[0] = defocus
+    quality = blur_quality(session.family, gamma, 1e-6 * np.eye(len(gamma)))
+    shown, _, grade = quality_texts(quality, NOT_VERIFIED)
+    assert shown.startswith("Strehl ") and shown.endswith(text) and grade == text
+    greens = [GRADE_COLOURS["good"][0]]
+    assert CHIP_COLOURS[DriftState.OK][0] not in greens
+    assert (GRADE_COLOURS[grade][0] in greens) == (text == "good")
+
+
+def test_contradicted_estimates_get_no_grade(session) -> None:
+    quality = blur_quality(session.family, np.zeros(session.family.n_coefficients))
+    wrong = Verification(VerificationState.CONTRADICTED, "by a sweep")
+    text, tip, grade = quality_texts(quality, wrong)
+    assert (text, grade) == ("Strehl 1?", "") and "by a sweep" in tip
 
 
 def test_no_frames(session, statistics) -> None:
@@ -93,8 +149,8 @@ def test_stuck_frames_make_the_image_stale(session, statistics) -> None:
     assert paused.state is DriftState.OK
 
 
-@pytest.mark.parametrize("state", [None, *DriftState])
-def test_chips_are_legible(state: DriftState | None) -> None:
+@pytest.mark.parametrize("state", [None, *DriftState, *GRADE_COLOURS])
+def test_chips_are_legible(state: DriftState | str | None) -> None:
     def luminance(colour: str) -> float:
         parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
         linear = [
@@ -102,7 +158,9 @@ def test_chips_are_legible(state: DriftState | None) -> None:
         ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    low, high = sorted(luminance(colour) for colour in CHIP_COLOURS[state])
+    low, high = sorted(
+        luminance(colour) for colour in (CHIP_COLOURS | GRADE_COLOURS)[state]
+    )
     assert (high + 0.05) / (low + 0.05) > 4.5
 
 

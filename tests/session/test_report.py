@@ -16,7 +16,12 @@ from deepblur_live.blur import family_from_profile
 from deepblur_live.profile import Drift, Model, Profile
 from deepblur_live.session import LiveSession, report
 from deepblur_live.session.report import ReportError, save_overview, write_report
-from deepblur_live.session.report.figures import coefficients_figure, quality_figure
+from deepblur_live.session.report.baselines import baseline_spans
+from deepblur_live.session.report.figures import (
+    change_figure,
+    coefficients_figure,
+    quality_figure,
+)
 from deepblur_live.session.report.page import verdict
 from deepblur_live.session.report.read import read_session
 
@@ -80,12 +85,12 @@ def test_the_page_stands_alone(folder):
 def test_it_describes_what_happened(folder):
     words = Page(write_report(folder)[0].read_text("utf-8")).words
     assert (
-        "The change from the baseline exceeded the alarm limit at 0:00:40: 54 nm"
+        "The change from the baseline exceeded the alarm limit at 0:00:40: 54 ± 2 nm"
         in words
     )
     assert "tilt of the <coverslip>" in words
     assert "level it" in words
-    assert "acknowledged 0:00:50" in words and "cleared 0:00:55" in words
+    assert "acknowledged 0:00:50" in words and "recovered 0:00:55" in words
     assert "rig <3> & co" in words
     assert "PSF SNR against the truth" in words
     for name in read_session(folder).family.names:
@@ -119,7 +124,7 @@ def test_a_session_that_was_cut_off_has_its_report(folder):
     assert len(data.times) == 59
     words = Page(write_report(folder)[0].read_text("utf-8")).words
     assert "The session was cut off" in words
-    assert "cleared" not in words
+    assert "recovered" not in words
 
 
 def test_a_session_without_events_or_baseline(folder):
@@ -320,3 +325,66 @@ def test_a_report_that_is_open_elsewhere_is_named(folder, tmp_path, monkeypatch)
     ) as said:
         write_report(folder, tmp_path)
     assert "open in another program" in str(said.value)
+
+
+REBASELINED = EVENTS.replace(
+    '{"event": "alertCleared"',
+    '{"event": "rebaselined", "time_s": 54.0}\n{"event": "alertCleared"',
+)
+
+
+def test_a_new_baseline_is_no_recovery(folder):
+    (folder / "events.jsonl").write_text(REBASELINED, "utf-8")
+    words = Page(write_report(folder)[0].read_text("utf-8")).words
+    assert "ended by a new baseline 0:00:54" in words
+    assert "recovered 0:" not in words
+    assert "whether the optics had recovered is not known" in words
+    assert "set by the user" in words
+
+
+def test_statistics_are_those_of_each_baseline(folder):
+    (folder / "events.jsonl").write_text(REBASELINED, "utf-8")
+    data = read_session(folder)
+    first, second = baseline_spans(data)
+    assert (first.begin, first.end, second.begin) == (0.0, 54.0, 54.0)
+    assert second.by_user and not first.by_user
+    assert len(data.times[first.rows]) == 54 and len(data.times[second.rows]) == 6
+    assert not alerts_of(data, second) and len(alerts_of(data, first)) == 1
+
+
+def alerts_of(data, span):
+    return [
+        event
+        for event in data.events_of("alertRaised")
+        if span.begin <= event["time_s"] < span.end
+    ]
+
+
+def test_no_line_is_drawn_across_a_new_baseline(folder):
+    (folder / "events.jsonl").write_text(REBASELINED, "utf-8")
+    data = read_session(folder)
+    curve = quality_figure(data).axes[0].lines[0]
+    times, values = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
+    # One hole at the end of each stretch.
+    assert times[np.isnan(values)].tolist() == [53.0, 59.0]
+    # And the place is marked.
+    lines = change_figure(data).axes[0].lines
+    marks = [line for line in lines if list(line.get_xdata()) == [54.0, 54.0]]
+    assert len(marks) == 1
+
+
+def test_an_alert_of_the_spectra_is_told_in_their_unit(folder):
+    spectral = EVENTS.replace(
+        '"change_sigma": 0.004', '"change_sigma": 0.01, "unit": "Np"'
+    ).replace('"coefficients": ["vertical coma"],', '"coefficients": [],')
+    spectral = spectral.replace('"changes": [0.1]', '"changes": []')
+    (folder / "events.jsonl").write_text(spectral, "utf-8")
+    words = Page(write_report(folder)[0].read_text("utf-8")).words
+    assert "0:00:40: 10 ± 1 % of the contrast of details." in words
+    assert "mostly" not in words
+
+
+def test_the_report_tells_what_was_watched_and_how_good_it_was(folder):
+    words = Page(write_report(folder)[0].read_text("utf-8")).words
+    assert "of the time watched for changes" in words
+    assert re.search(r"0\.\d\d ± 0\.\d\d Strehl at the end \((good|fair|poor)\)", words)

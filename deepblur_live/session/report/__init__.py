@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
 from deepblur_live.session.report.figures import (
     change_figure,
     coefficients_figure,
@@ -70,7 +72,12 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     try:
         paths[0].write_text(text, encoding="utf-8", newline="\n")
         for path, figure in zip(paths[1:], figures.values(), strict=True):
-            figure.savefig(path, dpi=_DPI)
+            # As laid out for the page: the layout takes as long as the drawing.
+            figure.set_layout_engine("none")
+            figure.set_dpi(_DPI)
+            # `savefig` would draw twice.
+            canvas = FigureCanvasAgg(figure)
+            canvas.print_png(path)  # type: ignore[no-untyped-call]
     except PermissionError as error:
         raise PermissionError(
             f"{error.filename}: cannot be written: it is open in another program, or "

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepblur_live.session.decimate import decimate_band, decimate_curve
 from deepblur_live.session.display_unit import change_unit, coefficient_unit
+from deepblur_live.session.report.baselines import baseline_spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ class Curves:
         That unit, per second.
     end
         The end of the session, in that unit.
+    new_baselines
+        Times at which another baseline began, in that unit. No line is drawn across.
     """
 
     def __init__(self, data: SessionData) -> None:
@@ -58,7 +61,10 @@ class Curves:
         steps = np.diff(times)
         usual = float(np.median(steps)) if steps.size else 1.0
         gaps = np.flatnonzero(steps > max(_GAP_INTERVALS * usual, _GAP_S)) + 1
-        edges = [0, *gaps.tolist(), len(times)]
+        spans = baseline_spans(data)
+        self.new_baselines = [span.begin * self.per_second for span in spans[1:]]
+        begins = [span.rows.start for span in spans[1:]]
+        edges = sorted({0, *gaps.tolist(), *begins, len(times)})
         # The longest stretches between gaps; shorter ones would not be visible.
         stretches = sorted(
             (slice(a, b) for a, b in itertools.pairwise(edges)),

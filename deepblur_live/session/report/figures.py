@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from deepblur_live.blur.charted import charted, curve_kinds
@@ -102,8 +103,13 @@ def change_figure(data: SessionData) -> Figure:
     """Draw the change from the baseline with its limits, its alerts, and the state."""
     curves = Curves(data)
     with mpl.rc_context(_FONT):
-        figure, (axis, strip) = _figure(3.9, (12, 1))
+        known = np.isfinite(data.numbers["contrast_change_np"]).any()
+        figure, (axis, *more, strip) = _figure(
+            5.7 if known else 3.9, (12, 8, 1) if known else (12, 1)
+        )
         _draw_change(axis, data, curves)
+        for contrast in more:
+            _draw_contrast(contrast, data, curves)
         _draw_states(strip, data, curves)
     return figure
 
@@ -280,8 +286,15 @@ def svg(figure: Figure, name: str) -> str:
     content = io.StringIO()
     options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # The page's own background shows through. `savefig` would draw twice.
+    grounds = [figure.patch, *(axis.patch for axis in figure.axes)]
+    for ground in grounds:
+        ground.set_visible(False)
     with mpl.rc_context(options):
-        figure.savefig(content, format="svg", transparent=True, metadata=metadata)
+        canvas = FigureCanvasSVG(figure)
+        canvas.print_svg(content, metadata=metadata)  # type: ignore[no-untyped-call]
+    for ground in grounds:
+        ground.set_visible(True)
     text = content.getvalue()
     for colour, variable in _THEMED.items():
         text = text.replace(colour, f"var({variable})")
@@ -354,6 +367,22 @@ def _draw_change(axis: Axes, data: SessionData, curves: Curves) -> None:
     axis.set_ylabel(f"change from baseline\n({unit.name})")
 
 
+def _draw_contrast(axis: Axes, data: SessionData, curves: Curves) -> None:
+    """Draw the change as the spectra show it, which alerts stand on while they can."""
+    _style(axis)
+    drift, percent = data.profile.drift, 100 * data.numbers["contrast_change_np"]
+    for limit, name, colour in (
+        (drift.warn_contrast, "warn", WARN),
+        (drift.alarm_contrast, "alarm", ALARM),
+    ):
+        axis.axhline(100 * limit, color=colour, linewidth=1.1)
+        _annotate(axis, 100 * limit, f"{name} {100 * limit:.3g} %", colour)
+    axis.plot(*curves.line(percent), color=CURVES[7], linewidth=1.3)
+    _mark_alerts(data, curves, axis)
+    axis.set_ylim(0, 1.15 * _highest(percent, 110 * drift.alarm_contrast))
+    axis.set_ylabel("contrast of details\n(% changed)")
+
+
 def _draw_states(strip: Axes, data: SessionData, curves: Curves) -> None:
     for span in data.spans:
         edges = (span.begin * curves.per_second, span.end * curves.per_second)
@@ -387,6 +416,9 @@ def _mark_alerts(data: SessionData, curves: Curves, *axes: Axes) -> None:
         x = float(event["alert"]["time"]) * curves.per_second
         for axis in axes:
             axis.axvline(x, color=colour, linewidth=1.1, alpha=0.85)
+    for x in curves.new_baselines:
+        for axis in axes:
+            axis.axvline(x, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
 
 
 def _time_axis(axis: Axes, curves: Curves) -> None:

@@ -36,10 +36,10 @@ def table(
     return f"<div class=scroll><table>{top}{body}</table></div>"
 
 
-def chip(level: str) -> str:
-    """Return a state's name on its colour."""
+def chip(level: str, name: str = "") -> str:
+    """Return a state's name, or another one for it, on its colour."""
     colour = STATES.get(level, "#888")
-    text = html.escape(level.upper())
+    text = html.escape((name or level).upper())
     return f'<span class=chip style="background:{colour}">{text}</span>'
 
 

@@ -14,6 +14,13 @@ from deepblur_live.blur.charted import charted
 from deepblur_live.drift import clock_text
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import STATES
+from deepblur_live.session.quality import blur_quality
+from deepblur_live.session.report.baselines import (
+    alert_size,
+    baseline_spans,
+    baseline_table,
+    ended_by,
+)
 from deepblur_live.session.report.calibrated import calibration_note
 from deepblur_live.session.report.markup import chip, code, style, table
 from deepblur_live.session.report.moments import short_value
@@ -33,6 +40,8 @@ __all__ = ["page", "verdict"]
 
 _MAX_ALERTS = 200
 _MAX_EVENTS = 500
+# Unchanged optics may be bad ones: a good blur is another matter.
+_STATE_WORDS = {"ok": "unchanged"}
 _ENDINGS = {
     "running": "The session was cut off, or is still running: the report ends here.",
     "ended": "The session's end was interrupted: its summary is missing.",
@@ -75,6 +84,7 @@ def page(data: SessionData, figures: Mapping[str, str], shown: Sequence[Moment])
         legend=_state_legend(data),
         series=_series(data),
         alerts=_alerts(data),
+        baselines=baseline_table(data, baseline_spans(data)),
         coefficients=_coefficients(data, shown),
         frames=_frames(data),
         tracking=_tracking(data),
@@ -96,19 +106,23 @@ def verdict(data: SessionData) -> str:
         show = data.family_of(series).metric.show
         text = (
             f"{of_series}The change from the baseline exceeded the {level} limit at "
-            f"{clock_text(float(first['time']))}: {show(float(first['change']))}, "
-            f"mostly {' and '.join(map(str, first['coefficients']))}."
+            f"{clock_text(float(first['time']))}: {alert_size(data, first)}"
         )
+        if first["coefficients"]:
+            text += f", mostly {' and '.join(map(str, first['coefficients']))}"
+        text += "."
         if first.get("cause"):
-            text += f" Likely cause: {first['cause']}."
-        if change.size and series in ("", data.series[0].name):
-            text += f" At the end it was {show(float(change[-1]))}."
+            text += f" Likely cause: {str(first['cause']).rstrip('.')}."
+        if series in ("", data.series[0].name):
+            text += _outcome(data, first)
     elif change.size:
         level = "ok"
         text = (
             "The optics stayed within their limits: the largest change from the "
             f"baseline was {show(float(change.max()))}."
         )
+        if (count := len(baseline_spans(data))) > 1:
+            text += f" It was measured from {count} baselines, one after the other."
     else:
         level = "baselining"
         text = "The session ended before a baseline was measured."
@@ -116,7 +130,33 @@ def verdict(data: SessionData) -> str:
         if reasons and reasons[-1]:
             text += f" ({reasons[-1]})"
     text += f" {_ENDINGS.get(str(data.about.get('state')), '')}"
-    return f"{chip(level)}{html.escape(text.strip())}"
+    return f"{chip(level, _STATE_WORDS.get(level, level))}{html.escape(text.strip())}"
+
+
+def _outcome(data: SessionData, alert: Mapping[str, Any]) -> str:
+    """Return what became of the first alert: whether the optics recovered."""
+    last = baseline_spans(data)[-1]
+    change = data.change[last.rows]
+    change = change[np.isfinite(change)]
+    at_end = data.family.metric.show(float(change[-1])) if change.size else ""
+    if last.by_user and last.begin >= float(alert["time"]):
+        text = (
+            f" A new baseline was set at {clock_text(last.begin)}: whether the optics "
+            "had recovered is not known."
+        )
+        return f"{text} The change from it at the end was {at_end}." if at_end else text
+    done = [what for what in ended_by(data, alert) if what.startswith("recovered")]
+    text = f" It {done[0].replace('recovered', 'had recovered by')}." if done else ""
+    return f"{text} At the end it was {at_end}." if at_end else text
+
+
+def _watched(data: SessionData) -> str:
+    """Return the share of the session that was watched for changes."""
+    total = float(data.times[-1] - data.times[0])
+    seconds = [data.numbers[name][-1] for name in ("watched_s", "provisional_s")]
+    if total <= 0 or not np.isfinite(seconds).all():
+        return "–"
+    return f"{min(100.0, 100 * float(sum(seconds)) / total):.0f} %"
 
 
 def _tiles(data: SessionData, shown: Sequence[Moment]) -> str:
@@ -131,6 +171,8 @@ def _tiles(data: SessionData, shown: Sequence[Moment]) -> str:
             for quality in worst
             for value, unit in (short_value(quality),)
         ),
+        (_watched(data), "of the time watched for changes"),
+        *_quality_tile(data, shown),
         (str(len(data.events_of("alertRaised"))), "alerts"),
         (_counted(data, "processed"), "frames processed"),
         (_counted(data, "dropped"), "frames dropped, to stay live"),
@@ -170,13 +212,24 @@ def _series(data: SessionData) -> str:
     )
 
 
+def _quality_tile(data: SessionData, shown: Sequence[Moment]) -> list[tuple[str, str]]:
+    """Return the quality at the end with its error and word."""
+    if not shown:
+        return []
+    end = shown[-1]
+    quality = blur_quality(data.family, end.coefficients, np.diag(end.sigma**2))
+    name, _, value = quality.text.partition(" ")
+    word = "" if quality.grade is None else f" ({quality.grade})"
+    return [(value, f"{name} at the end{word}")]
+
+
 def _state_legend(data: SessionData) -> str:
     seconds: dict[str, float] = {}
     for span in data.spans:
         seconds[span.state] = seconds.get(span.state, 0.0) + span.end - span.begin
     return "".join(
         f'<li><i style="background:{STATES.get(state, "#888")}"></i>'
-        f"{html.escape(state)} {clock_text(total)}</li>"
+        f"{html.escape(_STATE_WORDS.get(state, state))} {clock_text(total)}</li>"
         for state, total in seconds.items()
     )
 
@@ -196,22 +249,15 @@ def _alert_row(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
     series = str(alert.get("series") or "")
     family = data.family_of(series)
     metric, unit = family.metric, coefficient_unit(family, data.profile.display)
-    change, sigma = float(alert["change"]), float(alert["change_sigma"] or 0.0)
-    size = html.escape(metric.show(change, sigma))
-    if metric.display_scale != 1:
+    change, size = float(alert["change"]), html.escape(alert_size(data, alert))
+    if metric.display_scale != 1 and alert.get("unit", metric.unit) == metric.unit:
         size += f"<br><span class=muted>{change:.3f} {html.escape(metric.unit)}</span>"
     digits = _digits(data)
     coefficients = ", ".join(
         f"{name} ({_signed(float(moved) * unit.scale, digits)} {unit.name})"
         for name, moved in zip(alert["coefficients"], alert["changes"], strict=True)
     )
-    words = {"alertAcknowledged": "acknowledged", "alertCleared": "cleared"}
-    then = [
-        f"{words[event['event']]} {clock_text(float(event['time_s']))}"
-        for event in data.events_of(*words)
-        # These events carry the alert that stood, with its own time.
-        if event["alert"]["time"] == alert["time"]
-    ]
+    then = ended_by(data, alert)
     return [
         clock_text(float(alert["time"]))
         + (f"<br>{html.escape(series)}" if series else ""),

@@ -259,7 +259,7 @@ def _columns(
     columns = dict(zip(head, zip(*rows, strict=True), strict=True))
     empty = ("",) * len(rows)
     numbers = {
-        name: np.array([_number(cell) for cell in columns.get(name, empty)])
+        name: _numbers(columns.get(name, empty))
         for name in log_columns(family, math.nan)
         if name not in _TEXT_COLUMNS
     }
@@ -302,6 +302,14 @@ def _series(
             )
         )
     return sorted(found, key=lambda series: series.weight, reverse=True)
+
+
+def _numbers(cells: Sequence[str]) -> NDArray[np.float64]:
+    """Return the numbers of a column; NaN for what is none."""
+    try:
+        return np.array([cell or "nan" for cell in cells], dtype=np.float64)
+    except ValueError:
+        return np.array([_number(cell) for cell in cells])
 
 
 def _number(cell: str) -> float:

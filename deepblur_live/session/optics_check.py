@@ -1,0 +1,103 @@
+"""Whether anybody stated the optics, and whether microscope or recording deny them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from deepblur_live.session.stated_optics import assumed_optics, same_pixel_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deepblur_live.profile import Profile
+    from deepblur_live.runtime.frame import Frame
+    from deepblur_live.session.notifier import Notifier
+
+__all__ = ["OpticsCheck"]
+
+_log = logging.getLogger(__name__)
+
+
+class OpticsCheck:
+    """Compares the profile's pixel size with what frames say of theirs.
+
+    A contradiction is reported once and stands until it is confirmed or gone; the
+    coefficients are not relied on meanwhile. All methods may be called from any thread.
+
+    Parameters
+    ----------
+    profile
+        The rig.
+    notifier
+        Contradiction and confirmation are events.
+    denied
+        Called with the reason while the optics are contradicted, with every frame.
+    settled
+        Called when they are no longer.
+
+    Attributes
+    ----------
+    assumed
+        Which optics nobody has stated; empty if they all are.
+    contradiction
+        What contradicts them; empty if nothing does, or it was confirmed.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        notifier: Notifier,
+        denied: Callable[[str], None],
+        settled: Callable[[], None],
+    ) -> None:
+        self.assumed = assumed_optics(profile)
+        self.contradiction = ""
+        self._own_nm = profile.optics.pixel_size_nm
+        self._notifier = notifier
+        self._denied, self._settled = denied, settled
+        self._lock = threading.Lock()
+        self._confirmed_nm: float | None = None
+        self._seen_nm: float | None = None
+        if self.assumed:
+            _log.warning("%s", self.assumed)
+
+    def check_frame(self, frame: Frame) -> None:
+        """Compare with the pixel size in a frame's metadata, if there is one."""
+        size = frame.metadata.get("pixel_size_nm")
+        if isinstance(size, int | float) and size > 0:
+            recorded = frame.source == "replay"
+            self.check(size, "the recording" if recorded else "the microscope")
+
+    def check(self, size_nm: float, origin: str) -> None:
+        """Compare with a pixel size that somebody states."""
+        with self._lock:
+            self._seen_nm = size_nm
+            same = same_pixel_size(size_nm, self._own_nm)
+            known = self._confirmed_nm
+            if known is not None and same_pixel_size(size_nm, known):
+                same = True
+            before, text = self.contradiction, ""
+            if not same:
+                text = (
+                    f"pixels of {size_nm:.4g} nm by {origin}, {self._own_nm:g} nm by "
+                    "the profile"
+                )
+            self.contradiction = text
+        if text and text != before:
+            _log.warning("the optics are contradicted: %s", text)
+            self._notifier.event("opticsContradicted", reason=text)
+        if text:
+            self._denied(text)
+        elif before:
+            self._settled()
+
+    def confirm(self) -> None:
+        """Go on with the profile's pixel size, although another one was stated."""
+        with self._lock:
+            reason, self.contradiction = self.contradiction, ""
+            self._confirmed_nm = self._seen_nm
+        if reason:
+            self._notifier.event("opticsConfirmed", reason=reason)
+            self._settled()

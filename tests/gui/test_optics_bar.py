@@ -1,0 +1,53 @@
+"""The window says that optics are assumed or contradicted, and has them confirmed."""
+
+from __future__ import annotations
+
+from deepblur_live.gui.main_window import MainWindow
+
+
+def test_a_contradiction_is_confirmed_in_the_window(qtbot, session, image) -> None:
+    window = MainWindow(session)
+    qtbot.addWidget(window)
+    window.show()
+    session.publish(image)
+    window.refresh()
+    bar = window.optics
+    assert not bar.isVisible()
+    session.optics.check(65.0, "the microscope")
+    bar.refresh()
+    assert bar.isVisible() and "65 nm by the microscope" in bar.text.text()
+    # It cannot be hidden away.
+    assert bar.confirm_button.isVisible() and not bar.hide_button.isVisible()
+    bar.confirm_button.click()
+    assert not session.optics.contradiction and not bar.isVisible()
+    assert "opticsConfirmed" in session.calls and "settled" in session.calls
+
+
+def test_assumed_optics_are_named_until_the_line_is_hidden(qtbot, session) -> None:
+    session.optics.assumed = "optics assumed: NA 1.4: nobody has confirmed them"
+    window = MainWindow(session)
+    qtbot.addWidget(window)
+    window.show()
+    assert window.optics.text.text().startswith("Optics assumed: NA 1.4")
+    assert window.optics.isVisible() and not window.optics.confirm_button.isVisible()
+    window.optics.hide_button.click()
+    window.optics.refresh()
+    assert not window.optics.isVisible()
+
+
+def test_the_quality_stands_beside_the_state(qtbot, session, image) -> None:
+    window = MainWindow(session)
+    qtbot.addWidget(window)
+    window.show()
+    assert not window.toolbar.quality.isVisible()
+    session.publish(image)
+    window.refresh()
+    label = window.toolbar.quality
+    assert label.isVisible()
+    assert label.text().startswith("Strehl 0.7") and label.text().endswith("· fair")
+    assert window.toolbar.chip.text() == "UNCHANGED"
+    assert "watched for changes 80 %" in window.toolbar.chip.toolTip()
+    # Frames that are passed on raw leave what is known.
+    session.publish_raw_only(image, "saturated")
+    window.refresh()
+    assert label.text().endswith("· fair")
