@@ -228,7 +228,7 @@ class Camera(Section):
     sensor_rows: int | None = setting(
         None,
         "rows of the whole sensor, unbinned: for a field, where frames are regions of "
-        "interest whose sensor the camera does not tell",
+        "interest whose sensor the camera does not report",
         unit="pixels",
         example=2048,
         ge=16,

@@ -1,4 +1,4 @@
-"""Nothing in the package needs POSIX: most microscopes are run by Windows.
+"""Nothing in the package needs POSIX: most microscopes are run from Windows.
 
 Read from the sources, as no test machine has Windows. What is used only where it exists
 is listed, with the guard that must stand in the same file.

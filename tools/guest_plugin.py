@@ -1,7 +1,7 @@
 """A pytest plugin that attaches a listener to every core, for pymmcore-plus' own tests.
 
-A guest must not be noticed: tests of pymmcore-plus that pass without the listener must
-pass with it. They are in its source distribution, not in this repository::
+The listener must not interfere: tests of pymmcore-plus that pass without it must pass
+with it. They are in its source distribution, not in this repository::
 
     pip download pymmcore-plus==0.18.1 --no-binary :all: --no-deps
     tar xzf pymmcore_plus-0.18.1.tar.gz && cd pymmcore_plus-0.18.1
@@ -38,7 +38,7 @@ _listeners: list[DeblurListener] = []
 
 
 class PassOn(SynchronousPipeline):
-    """Passes every frame on as it is."""
+    """Passes every frame on unchanged."""
 
     def process(self, frame: Frame) -> FrameResult:
         """Return the frame, raw."""
@@ -51,7 +51,7 @@ _engine = _mmcore_plus.MDAEngine
 
 
 def _engine_and_listener(core: CMMCorePlus, *args: Any, **more: Any) -> MDAEngine:
-    """Stand in for the engine, the last thing that a core makes of itself.
+    """Stand in for the engine, which a core makes last.
 
     The constructor of a core cannot be replaced: its class is one of SWIG's.
     """

@@ -54,7 +54,7 @@ _FOCUS, _SPHERICAL = 0.1, 0.05
 # A spectrum's averages, and the standard deviation of the specimen.
 _AVERAGES, _CONTRAST = 40.0, 0.2
 _STARTS, _LIBRARY = 12, 3000
-# States, and the rms change between states that is taken for granted, nm.
+# States, and the rms change that is assumed between states, nm.
 _FEW = (
     (1, 10.0),
     (1, 20.0),

@@ -20,7 +20,7 @@ class CoreRegion:
     of a changed property is not used: it comes from a thread of the core's own, and may
     coincide with a disconnection.
 
-    Cores do not tell the sensor's size: it is the largest region so far, where one
+    Cores do not report the sensor's size: it is the largest region so far, where one
     began at the sensor's first pixel.
 
     Parameters

@@ -79,8 +79,8 @@ class CoreSource:
 
     def close(self) -> None:
         """Disconnect everything and end the tap."""
-        # Kept for that long: to disconnect from a signal of Qt that was freed with its
-        # core would crash.
+        # Kept until then: disconnecting from a Qt signal that was freed with its core
+        # would crash.
         core = self.core
         for disconnect in self._disconnects if core is not None else ():
             disconnect()

@@ -40,7 +40,7 @@ class CalibratedZernikeFamily:
     """Zernike blurs whose modes are mean + basis · c, as learned from a microscope.
 
     The first coefficients c are the wide modes, such as defocus, which states on beads
-    do not tell: they keep the local family's prior and range. All have the local
+    do not determine: they keep the local family's prior and range. All have the local
     family's unit.
 
     Parameters

@@ -232,7 +232,7 @@ class Hull:
         flat = np.sqrt((beyond**2).sum(1)) > 1e-6
         gauges = np.zeros(len(rows))
         cost, matrix = np.ones(len(offsets)), plane @ offsets.T
-        # Here: every session imports the module, and few have a hull.
+        # Imported here: every session imports the module, and few have a hull.
         from scipy.optimize import linprog
 
         for row, point in enumerate(rows):

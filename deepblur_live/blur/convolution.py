@@ -59,7 +59,7 @@ class Convolution:
             variance = _wrapped_transfer(spread, shape).real.clamp(min=0)
             self._variance = variance.contiguous()
             self.power = self.power + self._variance
-        # For steps without a gradient: what would be computed again in each of them.
+        # For steps without a gradient: what each of them would otherwise recompute.
         self._adjoint: torch.Tensor | None = None
         self._real_power: torch.Tensor | None = None
         if not torch.is_grad_enabled():
@@ -107,13 +107,13 @@ class Convolution:
 
     @property
     def pixels(self) -> int:
-        """Number of pixels of an image, which scales transforms that are not."""
+        """Number of pixels of an image, the scale of unnormalised transforms."""
         return self.shape[0] * self.shape[1]
 
     def descent(self, z: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
         """Return Aᵀ(y - A z) times `pixels`, with ``prepared = prepare(y)``.
 
-        Whoever multiplies it by a step spares a pass over it.
+        The caller divides by `pixels` in the step, which saves a pass over the image.
         """
         spectrum, power = self._transform(z), self._real_power
         fused = not torch.is_grad_enabled() and power is not None

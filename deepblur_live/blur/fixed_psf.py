@@ -40,12 +40,12 @@ class FixedPsf:
     optics_cutoff
         Coherent cut-off NA·px/λ, cycles per pixel.
     origin
-        Where it comes from, for the user.
+        Where the PSF comes from, as shown to the user.
 
     Raises
     ------
     ValueError
-        When it is not such a PSF.
+        When the image is not such a PSF.
     """
 
     image: NDArray[np.float64]
@@ -64,7 +64,7 @@ class FixedPsf:
 
     @classmethod
     def from_optics(cls, optics: Optics) -> FixedPsf:
-        """Refuse: optics alone do not make a measured PSF.
+        """Refuse: optics alone do not determine a measured PSF.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class FixedPsf:
         return ()
 
     def diagnose(self, change: NDArray[np.float64], shape: ChangeShape) -> Cause:
-        """Return that no change is looked for."""
+        """Return that changes are not monitored."""
         return Cause("unclear: the PSF is fixed", "Measure a new PSF.")
 
     def describe(self) -> str:

@@ -1,14 +1,14 @@
 """Coefficients over the field by a Gaussian process, with their error.
 
 Each mode is a polynomial of the place plus a random function with a Matérn 3/2
-covariance, plus the scatter of single beads. How smooth the function is and how large,
-against the scatter, maximises the restricted likelihood, which is that of what the
-polynomial cannot take up.
+covariance, plus the scatter of single beads. The length and the variance of the
+function, relative to the scatter, maximise the restricted likelihood: that of the part
+of the data that the polynomial cannot explain.
 
 References
 ----------
 Rasmussen & Williams, *Gaussian Processes for Machine Learning* (2006), sections 2.7 and
-4.2. Compared with other interpolations: docs/decisions/0138-field-of-a-calibration.md.
+4.2. Compared with a linear trend: docs/decisions/0138-field-of-a-calibration.md.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["CoefficientField", "FieldValues", "fit_field"]
 
 # Beads from which the polynomial is linear, and quadratic.
 _LINEAR, _QUADRATIC = 8, 20
-# What is tried: lengths of the covariance over the longer side of the frame, and
-# variances of the function over that of the scatter.
+# Candidates: lengths of the covariance over the longer side of the frame, and ratios
+# of the function's variance to that of the scatter.
 _LENGTHS = np.geomspace(0.08, 2.0, 12)
 _RATIOS = np.concatenate([[0.0], np.geomspace(0.1, 1000.0, 21)])
-# Least scatter, waves rms: identical beads must not divide by 0.
+# Least scatter, waves rms: identical beads must not cause a division by 0.
 _LEAST_SCATTER = 1e-6
-# A place is too far from beads if the error is this many times that at the beads.
+# A place is too far from any bead if its error is this many times that at the beads.
 _TOO_FAR = 2.0
 
 
@@ -151,7 +151,7 @@ def fit_field(
     if free < 2:
         none = np.zeros(modes)
         return CoefficientField(unit, coefficients, shape, 1.0, none, none)
-    # What is orthogonal to the polynomials does not depend on theirs.
+    # What is orthogonal to the polynomials does not depend on their coefficients.
     basis = null_space(trend.T)
     left = basis.T @ coefficients
     best = (-math.inf, 1.0, np.zeros(modes), np.zeros(modes))

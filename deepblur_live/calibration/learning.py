@@ -26,7 +26,7 @@ __all__ = ["WIDE_MODES", "learn_family", "shrunk_covariance"]
 
 WIDE_MODES = (4, 11)
 """Noll indices of defocus and spherical aberration: focus and specimen change them, and
-beads on glass do not tell by how much."""
+beads on glass do not show by how much."""
 
 # Share of new states of a normal distribution that the admissible ellipsoid holds, if
 # the measured states do not reach farther.
@@ -100,12 +100,12 @@ def learn_family(
     wide
         Noll indices of the modes that keep the prior and range of `local`.
     assumed
-        Rms change of the wavefront between two states that is taken for granted, waves,
+        Rms change of the wavefront that is assumed between two states, waves,
         in all learned modes alike. It counts as one more degree of freedom beside the
         S - 1 of the states: alone for one state, and less the more there are.
     field
         (M, M) covariance of the modes over the field, if a state is their mean over it
-        and the place is not known. It is added.
+        and the place is not known. This is added.
 
     Raises
     ------

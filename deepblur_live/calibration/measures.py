@@ -76,7 +76,7 @@ def widths(model: StackModel, bead: BeadParameters) -> Widths:
 
 def _width(profile: NDArray[np.float64]) -> float:
     """Return the full width at half maximum about the peak, in samples; or NaN."""
-    # Here: every session imports the package, and none of them needs this.
+    # Imported here: every session imports the package, and none needs this.
     from scipy.interpolate import CubicSpline
 
     places = np.arange(len(profile))

@@ -66,7 +66,7 @@ def alike(fits: Sequence[StackFit]) -> list[BeadState]:
     light = np.log([max(fit.bead.brightness, 1e-9) for fit in fits])
     share = np.log([fit.unexplained for fit in fits])
     if len(fits) >= _FOR_SLOPE:
-        # Here: every session imports the package, and scipy.stats takes half a second.
+        # Imported here: every session imports the package, and scipy.stats takes 0.5 s.
         from scipy.stats import theilslopes
 
         share = share - theilslopes(share, light)[0] * (light - np.median(light))

@@ -21,7 +21,7 @@ __all__ = ["read_psf"]
 
 # Pixel sizes that differ by more than this share are not the same.
 _SAME_PIXEL = 0.005
-# Half of the largest PSF that is used, pixels: as of the Zernike family's.
+# Half of the side of the largest PSF that is used, pixels; as for Zernike families.
 _LARGEST_HALF = 31
 # Farthest that the peak may lie from the middle, over λ/NA; coma moves it.
 _OFF_CENTRE = 2.0
@@ -32,8 +32,8 @@ _CENTIMETRE_NM, _CENTIMETRES = 1e7, 3
 def read_psf(path: Path, optics: Optics) -> FixedPsf:
     """Return the PSF in a file as a family without coefficients.
 
-    Of a stack, the plane with the highest peak. An even number of pixels has its middle
-    at N // 2. Of a PSF wider than 63 pixels the middle is used.
+    From a stack, the plane with the highest peak is taken. An even number of pixels has
+    its middle at N // 2. Of a PSF wider than 63 pixels the middle is used.
 
     Parameters
     ----------

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrated_family", "rig_family"]
 
-# Rms change of the wavefront from a measured state to that of a session which is taken
-# for granted, nm (docs/decisions/0198-calibration-in-a-session.md).
+# Rms change of the wavefront that is assumed between a measured state and that of a
+# session, nm (docs/decisions/0198-calibration-in-a-session.md).
 _ASSUMED_NM = 40.0
 # A profile's Gaussian is that of the calibration if it differs by no more than
-# rounding, or by these many of its standard errors.
+# rounding, or by this many of its standard errors.
 _ROUNDING_NM, _ERRORS = 1.0, 3.0
 
 
@@ -65,7 +65,7 @@ def calibrated_family(
     Gaussian is the calibration's. The mean is that of the states in the middle of the
     field. The covariance is that of `learn_family` with 40 nm rms assumed between
     states, and that of a place in the field, as it is not known where in a frame the
-    structure lies.
+    structure is.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def calibrated_family(
             field=_field_covariance(trends),
         )
     except ValueError as error:
-        raise CalibrationError(f"{saved.folder}: makes no family: {error}") from error
+        raise CalibrationError(f"{saved.folder}: gives no blurs: {error}") from error
 
 
 def _check_gaussian(saved: SavedCalibration, optics: Optics, blur_nm: float) -> None:

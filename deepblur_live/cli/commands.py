@@ -184,7 +184,7 @@ def run(
     psf: _Psf = None,
     pixel_size: Annotated[
         float | None,
-        typer.Option(help="Pixel size in the specimen, nm, whatever others say."),
+        typer.Option(help="Pixel size in the specimen, nm; overrides all others."),
     ] = None,
     every_frame: Annotated[
         bool,

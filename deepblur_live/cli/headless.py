@@ -250,7 +250,7 @@ def _text(session: LiveSession, elapsed: float, total: float | None) -> str:
     statistics = session.listener.statistics
     latest, family, quality = session.listener.latest, session.family, ""
     track = None if latest is None else latest.track
-    # That of a field takes too long for a line every quarter of a second.
+    # For a field this takes too long to print four times a second.
     if track is not None and not isinstance(family, ZernikeField):
         quality = blur_quality(family, track.coefficients).text
     return progress_text(elapsed, total, statistics, session.status, quality)

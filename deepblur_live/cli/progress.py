@@ -54,7 +54,7 @@ def progress_text(
         )
     if raw := sum(statistics.raw_only.values()):
         parts.append(f"{raw} raw only")
-    # That the optics are unchanged does not say that they are good.
+    # Unchanged optics are not necessarily good ones.
     state = "unchanged" if drift.state is DriftState.OK else str(drift.state)
     if drift.state is DriftState.BASELINING:
         state += f" {drift.n_baseline}/{drift.n_needed}"

@@ -288,7 +288,7 @@ def _prepare_window(options: Options) -> None:
 
 
 def _word(options: Options, text: str) -> contextlib.AbstractContextManager[None]:
-    """Say on the screen what is waited for, where there is a window."""
+    """Show on the screen what the program is waiting for, if there is a window."""
     if not options.window:
         return contextlib.nullcontext()
     from deepblur_live.gui.busy import busy
@@ -324,7 +324,7 @@ def _session(
             try:
                 if options.deblurred is not None:
                     session.recorder.start(options.deblurred, raw)
-                    where = f"in {raw}" if raw is not None else "beside them"
+                    where = f"in {raw}" if raw is not None else "next to them"
                     say(
                         console,
                         f"Keeping the deblurred frames in {options.deblurred}; the raw "
@@ -369,7 +369,7 @@ _DEMO_DRIFT = {
 def simulated_sample(rig: Profile) -> SimulatedSample:
     """Return what the simulated camera images, through a rig's blurs.
 
-    Those of its optics, if it has a fixed PSF, which does not change.
+    With a fixed PSF, which does not change, the blurs are those of its optics.
     """
     pixel_size_nm = rig.optics.pixel_size_nm
     family = rig_family(rig) if rig.model.psf is None else family_from_profile(rig)
@@ -425,7 +425,7 @@ def _with_pixel_size(
 ) -> Profile:
     """Return the profile; without one, the default with the source's pixel size.
 
-    A note reports optics that nobody has stated, with the `remedy`.
+    A note reports optics that are not stated, with the `remedy`.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ import triton.language as tl
 
 __all__ = ["convolution", "first_convolution"]
 
-# Strips and rows differ between frame sizes; they are not worth a kernel each.
+# Strips and rows differ between frame sizes; a kernel for each is not worth it.
 _PLAIN = ["rows", "columns", "strip"]
 
 
@@ -55,7 +55,7 @@ def first_convolution(
     image += batch * 4 * rows * columns
     contrast += batch * rows * columns
     target += batch * rows * columns * OUTPUTS
-    # One row of taps has 12 or 15 inputs, of the 16 that a product takes.
+    # One row of taps has 12 or 15 inputs; a matrix product takes 16.
     slot = tl.arange(0, 16)
     channel = slot % inputs
     across = x[:, None] + (slot // inputs)[None, :] - 1

@@ -1,4 +1,4 @@
-"""Tells another specimen from another blur, by coherence and what is not smooth."""
+"""Tell another specimen from another blur, by coherence and lack of smoothness."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shows_another_specimen(
     Parameters
     ----------
     change
-        From the reference.
+        The change from the reference.
     coherence
         Of the frames with the reference frame, relative to that at the reference.
     comparison

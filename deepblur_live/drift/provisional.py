@@ -1,8 +1,8 @@
-"""Has the blur changed while the baseline is still made? From a dozen frames on.
+"""Whether the blur has changed while the baseline is made, from a dozen frames on.
 
 The frames so far are averaged into at most forty consecutive *points*, each the shapes
-of one mean spectrum. Neighbouring points form pairs. The difference within a pair tells
-how much points scatter; the means of the first and of the last third of the pairs
+of one mean spectrum. Neighbouring points form pairs. The difference within a pair
+shows how much points scatter; the means of the first and of the last third of the pairs
 differ only if something has changed in between. Of normal points both are independent,
 so that the squared difference over the scatter is Hotelling's T², and its limit a
 quantile of Fisher's F for the number of points there are: far wider for twelve than for
@@ -64,7 +64,7 @@ class ProvisionalChange:
     certain
         Whether it exceeds the limit of T².
     least
-        Size of a steady change of sharpness that would just reach the limit, in nepers.
+        Smallest steady change of sharpness that would reach the limit, in nepers.
     since
         When the points left those of the first third behind, seconds.
     coherence
@@ -87,7 +87,7 @@ class ProvisionalChange:
 
 
 class ProvisionalComparison:
-    """Compares the last frames with the first, with limits for as few as there are.
+    """Compares the last frames with the first, with limits that allow for their number.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class ProvisionalComparison:
         risk = min(max(lasted / self._false_alarm_s, 1e-12), 0.01)
         few = list(TESTED)
         limit = t_squared_limit(len(few), freedom, risk)
-        # Copies of a frame, from a recording, do not scatter at all.
+        # Repeated copies of one frame in a recording do not scatter at all.
         tested = scatter[np.ix_(few, few)]
         tested = tested + 1e-12 * max(float(np.trace(tested)), 1e-12) * np.eye(len(few))
         weighted = np.linalg.solve(tested, difference[few])

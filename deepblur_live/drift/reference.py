@@ -76,7 +76,7 @@ class ReferenceMonitor:
     reference
         (P,) the known state.
     compared
-        (P,) which coefficients count; the others are a matter of focus and specimen.
+        (P,) which coefficients count; the others depend on focus and specimen.
     name
         Of the state, as an alert calls it.
     """

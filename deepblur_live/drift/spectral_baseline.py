@@ -126,7 +126,7 @@ class SpectralBaseline:
         return float(np.median(np.diff([batch.begin for batch in self._batches])))
 
     def remaining_s(self, now: float) -> float:
-        """Return the seconds until there is a baseline; NaN if nobody knows."""
+        """Return the seconds until there is a baseline; NaN if unknown."""
         if self.comparison is not None:
             return 0.0
         missing = self._settings.baseline_points - self.count

@@ -74,7 +74,7 @@ class SpectralMonitor:
     specimens
         How often the specimen has changed.
     restarts
-        How often a baseline was made again after a change that was found meanwhile.
+        How often the baseline was restarted after a change was found meanwhile.
     points
         Charted since the baseline.
     """

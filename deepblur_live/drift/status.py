@@ -24,7 +24,7 @@ class DriftState(StrEnum):
     STALE = "stale"
     RAW_ONLY = "raw-only"
     NOT_FOLLOWED = "not followed"
-    """The PSF is given: changes of the blur are not looked for."""
+    """The PSF is given: changes of the blur are not monitored."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class SpectralChange:
         Whether the change is watched although there is no baseline yet, with wider
         limits.
     least
-        Size of a change of sharpness that these limits would just show, in nepers; NaN
-        where they do not apply.
+        Smallest change of sharpness that these limits would show, in nepers; NaN where
+        they do not apply.
     sure_in_s
         Seconds until there is a baseline, 0 with one; NaN if that is not known.
     begin
-        When the frames began that changes are measured from, seconds since the session
+        Start of the frames that changes are measured from, seconds since the session
         began; NaN before there is a baseline.
     """
 

@@ -1,4 +1,4 @@
-"""In place of a monitor where the blur is given: no state, no alert, and why."""
+"""Stands in for a monitor where the blur is given: no alerts, and the reason."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ class DriftWatch:
     While the spectra have a baseline, states and alerts are theirs: the specimen's own
     spectrum cancels in them. Without one (at the start, for another specimen, or for
     one whose spectrum is mostly noise), they are those of the estimates. Estimates that
-    are compared with a known state, and not with the session's first ones, count beside
-    the spectra: the higher level of the two is shown.
+    are compared with a known state, and not with the session's first ones, count in
+    addition to the spectra: the higher level of the two is shown.
 
     All methods may be called from any thread.
 

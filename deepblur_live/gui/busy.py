@@ -1,4 +1,4 @@
-"""A word on the screen while a program waits for something slow."""
+"""A message on the screen while the program waits for something slow."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ __all__ = ["ChildProcess"]
 
 
 class ChildProcess:
-    """Runs a command line; its user polls it, and nothing waits for it.
+    """Runs a command line without blocking; the caller polls it.
 
     A report takes a processor for seconds, and another recording has a session of its
     own: both would slow down a camera in this process.
@@ -72,7 +72,7 @@ class ChildProcess:
         self._output.close()
 
     def leave(self) -> None:
-        """Let it go on alone."""
+        """Let it run on by itself."""
         self._output.close()
-        # Else Python warns that nobody waits for it.
+        # Otherwise Python warns that the process is still running.
         self._process.returncode = self._process.poll() or 0

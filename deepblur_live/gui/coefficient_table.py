@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CoefficientTable"]
 
-# From so many curves on the table is set smaller.
+# From this many curves on, the table has a smaller type.
 _MANY, _SMALL_PX = 12, 11
 # Bounds the decimals of a family without coefficients, which are not shown.
 _LEAST_SCALE = 1e-3
@@ -98,7 +98,7 @@ class CoefficientTable(QtWidgets.QLabel):
         dashed = " · dashed: true" if known else ""
         unit = self._unit.name + self._origin
         note = f"<p style='color:{muted}'>{unit} · band: ±1σ{dashed}</p>"
-        # Of a field there are as many as fit only in a small type.
+        # A field has so many that they only fit in small type.
         many = len(self._names) > _MANY
         table = f"<table cellspacing={0 if many else 2}>{''.join(rows)}</table>{note}"
         size = f"<div style='font-size: {_SMALL_PX}px'>{table}</div>"

@@ -26,7 +26,7 @@ _COMPARED = {
     CompareMode.FLICKER: (
         "Flicker",
         "Ctrl+3",
-        "Show one image, raw and deblurred in turn",
+        "Show raw and deblurred alternately in one image",
     ),
 }
 
@@ -93,7 +93,7 @@ class Commands(QtCore.QObject):
         self.live = _toggle(window, "Live", "L", "Start or stop live mode")
         self.snap = _action(window, "Snap", "S", "Acquire one image")
         self.edit_exposure = _action(
-            window, "Exposure …", "E", "Type the exposure time; it pauses live mode"
+            window, "Exposure …", "E", "Type the exposure time; this pauses live mode"
         )
         self.every_frame = _toggle(
             window,
@@ -107,7 +107,7 @@ class Commands(QtCore.QObject):
             "Record",
             "Ctrl+R",
             "Keep the deblurred frames in the session's folder, and the raw ones "
-            "beside them",
+            "next to them",
         )
         self.record_in = _action(
             window, "Record in …", "Ctrl+Shift+R", "Keep them in another file"
@@ -181,12 +181,12 @@ class Commands(QtCore.QObject):
         self.pixels = _action(window, "1:1", "1", "One image pixel per screen pixel")
         self.colormaps = QtGui.QActionGroup(self)
         for name, text in COLORMAPS.items():
-            tip = f"Colour grey images by the map {name}"
+            tip = f"Show grey images in the colormap {name}"
             action = _toggle(window, text, "", tip, on=name == "grey")
             action.setData(name)
             self.colormaps.addAction(action)
         self.reset_layout = _action(
-            window, "Reset layout", "Ctrl+0", "Put all panels back to their places"
+            window, "Reset layout", "Ctrl+0", "Put all panels back in their places"
         )
 
     def _help(self, window: QtWidgets.QWidget) -> None:
@@ -219,7 +219,7 @@ def _action(window: QtWidgets.QWidget, text: str, key: str, tip: str) -> QtGui.Q
     action = QtGui.QAction(text, window)
     action.setShortcut(QtGui.QKeySequence(key))
     action.setShortcutContext(QtCore.Qt.ShortcutContext.WidgetWithChildrenShortcut)
-    # What it does, whether it is possible now or not.
+    # The description is shown whether or not the action is possible now.
     action.setWhatsThis(tip)
     action.setToolTip(_tip(action))
     window.addAction(action)

@@ -37,7 +37,7 @@ _MAX_POINTS = 5000
 _MAX_MARKS = 200
 # Width of a plot beside which there is room for the table.
 _LEAST_PLOT = 260
-# What the sizes of changes are measured from, by a profile's drift.reference.
+# What changes are measured from, by the profile's drift.reference.
 _CHANGES = {
     "session": "change from baseline",
     "calibration": "distance from the calibration",
@@ -51,8 +51,8 @@ class DriftPlot(QtWidgets.QWidget):
 
     The upper plot has one curve per charted coefficient with its ±1σ band, and the true
     values dashed where they are known. The second shows the change from the baseline.
-    The third shows the change of the contrast of details, which the spectra tell
-    without coefficients. Both have warning and alarm limits; alerts are marked in the
+    The third shows the change of the contrast of details, from the spectra without
+    coefficients. Both have warning and alarm limits; alerts are marked in the
     third where it is known, else in the second.
     """
 
@@ -320,7 +320,7 @@ def _mark_alerts(
     for alert in alerts[-_MAX_MARKS:]:
         nearest = min(int(np.searchsorted(times, alert.time)), len(times) - 1)
         height = change[nearest] if np.isfinite(change[nearest]) else 0.0
-        # The shape tells them apart where the colour does not.
+        # Their shape distinguishes them where their colour does not.
         alarm = alert.level is DriftState.ALARM
         colour, symbol = (ALARM, "t") if alarm else (WARN, "o")
         spots.append({"pos": (alert.time, height), "brush": colour, "symbol": symbol})

@@ -25,7 +25,7 @@ _RECORDINGS = "Recordings (*.tif *.tiff *.zarr zarr.json .zattrs);;All files (*)
 
 
 class FileActions(QtCore.QObject):
-    """Opens recordings and reports, and says what became of them.
+    """Opens recordings and reports, and reports the outcome.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class FileActions(QtCore.QObject):
             action.setToolTip(f"Open the report of {path}; write it if there is none")
             self._recent.addAction(action)
         if not found:
-            action = QtGui.QAction("none in this session's place", self._recent)
+            action = QtGui.QAction("none next to this session's folder", self._recent)
             action.setEnabled(False)
             self._recent.addAction(action)
 
@@ -224,5 +224,5 @@ def recent_sessions(parent: Path) -> list[Path]:
 
 
 def _show(path: Path) -> None:
-    """Open a folder or a page with the system's program for it."""
+    """Open a folder or a page with the system's default program."""
     QtGui.QDesktopServices.openUrl(QtCore.QUrl.fromLocalFile(str(path)))

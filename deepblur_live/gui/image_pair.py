@@ -26,7 +26,7 @@ _FLICKER_MS = 600
 KEYS = (
     ("Space, held", "The deblurred image in place of the raw one"),
     ("← → ↑ ↓", "Move the view"),
-    ("+ −", "Magnify, or the reverse"),
+    ("+ −", "Zoom in or out"),
 )
 """The keys that `ImagePair.press` handles, with what they do."""
 

@@ -147,7 +147,7 @@ class ImagePane(QtWidgets.QWidget):
         self._write(self._readout, text)
 
     def set_lookup_table(self, table: NDArray[np.uint8] | None) -> None:
-        """Colour grey images by a table of (256, 3) or (256, 4); None for grey."""
+        """Colour grey images with a table (256, 3) or (256, 4); None for grey."""
         self.item.setLookupTable(table)
         self._dirty = self._image is not None
 

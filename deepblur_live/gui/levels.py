@@ -43,7 +43,7 @@ class LevelsView(QtWidgets.QWidget):
         self.histograms: tuple[Any, ...] = ()
         layout = QtWidgets.QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        self.setToolTip("Drag the lines to set black and white; counts: logarithmic")
+        self.setToolTip("Drag the lines to set black and white; logarithmic counts")
 
     def _build(self) -> None:
         """Make the histograms, which takes 0.1 s: when they are needed."""
@@ -107,7 +107,7 @@ class LevelsView(QtWidgets.QWidget):
             self._own = False
 
     def set_colormap(self, name: str) -> None:
-        """Colour both images by one of pyqtgraph's gradients, such as ``"viridis"``."""
+        """Show both images in one of pyqtgraph's gradients, such as ``"viridis"``."""
         self._build()
         for histogram in self.histograms:
             histogram.gradient.loadPreset(name)

@@ -1,4 +1,4 @@
-"""The menus of the window: all its actions, in the groups where one looks for them."""
+"""The menus of the window: all its actions, in the usual groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The newest result that a widget has seen, and how old it is."""
+"""The newest result that a widget has received, and its age."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ __all__ = ["OpticsBar"]
 
 
 class OpticsBar(QtWidgets.QFrame):
-    """A line about the optics; hidden while there is nothing to say of them."""
+    """A line about the optics; hidden while there is nothing to say about them."""
 
     def __init__(self, optics: OpticsCheck) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class OpticsBar(QtWidgets.QFrame):
         self.confirm_button = QtWidgets.QPushButton("Use the profile's")
         self.confirm_button.setToolTip(
             "Go on with the pixel size of the profile. Until then the coefficients are "
-            "not relied on"
+            "not relied upon"
         )
         self.confirm_button.clicked.connect(self._on_confirm)
         self.hide_button = QtWidgets.QPushButton("Hide")
@@ -42,7 +42,7 @@ class OpticsBar(QtWidgets.QFrame):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show what stands now."""
+        """Show the present assumption or contradiction."""
         contradiction = self._optics.contradiction
         text = self._optics.assumed
         if contradiction:

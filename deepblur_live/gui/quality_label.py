@@ -1,4 +1,4 @@
-"""How good the blur is, as a value, its error and a word, beside the state chip."""
+"""How good the blur is, as a value, its error and a word, next to the state chip."""
 
 from __future__ import annotations
 

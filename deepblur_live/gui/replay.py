@@ -19,7 +19,7 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """What the thread that feeds a recording tells the window, and its frames.
+    """What the thread that feeds a recording reports to the window, and its frames.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Replay:
         time = index * (self.source.interval_s or 0.0)
         deblurred, reason = self._deblurred(index, recorder)
         if deblurred is not None and np.array_equal(deblurred, pixels):
-            # It has a place in the series, but no estimate.
+            # It has an entry in the series, but no estimate.
             deblurred, reason = None, "this frame was passed on raw"
         return FrameResult(
             Frame(pixels, index, time, "replay").info,

@@ -76,7 +76,7 @@ def chip_of(
     interval
         Time between the last two results, seconds: a slow pipeline is not stuck.
     watched
-        What share of the session was watched; None if that is not told.
+        What share of the session was watched; None if unknown.
     """
     if latest is None:
         reason = f"no frame has been processed yet; worker {statistics.worker_state}"
@@ -105,7 +105,7 @@ def chip_of(
         return Chip(state, text, reason + share)
     text, reason = state.upper(), reason or _MEANING.get(state, "")
     if state is DriftState.OK:
-        # That the optics are unchanged does not say that they are good.
+        # Unchanged optics are not necessarily good ones.
         text = "UNCHANGED"
         if math.isfinite(status.begin):
             text += f" since {clock_text(status.begin)}"
@@ -120,7 +120,7 @@ def chip_of(
 
 
 def _sure_in(status: DriftStatus) -> str:
-    """Return when a provisional judgement will be a sure one, after a comma."""
+    """Return when there will be a baseline, after a comma; empty if unknown."""
     left = math.nan if status.spectral is None else status.spectral.sure_in_s
     if not math.isfinite(left):
         return ""

@@ -107,7 +107,7 @@ LIGHT = Colours(
 CHIP_COLOURS: Mapping[DriftState | None, tuple[str, str]] = {
     None: ("#3a3f45", TEXT),
     DriftState.BASELINING: ("#56b4e9", "#000000"),
-    # Not green: unchanged optics may be bad ones, and green is the quality's.
+    # Not green: unchanged optics may be bad ones, and green means good quality.
     DriftState.OK: ("#8ea6ff", "#000000"),
     DriftState.WARN: (WARN, "#000000"),
     DriftState.ALARM: (ALARM, "#000000"),

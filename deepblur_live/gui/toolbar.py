@@ -1,4 +1,4 @@
-"""The toolbar: what is needed most, and the session's state."""
+"""The toolbar: the actions used most, and the session's state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QToolButton:checked { background: palette(highlight);
 
 
 class Toolbar(QtWidgets.QWidget):
-    """The actions needed most, and apart from them the state chip.
+    """The actions needed most, and separately the state chip.
 
     Parameters
     ----------

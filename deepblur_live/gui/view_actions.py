@@ -55,5 +55,5 @@ class ViewActions(QtCore.QObject):
         self._levels.set_colormap(action.data())
 
     def _on_levels_set(self) -> None:
-        # Else the next frame would undo it.
+        # Otherwise the next frame would undo it.
         self._commands.auto.setChecked(False)

@@ -1,4 +1,4 @@
-"""Where the panels of the window are: at first, after a reset, and remembered."""
+"""Where the panels are: by default, after a reset, and as last left by the user."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def set_default(
     window: QtWidgets.QMainWindow,
     panels: Mapping[str, QtWidgets.QDockWidget],
 ) -> None:
-    """Put the panels to their places, as fits the window's size."""
+    """Put the panels in their places, as fits the window's size."""
     drift, psf, levels, line = (
         panels[name] for name in ("Drift", "PSF", "Levels", "Line profile")
     )

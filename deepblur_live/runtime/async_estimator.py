@@ -30,7 +30,7 @@ _NICER = 5
 
 
 class EstimatorThread:
-    """A thread on which problems are solved beside the frames, one at a time.
+    """A background thread on which problems are solved, one at a time.
 
     Several estimators may share it. It begins with the first problem.
 
@@ -46,7 +46,7 @@ class EstimatorThread:
         self._on_card = on_card
         self._thread: ThreadPoolExecutor | None = None
         self._stream: AbstractContextManager[object] = contextlib.nullcontext()
-        # How many it has to solve, even if they are not wanted any more.
+        # How many it still has to solve, even if they are no longer wanted.
         self._given, self._lock = 0, threading.Lock()
         self._last: Future[Solution] | None = None
 

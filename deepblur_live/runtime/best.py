@@ -98,7 +98,7 @@ class BestExecutor:
         # Frame sizes whose build was reported, and when last.
         self._reported: dict[tuple[int, int], float] = {}
         self._current: PreparedExecutor | None = None
-        # What a lost card was computing with.
+        # The executor that was in use when the card was lost.
         self._last_used: PreparedExecutor | None = None
         self._notes: list[str] = []
 
@@ -165,7 +165,7 @@ class BestExecutor:
     def card_failed(self) -> None:
         """Count a failure of the card against the executor in use, if not torch.
 
-        And against one in preparation, which runs beside it.
+        And against one in preparation, which runs at the same time.
         """
         current = self._preparation
         preparing = None if current is None else current.executor
@@ -186,7 +186,7 @@ class BestExecutor:
         why: str,
         shape: tuple[int, int] | None = None,
     ) -> None:
-        """Do not use an executor any more, or only not for frames of (H, W)."""
+        """Stop using an executor, altogether or for frames of (H, W) only."""
         if self._current is executor:
             self._current = None
         if shape is not None:

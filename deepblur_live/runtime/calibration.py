@@ -51,7 +51,7 @@ class Scaled:
     low, span
         Grey values: ``pixels = low + span · image``.
     inner
-        The range of the frame without its defects, where that with them is 0 to 1.
+        The range of the frame without its defects, relative to that with them (0 to 1).
     """
 
     image: torch.Tensor
@@ -168,7 +168,7 @@ def _range(sample: NDArray[Any]) -> tuple[float, float]:
         When they are saturated or constant.
     """
     if sample.dtype.kind == "u" and sample.dtype.itemsize <= 2:
-        # Of few values: five times as fast as sorting them.
+        # From the histogram of few grey values: five times as fast as sorting.
         counts = np.bincount(sample.ravel())
         highest, share = len(counts) - 1, counts[-1] / sample.size
         low, high = _limits_of_counts(counts)

@@ -29,7 +29,7 @@ def why_no_compiler() -> str:
 
 
 class CompiledExecutor(PreparedExecutor):
-    """Torch's own compiler: bias and rectifier in the convolutions' kernels.
+    """Torch's own compiler, which fuses bias and rectifier with the convolutions.
 
     Compiling takes up to a minute for each frame size, in `admit`.
     """

@@ -83,6 +83,6 @@ def beside_frames(device: torch.device) -> contextlib.AbstractContextManager[Any
     if device.type != "cuda":
         return contextlib.nullcontext()
     stream = torch.cuda.Stream(device, priority=_LATER)  # type: ignore[no-untyped-call]
-    # Networks were made before, in the current stream.
+    # Wait for the networks, which were made in the current stream.
     stream.wait_stream(torch.cuda.current_stream(device))
     return torch.cuda.stream(stream)

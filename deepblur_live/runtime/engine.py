@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ALIGNMENT", "Engine"]
 
 ALIGNMENT = 256
-"""Bytes: TensorRT wants inputs, outputs and scratch memory to begin at a multiple."""
+"""Inputs, outputs and scratch memory of TensorRT begin at multiples of it, bytes."""
 
 # TensorRT's own table lacks bfloat16.
 _DTYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}

@@ -33,7 +33,7 @@ _MAX_FAILURES, _FAILURES_COUNT_S = 2, 86400.0
 
 
 class Kept(StrEnum):
-    """What is kept of an engine, by the suffix of its file."""
+    """The files that are kept of an engine, by their suffix."""
 
     PLAN = ".plan"
     KERNELS = ".kernels"

@@ -49,7 +49,7 @@ class FieldPipeline:
     make
         Makes the pipeline for a family: a field with a view, or its local family.
     sensor
-        Rows and columns of the sensor; None if the profile does not tell.
+        Rows and columns of the sensor; None if the profile does not state them.
     least_side
         Least side of a frame for a field, in pixels.
     """

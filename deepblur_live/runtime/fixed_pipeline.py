@@ -37,7 +37,7 @@ class FixedPsfPipeline(DeblurPipeline):
     family
         The PSF.
     executor
-        What deblurs with it.
+        The executor that deblurs with it.
     profile
         The rig's camera, and how often the noise is measured.
     """
@@ -49,8 +49,8 @@ class FixedPsfPipeline(DeblurPipeline):
         noise = _FrameNoiseFloor(family.cutoff, model.average_s)
         super().__init__(
             family,
-            # They have what the path of a frame uses of an identifier; a tracker is
-            # used by estimates alone.
+            # It provides what the path of a frame needs of an identifier; a tracker
+            # would be used by estimates alone.
             cast("Identifier", noise),
             cast("Tracker", None),
             executor,

@@ -40,7 +40,7 @@ def sweep_frames(
     z_um: NDArray[np.float64],
     progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[BlurFamily, SweepResult]:
-    """Return the family and what a sweep tells of it.
+    """Return the family and the result of a sweep.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def sweep_frames(
     ValueError
         The profile's family cannot be swept.
     """
-    # The planes of one specimen tell one PSF.
+    # The planes of one specimen determine one PSF.
     family = rig_family(profile.uniform)
     planes = scaled_planes(family, frames, z_um)
     errors = load_manifest(profile.model.name)[1].error_model

@@ -251,5 +251,5 @@ class FrameGraph:
             self._renewal, self._graph = record(self._device, self._renew, self._steps)
         except RuntimeError as error:
             self.why_not = str(error).strip().splitlines()[0]
-            # What it was made of while recording was never computed.
+            # The values it was made of were never computed while recording.
             self._renew()

@@ -109,7 +109,7 @@ class GraphExecutor(TorchExecutor):
         return graph
 
     def _forget(self, shape: tuple[int, int]) -> None:
-        # The card may still be at the last frame.
+        # The card may still be processing the last frame.
         self._wait()
         del self._graphs[shape]
 
@@ -148,11 +148,11 @@ class PreparedExecutor(GraphExecutor):
 
     @property
     def any_admitted(self) -> bool:
-        """Whether frames of any size may come."""
+        """Whether frames of any size have been admitted."""
         return bool(self._admitted)
 
     def is_admitted(self, shape: tuple[int, int]) -> bool:
-        """Whether frames of (H, W) may come."""
+        """Whether frames of (H, W) have been admitted."""
         return shape in self._admitted
 
     def admit(

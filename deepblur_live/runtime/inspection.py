@@ -1,6 +1,6 @@
-"""Which frames' numbers are read back from the device, and what follows for the others.
+"""Which frames are inspected by reading numbers back, and how the others are scaled.
 
-See docs/decisions/0190-frames-between-inspections.md
+See docs/decisions/0190-frames-between-inspections.md.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def repair_unread(image: torch.Tensor, cutoff: float = COARSEST) -> None:
         )
         value = whole[1:-1, 1:-1]
         extreme = torch.where(rise > 0, value >= top, -value >= bottom)
-        # What is missing to the fixed number has the place -1: with the border that is
-        # added to the image its corner, which is written as it is.
+        # The list is filled up to its fixed length with the place -1: the corner of the
+        # border that is added to the image, which is written unchanged.
         found = torch.nonzero_static(isolated & extreme, size=candidates)
         rows, columns = (found + 1).T
         sign = rise[rows - 1, columns - 1].sign()
@@ -163,7 +163,7 @@ def _spread(
 def _axes(
     device: torch.device,
 ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
-    """Return the places (8,) of neighbours along either axis, and who is on each side.
+    """Return the places (8,) of neighbours along either axis, and those on each side.
 
     Kept: copying them to a card would wait for it.
     """

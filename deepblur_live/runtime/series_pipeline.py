@@ -33,7 +33,7 @@ _MOST_NAMED = 8
 
 
 class ColourParts(NamedTuple):
-    """What the series of one wavelength have in common.
+    """What the series of one wavelength share.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ class _Series:
 class SeriesPipeline:
     """Gives each frame to the pipeline of its channel, position and plane.
 
-    Their running averages, tracks and noise are thus their own. A series whose plane
-    and wavelength another has begins its search at that one's blur, with the prior's
-    uncertainty: signs that no frame tells then stay the same in all of them. A series
-    begins when its first frame comes; the one that has had no frame for longest ends
-    when there are too many.
+    Their running averages, tracks and noise are thus their own. A series with the plane
+    and wavelength of another begins its search at that one's blur, with the prior's
+    uncertainty: signs that no frame determines then stay the same in all of them. A
+    series begins when its first frame comes; the one that has had no frame for longest
+    ends when there are too many.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class SeriesPipeline:
             # Two pipelines share a card's buffers: one frame at a time.
             self._pending.settle()
         if self._known is not None:
-            # Where frames come from now, the focus sweep was made.
+            # The focus sweep was made where frames come from now.
             series.pipeline.start_from(self._known)
             self._known = None
         notes, self._notes = tuple(self._notes), []
@@ -173,7 +173,7 @@ class SeriesPipeline:
         if self._pending is not None and self._pending.series is series:
             self._pending.settle()
         self._ending = [ending for ending in self._ending if ending.is_alive()]
-        # On a thread, as its last identification may take long.
+        # On a thread, as its last identification may take a while.
         ending = threading.Thread(
             target=series.pipeline.close, name="end of a series", daemon=True
         )

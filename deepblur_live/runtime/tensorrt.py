@@ -270,7 +270,7 @@ def build_plan(
         # TensorRT for RTX: needed to capture the engine in a CUDA graph.
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if capability is not None and hasattr(trt, "ComputeCapability"):
-        # By number: asked for the current card it agrees where there is none.
+        # By number: for the current card it answers yes even where there is none.
         major, minor = capability
         known = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
         config.num_compute_capabilities = 1

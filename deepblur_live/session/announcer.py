@@ -31,7 +31,7 @@ class Announcer:
     notifier
         Where they go.
     watches
-        Returns the series whose alerts they are.
+        Returns the series whose alerts are announced.
     current
         Returns the session's status now.
     """
@@ -47,8 +47,8 @@ class Announcer:
         # Held briefly, while it is decided which thread announces a change.
         self._lock = threading.Lock()
         self._announced = overall(watches())
-        # Those that were raised and stand, and whether they are acknowledged. Not one
-        # that is snoozed, or within its cooldown.
+        # Alerts that were raised and still stand, and whether they are acknowledged;
+        # without those that are snoozed or within their cooldown.
         self._standing: dict[SeriesWatch, tuple[Alert, bool]] = {}
 
     def raised(self, alert: Alert, watch: SeriesWatch) -> None:

@@ -21,7 +21,7 @@ __all__ = ["follow_core"]
 
 # Encoders report less than this while the stage stands still.
 _MOVED_UM = 5.0
-# A core has reported what an MDA has set by this time after its end.
+# A core reports what an MDA has set within this time after its end.
 _LATE_S = 1.0
 
 
@@ -88,7 +88,7 @@ class _MdaSettings:
         self._ended_at: float | None = None
 
     def covers(self, sets: bool) -> bool:
-        """Return whether a report now is of what it has set itself."""
+        """Return whether a report now concerns what the MDA itself has set."""
         ended = self._ended_at
         return sets and (ended is None or monotonic() - ended < _LATE_S)
 

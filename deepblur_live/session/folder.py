@@ -78,7 +78,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON atomically: a reader finds the old file or the new one.
 
     On Windows a file cannot be replaced while another program has it open, such as a
-    virus scanner or an editor: it is tried for a second.
+    virus scanner or an editor: this is retried for a second.
 
     Raises
     ------

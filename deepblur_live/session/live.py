@@ -122,7 +122,7 @@ class LiveSession:
     recorder
         Keeps the deblurred frames on disk from its ``start`` to its ``stop``.
     optics
-        Says which optics nobody has stated, and whether frames contradict them.
+        Says which optics are not stated, and whether frames contradict them.
 
     Raises
     ------

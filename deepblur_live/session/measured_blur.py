@@ -27,9 +27,9 @@ __all__ = [
     "with_kept_blur",
 ]
 
-_UNFOLLOWED = "a fixed PSF is used: whether the blur has changed is not looked for"
+_UNFOLLOWED = "a fixed PSF is used: changes of the blur are not monitored"
 _KEYS = ("calibration", "psf")
-# Pictures for people; a calibration is read without them.
+# For people to look at; a calibration is read without them.
 _NOT_KEPT = ("report.html",)
 
 
@@ -50,12 +50,12 @@ def monitor_of(
 
 
 def why_not_followed(status: DriftStatus) -> str:
-    """Return why changes of the blur are not looked for; empty if they are."""
+    """Return why changes of the blur are not monitored; empty if they are."""
     return status.reason if status.state is DriftState.NOT_FOLLOWED else ""
 
 
 def compared_modes(family: CalibratedZernikeFamily) -> NDArray[np.bool_]:
-    """Return which coefficients (P,) a calibration tells: not the wide ones."""
+    """Return which coefficients (P,) a calibration determines: not the wide ones."""
     return np.arange(family.n_coefficients) >= len(family.learned.wide)
 
 

@@ -1,4 +1,4 @@
-"""Whether anybody stated the optics, and whether microscope or recording deny them."""
+"""Which optics are assumed, and whether microscope or recording contradict them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class OpticsCheck:
-    """Compares the profile's pixel size with what frames say of theirs.
+    """Compares the profile's pixel size with the one that frames state.
 
     A contradiction is reported once and stands until it is confirmed or gone; the
     coefficients are not relied on meanwhile. All methods may be called from any thread.
@@ -40,7 +40,7 @@ class OpticsCheck:
     Attributes
     ----------
     assumed
-        Which optics nobody has stated; empty if they all are.
+        Which optics are not stated; empty if all are.
     contradiction
         What contradicts them; empty if nothing does, or it was confirmed.
     """
@@ -71,7 +71,7 @@ class OpticsCheck:
             self.check(size, "the recording" if recorded else "the microscope")
 
     def check(self, size_nm: float, origin: str) -> None:
-        """Compare with a pixel size that somebody states."""
+        """Compare with a pixel size from another source."""
         with self._lock:
             self._seen_nm = size_nm
             same = same_pixel_size(size_nm, self._own_nm)
@@ -81,8 +81,8 @@ class OpticsCheck:
             before, text = self.contradiction, ""
             if not same:
                 text = (
-                    f"pixels of {size_nm:.4g} nm by {origin}, {self._own_nm:g} nm by "
-                    "the profile"
+                    f"{origin} states pixels of {size_nm:.4g} nm, the profile "
+                    f"{self._own_nm:g} nm"
                 )
             self.contradiction = text
         if text and text != before:

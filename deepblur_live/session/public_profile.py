@@ -16,8 +16,8 @@ __all__ = ["public_profile"]
 def public_profile(profile: Profile) -> dict[str, Any]:
     """Return a profile as JSON values, without the secrets in its alerts' addresses.
 
-    Of the measured blur the name alone: the session keeps a copy under it, and folders
-    often hold the name of a person.
+    A measured blur is given by its file name alone: the session keeps a copy under that
+    name, and paths often contain the name of a person.
     """
     content = profile.model_dump(mode="json")
     content["alerts"]["on_alarm"] = [

@@ -1,4 +1,4 @@
-"""How good the blur is, beside whether it has changed: a value, its error, a word."""
+"""How good the blur is, apart from whether it has changed: value, error and grade."""
 
 from __future__ import annotations
 

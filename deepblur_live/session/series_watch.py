@@ -29,7 +29,7 @@ _SEVERITY = {DriftState.BASELINING: 1, DriftState.WARN: 2, DriftState.ALARM: 3}
 
 @dataclass(eq=False)
 class SeriesWatch:
-    """One series: its baseline, its charts and its history.
+    """One series with its baseline, charts and history.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class SeriesWatch:
     family
         The blurs, at the channel's wavelength.
     monitor, comparability, absolute, history, strength
-        Its own, as a session has them.
+        Those of the series, as a session has them.
     equivalents
         Symmetries of the family that nothing resolves.
     contradiction
@@ -70,7 +70,7 @@ class SeriesHistory:
     Parameters
     ----------
     key
-        Whose it is.
+        The series.
     family
         The blurs, at its wavelength.
     points

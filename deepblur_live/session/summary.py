@@ -89,7 +89,7 @@ class SessionSummary:
     recordings
         Deblurred series on disk.
     not_followed
-        Why changes of the blur were not looked for; empty if they were.
+        Why changes of the blur were not monitored; empty if they were.
     series
         Channels, positions and planes that were followed to the end.
     watched

@@ -1,4 +1,4 @@
-"""What share of a session was watched: a change would have been found then."""
+"""What share of a session was watched, so that a change would have been found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Watched", "WatchedTime"]
 
 _WATCHING = (DriftState.OK, DriftState.WARN, DriftState.ALARM)
 _UNWATCHED = (DriftState.STALE, DriftState.RAW_ONLY)
-# A silence longer than this, and than two usual intervals more, was not watched.
+# A gap longer than this plus two usual intervals was not watched.
 _SILENCE_S = 10.0
 
 

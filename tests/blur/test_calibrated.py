@@ -103,7 +103,7 @@ def test_a_learned_mean_breaks_the_symmetries_of_the_data(family):
 
 
 def test_without_a_mean_the_symmetries_stay():
-    """A microscope that is good on average: the prior does not tell the signs."""
+    """A microscope that is good on average: the prior does not fix the signs."""
     local_symmetries = LOCAL.symmetries
     drift = states(200) - states(200).mean(0)
     family = learn_family(np.concatenate([drift, -drift]), LOCAL)

@@ -61,7 +61,7 @@ def test_it_is_identified(results):
 
 
 def test_the_known_aberrations_tell_the_sign_of_defocus(results):
-    """Which no frame tells of the wide family: the prior is no longer symmetric."""
+    """With the wide family no frame determines it: here the prior is not symmetric."""
     _, truth, _, last = results
     assert truth[0] == DEFOCUS
     assert last.track.coefficients[0] == pytest.approx(DEFOCUS, abs=0.04)

@@ -49,7 +49,7 @@ def test_a_run_keeps_the_raw_frames_beside(call, session_of, tmp_path):
     run = ("run", "--config", SIMULATED_CONFIG, *FAST, "--seconds", 2)
     ran = call(*run, "--output", output, "--save-deblurred", kept)
     assert ran.exit_code == 0, ran.output
-    assert "the raw frames are beside them" in ran.stdout
+    assert "the raw frames are next to them" in ran.stdout
     series, raw = open_series(kept), open_series(tmp_path / "new/kept_raw.ome.zarr")
     _, about = session_of(output)
     (counts,) = about["summary"]["recordings"]

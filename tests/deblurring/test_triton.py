@@ -24,7 +24,7 @@ def small_strips(monkeypatch):
 
 
 def network(**sizes):
-    """A network in which every parameter has a say."""
+    """A network in which every parameter affects the result."""
     torch.manual_seed(1)
     net = UnrolledFista(2, shrink=2, **sizes).eval()
     with torch.no_grad():

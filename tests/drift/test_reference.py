@@ -1,4 +1,4 @@
-"""Distance from a known state: no baseline, and nothing that errors cancel in."""
+"""Distance from a known state: no baseline, and errors that do not cancel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deepblur_live.profile import Drift
 
 SETTINGS = Drift(batch_s=5, baseline_points=10, cooldown_s=0)
 REFERENCE = np.array([0.0, 0.03, -0.04, 0.02, 0.0, 0.01, -0.02])
-# Defocus is a matter of the specimen.
+# Defocus depends on the specimen.
 COMPARED = np.arange(7) > 0
 SIGMA = 0.002
 
@@ -109,7 +109,7 @@ def test_alerts_can_be_answered(monitor):
 
 
 def test_it_counts_beside_the_spectra(monitor):
-    """They tell that nothing has changed today, and not how today is."""
+    """They show a change within the session, not the distance from the reference."""
     watch = DriftWatch(monitor, SpectralMonitor(CUTOFF, SETTINGS))
     specimen, alerts = Specimen(), []
     for second in range(78):

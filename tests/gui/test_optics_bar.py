@@ -15,7 +15,7 @@ def test_a_contradiction_is_confirmed_in_the_window(qtbot, session, image) -> No
     assert not bar.isVisible()
     session.optics.check(65.0, "the microscope")
     bar.refresh()
-    assert bar.isVisible() and "65 nm by the microscope" in bar.text.text()
+    assert bar.isVisible() and "microscope states pixels of 65 nm" in bar.text.text()
     # It cannot be hidden away.
     assert bar.confirm_button.isVisible() and not bar.hide_button.isVisible()
     bar.confirm_button.click()

@@ -34,7 +34,7 @@ def test_each_follows_the_session_in_a_dock(
     assert state.banner.isVisible()
     state.banner.acknowledge_button.click()
     assert session.calls == ["acknowledge"]
-    # What nobody sees costs nothing.
+    # Hidden panels cost nothing.
     host.hide()
     QApplication.processEvents()
     assert not any(panel.timer.isActive() for panel in panels)

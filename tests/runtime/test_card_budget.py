@@ -1,7 +1,7 @@
 """What a frame may ask of a card: torch calls, and waits for what the card computes.
 
-On the CPU: what would lie on the card is marked, from the upload on, and every look at
-a marked tensor's values is counted as one wait.
+On the CPU: tensors that would be on the card are marked, from the upload on, and every
+read of a marked tensor's values is counted as one wait.
 """
 
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ FAMILY = ZernikeFamily()
 CPU = torch.device("cpu")
 ATEN = torch.ops.aten
 WAITS = {ATEN._local_scalar_dense, ATEN.nonzero, ATEN.equal, ATEN.masked_select}
-# As `Tensor.numpy`, which the mode below is not told of.
+# As `Tensor.numpy`, which the dispatch mode below does not intercept.
 LOOKS = {torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.cpu}
 
 

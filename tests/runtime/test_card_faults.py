@@ -1,4 +1,4 @@
-"""Each fault of a card ends in a named state, and frames go on: played on the CPU."""
+"""Each fault of a card ends in a named state, and frames go on; simulated on CPU."""
 
 import contextlib
 import dataclasses
@@ -88,7 +88,7 @@ def streams(monkeypatch):
 
 
 def test_a_recording_that_fails_leaves_torch_in_the_frames_stream(pack, streams):
-    """Else the next steps run where nobody waits for them."""
+    """Otherwise the next steps would run in a stream that nothing waits for."""
     current, recordings = streams
     before = current[-1]
     graph = FrameGraph(FoldedFista(pack.deblurring), SHAPE, FAMILY, 2, CPU)
@@ -313,7 +313,7 @@ def test_a_lost_card_is_not_mistaken_for_a_wrong_engine(best, played, monkeypatc
         best.deblur(trial_frame(SHAPE), *INPUTS)
     assert best.take_notes() == []
     best.card_failed()
-    # What did not run is not to blame.
+    # An executor that did not run is not to blame.
     assert blamed == ["played"]
 
 

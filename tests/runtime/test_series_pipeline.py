@@ -174,7 +174,7 @@ def test_the_oldest_series_ends_when_there_are_too_many():
     assert note.startswith("GFP, position 1: no longer followed, as at most 2")
     assert rig.process("GFP", p=0).notes == ("its own",)
     assert [made.frames for made in rig.made] == [[1, 3, 5], [2], [4]]
-    # It begins anew, and displaces another; each is named once.
+    # It starts again, and displaces another; each is named once.
     for _ in range(40):
         rig.process("GFP", p=1)
         notes = rig.process("GFP", p=2).notes

@@ -75,7 +75,7 @@ def test_the_report_needs_no_other_folder(calibrated, tmp_path):
     data = read_session(folder)
     assert reference(data).name == "mean of the calibration"
     note = calibration_note(data, moments(data))
-    assert "Distance from it, defocus, spherical left out: start 54 ± 1 nm" in note
+    assert "Distance from it (defocus, spherical left out): start 54 ± 1 nm" in note
     assert "is expected within 40 nm" in note
     figures = dict.fromkeys(("change", "psf", "coefficients", "quality"), "")
     assert note in page(data, figures, moments(data))
@@ -126,7 +126,7 @@ def test_with_a_fixed_psf_no_drift_is_claimed(fixed):
     assert fixed.status.state is DriftState.NOT_FOLLOWED
     summary = fixed.close()
     assert list(fixed.background_errors) == []
-    assert "Alerts   none: a fixed PSF is used: whether" in summary.text()
+    assert "Alerts   none: a fixed PSF is used: changes" in summary.text()
     folder = summary.folder
     assert (folder / "psf.ome.tif").is_file()
     assert not (folder / "drift.png").exists()

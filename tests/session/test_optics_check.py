@@ -1,4 +1,4 @@
-"""Wrong optics do not pass in silence: assumed, contradicted, confirmed."""
+"""Wrong optics do not go unnoticed: assumed, contradicted, confirmed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_contradiction_stands_until_it_is_confirmed(session, listener, results
     assert not session.optics.contradiction
     for _ in range(3):
         listener.emit(results(pixel_size_nm=65.0))
-    reason = "pixels of 65 nm by the microscope, 100 nm by the profile"
+    reason = "the microscope states pixels of 65 nm, the profile 100 nm"
     assert session.optics.contradiction == reason
     verification = session.verification
     assert verification.state is VerificationState.CONTRADICTED

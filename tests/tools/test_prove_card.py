@@ -1,4 +1,4 @@
-"""What is found out on a card: every stage walked without one, and what goes wrong."""
+"""`tools/prove_card.py`: every stage run without a card, and stages that go wrong."""
 
 import dataclasses
 import importlib

@@ -1,9 +1,9 @@
-"""The counted floor: bytes and operations that a frame's kernels cannot do without.
+"""The counted floor: the bytes and operations that a frame's kernels need at least.
 
 Every part takes at least its bytes over the card's bandwidth, and at least its
 operations over its rate, both as measured by the first stage; parts follow one another.
 A part reads its inputs and writes its outputs once, and they do not stay in the cache:
-one that spares a pass altogether can be below (docs/decisions/0195-prove-card.md).
+one that avoids a pass altogether can be faster (docs/decisions/0195-prove-card.md).
 """
 
 from __future__ import annotations

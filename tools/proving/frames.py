@@ -83,7 +83,7 @@ def _fastest(context: Context, side: int) -> Iterator[Candidate]:
 
 
 class _Idle:
-    """In the place of a pipeline's estimator: it is always busy, and never done."""
+    """Stands in for a pipeline's estimator: always busy, never done."""
 
     busy = True
 

@@ -94,7 +94,7 @@ def _ready(
     if context.dry:
         del found[1:]
     while found:
-        # One after another: a small card has not the memory for all.
+        # One after another: a small card lacks the memory for all of them.
         candidate = found.pop(0)
         try:
             candidate.prepare((side, side))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["proximal"]
 
-# A relative error of what the network adds, not of the image, which hides it.
+# Relative error of what the network adds; relative to the image it would be hidden.
 _LIMIT = 2e-2
 # Columns, warps, stages and programs at once of Triton's kernels.
 _LAUNCHES = (

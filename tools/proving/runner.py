@@ -47,7 +47,7 @@ class Outcome:
     why
         Why it failed or was skipped.
     seconds
-        It took.
+        How long it took.
     figures
         What it found, until it failed.
     trace
@@ -149,7 +149,7 @@ def _child(stage: Stage, context: Context, pipe: Connection) -> None:
         if "torch" in sys.modules:
             from deepblur_live.runtime.device import tune_process
 
-            # As the worker does: other threads than one to a core wait for each other.
+            # As the worker does: with more threads than cores they wait for each other.
             tune_process()
         for figure in stage.function()(context):
             pipe.send(("figure", figure))

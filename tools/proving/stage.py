@@ -24,11 +24,11 @@ class Figure:
     Parameters
     ----------
     what
-        It, for a person.
+        What was found, in words.
     value
         A number, or a few words.
     unit
-        Of a number.
+        The unit of a number.
     floor
         What nothing on this card could be below, in the same unit (`floor`).
     passed
@@ -55,7 +55,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage is given.
+    """What every stage receives.
 
     Parameters
     ----------

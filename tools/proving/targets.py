@@ -119,7 +119,7 @@ def usage(cubin: bytes) -> tuple[int, int]:
         )
     found = _USAGE.search(said.stdout)
     if found is None:
-        raise RuntimeError(f"{tool}: says nothing of registers: {said.stdout[-200:]}")
+        raise RuntimeError(f"{tool}: reports no registers: {said.stdout[-200:]}")
     return int(found[1]), int(found[2])
 
 

@@ -115,7 +115,7 @@ class FieldOrientation:
             votes before, or with another specimen, False.
         """
         if not known:
-            # Which way round a new fit begins is chance.
+            # The orientation in which a new fit begins is random.
             self._evidence, self._votes = abs(advantage), 1.0
             turn = advantage < 0
         else:

@@ -95,7 +95,7 @@ def check_steps(
         raise SweepError(
             f"planes {1000 * np.abs(steps).min():.0f} to "
             f"{1000 * np.abs(steps).max():.0f} nm apart: with this objective steps "
-            f"from {low:.0f} to {high:.0f} nm tell the blur"
+            f"from {low:.0f} to {high:.0f} nm are suitable"
         )
 
 

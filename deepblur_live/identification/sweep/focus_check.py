@@ -39,7 +39,7 @@ _SAME_PLACE = 0.1
 
 
 class CheckVerdict(StrEnum):
-    """What a step of the focus drive tells of the estimates."""
+    """What a step of the focus drive shows about the estimates."""
 
     FOLLOWS = "follows the stage"
     NOT_RELIABLE = "not reliable on this specimen"

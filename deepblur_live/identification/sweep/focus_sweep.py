@@ -49,7 +49,7 @@ _MODEL_ERROR, _USUAL_CHI2 = 0.08, 1.1
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a focus sweep tells.
+    """The result of a focus sweep.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One recording: a thread writes deblurred frames, and the raw ones beside them."""
+"""One recording: a thread writes deblurred frames, and the raw ones next to them."""
 
 from __future__ import annotations
 

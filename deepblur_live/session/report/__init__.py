@@ -81,7 +81,7 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     except PermissionError as error:
         raise PermissionError(
             f"{error.filename}: cannot be written: it is open in another program, or "
-            "not yours to write: close it there, or give another folder as --output"
+            "you may not write it: close it there, or give another folder as --output"
         ) from error
     return paths
 

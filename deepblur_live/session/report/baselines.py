@@ -104,7 +104,7 @@ def alert_size(data: SessionData, alert: Mapping[str, Any]) -> str:
 def ended_by(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
     """Return what became of an alert: acknowledged, recovered, or a new baseline.
 
-    An alert that a new baseline ended has not recovered: nobody knows.
+    Whether an alert that a new baseline ended would have recovered is unknown.
     """
     found = []
     for event in data.events_of("alertAcknowledged", "alertCleared"):

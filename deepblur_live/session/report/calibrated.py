@@ -46,7 +46,7 @@ def calibration_note(data: SessionData, shown: Sequence[Moment]) -> str:
     expected = show(math.sqrt(float(np.trace(learned))))
     text = (
         f"The coefficients count from the mean state of the calibration {name}. "
-        f"Distance from it, {left_out} left out: {', '.join(distances)}. A state of "
+        f"Distance from it ({left_out} left out): {', '.join(distances)}. A state of "
         f"this microscope is expected within {expected}."
     )
     return f"<p class=note>{html.escape(text)}</p>"

@@ -40,7 +40,7 @@ __all__ = ["page", "verdict"]
 
 _MAX_ALERTS = 200
 _MAX_EVENTS = 500
-# Unchanged optics may be bad ones: a good blur is another matter.
+# Unchanged optics may be bad ones; how good the blur is, is stated separately.
 _STATE_WORDS = {"ok": "unchanged"}
 _ENDINGS = {
     "running": "The session was cut off, or is still running: the report ends here.",
