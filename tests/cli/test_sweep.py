@@ -15,7 +15,8 @@ from deepblur_live.acquisition.specimen import load_specimen
 from deepblur_live.blur import family_from_profile, focus_direction
 from deepblur_live.cli.commands import app
 from deepblur_live.cli.sweep import parse_length
-from deepblur_live.identification import SweepResult, sweep_search
+from deepblur_live.identification import SweepResult
+from deepblur_live.identification.sweep import search as sweep_search
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.focus_sweep import best_planes
 from deepblur_live.session.sweep_report import sweep_text

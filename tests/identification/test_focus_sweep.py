@@ -9,7 +9,8 @@ from specimens import ERRORS, cells
 
 from deepblur_live.blur import focus_direction
 from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.identification import SweepError, identify_sweep, sweep_search
+from deepblur_live.identification import SweepError, identify_sweep
+from deepblur_live.identification.sweep import search as sweep_search
 from deepblur_live.identification.sweep.fit import SweepPrior, _residuals, fit_sweep
 from deepblur_live.identification.sweep.problem import sweep_problem
 from deepblur_live.identification.sweep.registration import lateral_shifts, registered

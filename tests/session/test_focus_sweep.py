@@ -14,7 +14,8 @@ from deepblur_live.acquisition.trajectory import AberrationTrajectory
 from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.blur import family_from_profile, focus_direction
 from deepblur_live.drift import DriftState
-from deepblur_live.identification import SweepError, sweep_search
+from deepblur_live.identification import SweepError
+from deepblur_live.identification.sweep import search as sweep_search
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.frame import FrameResult, FrameState, SynchronousPipeline
 from deepblur_live.session import LiveSession, connection

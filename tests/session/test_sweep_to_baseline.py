@@ -19,7 +19,7 @@ from deepblur_live.acquisition.specimen import load_specimen
 from deepblur_live.acquisition.trajectory import AberrationTrajectory
 from deepblur_live.blur import family_from_profile, focus_direction
 from deepblur_live.drift import DriftState
-from deepblur_live.identification import sweep_search
+from deepblur_live.identification.sweep import search as sweep_search
 from deepblur_live.profile import Profile
 from deepblur_live.session import LiveSession, connection
 from deepblur_live.session.focus_sweep import (
