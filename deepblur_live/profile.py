@@ -529,7 +529,9 @@ class Profile(Section):
         """
         if wavelength_nm == self.optics.wavelength_nm:
             return self
-        content = self.optics.model_dump() | {"wavelength_nm": wavelength_nm}
+        # What nobody has stated stays so.
+        content = self.optics.model_dump(exclude_unset=True)
+        content["wavelength_nm"] = wavelength_nm
         checked = check_profile({"optics": content}, f"at {wavelength_nm:g} nm")
         return self.model_copy(update={"optics": checked.optics})
 

@@ -73,6 +73,8 @@ class Series:
         Distance of neighbouring focal planes, if recorded; its sign is not.
     optics
         Objective and emission of the channel, as far as recorded.
+    channel
+        The channel's name, if recorded.
     close
         Closes the files.
     """
@@ -87,6 +89,7 @@ class Series:
     planes: int = 1
     z_step_um: float | None = None
     optics: RecordedOptics = _UNKNOWN
+    channel: str = ""
     close: Callable[[], None] = _nothing_to_close
 
     def __len__(self) -> int:
@@ -137,6 +140,8 @@ class PlaneOrder(NamedTuple):
         Length of the Z axis, or 1.
     channel
         Number of the channel.
+    name
+        Its name, if it has one.
     """
 
     numbers: NDArray[np.intp]
@@ -144,6 +149,7 @@ class PlaneOrder(NamedTuple):
     shape: tuple[int, int]
     focal_planes: int
     channel: int
+    name: str = ""
 
     def position(self, index: int) -> tuple[int, ...]:
         """Return the position of frame `index` along the leading axes."""
@@ -202,7 +208,9 @@ def plane_order(
     if "C" in axes:
         numbers = numbers.take([chosen], axes.index("C"))
     shape = (kept[-2][1], kept[-1][1])
-    return PlaneOrder(numbers.ravel(), leading, shape, lengths.get("Z", 1), chosen)
+    name = names[chosen] if chosen < len(names) else ""
+    planes = lengths.get("Z", 1)
+    return PlaneOrder(numbers.ravel(), leading, shape, planes, chosen, name or "")
 
 
 def choose_channel(

@@ -150,6 +150,7 @@ def _open_image(
         planes=order.focal_planes,
         z_step_um=scales.z_step_um,
         optics=scales.optics(order.channel),
+        channel=order.name,
         close=tif.close,
     )
 

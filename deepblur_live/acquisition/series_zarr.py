@@ -143,4 +143,5 @@ def open_zarr(path: Path, channel: int | str | None = None) -> Series:
         interval_s=_step(multiscale, "t", _SECONDS) if moves else None,
         planes=order.focal_planes,
         z_step_um=None if z_step_nm is None else z_step_nm / 1000,
+        channel=order.name,
     )

@@ -248,11 +248,13 @@ def _ticks(seconds: float | None, clock: Callable[[], float]) -> Iterator[float]
 
 def _text(session: LiveSession, elapsed: float, total: float | None) -> str:
     statistics = session.listener.statistics
-    latest, family, quality = session.listener.latest, session.family, ""
+    latest, quality = session.listener.latest, ""
     track = None if latest is None else latest.track
-    # For a field this takes too long to print four times a second.
-    if track is not None and not isinstance(family, ZernikeField):
-        quality = blur_quality(family, track.coefficients).text
+    if latest is not None and track is not None and track.coefficients.size:
+        family = session.family_of(latest)
+        # For a field this takes too long to print four times a second.
+        if not isinstance(family, ZernikeField):
+            quality = blur_quality(family, track.coefficients).text
     return progress_text(elapsed, total, statistics, session.status, quality)
 
 

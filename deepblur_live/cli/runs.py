@@ -232,7 +232,9 @@ def replay(
             pixel_size_nm,
         )
         if channel is not None:
-            profile = profile.at_wavelength(profile.wavelength_of(channel))
+            # Chosen by its number it has its name too.
+            name = source.channel or channel
+            profile = profile.at_wavelength(profile.wavelength_of(name))
         rows, columns = source.shape
         say(
             options.console,

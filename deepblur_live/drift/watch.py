@@ -114,7 +114,7 @@ class DriftWatch:
                     reason=spectral.reason,
                     begin=spectral.begin,
                 )
-            elif self.unreliable:
+            elif self.unreliable and status.state is not DriftState.NOT_FOLLOWED:
                 status = replace(
                     status, state=DriftState.BASELINING, reason=self.unreliable
                 )

@@ -51,4 +51,6 @@ def needs_folder(session: LiveSession) -> str:
     """Return why there is nothing to report, or empty."""
     if session.folder is None:
         return "this session keeps nothing on disk"
+    if not session.family.n_coefficients:
+        return "a fixed PSF is used: nothing is identified"
     return "" if session.listener.latest is not None else "no frame has a result yet"

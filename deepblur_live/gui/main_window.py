@@ -227,9 +227,11 @@ class MainWindow(QtWidgets.QMainWindow):
         if self.replay_bar is not None:
             chip = self.replay_bar.update_text(chip)
         self.toolbar.show_chip(chip)
-        self.toolbar.quality.show_result(
-            self._newest.result, session.family, session.verification
-        )
+        newest = self._newest.result
+        if newest is not None:
+            self.toolbar.quality.show_result(
+                newest, session.family_of(newest), session.verification
+            )
         if self._shown is None:
             self.images.show_waiting(idle_text(session, self._link))
         self.banner.show_alert(alert, session.status)

@@ -16,7 +16,9 @@ from deepblur_live.gui.guidance import idle_text
 from deepblur_live.gui.image_pair import ImagePair
 from deepblur_live.gui.message_line import MessageLine
 from deepblur_live.gui.newest import NewestResult
+from deepblur_live.gui.optics_bar import OpticsBar
 from deepblur_live.gui.psf_panel import psf_view
+from deepblur_live.gui.series_choice import SeriesChoice
 from deepblur_live.gui.state_text import status_text
 from deepblur_live.gui.theme import chip_style
 
@@ -67,10 +69,12 @@ class _Panel(QtWidgets.QWidget):
                 self._error = str(error)
                 logger.exception("error in a panel")
 
-    def _hold(self, widget: QtWidgets.QWidget) -> None:
+    def _hold(self, *widgets: QtWidgets.QWidget) -> None:
         layout = QtWidgets.QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(widget)
+        for widget in widgets:
+            layout.addWidget(widget)
+        layout.setStretchFactor(widgets[-1], 1)
 
 
 class ImagesPanel(_Panel):
@@ -126,13 +130,16 @@ class DriftPanel(_Panel):
         self, session: LiveSession, parent: QtWidgets.QWidget | None = None
     ) -> None:
         super().__init__(session, _SLOW_HZ, parent)
+        self.series = SeriesChoice(session)
         self.drift = DriftPlot(session.profile, session.family)
-        self._hold(self.drift)
+        self._hold(self.series, self.drift)
 
     def refresh(self) -> None:
         """Draw the session so far."""
-        self.drift.show_history(self.session.history, self.session.alerts)
-        self.drift.show_verification(self.session.verification)
+        shown = self.series.shown(time.monotonic())
+        self.drift.follow(shown.key, shown.family)
+        self.drift.show_history(shown.points, shown.alerts)
+        self.drift.show_verification(shown.verification)
 
 
 class PsfPanel(_Panel):
@@ -159,6 +166,7 @@ class PsfPanel(_Panel):
         latest = self.session.listener.latest
         if latest is not None and latest is not self._shown:
             self._shown = latest
+            self.psf.use_family(self.session.family_of(latest))
             self.psf.show_result(latest)
 
 
@@ -181,12 +189,14 @@ class StatePanel(_Panel):
         self.chip = QtWidgets.QLabel()
         self.chip.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
         self.banner = AlertBanner()
+        self.optics = OpticsBar(session.optics)
         self.status = QtWidgets.QLabel()
         self.status.setWordWrap(True)
         self.message = MessageLine()
         column = QtWidgets.QVBoxLayout(self)
         column.addWidget(self.chip)
         column.addWidget(self.banner)
+        column.addWidget(self.optics)
         column.addWidget(self.status)
         column.addWidget(self.message)
         column.addStretch(1)
@@ -205,6 +215,7 @@ class StatePanel(_Panel):
         self.chip.setToolTip(chip.reason)
         alert = session.alerts[-1] if session.alerts else None
         self.banner.show_alert(alert, session.status)
+        self.optics.refresh()
         statistics = session.listener.statistics
         text = status_text(statistics, statistics.fps_processed)
         self.status.setText(text.replace("   │   ", "\n"))

@@ -111,8 +111,9 @@ class ReplayBar(QtWidgets.QWidget):
         self.slider.setValue(self.slider.maximum())
         blocked.unblock()
         self.slider.setVisible(self.slider.maximum() > 0)
-        for button in (self.report_button, self.folder_button):
-            button.setVisible(folder is not None)
+        self.folder_button.setVisible(folder is not None)
+        followed = self._session.family.n_coefficients > 0
+        self.report_button.setVisible(folder is not None and followed)
 
     def _on_slider(self, index: int) -> None:
         self._wanted = index

@@ -145,7 +145,7 @@ def _description(result: FrameResult, session: LiveSession) -> dict[str, Any]:
         "coefficients": None,
         "covariance": None,
         "quality": None,
-        "verification": session.verification.text,
+        "verification": session.series_history(key).verification.text,
         "true_coefficients": None if truth is None else truth.coefficients,
         "timings_ms": result.timings,
         **known,

@@ -114,7 +114,7 @@ def build_series_pipeline(
         if thread is None:
             thread = EstimatorThread(executor.device.type == "cuda")
         if isinstance(family, FixedPsf):
-            fixed = partial(FixedPsfPipeline, family, executor, rig)
+            fixed = partial(FixedPsfPipeline, family, executor, rig, thread)
             return ColourParts(fixed, covariance)
         make = partial(
             _pipeline,

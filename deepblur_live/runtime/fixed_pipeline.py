@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deepblur_live.identification import Identifier
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
     from deepblur_live.profile import Profile
+    from deepblur_live.runtime.async_estimator import EstimatorThread
     from deepblur_live.runtime.best import BestExecutor
     from deepblur_live.runtime.calibration import Scaled
     from deepblur_live.runtime.frame import Frame
@@ -40,10 +41,16 @@ class FixedPsfPipeline(DeblurPipeline):
         The executor that deblurs with it.
     profile
         The rig's camera, and how often the noise is measured.
+    thread
+        As in `DeblurPipeline`: given if others use the executor too.
     """
 
     def __init__(
-        self, family: FixedPsf, executor: BestExecutor, profile: Profile
+        self,
+        family: FixedPsf,
+        executor: BestExecutor,
+        profile: Profile,
+        thread: EstimatorThread | None = None,
     ) -> None:
         model = profile.model
         noise = _FrameNoiseFloor(family.cutoff, model.average_s)
@@ -58,6 +65,7 @@ class FixedPsfPipeline(DeblurPipeline):
             model.identify_every_s,
             asynchronous=False,
             average_frames=model.average_frames,
+            thread=thread,
         )
         none = np.zeros(0)
         self._track = TrackState(0.0, none, np.zeros((0, 0)), math.nan, False)

@@ -63,7 +63,9 @@ def check_session(
         # An MDA may go on to another series meanwhile.
         series, spectral = session.series_history().key, session.monitor.spectral
         specimens = spectral.specimens
-    _, check = check_frames(session.profile, frames.frames, frames.z_um, progress)
+    profile = session.profile
+    profile = profile.at_wavelength(profile.wavelength_of(series.channel))
+    _, check = check_frames(profile, frames.frames, frames.z_um, progress)
     if spectral.specimens != specimens:
         check = replace(
             check,

@@ -657,7 +657,7 @@ class LiveSession:
         watch.strength.follow(result)
         status = self._overridden(monitor.status)
         self._note_contradiction(watch, status.contradiction)
-        self._watched.update(frame.time, status)
+        self._watched.update(frame.time, status, watch.key)
         if self._log is not None:
             statistics = self.listener.statistics
             self._log.write(
@@ -680,8 +680,13 @@ class LiveSession:
         if not wrong or self.verification.reason != reason:
             self.set_verification(VerificationState.CONTRADICTED, reason)
 
-    def _settle_optics(self) -> None:
-        self.set_verification(NOT_VERIFIED.state, NOT_VERIFIED.reason)
+    def _settle_optics(self, reason: str) -> None:
+        """Rely again on the coefficients of all series that it was the reason for."""
+        for watch in self._series.all:
+            found = watch.absolute.verification
+            if found.state is VerificationState.CONTRADICTED and found.reason == reason:
+                watch.absolute.set(NOT_VERIFIED.state, NOT_VERIFIED.reason)
+        self._announcer.update()
 
     def _note_contradiction(self, watch: SeriesWatch, reason: str) -> None:
         """Count estimates that the spectra contradict as such, once."""
@@ -697,7 +702,7 @@ class LiveSession:
         return truth.coefficients
 
     def _current_status(self) -> DriftStatus:
-        return self._overridden(overall(self._series.all))
+        return self._overridden(overall(self._series.all, self._series.newest))
 
     def _overridden(self, status: DriftStatus) -> DriftStatus:
         """Return a status, or that no frame comes or is deblurred."""

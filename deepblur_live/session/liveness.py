@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from deepblur_live.acquisition.worker import WorkerState
 from deepblur_live.drift import DriftState, clock_text
 from deepblur_live.runtime.frame import FrameResult, FrameState
+from deepblur_live.runtime.series_key import SeriesKey, series_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +33,8 @@ class Liveness:
     clock
         Seconds, monotonic.
     stale_after_s
-        Longest silence, beyond the exposure and twice the longest recent interval
-        (a time lapse is not stale between its points).
+        Longest silence, beyond the exposure and twice the longest recent interval of a
+        series (a time lapse is not stale between its points).
 
     Attributes
     ----------
@@ -48,6 +49,7 @@ class Liveness:
         self._first_time: float | None = None
         self.time = 0.0
         self._heard_at: float | None = None
+        self._heard_of: dict[SeriesKey, float] = {}
         self._intervals: deque[float] = deque(maxlen=5)
         self._captured = 0
         self._raw_run = 0
@@ -73,9 +75,11 @@ class Liveness:
         if self._first_time is None:
             self._first_time = time
         self.time = max(self.time, time)
-        if self._heard_at is not None:
-            self._intervals.append(now - self._heard_at)
-        self._heard_at = now
+        # Frames of an MDA come in bursts: what is regular is each of its series.
+        key = series_key(result.info.metadata)
+        if (before := self._heard_of.get(key, self._heard_at)) is not None:
+            self._intervals.append(now - before)
+        self._heard_at = self._heard_of[key] = now
         raw = result.state is FrameState.RAW_ONLY
         self._raw_run = self._raw_run + 1 if raw else 0
         self._reason = result.reason

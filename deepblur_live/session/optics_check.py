@@ -35,7 +35,7 @@ class OpticsCheck:
     denied
         Called with the reason while the optics are contradicted, with every frame.
     settled
-        Called when they are no longer.
+        Called when they are no longer, with what the reason was last.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class OpticsCheck:
         profile: Profile,
         notifier: Notifier,
         denied: Callable[[str], None],
-        settled: Callable[[], None],
+        settled: Callable[[str], None],
     ) -> None:
         self.assumed = assumed_optics(profile)
         self.contradiction = ""
@@ -91,7 +91,7 @@ class OpticsCheck:
         if text:
             self._denied(text)
         elif before:
-            self._settled()
+            self._settled(before)
 
     def confirm(self) -> None:
         """Go on with the profile's pixel size, although another one was stated."""
@@ -100,4 +100,4 @@ class OpticsCheck:
             self._confirmed_nm = self._seen_nm
         if reason:
             self._notifier.event("opticsConfirmed", reason=reason)
-            self._settled()
+            self._settled(reason)

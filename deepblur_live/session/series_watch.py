@@ -155,13 +155,27 @@ class SeriesWatches:
         return next((w for w in self._all if w.key == key), self._newest)
 
 
-def overall(watches: Sequence[SeriesWatch]) -> DriftStatus:
+def overall(
+    watches: Sequence[SeriesWatch], newest: SeriesWatch | None = None
+) -> DriftStatus:
     """Return the status of the series that needs most attention, with its name.
 
-    Of several alike, the first; one that has no baseline yet before those that do.
+    Of several alike, the first; one that has no baseline yet before those that do. A
+    preview that has none does not count during an MDA, nor an MDA's during live mode:
+    their frames have ended.
     """
     states = [(watch, watch.monitor.status) for watch in watches]
-    watch, status = max(states, key=lambda pair: _SEVERITY.get(pair[1].state, 0))
+
+    def attention(pair: tuple[SeriesWatch, DriftStatus]) -> int:
+        watch, status = pair
+        ended = newest is not None and (watch.key == SeriesKey()) != (
+            newest.key == SeriesKey()
+        )
+        if ended and status.state is DriftState.BASELINING:
+            return -1
+        return _SEVERITY.get(status.state, 0)
+
+    watch, status = max(states, key=attention)
     if len(watches) == 1 or not watch.key.text:
         return status
     name = watch.key.text

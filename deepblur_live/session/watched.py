@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from deepblur_live.drift import DriftState
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from deepblur_live.drift import DriftStatus
 
 __all__ = ["Watched", "WatchedTime"]
@@ -56,20 +58,24 @@ class WatchedTime:
     def __init__(self) -> None:
         self.so_far = Watched()
         self._last: float | None = None
+        self._last_of: dict[Hashable, float] = {}
         self._intervals: deque[float] = deque(maxlen=5)
 
-    def update(self, time: float, status: DriftStatus) -> None:
+    def update(self, time: float, status: DriftStatus, series: Hashable = None) -> None:
         """Take a frame's time, and the status with it.
 
-        The interval before a frame was watched if the frame could be judged.
+        The interval before a frame was watched if the frame could be judged, and if
+        its series was not silent for longer than usual.
         """
         last, self._last = self._last, time
-        if last is None or time <= last:
+        own = self._last_of.get(series, last)
+        self._last_of[series] = time
+        if last is None or own is None or time <= last:
             return
         interval, before = time - last, self.so_far
         allowed = _SILENCE_S + 2 * max(self._intervals, default=0.0)
-        self._intervals.append(interval)
-        heard = interval <= allowed
+        self._intervals.append(time - own)
+        heard = time - own <= allowed
         provisional = heard and status.provisional and status.state not in _UNWATCHED
         watched = heard and not provisional and status.state in _WATCHING
         self.so_far = Watched(

@@ -160,6 +160,7 @@ def test_a_recording_that_stalls_ends_and_counts_what_is_lost(
 
 def test_a_window_without_a_frame_is_not_an_error(tmp_path):
     options = runs.Options(Console(quiet=True), tmp_path, window=True, in_process=True)
+    runs._prepare_window(options)
     with runs._session(options, Profile()):
         pass  # opened, and closed again
     with (

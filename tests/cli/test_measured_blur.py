@@ -30,7 +30,7 @@ def psf(tmp_path):
 @pytest.fixture
 def recording(tmp_path):
     sample = SimulatedSample(shape=(128, 144))
-    frames = np.stack([sample.frame(float(k)).pixels for k in range(2)])
+    frames = np.stack([sample.frame(float(k)).pixels for k in range(6)])
     path = tmp_path / "series.ome.tif"
     tifffile.imwrite(path, frames, ome=True, metadata={"axes": "TYX", **SIZE})
     return path
@@ -52,7 +52,7 @@ def test_a_recording_is_deblurred_with_a_psf(
     folder, about = session_of(output)
     assert about["profile"]["model"]["psf"] == "psf.ome.tif"
     assert about["summary"]["raw_only"] == {}
-    assert tifffile.imread(kept).shape == (2, 128, 144)
+    assert tifffile.imread(kept).shape == (6, 128, 144)
     ran = call("report", folder)
     assert ran.exit_code == 2
     assert "nothing was identified" in " ".join(ran.output.split())

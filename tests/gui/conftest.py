@@ -78,7 +78,7 @@ class FakeSession:
             Profile(optics=Profile().optics.model_dump()),
             SimpleNamespace(event=lambda event, **_: self.calls.append(event)),
             self.calls.append,
-            lambda: self.calls.append("settled"),
+            lambda reason: self.calls.append("settled"),
         )
         self.watched = Watched(100.0, 60.0, 20.0)
         self.history = make_history(0, self.family.n_coefficients)

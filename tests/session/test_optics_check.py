@@ -98,3 +98,11 @@ def make_listener():
     from deepblur_live.acquisition import DeblurListener
 
     return lambda: DeblurListener(TruthPipeline, in_process=True)
+
+
+def test_a_confirmation_holds_for_all_series(session, listener, results, start):
+    for position in (0, 1, 0, 1):
+        listener.emit(results(start, index={"p": position}, pixel_size_nm=65.0))
+    session.optics.confirm()
+    states = [session.series_history(key).verification.state for key in session.series]
+    assert states == [VerificationState.NOT_VERIFIED] * 2

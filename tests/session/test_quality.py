@@ -72,3 +72,13 @@ def test_a_time_lapse_is_watched_between_its_points():
         watched.update(300.0 * k, OK)
     # Until the interval is known, a silence is one.
     assert watched.so_far.watched_s == 300.0 * 8
+
+
+def test_the_bursts_of_an_mda_are_watched():
+    """Eight series every 300 s, one after the other."""
+    watched = WatchedTime()
+    for k in range(6):
+        for series in range(8):
+            watched.update(300.0 * k + series, OK, series)
+    # As above: until the interval is known, a silence is one.
+    assert watched.so_far.watched_s == watched.so_far.total_s - 293

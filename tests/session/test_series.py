@@ -169,6 +169,13 @@ def test_the_summary_has_a_line_for_each_series(session, listener, results, star
     ]
 
 
+def test_a_preview_before_the_mda_does_not_count(session, listener, results, start):
+    listener.emit(results(start))
+    for _ in range(6):
+        listener.emit(results(start, **GFP0))
+    assert session.status.state is DriftState.OK
+
+
 def test_a_new_series_is_snoozed_too(session, listener, results, start):
     listener.emit(results(start, **GFP0))
     session.snooze(600)

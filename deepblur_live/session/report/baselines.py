@@ -22,6 +22,7 @@ __all__ = [
     "baseline_spans",
     "baseline_table",
     "ended_by",
+    "is_of_another",
 ]
 
 _MAX_ROWS = 100
@@ -62,6 +63,8 @@ def baseline_spans(data: SessionData) -> list[BaselineSpan]:
     starts: list[tuple[float, str, bool]] = [(float(data.times[0]), "", False)]
     before = "baselining"
     for event in data.events:
+        if is_of_another(data, event):
+            continue
         kind, time = str(event.get("event")), float(event["time_s"])
         reason = _REASONS.get(kind, "")
         if kind == "stateChanged":
@@ -90,6 +93,16 @@ def baseline_spans(data: SessionData) -> list[BaselineSpan]:
             zip(starts, ends, strict=True)
         )
     ]
+
+
+def is_of_another(data: SessionData, event: Mapping[str, Any]) -> bool:
+    """Return whether an event is of another series than the first, which is shown."""
+    others = [series.name for series in data.series[1:] if series.name]
+    if event.get("series") in others:
+        return True
+    # The state is the session's: its reason begins with the name of a series.
+    name = str(event.get("reason", "")).partition(": ")[0]
+    return event.get("event") == "stateChanged" and name in others
 
 
 def alert_size(data: SessionData, alert: Mapping[str, Any]) -> str:
@@ -140,8 +153,11 @@ def baseline_table(data: SessionData, spans: Sequence[BaselineSpan]) -> str:
         raised = [
             event
             for event in data.events_of("alertRaised")
-            if span.begin <= float(event["alert"]["time"]) < span.end
-            or (number == len(spans) and float(event["alert"]["time"]) >= span.end)
+            if not is_of_another(data, event)
+            and (
+                span.begin <= float(event["alert"]["time"]) < span.end
+                or (number == len(spans) and float(event["alert"]["time"]) >= span.end)
+            )
         ]
         rows.append(
             [

@@ -28,6 +28,7 @@ from deepblur_live.session.palette import (
     STATES,
     WARN,
 )
+from deepblur_live.session.report.baselines import is_of_another
 from deepblur_live.session.report.curves import Curves
 from deepblur_live.session.report.moments import short_value
 
@@ -412,6 +413,8 @@ def _annotate(axis: Axes, value: float, text: str, colour: str) -> None:
 
 def _mark_alerts(data: SessionData, curves: Curves, *axes: Axes) -> None:
     for event in data.events_of("alertRaised"):
+        if is_of_another(data, event):
+            continue
         colour = ALARM if event["alert"]["level"] == "alarm" else WARN
         x = float(event["alert"]["time"]) * curves.per_second
         for axis in axes:

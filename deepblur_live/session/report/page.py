@@ -154,6 +154,11 @@ def _watched(data: SessionData) -> str:
     """Return the share of the session that was watched for changes."""
     total = float(data.times[-1] - data.times[0])
     seconds = [data.numbers[name][-1] for name in ("watched_s", "provisional_s")]
+    summary = data.about.get("summary") or {}
+    if watched := summary.get("watched"):
+        # The rows are those of one series.
+        total = float(watched["total_s"])
+        seconds = [float(watched[name]) for name in ("watched_s", "provisional_s")]
     if total <= 0 or not np.isfinite(seconds).all():
         return "–"
     return f"{min(100.0, 100 * float(sum(seconds)) / total):.0f} %"
