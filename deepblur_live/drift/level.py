@@ -59,7 +59,7 @@ class AlertLevel:
         self._snoozed_until = until
 
     def acknowledge(self) -> None:
-        """Mark the present level as seen, until it rises or has cleared."""
+        """Acknowledge the present level, until it rises or has cleared."""
         self.acknowledged = rank(self.state) > 0
 
     def step(self, time: float, change: float, evidence: bool) -> bool:

@@ -151,7 +151,7 @@ class DriftMonitor:
         return nearest(point, self._reference, self._equivalents, self._metric)
 
     def acknowledge(self) -> None:
-        """Mark the present warning or alarm as seen, until it rises or has cleared."""
+        """Acknowledge the present warning or alarm, until it rises or has cleared."""
         with self._lock:
             self._level.acknowledge()
             self._status = replace(self._status, acknowledged=self._level.acknowledged)

@@ -187,7 +187,7 @@ class ReferenceMonitor:
         )
 
     def acknowledge(self) -> None:
-        """Mark the present warning or alarm as seen, until it rises or has cleared."""
+        """Acknowledge the present warning or alarm, until it rises or has cleared."""
         with self._lock:
             self._level.acknowledge()
             self._status = replace(self._status, acknowledged=self._level.acknowledged)

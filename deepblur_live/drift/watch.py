@@ -147,7 +147,7 @@ class DriftWatch:
             return self._alert(time) if due else None
 
     def acknowledge(self) -> None:
-        """Mark the present warning or alarm as seen, until it rises or has cleared."""
+        """Acknowledge the present warning or alarm, until it rises or has cleared."""
         self.absolute.acknowledge()
         with self._lock:
             self.spectral.level.acknowledge()

@@ -49,7 +49,7 @@ class AlertBanner(QtWidgets.QFrame):
         )
         self.acknowledge_button = QtWidgets.QPushButton("Acknowledge")
         self.acknowledge_button.setToolTip(
-            "Mark the alert as seen; monitoring continues (Ctrl+K)"
+            "Acknowledge the alert; monitoring continues (Ctrl+K)"
         )
         self.snooze_button = QtWidgets.QPushButton("Snooze")
         self.snooze_button.setToolTip(

@@ -134,7 +134,7 @@ class Commands(QtCore.QObject):
             window,
             "Acknowledge",
             "Ctrl+K",
-            "Mark the alert as seen; monitoring continues",
+            "Acknowledge the alert; monitoring continues",
         )
         self.snoozes = tuple(
             _action(window, text, "", f"Raise no alert for {text}")

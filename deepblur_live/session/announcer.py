@@ -86,13 +86,13 @@ class Announcer:
         """Return which alerts are newly acknowledged, and which have cleared."""
         acknowledged, cleared = [], []
         current = self._watches()
-        for watch, (alert, seen) in list(self._standing.items()):
+        for watch, (alert, known) in list(self._standing.items()):
             status = watch.monitor.status
             if status.state not in _RAISED or watch not in current:
                 cleared.append(alert)
                 del self._standing[watch]
                 continue
-            if status.acknowledged and not seen:
+            if status.acknowledged and not known:
                 acknowledged.append(alert)
             self._standing[watch] = alert, status.acknowledged
         return acknowledged, cleared

@@ -412,7 +412,7 @@ class LiveSession:
         return self._watched.so_far
 
     def acknowledge(self) -> None:
-        """Mark all standing warnings and alarms as seen; announced at once."""
+        """Acknowledge all standing warnings and alarms; announced at once."""
         for watch in self._series.all:
             watch.monitor.acknowledge()
         self._announcer.update()
