@@ -52,7 +52,7 @@ def expose(tools, name, picture, realisation=0):
         "filled, smoothed by 0.6 px",
     ],
 )
-def test_the_noise_is_what_the_methods_are_told(tools, picture, name):
+def test_methods_are_given_the_true_noise(tools, picture, name):
     first, second = (expose(tools, name, picture, number) for number in range(2))
     assert np.array_equal(first.clean, second.clean)
     clean = first.scaled(first.clean)

@@ -257,7 +257,8 @@ _hazy = partial(haze, share=_HAZE, sigma_px=8)
 _thick = partial(other_planes, share=_BEYOND)
 
 _SCENES: dict[str, Scene] = {"filled": filled, "mostly dark": dark}
-_SHOT, _STRAY, _WRONG = "shot and white noise", "stray light", "PSF wrong"
+_SHOT, _WHITE = "shot noise", "white noise"
+_STRAY, _WRONG = "stray light", "PSF wrong"
 _COLOURED, _PROCESSED = "coloured noise", "processed already"
 
 CONDITIONS: dict[str, Condition] = {
@@ -266,7 +267,10 @@ CONDITIONS: dict[str, Condition] = {
         for name, scene in _SCENES.items()
         for peak in (50, 200, 500, 1000, 5000, 20_000)
     },
-    "filled, white noise 0.01": Condition(_SHOT, filled, None, 0.01),
+    **{
+        f"filled, white noise {sigma}": Condition(_WHITE, filled, None, sigma)
+        for sigma in (0.001, 0.01, 0.03, 0.05)
+    },
     "mostly dark, haze 50 %": Condition(_STRAY, dark, stray=_hazy, kept=1 - _HAZE),
     "mostly dark, 40 % from out of focus": Condition(
         _STRAY, dark, stray=_thick, kept=1 - _BEYOND
