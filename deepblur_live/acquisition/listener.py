@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
     from deepblur_live.drift import Gaussian
+    from deepblur_live.runtime.series_key import SeriesKey
 
 __all__ = ["DeblurListener", "ListenerEvents"]
 
@@ -197,7 +198,10 @@ class DeblurListener:
         return self._ring.time
 
     def start_from(
-        self, known: Gaussian, walk: NDArray[np.float64] | None = None
+        self,
+        known: Gaussian,
+        walk: NDArray[np.float64] | None = None,
+        series: SeriesKey | None = None,
     ) -> None:
         """Have the worker go on from coefficients that were measured otherwise.
 
@@ -212,8 +216,11 @@ class DeblurListener:
         walk
             Covariance (P, P) of what they drift in one second, by which they are less
             certain when a worker gets them later; None for no drift.
+        series
+            The channel, position and plane that they are of; None for frames outside an
+            MDA.
         """
-        self._supervisor.start_from(known, walk)
+        self._supervisor.start_from(known, walk, series)
 
     def forget_known(self) -> None:
         """Send no known coefficients to the worker, if it does not have them yet.

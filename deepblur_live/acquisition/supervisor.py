@@ -26,7 +26,8 @@ from deepblur_live.acquisition.worker import (
     WorkerState,
 )
 from deepblur_live.drift import Gaussian
-from deepblur_live.runtime.frame import FrameResult, FrameState, Outcome
+from deepblur_live.runtime.frame import FrameInfo, FrameResult, FrameState, Outcome
+from deepblur_live.runtime.series_key import SeriesKey, series_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,11 +108,10 @@ class Supervisor:
         self._at_worker: deque[tuple[SlotLease, float]] = deque()
         # Taken for a worker that has died meanwhile; the collector delivers them raw.
         self._stranded: deque[SlotLease] = deque()
-        # What each worker starts from, its drift per second, and whether the present
-        # one has it.
-        self._known: Gaussian | None = None
-        self._walk: NDArray[np.float64] | None = None
-        self._known_sent = False
+        # What workers start from in each series, with its drift per second; and which
+        # of it the present one has.
+        self._known: dict[SeriesKey, tuple[Gaussian, NDArray[np.float64] | None]] = {}
+        self._known_sent: set[SeriesKey] = set()
 
         self._running = threading.Event()
         self._settled = threading.Event()
@@ -133,19 +133,24 @@ class Supervisor:
             return None if self._worker is None else self._worker.pid
 
     def start_from(
-        self, known: Gaussian, walk: NDArray[np.float64] | None = None
+        self,
+        known: Gaussian,
+        walk: NDArray[np.float64] | None = None,
+        series: SeriesKey | None = None,
     ) -> None:
         """Send coefficients to the worker before the next frame; to later ones, too.
 
         As in `deepblur_live.acquisition.listener.DeblurListener.start_from`.
         """
+        series = series or SeriesKey()
         with self._lock:
-            self._known, self._walk, self._known_sent = known, walk, False
+            self._known[series] = known, walk
+            self._known_sent.discard(series)
 
     def forget_known(self) -> None:
         """Send no coefficients from now on; a worker that has them keeps them."""
         with self._lock:
-            self._known = None
+            self._known.clear()
 
     def start(self, timeout: float) -> bool:
         """Start the threads and the worker; True once the worker is ready."""
@@ -231,14 +236,16 @@ class Supervisor:
             if worker is None:
                 return None, None
             self._at_worker.append((lease, time.monotonic()))
-            known = None if self._known_sent else self._known_at(lease.info.time)
-            self._known_sent = True
-            return worker, known
+            return worker, self._known_for(lease.info)
 
-    def _known_at(self, time: float) -> Gaussian | None:
-        """Return what is known at a frame's time, after the drift until then."""
-        known, walk = self._known, self._walk
-        if known is None or walk is None or time <= known.time:
+    def _known_for(self, frame: FrameInfo) -> Gaussian | None:
+        """Return what the worker lacks of a frame's series, after the drift since."""
+        series, time = series_key(frame.metadata), frame.time
+        if series not in self._known or series in self._known_sent:
+            return None
+        self._known_sent.add(series)
+        known, walk = self._known[series]
+        if walk is None or time <= known.time:
             return known
         drift = (time - known.time) * walk
         return Gaussian(time, known.coefficients, known.covariance + drift)
@@ -299,7 +306,7 @@ class Supervisor:
             return
         with self._lock:
             self._worker = worker
-            self._known_sent = False
+            self._known_sent.clear()
 
     def _handle(self, message: object, worker: Worker) -> None:
         if isinstance(message, Reply):

@@ -110,7 +110,6 @@ class SeriesPipeline:
             # Two pipelines share a card's buffers: one frame at a time.
             self._pending.settle()
         if self._known is not None:
-            # The focus sweep was made where frames come from now.
             series.pipeline.start_from(self._known)
             self._known = None
         notes, self._notes = tuple(self._notes), []
@@ -119,7 +118,7 @@ class SeriesPipeline:
         return self._pending
 
     def start_from(self, known: Gaussian) -> None:
-        """As in `deepblur_live.runtime.frame.FramePipeline`; for the next series."""
+        """As in `deepblur_live.runtime.frame.FramePipeline`; for the next frame's."""
         self._known = known
 
     def close(self) -> None:

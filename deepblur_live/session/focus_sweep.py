@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from deepblur_live.blur.one_psf import as_field, local_family
 from deepblur_live.drift import Gaussian, random_walk
 from deepblur_live.identification import SweepError, SweepResult
 from deepblur_live.runtime.focus_sweep import sweep_frames
+from deepblur_live.runtime.series_key import SeriesKey
 from deepblur_live.session.sweep_judge import KnownBlur
 
 if TYPE_CHECKING:
@@ -49,11 +50,14 @@ class SessionSweep(SweepResult):
         End of the sweep, in seconds since the session began.
     clock
         The same on the wall clock, such as "12:03".
+    series
+        The channel, position and plane of the frames before the sweep.
     """
 
     position_um: float
     time_s: float
     clock: str
+    series: SeriesKey = field(default_factory=SeriesKey)
 
 
 def sweep_session(
@@ -90,7 +94,11 @@ def sweep_session(
     with undisturbed(session, core):
         sweep = acquire_sweep(core, abs(step_um) * steps, range_um=abs(step_um))
         made, clock = session.listener.time, f"{datetime.now():%H:%M}"
-    _, result = sweep_frames(session.profile, sweep.frames, sweep.z_um, progress)
+        # An MDA may go on to another series meanwhile.
+        series = session.series_history().key
+    profile = session.profile
+    profile = profile.at_wavelength(profile.wavelength_of(series.channel))
+    _, result = sweep_frames(profile, sweep.frames, sweep.z_um, progress)
     session.note(
         "focusSweep",
         refocus_um=result.refocus_um,
@@ -101,7 +109,11 @@ def sweep_session(
         thick=result.thick,
     )
     return SessionSweep(
-        **vars(result), position_um=sweep.start_um, time_s=made, clock=clock
+        **vars(result),
+        position_um=sweep.start_um,
+        time_s=made,
+        clock=clock,
+        series=series,
     )
 
 
@@ -152,7 +164,9 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
         The specimen is too thick for coefficients, there is no focus drive, or it is
         now further from the focus than the defocus that live estimates look for.
     """
-    core, family = microscope(session), local_family(session.family)
+    core = microscope(session)
+    whole = session.series_history(sweep.series).family
+    family = local_family(whole)
     _check_thin(sweep)
     moved = float(core.getPosition(_stage(core))) - sweep.position_um
     defocus, furthest = (
@@ -168,7 +182,7 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
     now = session.listener.time
     walk = (now - sweep.time_s) * random_walk(family)
     coefficients, covariance = as_field(
-        session.family,
+        whole,
         sweep.coefficients + deeper * moved * focus_direction(family),
         sweep.covariance + walk,
     )
@@ -180,7 +194,8 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
         sigma=np.sqrt(np.diag(blur.covariance)).tolist(),
     )
     known_to = float(sweep.sigma.max())
-    session.start_from(KnownBlur(blur, known_to, sweep.turn_known, sweep.clock))
+    known = KnownBlur(blur, known_to, sweep.turn_known, sweep.clock)
+    session.start_from(known, sweep.series)
 
 
 def microscope(session: LiveSession) -> CMMCorePlus:

@@ -470,14 +470,16 @@ class LiveSession:
         self._series.find(series).absolute.set(state, reason)
         self._announcer.update()
 
-    def start_from(self, known: KnownBlur) -> None:
+    def start_from(self, known: KnownBlur, series: SeriesKey | None = None) -> None:
         """Go on from coefficients that a focus sweep has measured; announced at once.
 
-        The worker's estimates start there, the first of them are compared with it, and
-        new baselines are measured.
+        In one series; in that of the newest frame for None. The worker's estimates
+        start there, the first of them are compared with it, and new baselines are
+        measured.
         """
-        self._series.newest.absolute.start_from(known)
-        self.listener.start_from(known.blur, random_walk(self.family))
+        watch = self._series.find(series)
+        watch.absolute.start_from(known)
+        self.listener.start_from(known.blur, random_walk(watch.family), watch.key)
         self._notifier.event("rebaselined")
         self._announcer.update()
 

@@ -14,6 +14,7 @@ from deepblur_live.acquisition import DeblurListener, WorkerState
 from deepblur_live.acquisition.worker import MAX_AT_WORKER
 from deepblur_live.drift import Gaussian
 from deepblur_live.runtime.frame import FrameState
+from deepblur_live.runtime.series_key import SeriesKey
 
 FRAME = np.zeros((64, 48), np.uint16)
 FATAL = np.full((64, 48), 13, np.uint16)
@@ -44,6 +45,19 @@ def test_what_is_known_reaches_the_worker_and_the_next_one(results) -> None:
         results.wait(lambda: results.states[-1] is WorkerState.RUNNING, timeout=30)
         # It has drifted meanwhile.
         assert reason(4.5) == "[0.1, -0.2] at 4.5, variance 7.0"
+
+
+def test_what_is_known_of_a_channel_waits_for_its_frames(results) -> None:
+    green, red = ({"index": {"c": c}, "channel": c} for c in ("green", "red"))
+    known = Gaussian(0.0, np.array([0.1, -0.2]), np.eye(2))
+    with DeblurListener(Knowing, in_process=True) as listener:
+        results.listen(listener)
+        listener.start_from(known, series=SeriesKey("red"))
+        for count, tags in enumerate((green, red), 1):
+            listener.submit(FRAME, tags, time=float(count))
+            results.wait(lambda count=count: len(results.all) == count)
+        reasons = [result.reason for result in results.all]
+        assert reasons == ["nothing", "[0.1, -0.2] at 0.0, variance 1.0"]
 
 
 def test_what_is_forgotten_is_not_sent(results) -> None:

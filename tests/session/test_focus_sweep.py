@@ -16,7 +16,7 @@ from deepblur_live.blur import family_from_profile, focus_direction
 from deepblur_live.drift import DriftState
 from deepblur_live.identification import SweepError
 from deepblur_live.identification.sweep import search as sweep_search
-from deepblur_live.profile import Profile
+from deepblur_live.profile import Channel, Profile
 from deepblur_live.runtime.frame import FrameResult, FrameState, SynchronousPipeline
 from deepblur_live.session import LiveSession, connection
 from deepblur_live.session.focus_sweep import (
@@ -211,3 +211,37 @@ def test_after_a_rebaseline_no_estimate_is_awaited(session):
     session.set_verification(VerificationState.VERIFIED, "other evidence")
     session.rebaseline()
     assert session.verification.state is VerificationState.VERIFIED
+
+
+def test_a_sweep_belongs_to_the_channel_before_it(session):
+    """It is analysed at that channel's wavelength, and given to its frames alone."""
+    session.profile = PROFILE.model_copy(
+        update={"channels": {"red": Channel(emission_nm=605.0)}}
+    )
+    core = session.core
+    dark = np.zeros((64, 64), np.uint16)
+
+    def frames(*channels):
+        for name in channels:
+            tags = {"index": {"c": name}, "channel": name}
+            session.listener.submit(dark, tags)
+            assert session.listener.drain(10)
+
+    frames("green", "red")
+    sweep = sweep_session(session, 0.3)
+    assert sweep.series.channel == "red"
+    # The same wavefront is fewer of the longer waves.
+    assert sweep.refocus_um == pytest.approx(-OUT_UM, abs=0.08)
+    frames("green")
+    core.setPosition(sweep.position_um + sweep.refocus_um)
+    accept_sweep(session, sweep)
+    verifications = {
+        key.channel: session.series_history(key).verification.reason
+        for key in session.series
+    }
+    assert "are awaited" in verifications["red"]
+    assert "are awaited" not in verifications["green"]
+    frames("green")
+    assert not KNOWN
+    frames("red")
+    assert len(KNOWN) == 1
