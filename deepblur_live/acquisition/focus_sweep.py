@@ -54,6 +54,7 @@ def acquire_sweep(
     *,
     timeout_s: float = _TIMEOUT_S,
     clock: Callable[[], float] = time.monotonic,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> AcquiredSweep:
     """Snap a frame at each offset from the present focus.
 
@@ -72,6 +73,9 @@ def acquire_sweep(
         Longest time for one move.
     clock
         Seconds, monotonic.
+    progress
+        Called before each move with the number of frames so far; what it raises ends
+        the sweep.
 
     Raises
     ------
@@ -97,9 +101,11 @@ def acquire_sweep(
             f"{1000 * range_um:.0f} nm"
         )
     start = float(core.getPosition(stage))
-    frames, reached = [], []
+    frames: list[NDArray[Any]] = []
+    reached: list[float] = []
     try:
         for offset in offsets_um:
+            progress(len(frames))
             move_focus(core, stage, start + float(offset), timeout_s, clock)
             reached.append(float(core.getPosition(stage)) - start)
             core.snapImage()

@@ -20,12 +20,20 @@ if TYPE_CHECKING:
     from deepblur_live.calibration.model import StackModel
     from deepblur_live.profile import Camera, Optics
 
-__all__ = ["BeadStack", "CalibrationError", "bead_stack", "crop_side"]
+__all__ = [
+    "LARGEST_DEFOCUS",
+    "BeadStack",
+    "CalibrationError",
+    "bead_stack",
+    "crop_side",
+]
 
-# Planes are used within this defocus, waves rms, and crops reach this many λ/NA to
-# each side, as far as such a defocus spreads the light
+LARGEST_DEFOCUS = 0.4
+"""Planes within this defocus, waves rms, are used."""
+
+# Crops reach this many λ/NA to each side, as far as such a defocus spreads the light
 # (docs/decisions/0183-bead-stacks.md).
-_LARGEST_DEFOCUS, _REACH = 0.4, 2.9
+_REACH = 2.9
 # Fewest planes: with one the sign of the even modes is ambiguous, and a fit often ends
 # in a wrong minimum.
 _FEWEST_PLANES = 3
@@ -113,7 +121,7 @@ def bead_stack(
     stack, places = np.stack([planes[k] for k in good]), np.asarray(z_um)[good]
     middle = best_plane(stack, model.bead_width, side)
     places = places - places[middle]
-    reach_um = _LARGEST_DEFOCUS / model.waves_per_um
+    reach_um = LARGEST_DEFOCUS / model.waves_per_um
     near = np.flatnonzero(np.abs(places) <= reach_um * (1 + 1e-6))
     if len(near) < _FEWEST_PLANES:
         raise CalibrationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from deepblur_live.session.calibration_report import write_calibration_report
 from deepblur_live.session.folder import require_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from rich.console import Console
@@ -159,18 +160,28 @@ def _calibrate(
         if first is not None:
             _check_same_optics(file, rig.optics, first.model.optics)
         frames, z_um = _planes(console, series, _z_step_um(series, z_step_um))
-    with console.status("") as status:
+    with _progress(console, file) as progress:
         try:
             return calibrate_stack(
                 frames,
                 z_um,
                 rig,
                 bead_nm,
-                lambda text, share: status.update(f"{file}: {text} ({share:.0%})"),
+                progress,
                 () if first is None else first.model.noll,
             )
         except CalibrationError as error:
             raise CalibrationError(f"{file}: {error}") from error
+
+
+@contextlib.contextmanager
+def _progress(console: Console, file: str) -> Iterator[Callable[[str, float], None]]:
+    """Show progress in place on a terminal, elsewhere a line for each step."""
+    if not console.is_terminal:
+        yield lambda text, share: say(console, f"{file}: {text} ({share:.0%})")
+        return
+    with console.status("") as status:
+        yield lambda text, share: status.update(f"{file}: {text} ({share:.0%})")
 
 
 def _check_same_optics(file: str, own: Optics, first: Optics) -> None:

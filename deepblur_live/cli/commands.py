@@ -145,6 +145,13 @@ def demo(
         bool,
         typer.Option("--field", help="The blur varies over the field, and is found."),
     ] = False,
+    beads: Annotated[
+        bool,
+        typer.Option(
+            "--beads",
+            help="A bead slide under optics at rest, to try a calibration on.",
+        ),
+    ] = False,
     debug: _Debug = False,
 ) -> None:
     """Deblur a simulated microscope whose optics drift; compare with the truth."""
@@ -158,7 +165,7 @@ def demo(
         options = runs.Options(
             console, output, profile, shown, seconds, in_process, alarms
         )
-        runs.demo(options, field=field)
+        runs.demo(options, field=field, beads=beads)
 
 
 @app.command()

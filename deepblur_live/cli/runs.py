@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.acquisition import open_series
+from deepblur_live.acquisition.bead_slide import bead_slide
 from deepblur_live.acquisition.simulated import simulated_core
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.acquisition.specimen import load_specimen, mosaic
@@ -56,6 +57,13 @@ _UNIFORM_MS, _FIELD_MS = 50.0, 400.0
 _FIELD_SHAPE = (768, 768)
 
 
+_BEAD_NM = 200.0
+_BEADS_TEXT = (
+    "A simulated microscope with a slide of equal beads, at rest. Session > Calibrate "
+    "with beads … in the window measures its blur."
+)
+
+
 @dataclass(frozen=True)
 class Options:
     """Options that all runs have in common.
@@ -93,24 +101,34 @@ class Options:
     psf: Path | None = None
 
 
-def demo(options: Options, *, field: bool = False) -> None:
+def demo(options: Options, *, field: bool = False, beads: bool = False) -> None:
     """Run a simulated microscope, and compare the results with the truth.
 
     Without a window it ends within two minutes, including the start. With `field` the
-    blur varies over the field.
+    blur varies over the field; with `beads` there is a bead slide, and nothing drifts.
 
     Raises
     ------
     ProfileError
         The profile's blur cannot vary over the field.
+    ValueError
+        The blur varies over the field, and the specimen is a bead slide.
     """
     _check_files(options)
     rig = options.profile or Profile()
     if field:
         rig = _with_field(rig)
     field = rig.model.blur == "field"
-    sample = simulated_sample(rig)
+    if beads and field:
+        raise ValueError(
+            "--beads has one blur in the whole frame: leave it out, or --field and "
+            "model.blur"
+        )
+    sample = _simulated_slide(rig) if beads else simulated_sample(rig)
     profile = demo_profile(sample, rig.model.blur) if options.profile is None else rig
+    if beads and options.profile is None:
+        model = profile.model.model_copy(update={"bead_diameter_nm": _BEAD_NM})
+        profile = profile.model_copy(update={"model": model})
 
     def truth_image(metadata: Mapping[str, Any]) -> NDArray[np.float32] | None:
         truth = read_truth(metadata)
@@ -118,7 +136,9 @@ def demo(options: Options, *, field: bool = False) -> None:
 
     say(
         options.console,
-        "A simulated microscope: a real micrograph, blurred by aberrations that "
+        _BEADS_TEXT
+        if beads
+        else "A simulated microscope: a real micrograph, blurred by aberrations that "
         f"{'vary over the field, ' if field else ''}drift and then jump, with camera "
         "noise. The blur is identified from the frames alone, removed, and compared "
         "with the truth.",
@@ -382,6 +402,16 @@ def simulated_sample(rig: Profile) -> SimulatedSample:
         family=replace(family, view=FieldView(*_FIELD_SHAPE)),
         shape=_FIELD_SHAPE,
         pixel_size_nm=pixel_size_nm,
+    )
+
+
+def _simulated_slide(rig: Profile) -> SimulatedSample:
+    """Return a bead slide through a rig's blurs."""
+    family = rig_family(rig) if rig.model.psf is None else family_from_profile(rig)
+    return bead_slide(
+        family,
+        rig.model.bead_diameter_nm or _BEAD_NM,
+        pixel_size_nm=rig.optics.pixel_size_nm,
     )
 
 

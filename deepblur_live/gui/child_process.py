@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = ["ChildProcess"]
 
@@ -25,16 +26,24 @@ class ChildProcess:
         What it does, for messages.
     arguments
         Of ``deepblur-live``.
+    log
+        File for what it prints, which can then be read while it runs.
 
     Raises
     ------
     OSError
-        It cannot be started.
+        It cannot be started, or the file cannot be written.
     """
 
-    def __init__(self, purpose: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, purpose: str, arguments: Sequence[str], log: Path | None = None
+    ) -> None:
         self.purpose = purpose
-        self._output = tempfile.TemporaryFile()  # closed by `end`
+        self._log = log
+        # Closed by `end`.
+        self._output: IO[bytes] = (
+            tempfile.TemporaryFile() if log is None else log.open("wb")
+        )
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "deepblur_live", *arguments],
@@ -56,9 +65,17 @@ class ChildProcess:
     @property
     def last_line(self) -> str:
         """The last line that it has printed, or empty: its error, if it failed."""
-        self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return next((line for line in reversed(self.lines) if line), "")
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines printed; without a log, only after its end."""
+        if self._log is not None:
+            content = self._log.read_bytes()
+        else:
+            self._output.seek(0)  # the child writes at the same place
+            content = self._output.read()
+        return [line.strip() for line in content.decode(errors="replace").split("\n")]
 
     def end(self, timeout_s: float = 5.0) -> None:
         """Stop it if it runs."""

@@ -130,6 +130,12 @@ class Commands(QtCore.QObject):
             "Ctrl+Shift+F",
             "See whether the estimate follows a step of the focus drive; asks first",
         )
+        self.calibrate = _action(
+            window,
+            "Calibrate with beads …",
+            "Ctrl+Shift+B",
+            "Measure the microscope's own blur on a slide of beads, step by step",
+        )
         self.acknowledge = _action(
             window,
             "Acknowledge",

@@ -85,6 +85,10 @@ class FileActions(QtCore.QObject):
             child.leave()
         self._recordings = []
 
+    def use_profile(self, path: Path) -> None:
+        """Use a profile that was saved here for the recordings opened from here."""
+        self._use(path, path.name)
+
     def write_report(self, folder: Path) -> None:
         """Write the report of a session, and open it when it is there."""
         if self._report is None:
@@ -165,11 +169,8 @@ class FileActions(QtCore.QObject):
     def _edit_profile(self) -> None:
         dialog = ProfileDialog(self._session.profile, self._window())
         dialog.setAttribute(QtCore.Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.saved.connect(self._on_saved)
+        dialog.saved.connect(self.use_profile)
         dialog.show()
-
-    def _on_saved(self, path: Path) -> None:
-        self._use(path, path.name)
 
     def _on_folder(self) -> None:
         if self._session.folder is not None:

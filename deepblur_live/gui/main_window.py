@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from deepblur_live.gui import window_layout
 from deepblur_live.gui.alert_banner import AlertBanner
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
+from deepblur_live.gui.calibration.actions import CalibrationActions
 from deepblur_live.gui.camera_link import CameraLink
 from deepblur_live.gui.commands import Commands
 from deepblur_live.gui.drift_plot import DriftPlot
@@ -194,6 +195,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self.status.repaint()
         self._files.end()
         self._actions.end()
+        self._calibration.end()
         if self._link is not None and not self._link.close():
             logger.warning("the camera did not respond while the window was closing")
         if self.replay_bar is not None:
@@ -288,6 +290,10 @@ class MainWindow(QtWidgets.QMainWindow):
         self._files = FileActions(
             self._session, commands, self._menus.recent, self.message, self
         )
+        self._calibration = CalibrationActions(
+            self._session, commands, self.message, self
+        )
+        self._calibration.saved.connect(self._files.use_profile)
         self._snapshots = SnapshotActions(self._session, commands, self.message, self)
         self._help = HelpActions(commands, self._menus, self)
 

@@ -63,7 +63,7 @@ class Menus:
             self.session.addSeparator()
         self.session.addActions([c.record, c.record_in])
         self.session.addSeparator()
-        self.session.addActions([c.rebaseline, c.sweep, c.check])
+        self.session.addActions([c.rebaseline, c.sweep, c.check, c.calibrate])
         self.session.addSeparator()
         self.session.addAction(c.acknowledge)
         self.session.addMenu(self._snooze)

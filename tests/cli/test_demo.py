@@ -7,9 +7,14 @@ from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.acquisition.trajectory import demonstration_trajectory
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.blur.zernike_field import ZernikeField
-from deepblur_live.cli.runs import _with_field, demo_profile, simulated_sample
+from deepblur_live.cli.runs import (
+    _simulated_slide,
+    _with_field,
+    demo_profile,
+    simulated_sample,
+)
 from deepblur_live.drift import DriftMonitor, TrackState
-from deepblur_live.profile import Profile
+from deepblur_live.profile import Profile, check_profile
 from deepblur_live.runtime.pack import load_manifest
 
 
@@ -60,3 +65,14 @@ def test_a_field_that_tilts_is_named(seed):
     assert alerts[-1].level.name == "ALARM"
     assert alerts[-1].time >= trajectory.steps[0].time
     assert "specimen or the camera" in monitor.assess().cause
+
+
+def test_a_bead_slide_has_the_optics_of_the_profile():
+    content = {"optics": {"pixel_size_nm": 80.0}, "model": {"bead_diameter_nm": 100.0}}
+    rig = check_profile(content, "test")
+    slide = _simulated_slide(rig)
+    assert slide.pixel_size_nm == 80
+    larger = _simulated_slide(rig.model_copy(update={"model": Profile().model}))
+    # A ball of twice the diameter, 200 nm without the key, has four times the light.
+    light = [s.truth_image(0.0) - s.noise.offset_adu for s in (slide, larger)]
+    assert light[1].sum() == pytest.approx(4 * light[0].sum(), rel=0.05)
