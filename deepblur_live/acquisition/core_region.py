@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import weakref
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pymmcore_plus import Keyword
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pymmcore_plus import CMMCorePlus
 
 __all__ = ["CoreRegion"]
+
+_CHECK_SIZE_S = 0.5
 
 
 class CoreRegion:
     """The region of interest of a core's camera, read when it may have changed.
 
-    That is before a snap or a sequence, as cameras keep it during one. The core's event
-    of a changed property is not used: it comes from a thread of the core's own, and may
-    coincide with a disconnection.
+    That is before a snap or a sequence, as cameras keep it during one. The objective
+    may be changed at any time: the pixel size is asked for again twice a second, from
+    the core's cache, which takes microseconds. The core's events are not used: they
+    come from a thread of the core's own, and may coincide with a disconnection.
 
     Cores do not report the sensor's size: it is the largest region so far, where one
     began at the sensor's first pixel.
@@ -27,10 +34,17 @@ class CoreRegion:
     ----------
     core
         The core, held weakly.
+    clock
+        Monotonic seconds.
     """
 
-    def __init__(self, core: CMMCorePlus) -> None:
+    def __init__(
+        self, core: CMMCorePlus, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._core: CMMCorePlus = weakref.proxy(core)
+        self._clock = clock
+        self._size_um, self._size_at = 0.0, -math.inf
+        self._stated = False
         self._sensors: dict[str, tuple[int, int]] = {}
         self._binnings: dict[str, int] = {}
         self._shape: tuple[int, ...] | None = None
@@ -45,14 +59,15 @@ class CoreRegion:
 
         As ``"region"``, ``"sensor"``, ``"binning"`` and ``"pixel_size_nm"``.
 
-        The region is None if it could not be read.
+        The region is None if it could not be read; the pixel size is 0 if the core
+        has stated one before, but not for the present objective.
 
         Parameters
         ----------
         shape
             (H, W) of the frame. The region is read again when it changes.
         """
-        if shape != self._shape:
+        if shape != self._shape or self._resized():
             self._shape = shape
             try:
                 self._metadata = self._read(shape)
@@ -61,6 +76,18 @@ class CoreRegion:
                 self._shape, self._metadata = None, {"region": None}
         return self._metadata
 
+    def _resized(self) -> bool:
+        """Return whether the pixel size is another one now."""
+        now = self._clock()
+        if now - self._size_at < _CHECK_SIZE_S:
+            return False
+        self._size_at = now
+        try:
+            # From the cache: the turret itself may be slow to answer.
+            return bool(self._core.getPixelSizeUm(True) != self._size_um)
+        except RuntimeError:
+            return False
+
     def _read(self, shape: tuple[int, ...]) -> dict[str, Any]:
         core = self._core
         camera = core.getCameraDevice()
@@ -68,8 +95,10 @@ class CoreRegion:
         binning = _binning(core, camera)
         known: dict[str, Any] = {"region": None, "binning": binning}
         # With the binning, and that of the objective in use; 0 if none is known.
-        if (size_um := core.getPixelSizeUm()) > 0:
-            known["pixel_size_nm"] = 1000 * size_um
+        self._size_um, self._size_at = core.getPixelSizeUm(True), self._clock()
+        self._stated |= self._size_um > 0
+        if self._stated:
+            known["pixel_size_nm"] = 1000 * self._size_um
         before = self._binnings.setdefault(camera, binning)
         if before != binning:
             known["binning_before"] = before

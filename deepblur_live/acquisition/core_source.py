@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymmcore_plus import CMMCorePlus
 
+    from deepblur_live.acquisition.missed import Missed
+
 __all__ = ["CoreSource"]
 
 
@@ -29,8 +31,9 @@ class CoreSource:
     accept
         Called with (pixels, metadata, source) of each frame, on the thread that
         acquires it: it must return quickly. The source is "mda", "live" or "snap".
-    on_gap
-        Called with the number of live frames that were missed.
+    on_missed, every
+        Of the `LiveTap`: what became of live frames that were missed, and whether every
+        frame is wanted.
     report
         Called from any thread with an error; nothing is raised into the core.
     """
@@ -40,7 +43,8 @@ class CoreSource:
         core: CMMCorePlus,
         accept: Callable[[NDArray[Any], Mapping[str, Any], str], object],
         *,
-        on_gap: Callable[[int], None],
+        on_missed: Callable[[Missed], None],
+        every: Callable[[], bool],
         report: Callable[[str], None],
     ) -> None:
         self._core = weakref.ref(core)
@@ -55,7 +59,8 @@ class CoreSource:
         self._tap = LiveTap(
             core,
             lambda pixels, metadata: self._take(pixels, metadata, "live"),
-            on_gap=on_gap,
+            on_missed=on_missed,
+            every=every,
             on_error=report,
         )
         mda, events = core.mda.events, core.events

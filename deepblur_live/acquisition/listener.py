@@ -408,7 +408,11 @@ class DeblurListener:
             return
         self.detach()
         self._source = CoreSource(
-            core, self._accept, on_gap=self._meter.missed, report=self._report
+            core,
+            self._accept,
+            on_missed=self._meter.missed,
+            every=lambda: self.processes_every_frame,
+            report=self._report,
         )
 
     @property

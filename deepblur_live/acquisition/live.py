@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.acquisition.metadata import live_metadata
+from deepblur_live.acquisition.missed import CameraNumbers, Missed, classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +25,7 @@ _IDLE_S = 0.25
 """Interval of checks for a sequence that was started without an event."""
 _CHECK_EXPOSURE_S = 1.0
 _MIN_RECHECK_S = 0.01
+_LOOKS = 3
 _UNNUMBERED = -1
 _TRANSIENT = (IndexError, RuntimeError, SystemError)
 """Errors of the core that may not occur again; the last comes from its binding, for an
@@ -34,8 +37,8 @@ class LiveTap:
 
     Live mode has no event for a new frame. When the number of images in the buffer has
     changed, the tap reads the newest one; its ``ImageNumber`` tag says whether it is
-    new, and gaps in the numbers how many were missed. It pauses during an MDA, whose
-    frames come as events.
+    new, and gaps in the numbers how many were missed, of which those still in the
+    buffer can be read as well. It pauses during an MDA, whose frames come as events.
 
     Parameters
     ----------
@@ -43,8 +46,11 @@ class LiveTap:
         The core to poll. Held weakly: the thread ends once it has been freed.
     deliver
         Called with (pixels, metadata) of each new frame, on the tap's thread.
-    on_gap
-        Called with the number of frames missed before a frame.
+    on_missed
+        Called with what became of the frames missed before a frame.
+    every
+        Returns whether frames that are still in the buffer are wanted too, in order;
+        else they are missed.
     on_error
         Called with a text: when a camera stops sending or ends live mode by itself,
         once per outage; at an error of the core, once each.
@@ -59,14 +65,15 @@ class LiveTap:
         core: CMMCorePlus,
         deliver: Callable[[NDArray[Any], Mapping[str, Any]], object],
         *,
-        on_gap: Callable[[int], None],
+        on_missed: Callable[[Missed], None],
+        every: Callable[[], bool] = lambda: False,
         on_error: Callable[[str], None],
         stale_after_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._core: CMMCorePlus = weakref.proxy(core)
         self._deliver = deliver
-        self._on_gap = on_gap
+        self._on_missed, self._every = on_missed, every
         self._on_error = on_error
         self._stale_after = stale_after_s
         self._clock = clock
@@ -78,6 +85,10 @@ class LiveTap:
         self._ended_at = 0.0
         self._count = 0
         self._numbers: dict[str, int] = {}
+        # Images in the buffer when the last was read.
+        self._held = 0
+        self._camera_numbers = CameraNumbers()
+        self._another_reader = False
         self._check_running_at = self._check_exposure_at = self._recheck_at = -1e9
         self._exposure_ms = 0.0
         self._seen_at = 0.0
@@ -187,12 +198,20 @@ class LiveTap:
         self._seen_at = now
         self._count = 0
         self._numbers.clear()
+        self._camera_numbers.clear()
+        self._another_reader = False
         self._check_exposure_at = now
         self._check_running_at = now
 
     def _read(self, now: float, *, numbered_only: bool) -> None:
+        core = self._core
         try:
-            pixels, metadata = self._core.getLastImageAndMD()
+            pixels, metadata = core.getLastImageAndMD()
+            # A frame that is inserted in between counts as one that is still there.
+            held, capacity = (
+                core.getRemainingImageCount(),
+                core.getBufferTotalCapacity(),
+            )
         except _TRANSIENT:
             return  # emptied after it was counted
         tags = dict(metadata)
@@ -203,12 +222,50 @@ class LiveTap:
         last = self._numbers.get(camera)
         if numbered_only if number == _UNNUMBERED else number == last:
             return
-        if last is not None and number > last + 1:
-            self._on_gap(number - last - 1)
         self._numbers[camera] = number
+        if last is not None and number != _UNNUMBERED:
+            missed = classify(
+                max(0, number - last - 1),
+                self._held,
+                held,
+                capacity,
+                shared=len(self._numbers) > 1,
+                read=self._another_reader,
+            )
+            missed += Missed(
+                not_sent=self._camera_numbers.not_sent(camera, number, tags)
+            )
+            self._another_reader |= missed.taken > 0
+            if missed.unread and self._every():
+                missed = self._catch_up(number, missed)
+            if missed.total:
+                self._on_missed(missed)
+        self._held = held
         self._seen_at = now
         self._stale = False
         self._deliver(pixels, live_metadata(tags, self._exposure_ms))
+
+    def _catch_up(self, number: int, missed: Missed) -> Missed:
+        """Deliver frames before `number` that are still there; return those missed."""
+        delivered = behind = 0
+        for wanted in range(number - missed.unread, number):
+            # Newer frames may have come meanwhile: look again where it must be now.
+            for _ in range(_LOOKS):
+                try:
+                    pixels, metadata = self._core.getNBeforeLastImageAndMD(
+                        number - wanted + behind
+                    )
+                except _TRANSIENT:
+                    break  # taken meanwhile
+                tags = dict(metadata)
+                found = int(tags.get("ImageNumber", _UNNUMBERED))
+                if found == wanted and _is_whole(pixels, tags):
+                    self._deliver(pixels, live_metadata(tags, self._exposure_ms))
+                    delivered += 1
+                if found <= wanted:
+                    break
+                behind += found - wanted
+        return replace(missed, unread=missed.unread - delivered)
 
     def _report_unexpected_end(self, now: float) -> None:
         # The event of a stop on purpose comes a moment after the end.
@@ -227,6 +284,7 @@ class LiveTap:
         self._on_error(
             f"camera {self._core.getCameraDevice()!r} sends no frames: none for "
             f"{silence:.0f} s in live mode at {self._exposure_ms:g} ms exposure"
+            + (", or another reader takes all of them" if self._another_reader else "")
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepblur_live.acquisition.missed import Missed
 from deepblur_live.acquisition.worker import WorkerState
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ class Statistics:
     waiting
         Of those in flight, frames whose turn has not come yet, where every frame is
         processed.
-    camera_gaps
-        Live frames that never reached the listener, from gaps in the camera's
-        numbering. They are not part of `captured`.
+    missed
+        Live frames that never reached the listener, by what became of them. They are
+        not part of `captured`.
     raw_only
         Frames passed on raw, by reason.
     fps_captured, fps_processed
@@ -62,7 +63,7 @@ class Statistics:
     dropped: int = 0
     in_flight: int = 0
     waiting: int = 0
-    camera_gaps: int = 0
+    missed: Missed = field(default_factory=Missed)
     raw_only: Mapping[str, int] = field(default_factory=dict)
     fps_captured: float = 0.0
     fps_processed: float = 0.0
@@ -88,7 +89,7 @@ class Meter:
         self._results: deque[float] = deque(maxlen=_WINDOW)
         self._latencies: deque[float] = deque(maxlen=_WINDOW)
         self._raw_only: Counter[str] = Counter()
-        self._camera_gaps = 0
+        self._missed = Missed()
         self._first_capture = self._last_result = math.nan
 
     def captured(self) -> None:
@@ -111,10 +112,10 @@ class Meter:
                 full = len(self._raw_only) >= _MAX_REASONS
                 self._raw_only[raw_reason if known or not full else "other"] += 1
 
-    def missed(self, n_frames: int) -> None:
-        """Note frames of the camera that never reached the listener."""
+    def missed(self, missed: Missed) -> None:
+        """Note live frames that never reached the listener."""
         with self._lock:
-            self._camera_gaps += n_frames
+            self._missed += missed
 
     def statistics(
         self,
@@ -141,7 +142,7 @@ class Meter:
             latencies = list(self._latencies)
             since = now - self._first_capture
             rates = _rate(self._captures, now, since), _rate(self._results, now, since)
-            gaps = self._camera_gaps
+            missed = self._missed
             worked = self._last_result - self._first_capture
         counts = ring.counts()
         median, tail = np.percentile(latencies, (50, 95)) if latencies else (0.0, 0.0)
@@ -151,7 +152,7 @@ class Meter:
             dropped=counts.dropped + lost,
             in_flight=counts.in_flight + waiting,
             waiting=waiting,
-            camera_gaps=gaps,
+            missed=missed,
             raw_only=raw_only,
             fps_captured=rates[0],
             fps_processed=rates[1],

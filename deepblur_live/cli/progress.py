@@ -46,6 +46,8 @@ def progress_text(
         f"{elapsed_s:.0f}{total} s",
         f"{statistics.processed} frames, {statistics.dropped} dropped",
     ]
+    if missed := statistics.missed.total:
+        parts.append(f"{missed} missed")
     if statistics.waiting:
         parts.append(f"{statistics.waiting} waiting")
     if statistics.fps_processed > 0:

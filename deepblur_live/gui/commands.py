@@ -28,6 +28,11 @@ _COMPARED = {
         "Ctrl+3",
         "Show raw and deblurred alternately in one image",
     ),
+    CompareMode.OVERLAY: (
+        "Overlay",
+        "Ctrl+4",
+        "Show the deblurred image over the raw one, with an opacity that can be set",
+    ),
 }
 
 
@@ -175,6 +180,12 @@ class Commands(QtCore.QObject):
             "Lock levels",
             "K",
             "Use the levels of the raw image for both images",
+        )
+        self.region_levels = _toggle(
+            window,
+            "Levels from region",
+            "Shift+R",
+            "Take histograms and autocontrast from a rectangle instead of the image",
         )
         self.cross = _toggle(
             window,

@@ -44,6 +44,10 @@ class AutoContrast:
         """Use these levels until the next update."""
         self._levels = _separate(low, high)
 
+    def restart(self) -> None:
+        """Take the next update's levels as they are, without smoothing."""
+        self._levels = None
+
     def update(self, image: NDArray[Any]) -> tuple[float, float]:
         """Update the levels with an (H, W) or (H, W, 3) image and return them.
 

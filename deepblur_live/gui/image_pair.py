@@ -1,4 +1,4 @@
-"""Raw and deblurred image: side by side, split at a line, or in turn."""
+"""Raw and deblurred image: side by side, split, one over the other, or in turn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from deepblur_live.gui.binding import QtCore, QtWidgets
 from deepblur_live.gui.contrast import AutoContrast
 from deepblur_live.gui.image_pane import ImagePane
+from deepblur_live.gui.opacity_bar import OpacityBar
 from deepblur_live.gui.rendering import displayable
 from deepblur_live.gui.state_text import session_time
 from deepblur_live.runtime.frame import FrameState
@@ -22,11 +23,14 @@ __all__ = ["KEYS", "CompareMode", "ImagePair"]
 RAW = "raw"
 DEBLURRED = "deblurred (estimate)"
 _FLICKER_MS = 600
+_STEP = 0.1
+"""Change of an overlay's opacity by a key."""
 
 KEYS = (
     ("Space, held", "The deblurred image in place of the raw one"),
     ("← → ↑ ↓", "Move the view"),
     ("+ −", "Zoom in or out"),
+    (", .", "In an overlay, more of the raw or of the deblurred image"),
 )
 """The keys that `ImagePair.press` handles, with what they do."""
 
@@ -37,6 +41,7 @@ class CompareMode(StrEnum):
     SIDE = "side"
     SPLIT = "split"
     FLICKER = "flicker"
+    OVERLAY = "overlay"
 
 
 class ImagePair(QtWidgets.QWidget):
@@ -58,16 +63,24 @@ class ImagePair(QtWidgets.QWidget):
         self._mode = CompareMode.SIDE
         self._auto = self._crosshair = True
         self._point: tuple[int, int] | None = None
+        self._region: tuple[slice, slice] | None = None
+        self.opacity = OpacityBar()
+        self.opacity.hide()
+        self.opacity.changed.connect(self._draw)
         self.raw = ImagePane(pixel_size_nm)
         self.deblurred = ImagePane(pixel_size_nm)
         self.deblurred.view_box.setXLink(self.raw.view_box)
         self.deblurred.view_box.setYLink(self.raw.view_box)
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(8)
+        column = QtWidgets.QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        row = QtWidgets.QHBoxLayout()
+        row.setSpacing(8)
         for pane in (self.raw, self.deblurred):
-            layout.addWidget(pane, 1)
+            row.addWidget(pane, 1)
             pane.pointed.connect(self._on_pointed)
+        column.addLayout(row, 1)
+        column.addWidget(self.opacity)
         self._turns = QtCore.QTimer(self)
         self._turns.setInterval(_FLICKER_MS)
         self._turns.timeout.connect(self._on_turn)
@@ -83,6 +96,17 @@ class ImagePair(QtWidgets.QWidget):
         return self._images()
 
     @property
+    def measured(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+        """The parts of both images that levels and histograms are taken from."""
+        region = self._region
+        if region is None:
+            return self._images()
+        raw, deblurred = (
+            None if image is None else image[region] for image in self._images()
+        )
+        return raw, deblurred
+
+    @property
     def levels(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Levels of the raw and of the deblurred image."""
         raw, deblurred = (contrast.levels for contrast in self._contrasts)
@@ -92,6 +116,7 @@ class ImagePair(QtWidgets.QWidget):
         """Compare the images in this way."""
         self._mode, self._turned = mode, False
         self.deblurred.setVisible(mode is CompareMode.SIDE)
+        self.opacity.setVisible(mode is CompareMode.OVERLAY)
         if mode is CompareMode.FLICKER:
             self._turns.start()
         else:
@@ -101,6 +126,15 @@ class ImagePair(QtWidgets.QWidget):
     def set_levels(self, index: int, low: float, high: float) -> None:
         """Set the levels of the raw image (0) or the deblurred one (1) by hand."""
         self._contrasts[0 if self._locked else index].set(low, high)
+        self._draw()
+
+    def set_region(self, region: tuple[slice, slice] | None) -> None:
+        """Take histograms and autocontrast from a region, or from the whole images."""
+        self._region = region
+        if self._auto and self._result is not None:
+            for contrast in self._contrasts:
+                contrast.restart()
+            self._follow_contrast()
         self._draw()
 
     def show_waiting(self, text: str) -> None:
@@ -121,7 +155,7 @@ class ImagePair(QtWidgets.QWidget):
         self.deblurred.paint_if_needed()
 
     def press(self, key: int) -> bool:
-        """Handle a key: Space swaps, arrows pan, plus and minus zoom.
+        """Handle a key: Space swaps, arrows pan, plus and minus zoom, and so on.
 
         Returns
         -------
@@ -141,6 +175,8 @@ class ImagePair(QtWidgets.QWidget):
             self.raw.zoom(0.8 if key == keys.Key_Minus else 1.25)
         elif key == keys.Key_Space:
             self.set_held(True)
+        elif key in (keys.Key_Comma, keys.Key_Period):
+            self.opacity.step(-_STEP if key == keys.Key_Comma else _STEP)
         else:
             return False
         return True
@@ -188,7 +224,7 @@ class ImagePair(QtWidgets.QWidget):
         )
 
     def _follow_contrast(self) -> None:
-        for contrast, image in zip(self._contrasts, self._images(), strict=True):
+        for contrast, image in zip(self._contrasts, self.measured, strict=True):
             if image is not None:
                 contrast.update(image)
 
@@ -213,12 +249,15 @@ class ImagePair(QtWidgets.QWidget):
         elif self._shows_deblurred() and deblurred is not None:
             self.raw.show_image(deblurred, caption, levels)
         else:
-            text, beside = _caption(RAW, raw_levels), None
+            text, beside, share = _caption(RAW, raw_levels), None, None
             if self._mode is not CompareMode.SIDE and deblurred is None:
                 text += f"\nnot deblurred{why}"
             elif self._mode is CompareMode.SPLIT and deblurred is not None:
                 text, beside = f"{text}\nright: {caption}", (deblurred, levels)
-            self.raw.show_image(raw, text, raw_levels, beside)
+            elif self._mode is CompareMode.OVERLAY and deblurred is not None:
+                share, beside = self.opacity.share, (deblurred, levels)
+                text += f"\n{share:.0%} {caption}"
+            self.raw.show_image(raw, text, raw_levels, beside, share)
         if deblurred is None:
             # An older image could be taken for this frame's.
             text = "raw only" if result.state is FrameState.RAW_ONLY else "no image"

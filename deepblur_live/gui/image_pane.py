@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, Signal, pg
-from deepblur_live.gui.rendering import reduce_to, scale_bar, to_uint8
+from deepblur_live.gui.rendering import blend, reduce_to, scale_bar, to_uint8
 from deepblur_live.gui.theme import BACKGROUND, OVERLAY_STYLE
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class ImagePane(QtWidgets.QWidget):
         self._pixel_size_nm = pixel_size_nm
         self._image: NDArray[Any] | None = None
         self._levels = (0.0, 1.0)
-        # Drawn on the right of the line instead, with its levels.
+        # On the right of the line, or over the image with this opacity, and its levels.
         self._beside: tuple[NDArray[Any], tuple[float, float]] | None = None
+        self._share: float | None = None
         self._shape: tuple[int, ...] = ()
         self._dirty = False
         # View size at the last drawing if the whole image was visible, else None.
@@ -108,17 +109,19 @@ class ImagePane(QtWidgets.QWidget):
         caption: str,
         levels: tuple[float, float],
         beside: tuple[NDArray[Any], tuple[float, float]] | None = None,
+        share: float | None = None,
     ) -> None:
         """Show (H, W) grey or (H, W, 3) colour between `levels`.
 
         On the right of the line that can be moved, show `beside`, of the same shape,
-        between its own levels.
+        between its own levels; or lay it over the whole image, with the opacity
+        `share` (0 to 1).
         """
         if beside is not None and beside[0].shape != image.shape:
             beside = None
         self._image, self._levels, self._dirty = image, levels, True
-        self._beside = beside
-        self.split.setVisible(beside is not None)
+        self._beside, self._share = beside, share
+        self.split.setVisible(beside is not None and share is None)
         self._write(self._caption, caption)
         self._write(self._notice, "")
         # The zoom is kept, also over raw-only frames, until the image shape changes.
@@ -210,11 +213,14 @@ class ImagePane(QtWidgets.QWidget):
         drawn = to_uint8(reduced, self._levels)
         if self._beside is not None:
             other, levels = self._beside
-            left, _, across, _ = rectangle
-            column = (self.split.value() - left) / across * drawn.shape[1]
-            column = int(np.clip(round(column), 0, drawn.shape[1]))
-            right, _ = reduce_to(other, region, size)
-            drawn[:, column:] = to_uint8(right[:, column:], levels)
+            over, _ = reduce_to(other, region, size)
+            if self._share is None:
+                left, _, across, _ = rectangle
+                column = (self.split.value() - left) / across * drawn.shape[1]
+                column = int(np.clip(round(column), 0, drawn.shape[1]))
+                drawn[:, column:] = to_uint8(over[:, column:], levels)
+            else:
+                drawn = blend(drawn, to_uint8(over, levels), self._share)
         self.item.setImage(drawn, levels=None, autoLevels=False)
         self.item.setRect(QtCore.QRectF(*rectangle))
         self._update_scale(visible.width())

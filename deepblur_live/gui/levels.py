@@ -91,7 +91,7 @@ class LevelsView(QtWidgets.QWidget):
         self._own = True
         try:
             for histogram, image, levels in zip(
-                self.histograms, self._images.arrays, self._images.levels, strict=True
+                self.histograms, self._images.measured, self._images.levels, strict=True
             ):
                 counts = None if image is None else _histogram(image)
                 if counts is None:

@@ -26,11 +26,12 @@ from deepblur_live.gui.newest import NewestResult
 from deepblur_live.gui.optics_bar import OpticsBar
 from deepblur_live.gui.psf_panel import psf_view
 from deepblur_live.gui.record_control import recording_text
+from deepblur_live.gui.region import RegionView
 from deepblur_live.gui.replay_bar import ReplayBar
 from deepblur_live.gui.series_choice import SeriesChoice
 from deepblur_live.gui.session_actions import SessionActions
 from deepblur_live.gui.snapshot_actions import SnapshotActions
-from deepblur_live.gui.state_text import raw_only_text, status_text
+from deepblur_live.gui.state_text import missed_text, raw_only_text, status_text
 from deepblur_live.gui.toolbar import Toolbar
 from deepblur_live.gui.view_actions import ViewActions
 from deepblur_live.gui.window_head import WindowHead
@@ -101,6 +102,9 @@ class MainWindow(QtWidgets.QMainWindow):
         self.psf = psf_view(session)
         self.levels = LevelsView(self.images)
         self.line_profile = LineProfileView(self.images, optics.pixel_size_nm)
+        self.region = RegionView(
+            self.images, optics.pixel_size_nm, self.commands.region_levels
+        )
         self.replay_bar = (
             None if replay is None else ReplayBar(replay, session, self.commands)
         )
@@ -246,7 +250,8 @@ class MainWindow(QtWidgets.QMainWindow):
         text = kept + status_text(statistics, self._fps_shown(now))
         self.status.setText(f"{doing}   │   {text}" if doing else text)
         watched = session.watched.text
-        self.status.setToolTip(f"{raw_only_text(statistics)}\n{watched}".strip())
+        notes = (missed_text(statistics), raw_only_text(statistics), watched)
+        self.status.setToolTip("\n".join(filter(None, notes)))
         self.message.update_from(
             (*session.listener.background_errors, *session.background_errors),
             "" if self._link is None else self._link.error,
@@ -259,6 +264,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self.drift.show_verification(shown.verification)
         self.levels.update_from_images()
         self.line_profile.update_from_images()
+        self.region.update_from_images()
         newest = self._newest.result
         if newest is not None and newest is not self._psf_of:
             self._psf_of = newest
@@ -329,6 +335,7 @@ class MainWindow(QtWidgets.QMainWindow):
                 ("PSF", self.psf, "P", True),
                 ("Levels", self.levels, "H", False),
                 ("Line profile", self.line_profile, "I", False),
+                ("Region", self.region, "R", True),
             )
         }
         toggles = [panel.toggleViewAction() for panel in self.panels.values()]

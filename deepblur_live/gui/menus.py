@@ -50,7 +50,7 @@ class Menus:
         self.view.addActions(c.compare.actions())
         self.view.addActions([c.swap, c.freeze])
         self.view.addSeparator()
-        self.view.addActions([c.auto, c.lock])
+        self.view.addActions([c.auto, c.lock, c.region_levels])
         self.view.addMenu(self._colormaps)
         self.view.addSeparator()
         self.view.addActions([c.cross, c.fit, c.pixels])

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["displayable", "reduce_to", "scale_bar", "to_uint8"]
+__all__ = ["blend", "displayable", "reduce_to", "scale_bar", "to_uint8"]
 
 
 def displayable(pixels: NDArray[Any]) -> NDArray[Any] | None:
@@ -97,6 +97,15 @@ def to_uint8(image: NDArray[Any], levels: tuple[float, float]) -> NDArray[np.uin
     np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     np.clip(scaled, 0, 255, out=scaled)
     return np.ascontiguousarray(scaled.astype(np.uint8))
+
+
+def blend(
+    image: NDArray[np.uint8], over: NDArray[np.uint8], share: float
+) -> NDArray[np.uint8]:
+    """Lay one image over another of the same shape, with an opacity from 0 to 1."""
+    mixed = image.astype(np.float32)
+    mixed += np.float32(share) * (over - mixed)
+    return np.rint(mixed).astype(np.uint8)
 
 
 def scale_bar(longest: float, pixel_size_nm: float) -> tuple[str, float]:

@@ -162,9 +162,17 @@ def status_text(statistics: Statistics, fps_shown: float) -> str:
             f"captured {_count(s.captured)} = processed {_count(s.processed)}"
             f" + dropped {_count(s.dropped)} + in flight {_count(s.in_flight)}"
             + (f" ({_count(s.waiting)} waiting)" if s.waiting else ""),
-            f"camera gaps {_count(s.camera_gaps)}",
+            # Those not read in time are part of a day's work, as dropped ones are.
+            f"missed {_count(s.missed.total)}",
             f"worker {s.worker_state}",
         )
+    )
+
+
+def missed_text(statistics: Statistics) -> str:
+    """Return what became of the frames that were missed; empty if none were."""
+    return "\n".join(
+        f"missed: {_count(n)} {what}" for what, n in statistics.missed.named
     )
 
 

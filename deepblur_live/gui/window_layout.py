@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["add_panel", "initial_size", "restore", "save", "set_default"]
 
 # Raised when the panels change, so that an older layout is not restored.
-_VERSION = 1
+_VERSION = 2
 # Below, the panels share one place, and the histograms are closed.
 _WIDE, _HIGH = 1200, 640
 # Below, as in a small dock of a host, there is room for the images alone at first.
@@ -62,6 +62,8 @@ def add_panel(
     action.setShortcutContext(QtCore.Qt.ShortcutContext.WidgetWithChildrenShortcut)
     action.setWhatsThis("show or hide this panel")
     action.setToolTip(f"Show or hide this panel ({key})")
+    # It may be behind another one.
+    action.triggered.connect(panel.raise_)
     window.addAction(action)
     panel.hide()  # until the layout says whether it is shown
     return panel
@@ -81,8 +83,8 @@ def set_default(
     panels: Mapping[str, QtWidgets.QDockWidget],
 ) -> None:
     """Put the panels in their places, as fits the window's size."""
-    drift, psf, levels, line = (
-        panels[name] for name in ("Drift", "PSF", "Levels", "Line profile")
+    drift, psf, levels, line, region = (
+        panels[name] for name in ("Drift", "PSF", "Levels", "Line profile", "Region")
     )
     width, height = window.width(), window.height()
     wide = width >= _WIDE
@@ -93,18 +95,21 @@ def set_default(
     window.addDockWidget(below, drift)
     window.addDockWidget(below, psf)
     window.addDockWidget(below, line)
+    window.addDockWidget(below, region)
     window.addDockWidget(_Area.RightDockWidgetArea, levels)
     if wide:
         window.splitDockWidget(drift, psf, QtCore.Qt.Orientation.Horizontal)
         window.splitDockWidget(drift, line, QtCore.Qt.Orientation.Horizontal)
+        window.tabifyDockWidget(drift, region)
     else:
-        window.tabifyDockWidget(drift, psf)
-        window.tabifyDockWidget(drift, line)
+        for panel in (psf, line, region):
+            window.tabifyDockWidget(drift, panel)
     for panel in (drift, psf):
         panel.setVisible(height >= _LOW)
     drift.raise_()
     levels.setVisible(wide and height >= _HIGH)
     line.hide()
+    region.hide()
     low = round(min(280.0, 0.3 * height))
     window.resizeDocks([drift, psf], [low, low], QtCore.Qt.Orientation.Vertical)
     if wide:

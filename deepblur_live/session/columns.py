@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepblur_live.acquisition.missed import Missed
 from deepblur_live.runtime.frame import FrameState
 from deepblur_live.runtime.series_key import series_key
 
@@ -20,12 +22,24 @@ if TYPE_CHECKING:
     from deepblur_live.session.watched import Watched
 
 __all__ = [
+    "MISSED_COLUMNS",
     "change_columns",
     "coefficient_columns",
     "log_columns",
     "log_values",
     "quality_columns",
 ]
+
+
+MISSED_COLUMNS = tuple(f"missed_{field.name}" for field in fields(Missed))
+"""Of the live frames that did not reach the session, by what became of them."""
+_MISSED = (
+    "frames that the camera numbered but did not send, so far",
+    "frames that another reader took from the core's buffer, so far",
+    "frames lost when the core's buffer was full, so far",
+    "frames not read in time from the core's buffer, so far",
+    "frames gone from the core's buffer, it cannot be told why, so far",
+)
 
 
 def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
@@ -79,7 +93,7 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
         "captured": "frames captured so far",
         "processed": "frames processed so far",
         "dropped": "frames dropped so far to stay live",
-        "camera_gaps": "frames that the camera numbered but did not deliver, so far",
+        **dict(zip(MISSED_COLUMNS, _MISSED, strict=True)),
         "watched_s": "seconds with a baseline, in which a change would have been "
         "found, so far",
         "provisional_s": "seconds before a baseline, watched with wider limits, so far",
@@ -164,7 +178,7 @@ def log_values(
         statistics.captured,
         statistics.processed,
         statistics.dropped,
-        statistics.camera_gaps,
+        *astuple(statistics.missed),
         watched.watched_s,
         watched.provisional_s,
     ]

@@ -131,6 +131,7 @@ class AcquisitionChanges:
             "camera": frame.metadata.get("camera"),
             "size": (frame.pixels.shape, str(frame.pixels.dtype)),
             "region": frame.metadata.get("region"),
+            "pixel": frame.metadata.get("pixel_size_nm"),
             "exposure": frame.metadata.get("exposure_ms"),
             **{axis: index.get(axis) for axis in _AXES},
         }
@@ -148,6 +149,9 @@ class AcquisitionChanges:
         regions = before["region"], now["region"]
         if None not in regions and regions[0] != regions[1]:
             return "the region of interest has been moved"
+        pixels = before["pixel"], now["pixel"]
+        if None not in pixels and pixels[0] != pixels[1]:
+            return "the pixel size has changed"
         if not _same_exposure(before["exposure"], now["exposure"]):
             return _EXPOSURE
         changed = (axis for axis in _AXES if before[axis] != now[axis])

@@ -64,9 +64,12 @@ class OpticsCheck:
             _log.warning("%s", self.assumed)
 
     def check_frame(self, frame: Frame) -> None:
-        """Compare with the pixel size in a frame's metadata, if there is one."""
+        """Compare with the pixel size in a frame's metadata, if there is one.
+
+        It is 0 for an objective of which a core knows none, though it did before.
+        """
         size = frame.metadata.get("pixel_size_nm")
-        if isinstance(size, int | float) and size > 0:
+        if isinstance(size, int | float):
             recorded = frame.source == "replay"
             self.check(size, "the recording" if recorded else "the microscope")
 
@@ -80,10 +83,12 @@ class OpticsCheck:
                 same = True
             before, text = self.contradiction, ""
             if not same:
-                text = (
-                    f"{origin} states pixels of {size_nm:.4g} nm, the profile "
-                    f"{self._own_nm:g} nm"
+                stated = (
+                    f"states pixels of {size_nm:.4g} nm"
+                    if size_nm > 0
+                    else "no longer states a pixel size (another objective?)"
                 )
+                text = f"{origin} {stated}, the profile {self._own_nm:g} nm"
             self.contradiction = text
         if text and text != before:
             _log.warning("the optics are contradicted: %s", text)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from deepblur_live.acquisition.missed import Missed
 from deepblur_live.drift import DriftState
 from deepblur_live.runtime.series_key import MOST_SERIES, SeriesKey, series_key
 from deepblur_live.session.columns import log_values
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultLog"]
 
-_GAPS_EVERY_S = 10.0
+_MISSED_EVERY_S = 10.0
 
 
 @dataclass
@@ -62,7 +63,7 @@ class ResultLog:
         # What was recorded last; baseline and state of each series.
         self._recorded: dict[SeriesKey, _Recorded] = {}
         self._executor = ""
-        self._gaps, self._gaps_after = 0, clock()
+        self._missed, self._missed_after = Missed(), clock()
 
     def write(
         self,
@@ -107,7 +108,11 @@ class ResultLog:
                 watched,
             )
         )
-        gaps, now = statistics.camera_gaps, self._clock()
-        if gaps > self._gaps and now >= self._gaps_after:
-            self._notifier.event("cameraGap", frames=gaps - self._gaps, so_far=gaps)
-            self._gaps, self._gaps_after = gaps, now + _GAPS_EVERY_S
+        missed, now = statistics.missed, self._clock()
+        if missed != self._missed and now >= self._missed_after:
+            self._notifier.event(
+                "framesMissed",
+                frames=missed.total - self._missed.total,
+                so_far=asdict(missed),
+            )
+            self._missed, self._missed_after = missed, now + _MISSED_EVERY_S

@@ -14,7 +14,7 @@ _SAME_PIXEL = 0.02
 
 def same_pixel_size(one_nm: float, other_nm: float) -> bool:
     """Return whether two pixel sizes agree, but for rounding."""
-    return abs(one_nm / other_nm - 1) <= _SAME_PIXEL
+    return abs(one_nm - other_nm) <= _SAME_PIXEL * other_nm
 
 
 def assumed_optics(profile: Profile) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from deepblur_live.acquisition.missed import Missed
 from deepblur_live.drift import Alert, clock_text
 from deepblur_live.session.fidelity import (
     ImageFidelity,
@@ -71,8 +72,10 @@ class SessionSummary:
     ----------
     duration_s
         From the first frame to the last.
-    captured, processed, dropped, camera_gaps
+    captured, processed, dropped
         Frames, as the listener counted them.
+    missed
+        Live frames that did not reach it.
     raw_only
         Frames passed on raw, by reason.
     fps
@@ -104,11 +107,11 @@ class SessionSummary:
     captured: int
     processed: int
     dropped: int
-    camera_gaps: int
     raw_only: Mapping[str, int]
     fps: float
     latency_p50_ms: float
     latency_p95_ms: float
+    missed: Missed = field(default_factory=Missed)
     psf: PsfFidelity = field(default_factory=PsfFidelity)
     images: ImageFidelity = field(default_factory=ImageFidelity)
     alerts: tuple[Alert, ...] = ()
@@ -148,8 +151,8 @@ class SessionSummary:
         raw = ", ".join(f"{n} {reason}" for reason, n in self.raw_only.items() if n)
         if raw:
             text += f"; passed on raw: {raw}"
-        if self.camera_gaps:
-            text += f"; {self.camera_gaps} not delivered by the camera"
+        if self.missed.total:
+            text += f"; {self.missed.text}"
         return text
 
     def _speed(self) -> str:
@@ -212,7 +215,7 @@ def summarise(
         captured=statistics.captured,
         processed=statistics.processed,
         dropped=statistics.dropped,
-        camera_gaps=statistics.camera_gaps,
+        missed=statistics.missed,
         raw_only=dict(statistics.raw_only),
         fps=statistics.processed / worked if worked > 0 else 0.0,
         latency_p50_ms=statistics.latency_p50_ms,

@@ -9,6 +9,7 @@ from deepblur_live.acquisition.simulated import simulated_core
 if __name__ == "__main__":  # the worker is a process of its own
     viewer = napari.Viewer()
     core = simulated_core()  # or CMMCorePlus.instance()
+    layers = {}
 
     with dbl.LiveSession.from_profile(dbl.Profile(), core) as session:
 
@@ -21,10 +22,10 @@ if __name__ == "__main__":  # the worker is a process of its own
                 ("raw", result.frame.pixels),
                 ("deblurred", result.deblurred),
             ):
-                if name in viewer.layers:
-                    viewer.layers[name].data = image
+                if name in layers:
+                    layers[name].data = image
                 else:
-                    viewer.add_image(image, name=name)
+                    layers[name] = viewer.add_image(image, name=name)
 
         timer = QTimer()
         timer.timeout.connect(refresh)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymmcore_plus import CMMCorePlus
 
+from deepblur_live.acquisition.core_region import CoreRegion
 from deepblur_live.acquisition.core_source import CoreSource
 from deepblur_live.acquisition.simulated import simulated_core
 
@@ -19,7 +20,9 @@ def snapped(core: CMMCorePlus) -> tuple[CoreSource, list[dict]]:
     def fail(text):
         raise AssertionError(text)
 
-    return CoreSource(core, accept, on_gap=fail, report=fail), found
+    return CoreSource(
+        core, accept, on_missed=fail, every=lambda: False, report=fail
+    ), found
 
 
 def test_the_region_follows_the_camera(core: CMMCorePlus) -> None:
@@ -72,3 +75,33 @@ def test_a_region_that_cannot_be_read_is_said_to_be_unknown(
     core.snapImage()
     source.close()
     assert found[1:] == [{"region": None, "binning": 1}, {"region": None}]
+
+
+def test_another_objective_in_live_mode_is_noticed(core: CMMCorePlus) -> None:
+    now = [0.0]
+    region = CoreRegion(core, lambda: now[0])
+
+    def size_nm(after: float = 0.5) -> float | None:
+        now[0] += after
+        return region.metadata((512, 512)).get("pixel_size_nm")
+
+    core.startContinuousSequenceAcquisition()
+    labels = core.getStateLabels("Objective")
+    assert size_nm() == 1000.0
+    core.setStateLabel("Objective", "Nikon 40X Plan Fluor ELWD")
+    # Twice a second, not for every frame.
+    assert size_nm(0.1) == 1000.0
+    assert size_nm() == 250.0
+    # One without a pixel size in the configuration.
+    core.setStateLabel("Objective", labels[-1])
+    assert size_nm() == 0.0
+    core.setStateLabel("Objective", labels[1])
+    assert size_nm() == 1000.0
+    core.stopSequenceAcquisition()
+
+
+def test_a_core_without_pixel_sizes_states_none(core: CMMCorePlus) -> None:
+    for name in core.getAvailablePixelSizeConfigs():
+        core.deletePixelSizeConfig(name)
+    region = CoreRegion(core)
+    assert "pixel_size_nm" not in region.metadata((512, 512))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deepblur_live.acquisition.live import LiveTap
+from deepblur_live.acquisition.missed import Missed
 
 
 class SteppedCore:
@@ -27,6 +28,9 @@ class SteppedCore:
 
     def getRemainingImageCount(self) -> int:
         return self.count
+
+    def getBufferTotalCapacity(self) -> int:
+        return 100
 
     def getExposure(self) -> float:
         return 20.0
@@ -55,12 +59,12 @@ class Bench:
         self.now = 0.0
         self.core = SteppedCore()
         self.frames: list[tuple[np.ndarray, dict]] = []
-        self.gaps: list[int] = []
+        self.missed: list[Missed] = []
         self.errors: list[str] = []
         self.tap = LiveTap(
             self.core,
             lambda pixels, metadata: self.frames.append((pixels, metadata)),
-            on_gap=self.gaps.append,
+            on_missed=self.missed.append,
             on_error=self.errors.append,
             stale_after_s=10.0,
             clock=lambda: self.now,
@@ -88,7 +92,7 @@ def test_each_frame_is_seen_once_and_gaps_are_counted(bench: Bench) -> None:
         for _ in range(4):
             bench.poll()
     assert bench.numbers == [0, 1, 2, 5, 6]
-    assert bench.gaps == [2]
+    assert bench.missed == [Missed(unread=2)]
     assert bench.frames[0][1] == {
         "exposure_ms": 20.0,
         "camera": "Kinetix",
@@ -121,7 +125,7 @@ def test_an_emptied_buffer_and_a_restart_are_not_gaps(bench: Bench) -> None:
     bench.core.make(0)
     bench.poll()
     assert bench.numbers == [41, 0]
-    assert bench.gaps == []
+    assert bench.missed == []
     assert bench.errors == []
 
 
@@ -130,7 +134,7 @@ def test_the_first_frame_of_a_sequence_already_running_is_not_a_gap(
 ) -> None:
     bench.core.make(500)
     bench.poll()
-    assert bench.gaps == []
+    assert bench.missed == []
 
 
 def test_the_geometry_is_that_of_each_frame(bench: Bench) -> None:
@@ -152,7 +156,7 @@ def test_a_frame_whose_size_differs_from_its_tags_is_ignored(bench: Bench) -> No
     bench.poll()
     assert [pixels.shape for pixels, _ in bench.frames] == [(4, 5), (2, 3)]
     assert bench.numbers == [0, 2]
-    assert bench.gaps == [1]
+    assert bench.missed == [Missed(unread=1)]
     assert bench.errors == []
 
 
@@ -162,7 +166,7 @@ def test_each_camera_has_its_own_numbering(bench: Bench) -> None:
             bench.core.make(number, camera=camera)
             bench.poll()
     assert bench.numbers == [0, 0, 1, 1, 2, 2]
-    assert bench.gaps == []
+    assert bench.missed == []
 
 
 def test_frames_without_numbers_are_recognised_by_the_count(bench: Bench) -> None:

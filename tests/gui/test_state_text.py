@@ -173,7 +173,7 @@ def test_the_status_line_is_complete(statistics) -> None:
         "median 52 ms",
         "p95 71 ms",
         "captured 1\u202f203 = processed 310 + dropped 892 + in flight 1",
-        "camera gaps 0",
+        "missed 0",
         "worker running",
     ):
         assert part in text

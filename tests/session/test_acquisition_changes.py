@@ -39,6 +39,13 @@ def frame(pixels=SMALL, **metadata) -> Frame:
             frame(region=(0, 9, 4, 4)),
             "the region of interest has been moved",
         ),
+        (frame(pixel_size_nm=65.0), frame(pixel_size_nm=65.0), ""),
+        (frame(), frame(pixel_size_nm=65.0), ""),
+        (
+            frame(pixel_size_nm=65.0),
+            frame(pixel_size_nm=108.0),
+            "the pixel size has changed",
+        ),
         (frame(index={"t": 1, "p": 0}), frame(index={"t": 2, "p": 0}), ""),
         (frame(index={"p": 0}), frame(index={"p": 1}), "the position has changed"),
         (frame(index={"c": 0}), frame(index={"c": 1}), "the channel has changed"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from deepblur_live.acquisition.missed import Missed
 from deepblur_live.profile import Drift, Profile
 from deepblur_live.session import LiveSession
 from deepblur_live.session.line_file import LineFile, csv_line
@@ -239,7 +240,7 @@ def test_an_end_is_written_before_anything_slow(session, listener, results):
 def test_events_describe_the_session(session, listener, results, start, clock):
     for _ in range(6):
         listener.emit(results(start))
-    listener.count(camera_gaps=7)
+    listener.count(missed=Missed(taken=5, overwritten=2))
     for _ in range(20):
         clock.now += 1.0
         listener.emit(results(start + 0.2))
@@ -252,11 +253,13 @@ def test_events_describe_the_session(session, listener, results, start, clock):
     kinds = [event["event"] for event in logged]
     assert kinds[0] == "sessionStarted"
     assert kinds[-1] == "sessionEnded"
-    order = ["cameraGap", "alertRaised", "alertAcknowledged", "rebaselined"]
+    order = ["framesMissed", "alertRaised", "alertAcknowledged", "rebaselined"]
     assert [kind for kind in kinds if kind in order] == order
     assert "alertCleared" in kinds
-    gap = logged[kinds.index("cameraGap")]
-    assert (gap["frames"], gap["so_far"]) == (7, 7)
+    missed = logged[kinds.index("framesMissed")]
+    assert missed["frames"] == 7
+    assert (missed["so_far"]["taken"], missed["so_far"]["overwritten"]) == (5, 2)
+    assert about(session.folder)["counts"]["missed"] == missed["so_far"]
     states = [event["state"] for event in logged if event["event"] == "stateChanged"]
     assert states[-1] == "stale"
     assert all("time_s" in event and "when" in event for event in logged)

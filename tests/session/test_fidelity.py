@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from deepblur_live.acquisition.missed import Missed
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.optics import psf_snr
 from deepblur_live.session.fidelity import (
@@ -100,7 +101,7 @@ def test_summary_in_words():
         captured=1000,
         processed=900,
         dropped=100,
-        camera_gaps=3,
+        missed=Missed(taken=3, unread=1),
         raw_only={"saturated": 4},
         fps=9.0,
         latency_p50_ms=80.4,
@@ -109,7 +110,7 @@ def test_summary_in_words():
     )
     assert summary.text().splitlines() == [
         "Frames   1000 captured, 900 processed, 100 dropped, in 0:01:40; passed on "
-        "raw: 4 saturated; 3 not delivered by the camera",
+        "raw: 4 saturated; 3 taken by another reader, 1 not read in time",
         "Speed    9.0 frames/s, latency 80 ms (median), 140 ms (95 %)",
         "Alerts   none",
         "Log      2 rows lost",

@@ -64,6 +64,19 @@ def test_a_contradiction_stands_until_it_is_confirmed(session, listener, results
     assert "162 nm" in session.optics.contradiction
 
 
+def test_an_objective_without_a_pixel_size_is_another_contradiction(
+    session, listener, results
+):
+    listener.emit(results(pixel_size_nm=100.0))
+    for _ in range(2):  # the first is that of another specimen
+        listener.emit(results(pixel_size_nm=0.0))
+    assert "no longer states a pixel size" in session.optics.contradiction
+    assert session.verification.state is VerificationState.CONTRADICTED
+    session.optics.confirm()
+    listener.emit(results(pixel_size_nm=0.0))
+    assert not session.optics.contradiction
+
+
 def test_a_contradiction_ends_with_its_cause(session, listener, results):
     listener.emit(results(pixel_size_nm=200.0))
     assert session.optics.contradiction

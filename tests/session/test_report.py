@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from PIL import Image
 
 from deepblur_live.blur import family_from_profile
@@ -22,7 +24,7 @@ from deepblur_live.session.report.figures import (
     coefficients_figure,
     quality_figure,
 )
-from deepblur_live.session.report.page import verdict
+from deepblur_live.session.report.page import _frames, verdict
 from deepblur_live.session.report.read import read_session
 
 EVENTS = """\
@@ -368,9 +370,10 @@ def test_no_line_is_drawn_across_a_new_baseline(folder):
     # One hole at the end of each stretch.
     assert times[np.isnan(values)].tolist() == [53.0, 59.0]
     # And the place is marked.
-    lines = change_figure(data).axes[0].lines
-    marks = [line for line in lines if list(line.get_xdata()) == [54.0, 54.0]]
-    assert len(marks) == 1
+    drawn = change_figure(data).axes[0].collections
+    lines = [part for part in drawn if isinstance(part, LineCollection)]
+    marks = [segment for part in lines for segment in part.get_segments()]
+    assert [[54.0, 0.0], [54.0, 1.0]] in [mark.tolist() for mark in marks]
 
 
 def test_an_alert_of_the_spectra_is_told_in_their_unit(folder):
@@ -388,3 +391,23 @@ def test_the_report_tells_what_was_watched_and_how_good_it_was(folder):
     words = Page(write_report(folder)[0].read_text("utf-8")).words
     assert "of the time watched for changes" in words
     assert re.search(r"0\.\d\d ± 0\.\d\d Strehl at the end \((good|fair|poor)\)", words)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_report_tells_what_became_of_missed_frames(folder, whole: bool) -> None:
+    about = json.loads((folder / "session.json").read_text("utf-8"))
+    about.pop("counts", None)
+    about["summary"] = {"missed": {"taken": 4, "unread": 2}}
+    if not whole:  # cut off: as in the last row
+        about.pop("summary")
+        lines = (folder / "drift.csv").read_text("utf-8").splitlines()
+        rows = list(csv.DictReader(lines))
+        rows[-1] |= {"missed_taken": "4", "missed_unread": "2"}
+        with (folder / "drift.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    (folder / "session.json").write_text(json.dumps(about), "utf-8")
+    text = Page(_frames(read_session(folder))).words
+    assert "taken by another reader 4" in text and "not read in time 2" in text
+    assert "not sent" not in text

@@ -77,7 +77,8 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
             figure.set_dpi(_DPI)
             # `savefig` would draw twice.
             canvas = FigureCanvasAgg(figure)
-            canvas.print_png(path)  # type: ignore[no-untyped-call]
+            fast = {"compress_level": 3}
+            canvas.print_png(path, pil_kwargs=fast)  # type: ignore[no-untyped-call]
     except PermissionError as error:
         raise PermissionError(
             f"{error.filename}: cannot be written: it is open in another program, or "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -412,16 +413,27 @@ def _annotate(axis: Axes, value: float, text: str, colour: str) -> None:
 
 
 def _mark_alerts(data: SessionData, curves: Curves, *axes: Axes) -> None:
-    for event in data.events_of("alertRaised"):
-        if is_of_another(data, event):
-            continue
-        colour = ALARM if event["alert"]["level"] == "alarm" else WARN
-        x = float(event["alert"]["time"]) * curves.per_second
-        for axis in axes:
-            axis.axvline(x, color=colour, linewidth=1.1, alpha=0.85)
-    for x in curves.new_baselines:
-        for axis in axes:
-            axis.axvline(x, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
+    raised = [
+        event["alert"]
+        for event in data.events_of("alertRaised")
+        if not is_of_another(data, event)
+    ]
+    alarms, warnings = (
+        [
+            float(alert["time"]) * curves.per_second
+            for alert in raised
+            if (alert["level"] == "alarm") is alarm
+        ]
+        for alarm in (True, False)
+    )
+    for axis in axes:
+        # One artist each: there may be a hundred alerts. Of any height of the axis.
+        mark = partial(
+            axis.vlines, ymin=0, ymax=1, transform=axis.get_xaxis_transform()
+        )
+        mark(alarms, color=ALARM, linewidth=1.1, alpha=0.85)
+        mark(warnings, color=WARN, linewidth=1.1, alpha=0.85)
+        mark(curves.new_baselines, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
 
 
 def _time_axis(axis: Axes, curves: Curves) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepblur_live.acquisition.missed import Missed
 from deepblur_live.blur.charted import charted
 from deepblur_live.drift import clock_text
+from deepblur_live.session.columns import MISSED_COLUMNS
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import STATES
 from deepblur_live.session.quality import blur_quality
@@ -321,7 +323,7 @@ def _frames(data: SessionData) -> str:
         ("captured", _counted(data, "captured")),
         ("processed", _counted(data, "processed")),
         ("dropped, to stay live", _counted(data, "dropped")),
-        ("not delivered by the camera", _counted(data, "camera_gaps")),
+        *((what, _count(n)) for what, n in _missed(data).named),
     ]
     raw = _counts(data).get("raw_only") or {}
     rows += [(f"passed on raw: {why}", _count(n)) for why, n in sorted(raw.items())]
@@ -393,6 +395,14 @@ def _counts(data: SessionData) -> Mapping[str, Any]:
 def _counted(data: SessionData, name: str) -> str:
     """Return a count of frames, of the whole session or as in the last row."""
     return _count(_counts(data).get(name, float(data.numbers[name][-1])))
+
+
+def _missed(data: SessionData) -> Missed:
+    """Return the frames that were missed, of the whole session or the last row."""
+    if (counts := _counts(data).get("missed")) is not None:
+        return Missed(**counts)
+    last = (data.numbers[name][-1] for name in MISSED_COLUMNS)
+    return Missed(*(int(n) if np.isfinite(n) else 0 for n in last))
 
 
 def _count(value: float | None) -> str:
