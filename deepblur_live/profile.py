@@ -319,6 +319,17 @@ class Model(Section):
         "its modes, Gaussian and prior are used",
         example="rig.calib",
     )
+    calibration_basis: Literal["modes", "psf"] = setting(
+        "modes",
+        "what the blurs of the calibration consist of: Zernike modes of the pupil, or "
+        "the mean and the principal components of the beads' images, for instruments "
+        "that no pupil describes",
+    )
+    calibration_set: Literal["ellipsoid", "hull"] = setting(
+        "ellipsoid",
+        "blurs that the calibration allows: the ellipsoid of the states' covariance, "
+        "or their convex hull, for many states",
+    )
     psf: str | None = setting(
         None,
         "OME-TIFF of a measured PSF, relative to this file: frames are deblurred with "
@@ -360,6 +371,11 @@ class Model(Section):
         if self.calibration is not None and self.psf is not None:
             raise ValueError(
                 "calibration and psf are two blurs: leave one of the two out"
+            )
+        if self.calibration_basis == "psf" and self.calibration_set == "hull":
+            raise ValueError(
+                'calibration_set = "hull" is that of states in modes: leave it out, or '
+                'set calibration_basis to "modes"'
             )
         if self.psf is not None and self.bead_diameter_nm is not None:
             raise ValueError(
@@ -585,14 +601,25 @@ class Profile(Section):
             raise ValueError(
                 'drift.reference = "calibration" needs one: give model.calibration'
             )
+        if self.drift.reference == "calibration" and self._in_psf_space:
+            raise ValueError(
+                'drift.reference = "calibration" compares modes: leave it out, or set '
+                'model.calibration_basis to "modes"'
+            )
         return self
+
+    @property
+    def _in_psf_space(self) -> bool:
+        model = self.model
+        return model.calibration is not None and model.calibration_basis == "psf"
 
     @model_validator(mode="after")
     def _check_unit_of_limits(self) -> Self:
-        zernike = self.model.family == "zernike"
+        zernike = self.model.family == "zernike" and not self._in_psf_space
         if not zernike and not {"warn", "alarm"} <= self.drift.model_fields_set:
+            of = "eigen-PSFs" if self._in_psf_space else repr(self.model.family)
             raise ValueError(
-                f"drift: give warn and alarm in the unit of {self.model.family!r}; "
+                f"drift: give warn and alarm in the unit of {of}; "
                 "their defaults are in waves rms, for Zernike modes"
             )
         if zernike and self.drift.alarm > _LARGEST_WAVES:

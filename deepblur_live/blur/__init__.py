@@ -16,6 +16,7 @@ from deepblur_live.blur.registry import (
 )
 from deepblur_live.blur.relative_error import relative_error
 from deepblur_live.blur.symmetry import ResolvedBy, Symmetry, nearest, orbit
+from deepblur_live.blur.wide_prior import wide_prior
 
 __all__ = [
     "FAMILIES",
@@ -45,4 +46,5 @@ __all__ = [
     "orbit",
     "prox_by_conjugate_gradient",
     "relative_error",
+    "wide_prior",
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.special import chdtri
 
 from deepblur_live.blur.learned_prior import LearnedPrior
 from deepblur_live.blur.marginal import marginal_kernels
@@ -33,6 +34,8 @@ __all__ = ["CalibratedZernikeFamily"]
 
 # Relative difference of squared distances that is rounding.
 _EQUAL = 1e-6
+# Share of the wide prior that its admissible ellipsoid holds.
+_HELD = 0.99
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,20 @@ class CalibratedZernikeFamily:
         zero = np.zeros(self.n_coefficients)
         admissible = self.learned.admissible(np.array(self.local.half_ranges))
         return Prior(zero, self.learned.covariance, scale, admissible, binding=True)
+
+    @cached_property
+    def widened(self) -> CalibratedZernikeFamily:
+        """The family with the same coefficients and the prior of the optics."""
+        basis, local = self.learned.basis, self.local.prior.covariance
+        covariance = basis.T @ local @ basis
+        radius = math.sqrt(float(chdtri(self.n_coefficients, 1 - _HELD)))
+        learned = replace(
+            self.learned,
+            covariance=(covariance + covariance.T) / 2,
+            radius=radius,
+            vertices=None,
+        )
+        return replace(self, learned=learned)
 
     @cached_property
     def symmetries(self) -> tuple[Symmetry, ...]:

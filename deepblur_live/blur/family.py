@@ -111,13 +111,14 @@ class BlurFamily(Protocol):
     ``model.family = "package.module:Class"`` (see `deepblur_live.blur.registry`). It
     must be hashable, as tables made from it are cached, and picklable.
 
-    Four more members are optional: `focus_direction`, (P,) or None, the change of γ
+    Five more members are optional: `focus_direction`, (P,) or None, the change of γ
     per micrometre of defocus, without which there are no focus sweeps (see
     `deepblur_live.blur.focus`); `extra_blur`, the Gaussian in all PSFs (see
     `deepblur_live.blur.extra_blur`); ``expected_kernels(coefficients,
     covariance)``, the kernels of the expected operator of an uncertain γ, without which
-    γ counts as exact (see `deepblur_live.blur.marginal`); and
-    ``relative_error(covariance)`` (see `deepblur_live.blur.relative_error`).
+    γ counts as exact (see `deepblur_live.blur.marginal`);
+    ``relative_error(covariance)`` (see `deepblur_live.blur.relative_error`); and
+    `widened`, for a family with a learned prior (see `deepblur_live.blur.wide_prior`).
 
     Everything up to `operator_from` is local: the PSF at one place of the field, as an
     identification sees it in a part of the frame.

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from deepblur_live.calibration.detect import BeadState
+from deepblur_live.calibration.detect import USED
 from deepblur_live.calibration.measures import strehl, widths
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def bead_table(calibrations: Sequence[tuple[str, Calibration]]) -> str:
 
 def _line(one: Calibration, bead: CalibratedBead) -> list[object]:
     found, fit = bead.found, bead.fit
-    if fit is None or found.state is not BeadState.USED:
+    if fit is None or found.state not in USED:
         return [found.row, found.column, str(found.state)]
     row, column = place_of(bead)
     size, wavelength = widths(one.model, fit.bead), one.model.optics.wavelength_nm

@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deepblur_live.calibration.detect import BeadState, FoundBead, cut_out, find_beads
+from deepblur_live.calibration.detect import (
+    USED,
+    BeadState,
+    FoundBead,
+    cut_out,
+    find_beads,
+)
 from deepblur_live.calibration.field import CoefficientField, fit_field
-from deepblur_live.calibration.fit import fit_bead, start_of
+from deepblur_live.calibration.fit import fit_bead
 from deepblur_live.calibration.held_out import Bead, HeldOut, explained, held_out
 from deepblur_live.calibration.model import StackModel
 from deepblur_live.calibration.modes import choose_modes, fewest_modes
+from deepblur_live.calibration.neighbours import Crop, fit_crop, neighbours_of
 from deepblur_live.calibration.pooled import (
     Aperture,
     alike,
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.calibration.fit import StackFit
+    from deepblur_live.calibration.neighbours import Neighbour
     from deepblur_live.profile import Profile
 
 __all__ = ["CalibratedBead", "Calibration", "calibrate_stack"]
@@ -48,6 +56,8 @@ _log = logging.getLogger(__name__)
 
 # Beads that the noise and the NA are judged by.
 _FOR_NOISE, _FOR_APERTURE = 6, 8
+# Beads without neighbours that are enough to show what all have in common.
+_ENOUGH = 8
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ class Calibration:
     @property
     def used(self) -> tuple[CalibratedBead, ...]:
         """The beads that the calibration is made of."""
-        return tuple(b for b in self.beads if b.found.state is BeadState.USED)
+        return tuple(b for b in self.beads if b.found.state in USED)
 
     def counts(self) -> dict[BeadState, int]:
         """Return how many beads there are of each state that occurs."""
@@ -177,11 +187,7 @@ def calibrate_stack(
     model = replace(draft, z_um=stack.z_um)
     progress("finding beads", 0.0)
     found = list(find_beads(stack.light, model.bead_width, side))
-    crops = {
-        k: cut_out(stack.light, bead, side)
-        for k, bead in enumerate(found)
-        if bead.state is BeadState.USED
-    }
+    crops = _crops(stack, found, model)
     if not found:
         raise CalibrationError("no beads were found near focus")
     if not crops:
@@ -189,10 +195,11 @@ def calibrate_stack(
             f"none of {len(found)} beads can be used: "
             + ", ".join(sorted({str(bead.state) for bead in found}))
         )
-    stack = _with_noise(model, stack, list(crops.values()))
+    stack = _with_noise(model, stack, _alone_first(crops))
     fits = _fit_all(model, stack, crops, progress, (0.05, 0.4))
-    for k in crops.keys() - fits.keys():
-        found[k] = replace(found[k], state=BeadState.FAILED)
+    for k in crops:
+        state = BeadState.USED if k in fits else BeadState.FAILED
+        found[k] = replace(found[k], state=state)
     # Twice: the worst ones hide others.
     for _ in range(2):
         left = [k for k in fits if found[k].state is BeadState.USED]
@@ -205,17 +212,17 @@ def calibrate_stack(
             + ", ".join(sorted({str(found[k].state) for k in crops}))
         )
     shape = (stack.light.shape[1], stack.light.shape[2])
-    beads = {k: _bead(found[k], crops[k], fits[k]) for k in used}
+    beads = {k: _bead(found[k], crops[k].light, fits[k]) for k in used}
     tried: tuple[tuple[int, float], ...] = ()
     if not noll:
         model, beads, tried = choose_modes(model, stack.noise, beads, shape, progress)
     progress("comparing beads", 0.8)
-    judged = held_out(model, list(beads.values()), stack.noise, shape)
-    few = list(beads.values())[:_FOR_APERTURE]
+    judged = held_out(model, _alone(beads), stack.noise, shape)
+    few = _alone(beads)[:_FOR_APERTURE]
     aperture = fit_aperture(
         model, [b.crop for b in few], [b.fit for b in few], stack.noise
     )
-    blur, blur_error = shared_blur([bead.fit for bead in beads.values()])
+    blur, blur_error = shared_blur([bead.fit for bead in _alone(beads)])
     progress("fitting the shared blur", 0.9)
     beads = {
         k: bead._replace(fit=_refitted(model, stack, bead, blur))
@@ -223,10 +230,13 @@ def calibrate_stack(
     }
     gammas = np.array([bead.fit.coefficients for bead in beads.values()])
     trend = fit_trend(gammas, np.array([b.place for b in beads.values()]), shape)
-    residual, _ = explained(model, list(beads.values()), stack.noise, trend, blur)
+    residual, _ = explained(model, _alone(beads), stack.noise, trend, blur)
     if judged is None or judged.total_db <= judged.pupil_db:
         # Of few or dim beads it is noise, which other beads do not have.
         residual = torch.zeros_like(residual)
+    for k in used:
+        if crops[k].neighbours:
+            found[k] = replace(found[k], state=BeadState.TOGETHER)
     progress("done", 1.0)
     kept = [beads[k].fit if k in beads else fits.get(k) for k in range(len(found))]
     return Calibration(
@@ -239,10 +249,42 @@ def calibrate_stack(
         blur_error,
         aperture,
         residual,
-        mean_bead([bead.fit for bead in beads.values()], model.z_um),
+        mean_bead([bead.fit for bead in _alone(beads)], model.z_um),
         judged,
         tried,
     )
+
+
+def _crops(
+    stack: BeadStack, found: Sequence[FoundBead], model: StackModel
+) -> dict[int, Crop]:
+    """Return what is fitted, by the bead's number.
+
+    Beads that stand alone, and crowded ones whose neighbours can be fitted with them.
+    """
+    crops = {}
+    for k, bead in enumerate(found):
+        near: tuple[Neighbour, ...] | None = ()
+        if bead.state is BeadState.CROWDED:
+            near = neighbours_of(bead, found, model.bead_width, model.side)
+        elif bead.state is not BeadState.USED:
+            continue
+        if near is not None:
+            crops[k] = Crop(cut_out(stack.light, bead, model.side), near)
+    return crops
+
+
+def _alone_first(crops: dict[int, Crop]) -> list[Crop]:
+    return sorted(crops.values(), key=lambda crop: len(crop.neighbours))
+
+
+def _alone(beads: dict[int, Bead]) -> list[Bead]:
+    """Return the beads without neighbours, or all if too few stand alone.
+
+    Neighbours leave something over, too, which is not the pupil's.
+    """
+    alone = [bead for bead in beads.values() if bead.fit.beside is None]
+    return alone if len(alone) >= _ENOUGH else list(beads.values())
 
 
 def _bead(found: FoundBead, crop: torch.Tensor, fit: StackFit) -> Bead:
@@ -251,7 +293,7 @@ def _bead(found: FoundBead, crop: torch.Tensor, fit: StackFit) -> Bead:
 
 
 def _with_noise(
-    model: StackModel, stack: BeadStack, crops: Sequence[torch.Tensor]
+    model: StackModel, stack: BeadStack, crops: Sequence[Crop]
 ) -> BeadStack:
     """Return the stack with its noise measured, unless the camera is calibrated."""
     if stack.calibrated:
@@ -269,7 +311,7 @@ def _with_noise(
 def _fit_all(
     model: StackModel,
     stack: BeadStack,
-    crops: dict[int, torch.Tensor],
+    crops: dict[int, Crop],
     progress: Callable[[str, float], None],
     span: tuple[float, float],
 ) -> dict[int, StackFit]:
@@ -299,11 +341,11 @@ def _fit_all(
 
 
 def _fit(
-    model: StackModel, stack: BeadStack, crop: torch.Tensor, *start: Any
+    model: StackModel, stack: BeadStack, crop: Crop, *start: Any
 ) -> StackFit | None:
     """Return a bead's fit from coefficients and Gaussian `start`; None if it fails."""
     try:
-        return fit_bead(model, crop, stack.noise, start_of(model, crop, *start))
+        return fit_crop(model, crop, stack.noise, *start)
     # One bad bead must not end the calibration, whatever is wrong with it.
     except Exception:
         _log.debug("a bead cannot be fitted", exc_info=True)
@@ -312,7 +354,9 @@ def _fit(
 
 def _refitted(model: StackModel, stack: BeadStack, bead: Bead, blur: float) -> StackFit:
     start = bead.fit.bead._replace(blur=blur)
-    return fit_bead(model, bead.crop, stack.noise, start, fit_blur=False)
+    return fit_bead(
+        model, bead.crop, stack.noise, start, fit_blur=False, beside=bead.fit.beside
+    )
 
 
 def _covariance(gammas: NDArray[np.float64]) -> NDArray[np.float64]:

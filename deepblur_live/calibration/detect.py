@@ -14,7 +14,7 @@ from deepblur_live.identification.beads.detect import Refusal, detect
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BeadState", "FoundBead", "best_plane", "cut_out", "find_beads"]
+__all__ = ["USED", "BeadState", "FoundBead", "best_plane", "cut_out", "find_beads"]
 
 # Planes on either side of best focus that beads are looked for in.
 _NEAR = 2
@@ -24,6 +24,7 @@ class BeadState(StrEnum):
     """What became of a bead, for a person to read."""
 
     USED = "used"
+    TOGETHER = "used, fitted together with a neighbour"
     EDGE = "too near the edge of the frame"
     CROWDED = "too near another bead"
     SATURATED = "saturated"
@@ -31,6 +32,9 @@ class BeadState(StrEnum):
     OVERLAP = "unlike the other beads: two that overlap, or dirt"
     FAILED = "could not be fitted"
 
+
+USED = (BeadState.USED, BeadState.TOGETHER)
+"""The states of beads that a calibration is made of."""
 
 _STATES = {
     None: BeadState.USED,

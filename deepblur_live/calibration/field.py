@@ -38,6 +38,8 @@ _RATIOS = np.concatenate([[0.0], np.geomspace(0.1, 1000.0, 21)])
 _LEAST_SCATTER = 1e-6
 # A place is too far from any bead if its error is this many times that at the beads.
 _TOO_FAR = 2.0
+# Places along rows and columns that stand for the whole frame.
+_CELLS = 16
 
 
 class FieldValues(NamedTuple):
@@ -103,6 +105,13 @@ class CoefficientField:
         """
         sigma = np.linalg.norm(self.at(place).sigma, axis=-1)
         return np.asarray(sigma > _TOO_FAR * self._at_beads)
+
+    def even_places(self) -> Array:
+        """Return (256, 2) rows and columns, evenly over the frame, pixels."""
+        cells = (np.arange(_CELLS) + 0.5) / _CELLS
+        grid = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1)
+        places: Array = grid.reshape(-1, 2) * self.shape
+        return places
 
     @cached_property
     def _at_beads(self) -> float:

@@ -23,6 +23,7 @@ from deepblur_live.calibration.manifest import (
     read_manifest,
 )
 from deepblur_live.calibration.psf_file import write_mean_bead, write_psf
+from deepblur_live.calibration.registered import registered
 from deepblur_live.calibration.stack import CalibrationError
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class SavedCalibration:
         For state k: ``"k.trend"`` (3, P), ``"k.scatter"`` (P,), ``"k.covariance"``
         (P, P), ``"k.residual"`` (Z, K, K), ``"k.mean"`` and ``"k.deviation"`` of the
         beads, ``"k.coefficients"`` (n, P), ``"k.sigma"`` (n, P) and ``"k.places"``
-        (n, 3) row, column in pixels and z in µm of the n used beads.
+        (n, 3) row, column in pixels and z in µm of the n used beads, and their
+        registered images ``"k.beads"`` (n, Z, K, K).
     """
 
     folder: Path
@@ -190,8 +192,8 @@ def _check_shapes(
         raise ValueError(f"{k}.residual has {len(tensors[f'{k}.residual'])} planes")
 
 
-def _tensors(calibrations: Sequence[Calibration]) -> dict[str, NDArray[np.float64]]:
-    tensors: dict[str, NDArray[np.float64]] = {}
+def _tensors(calibrations: Sequence[Calibration]) -> dict[str, NDArray[Any]]:
+    tensors: dict[str, NDArray[Any]] = {}
     for k, one in enumerate(calibrations):
         fits = [bead.fit for bead in one.used if bead.fit is not None]
         places = [
@@ -204,6 +206,7 @@ def _tensors(calibrations: Sequence[Calibration]) -> dict[str, NDArray[np.float6
             "residual": one.residual.numpy(),
             "mean": one.mean.mean,
             "deviation": one.mean.deviation,
+            "beads": registered(fits, one.model.z_um).astype(np.float32),
             "coefficients": np.array([fit.coefficients for fit in fits]),
             "sigma": np.array([fit.sigma for fit in fits]),
             "places": np.array(places),

@@ -14,7 +14,8 @@ from deepblur_live.calibration.trend import fit_trend
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepblur_live.calibration.fit import PixelNoise, StackFit
+    from deepblur_live.calibration.fit import StackFit
+    from deepblur_live.calibration.least_squares import PixelNoise
     from deepblur_live.calibration.model import StackModel
     from deepblur_live.calibration.trend import LinearTrend
 
@@ -72,6 +73,7 @@ def shared_fit(
         fit_blur=False,
         fit_coefficients=False,
         extra=extra,
+        beside=bead.fit.beside,
     )
 
 

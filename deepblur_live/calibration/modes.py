@@ -13,8 +13,8 @@ from deepblur_live.calibration.held_out import held_out
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deepblur_live.calibration.fit import PixelNoise
     from deepblur_live.calibration.held_out import Bead
+    from deepblur_live.calibration.least_squares import PixelNoise
     from deepblur_live.calibration.model import StackModel
 
 __all__ = ["choose_modes", "fewest_modes"]
@@ -91,4 +91,5 @@ def _with_modes(model: StackModel, noise: PixelNoise, bead: Bead) -> Bead:
     gamma = torch.zeros(len(model.noll), dtype=torch.float64)
     gamma[: len(old)] = old
     start = bead.fit.bead._replace(coefficients=gamma)
-    return bead._replace(fit=fit_bead(model, bead.crop, noise, start))
+    fit = fit_bead(model, bead.crop, noise, start, beside=bead.fit.beside)
+    return bead._replace(fit=fit)

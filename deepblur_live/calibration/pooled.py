@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from deepblur_live.calibration.fit import PixelNoise, StackFit
+    from deepblur_live.calibration.fit import StackFit
+    from deepblur_live.calibration.least_squares import PixelNoise
     from deepblur_live.calibration.model import StackModel
 
 __all__ = ["Aperture", "alike", "fit_aperture", "measured_gain", "shared_blur"]
@@ -59,20 +60,27 @@ def alike(fits: Sequence[StackFit]) -> list[BeadState]:
     Two beads that overlap fit worse, or, where they are very close, are brighter and
     wider than the others. How much of a bead's light a fit leaves over is compared with
     that of beads of the same brightness: where noise limits the fit it falls with
-    the brightness, where the model does it is constant.
+    the brightness, where the model does it is constant. The others are those that stand
+    alone, if there are enough: neighbours add to what a fit leaves over.
     """
     if not fits:
         return []
+    usual = np.array([fit.beside is None for fit in fits])
+    if usual.sum() < _FOR_SLOPE:
+        usual[:] = True
     light = np.log([max(fit.bead.brightness, 1e-9) for fit in fits])
     share = np.log([fit.unexplained for fit in fits])
-    if len(fits) >= _FOR_SLOPE:
+    middle = np.median(light[usual])
+    if usual.sum() >= _FOR_SLOPE:
         # Imported here: every session imports the package, and scipy.stats takes 0.5 s.
         from scipy.stats import theilslopes
 
-        share = share - theilslopes(share, light)[0] * (light - np.median(light))
-    misfit = _beyond(share, _OUTLIER) & (share > np.median(share) + _LEAST_MISFIT)
+        slope = theilslopes(share[usual], light[usual])[0]
+        share = share - slope * (light - middle)
+    misfit = _beyond(share, usual, _OUTLIER)
+    misfit &= share > np.median(share[usual]) + _LEAST_MISFIT
     blur = np.array([fit.bead.blur for fit in fits])
-    double = _beyond(blur, _WIDE) & (light > np.median(light) + math.log(_DOUBLE))
+    double = _beyond(blur, usual, _WIDE) & (light > middle + math.log(_DOUBLE))
     states = []
     for fit, unlike in zip(fits, misfit | double, strict=True):
         error = math.sqrt(float(np.square(fit.sigma).sum()))
@@ -87,8 +95,10 @@ def alike(fits: Sequence[StackFit]) -> list[BeadState]:
     return states
 
 
-def _beyond(values: NDArray[np.float64], deviations: float) -> NDArray[np.bool_]:
-    limit = float(np.median(values)) + deviations * deviation(values)
+def _beyond(
+    values: NDArray[np.float64], usual: NDArray[np.bool_], deviations: float
+) -> NDArray[np.bool_]:
+    limit = float(np.median(values[usual])) + deviations * deviation(values[usual])
     beyond: NDArray[np.bool_] = values > limit
     return beyond
 
@@ -132,7 +142,9 @@ def fit_aperture(
     found = []
     for crop, fit in zip(crops, fits, strict=True):
         below, above = (
-            fit_bead(model.with_aperture(na), crop, noise, fit.bead).objective
+            fit_bead(
+                model.with_aperture(na), crop, noise, fit.bead, beside=fit.beside
+            ).objective
             for na in (start - step, start + step)
         )
         bend = below - 2 * fit.objective + above

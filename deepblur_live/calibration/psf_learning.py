@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from deepblur_live.blur.psf_family import PsfFamily
 from deepblur_live.calibration.learning import shrunk_covariance
@@ -70,5 +70,5 @@ def learn_psf_family(
     covariance, _ = shrunk_covariance(states)
     covariance = covariance * (1 + 1 / len(psfs))
     farthest = float((np.linalg.solve(covariance, states.T).T * states).sum(1).max())
-    radius = math.sqrt(max(farthest, float(chi2.ppf(_HELD, count))))
+    radius = math.sqrt(max(farthest, float(chdtri(count, 1 - _HELD))))
     return PsfFamily(mean, eigen, covariance, radius, cutoff, len(psfs))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deepblur_live.calibration.fit import StackFit
     from deepblur_live.calibration.model import BeadParameters
 
-__all__ = ["MeanBead", "mean_bead", "mean_residual", "moved_to"]
+__all__ = ["MeanBead", "mean_bead", "mean_residual", "moved_to", "registered"]
 
 
 class MeanBead(NamedTuple):
@@ -27,17 +27,23 @@ class MeanBead(NamedTuple):
     deviation: NDArray[np.float64]
 
 
-def mean_bead(fits: Sequence[StackFit], z_um: Sequence[float]) -> MeanBead:
-    """Return the mean (Z, K, K) of beads as they were measured, and its deviation.
+def registered(fits: Sequence[StackFit], z_um: Sequence[float]) -> NDArray[np.float64]:
+    """Return beads (n, Z, K, K) as they were measured, brought to one place.
 
     Each without its background, over its brightness, registered to a fraction of a
     pixel and of a plane by its fit.
     """
-    images = [
-        _moved(fit.model + fit.residual, fit.bead, z_um, -1.0) / fit.bead.brightness
-        for fit in fits
-    ]
-    stack = np.stack(images)
+    return np.stack(
+        [
+            _moved(fit.model + fit.residual, fit.bead, z_um, -1.0) / fit.bead.brightness
+            for fit in fits
+        ]
+    )
+
+
+def mean_bead(fits: Sequence[StackFit], z_um: Sequence[float]) -> MeanBead:
+    """Return the mean (Z, K, K) of `registered` beads, and their deviation."""
+    stack = registered(fits, z_um)
     deviation = stack.std(0, ddof=1) if len(stack) > 1 else np.zeros_like(stack[0])
     return MeanBead(stack.mean(0), deviation)
 

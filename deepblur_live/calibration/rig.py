@@ -10,20 +10,24 @@ import numpy as np
 
 from deepblur_live.blur import family_from_profile
 from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.calibration.field import fit_field
 from deepblur_live.calibration.folder import load_calibration
-from deepblur_live.calibration.learning import learn_family
+from deepblur_live.calibration.learning import WIDE_MODES, learn_family
 from deepblur_live.calibration.psf_input import read_psf
+from deepblur_live.calibration.psf_learning import learn_psf_family
 from deepblur_live.calibration.stack import CalibrationError
+from deepblur_live.optics.pupil import defocus_per_um
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily
     from deepblur_live.blur.calibrated import CalibratedZernikeFamily
+    from deepblur_live.blur.psf_family import PsfFamily
     from deepblur_live.calibration.folder import SavedCalibration
     from deepblur_live.profile import Optics, Profile
 
-__all__ = ["calibrated_family", "rig_family"]
+__all__ = ["bead_family", "calibrated_family", "rig_family"]
 
 # Rms change of the wavefront that is assumed between a measured state and that of a
 # session, nm (docs/decisions/0198-calibration-in-a-session.md).
@@ -31,6 +35,9 @@ _ASSUMED_NM = 40.0
 # A profile's Gaussian is that of the calibration if it differs by no more than
 # rounding, or by this many of its standard errors.
 _ROUNDING_NM, _ERRORS = 1.0, 3.0
+# In PSF space: eigen-PSFs, and the defocus within which planes are used, waves rms
+# (docs/decisions/0216-psf-space-in-a-session.md).
+_EIGEN, _FOCUS = 8, 0.15
 
 
 def rig_family(profile: Profile) -> BlurFamily:
@@ -52,12 +59,48 @@ def rig_family(profile: Profile) -> BlurFamily:
         return read_psf(Path(model.psf), profile.optics)
     if model.calibration is not None:
         saved = load_calibration(Path(model.calibration), profile.optics)
-        return calibrated_family(saved, profile.optics)
+        if model.calibration_basis == "psf":
+            return bead_family(saved)
+        hull = model.calibration_set == "hull"
+        return calibrated_family(saved, profile.optics, hull=hull)
     return family_from_profile(profile)
 
 
+def bead_family(saved: SavedCalibration) -> PsfFamily:
+    """Return the family of the beads' images themselves, without a pupil.
+
+    Mean and principal components of the beads of all states in the planes near focus.
+    The size of the beads stays in.
+
+    Raises
+    ------
+    CalibrationError
+        The folder has no images of beads, or too few.
+    """
+    manifest = saved.manifest
+    optics = manifest.optics
+    sine = optics.numerical_aperture / optics.refractive_index
+    per_um = defocus_per_um(sine, optics.refractive_index, optics.wavelength_nm)
+    images = []
+    for k, state in enumerate(manifest.states):
+        near = np.abs(np.array(state.z_um)) * per_um <= _FOCUS
+        if f"{k}.beads" not in saved.tensors:
+            raise CalibrationError(
+                f"{saved.folder}: has no images of beads: calibrate again, or set "
+                'model.calibration_basis to "modes"'
+            )
+        beads = saved.tensors[f"{k}.beads"][:, near].astype(np.float64)
+        images.append(beads.reshape(-1, *beads.shape[2:]))
+    psfs = np.concatenate(images)
+    cutoff = optics.numerical_aperture * optics.pixel_size_nm / optics.wavelength_nm
+    try:
+        return learn_psf_family(psfs, cutoff, min(_EIGEN, len(psfs) - 1))
+    except ValueError as error:
+        raise CalibrationError(f"{saved.folder}: gives no blurs: {error}") from error
+
+
 def calibrated_family(
-    saved: SavedCalibration, optics: Optics
+    saved: SavedCalibration, optics: Optics, *, hull: bool = False
 ) -> CalibratedZernikeFamily:
     """Return the family that a calibration's states make.
 
@@ -73,6 +116,9 @@ def calibrated_family(
         As `load_calibration` has read and checked it.
     optics
         The profile's.
+    hull
+        Whether the admissible set is the hull of the states, and the coefficients as
+        many of their principal components as it has dimensions.
 
     Raises
     ------
@@ -82,19 +128,26 @@ def calibrated_family(
     manifest, wavelength_nm = saved.manifest, optics.wavelength_nm
     blur_nm = math.sqrt(np.mean([state.blur_nm**2 for state in manifest.states]))
     _check_gaussian(saved, optics, blur_nm)
-    trends = np.array(
-        [saved.tensors[f"{k}.trend"] for k in range(len(manifest.states))]
-    )
+    if hull and len(manifest.states) < 2:
+        raise CalibrationError(
+            f"{saved.folder}: one state has no hull: calibrate more states, or set "
+            'model.calibration_set to "ellipsoid"'
+        )
+    fields = [_over_field(saved, k) for k in range(len(manifest.states))]
     # Defocus comes first: it is no mode of the calibration, but each bead's z.
-    trends = np.pad(trends, ((0, 0), (0, 0), (1, 0)))
+    means = np.pad([mean for mean, _ in fields], ((0, 0), (1, 0)))
+    spread = np.pad(np.mean([part for _, part in fields], axis=0), ((1, 0), (1, 0)))
     update = {"noll": (4, *manifest.noll), "extra_blur_nm": blur_nm}
     try:
         local = ZernikeFamily.from_optics(optics.model_copy(update=update))
+        learned = len(set(local.noll) - set(WIDE_MODES))
         return learn_family(
-            trends[:, 0],
+            means,
             local,
             assumed=_ASSUMED_NM / wavelength_nm,
-            field=_field_covariance(trends),
+            field=spread,
+            directions=min(learned, len(means) - 1) if hull else None,
+            hull=hull,
         )
     except ValueError as error:
         raise CalibrationError(f"{saved.folder}: gives no blurs: {error}") from error
@@ -114,11 +167,21 @@ def _check_gaussian(saved: SavedCalibration, optics: Optics, blur_nm: float) -> 
         )
 
 
-def _field_covariance(trends: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (M, M) of the modes at a random place, from trends (S, 3, M).
+def _over_field(
+    saved: SavedCalibration, k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean (P,) and covariance (P, P) of a state's modes at an unknown place.
 
-    The slopes are per frame: 1/12 is the variance of a place from edge to edge.
+    By the Gaussian process through the beads, at the places of the frame that are near
+    enough to beads, its own error included.
     """
-    slopes = trends[:, 1:]
-    covariance: NDArray[np.float64] = np.einsum("ski,skj->ij", slopes, slopes)
-    return covariance / (12 * len(trends))
+    height, width = saved.manifest.states[k].shape
+    beads, places = saved.tensors[f"{k}.coefficients"], saved.tensors[f"{k}.places"]
+    field = fit_field(beads, places[:, :2], (height, width))
+    grid = field.even_places()
+    near = grid[~field.far(grid)]
+    value = field.at(near if len(near) else grid)
+    mean = value.mean.mean(0)
+    offset = value.mean - mean
+    error = np.diag(np.square(value.sigma).mean(0))
+    return mean, offset.T @ offset / len(offset) + error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.calibration.detect import best_plane
-from deepblur_live.calibration.fit import PixelNoise
+from deepblur_live.calibration.least_squares import PixelNoise
 from deepblur_live.identification.beads.detect import background_noise
 
 if TYPE_CHECKING:

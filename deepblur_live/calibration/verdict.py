@@ -34,6 +34,8 @@ _APERTURE, _SIGNIFICANT = 0.02, 3.0
 _PLANES, _LEAST_DEFOCUS = 5, 0.25
 # Scatter of beads about the field's trend in waves rms (Maréchal's limit is 0.075).
 _SCATTER = 0.025
+# Share of the frame without beads from which it is worth a remark.
+_UNKNOWN = 0.2
 
 _REMEDIES = {
     BeadState.CROWDED: "dilute the beads",
@@ -96,6 +98,16 @@ def _quality(one: Calibration) -> list[Advice]:
             Advice(
                 False,
                 f"Only {used} beads are used: {FEWEST_BEADS} or more show the field.",
+            )
+        )
+    far = float(one.field.far(one.field.even_places()).mean())
+    if far > _UNKNOWN:
+        found.append(
+            Advice(
+                False,
+                f"{far:.0%} of the frame is too far from any bead to know the blur "
+                "there (hatched in the maps), and sessions leave it out: record more "
+                "beads, or keep regions of interest to the rest.",
             )
         )
     limit = _SCATTER * one.model.optics.wavelength_nm

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.blur import Estimate, extra_blur
+from deepblur_live.blur import Estimate, extra_blur, wide_prior
 from deepblur_live.identification.minima import aligned, competing_scatter
 from deepblur_live.identification.motion import MotionCheck
 from deepblur_live.identification.network import network_input
 from deepblur_live.identification.observed import with_leakage
 from deepblur_live.identification.orientation import Orientation
+from deepblur_live.identification.outside import OutsideCheck
 from deepblur_live.identification.problem import Problem, Solution
 from deepblur_live.identification.processed import processing
 from deepblur_live.identification.refine import SpectralRefiner
@@ -87,9 +88,15 @@ class Identifier:
         self.spectrum = PowerSpectrum(average_s, family.cutoff)
         self.refiner = SpectralRefiner(family, errors, specimen)
         self.search = Search(self.refiner)
-        # Its limits hold for a prior that was learned from specimens.
+        # The limits of both hold for a prior that was learned from specimens.
         self.motion = (
             None if specimen is None else MotionCheck(self.refiner, errors, specimen)
+        )
+        wide = wide_prior(family)
+        self.outside = (
+            None
+            if wide is None or specimen is None
+            else OutsideCheck(self.refiner, wide, errors, specimen)
         )
         self.noise_sigma = 0.01
         self._now = 0.0
@@ -236,6 +243,13 @@ class Identifier:
         else:
             begin = problem.starts[0]
         fit, local_phase = self._refined(problem, begin)
+        compared = None
+        if self.outside is not None and problem.search is not None:
+            compared = self.outside.compare(problem, fit.coefficients[0])
+            if compared.missed is not None:
+                again, phase = self._refined(problem, compared.missed)
+                if again.objective[0] < fit.objective[0]:
+                    fit, local_phase = again, phase
         fit = self._with_competing(fit, competing)
         found = judge(self.family, fit)
         if found.trusted:
@@ -251,8 +265,13 @@ class Identifier:
             found = Estimate(oriented, fit.covariance, found.quality)
             if not problem.orientation.resolved(oriented):
                 found = replace(found, trusted=False, reason=_NOT_ORIENTED)
+        moved = False
         if found.trusted and problem.search is not None:
             found = self._at_rest(problem, found)
+            moved = not found.trusted
+        # Motion is no blur of the calibrated set either, but that is not its fault.
+        if self.outside is not None and compared is not None and not moved:
+            found = self.outside.judge(compared, found)
         return Solution(problem, found, competing, fit, local_phase)
 
     def _at_rest(self, problem: Problem, found: Estimate) -> Estimate:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepblur_live.calibration.detect import FoundBead
 from deepblur_live.calibration.model import StackModel
 from deepblur_live.calibration.modes import fewest_modes
+from deepblur_live.calibration.neighbours import neighbours_of
 from deepblur_live.calibration.stack import CalibrationError, crop_side
 from deepblur_live.calibration.verdict import FEWEST_BEADS
 from deepblur_live.identification.beads.detect import Candidate, Refusal, detect
@@ -134,7 +136,22 @@ def beads_in_view(
     fwhm = StackModel(optics, fewest_modes(), diameter_nm, (0.0,), side).bead_width
     found = detect(image, fwhm, side, side)
     photons = _photons(image, found.usable, side, profile.camera)
-    return BeadsInView(found.candidates, side, found.width / fwhm, photons)
+    beads = _with_neighbours(found.candidates, fwhm, side)
+    return BeadsInView(beads, side, found.width / fwhm, photons)
+
+
+def _with_neighbours(
+    beads: Sequence[Candidate], width: float, side: int
+) -> tuple[Candidate, ...]:
+    """Return the beads; crowded ones that the fit saves can be used."""
+    places = [FoundBead(bead.row, bead.column, bead.response) for bead in beads]
+    return tuple(
+        replace(bead, refusal=None)
+        if bead.refusal is Refusal.CROWDED
+        and neighbours_of(place, places, width, side) is not None
+        else bead
+        for bead, place in zip(beads, places, strict=True)
+    )
 
 
 def _photons(

@@ -198,7 +198,7 @@ def _write(path: Path, made: AcquiredSweep, pixel_um: float) -> None:
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": pixel_um,
         "PhysicalSizeYUnit": "µm",
-        # The stage's own report, which is nearer to the truth than the position asked for.
+        # As the stage reports it, which is nearer to the truth than what was asked for.
         "PhysicalSizeZ": round(_step_um(made), 6),
         "PhysicalSizeZUnit": "µm",
     }

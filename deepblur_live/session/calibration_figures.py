@@ -37,6 +37,7 @@ _WIDE = 10.6
 _SHOWN, _AMPLIFIED = 5, 5
 _COLOURS = {
     BeadState.USED: CURVES[2],
+    BeadState.TOGETHER: CURVES[3],
     BeadState.EDGE: CURVES[7],
     BeadState.CROWDED: CURVES[0],
     BeadState.SATURATED: CURVES[5],
@@ -44,7 +45,7 @@ _COLOURS = {
     BeadState.OVERLAP: CURVES[6],
     BeadState.FAILED: ALARM,
 }
-_MARKS = {BeadState.USED: "o"}
+_MARKS = {BeadState.USED: "o", BeadState.TOGETHER: "o"}
 
 
 def map_figure(one: Calibration) -> Figure:

@@ -26,9 +26,10 @@ def truth_at(row):
 
 
 def simulated_slide(seed=0):
-    """(Z, H, W) uint16, and (n, 2) the places of its isolated beads.
+    """(Z, H, W) uint16, and (n, 2) and (2, 2) the places of beads that can be used.
 
-    Nine isolated beads, one pair 200 nm apart, one at the edge, one saturated.
+    Eleven isolated beads, and two 920 nm apart. Others are a pair 200 nm apart, one at
+    the edge, one saturated.
     """
     rng = np.random.default_rng(seed)
     model = StackModel(PROFILE.optics, MODES, 100.0, Z_UM, 2 * _REACH + 1)
@@ -36,8 +37,10 @@ def simulated_slide(seed=0):
     places = grid + rng.uniform(-2, 2, grid.shape)
     pair = np.array([[65.0, 146.0], [66.6, 147.2]])
     single, edge, bright = places[:11], np.array([[145.0, 166.0]]), places[11:]
+    near = np.array([[104.0, 147.3], [111.2, 152.8]])
     light = np.full((len(Z_UM), _SIDE + 2 * _REACH, _SIDE + 2 * _REACH), 20.0)
-    for photons, group in ((1.2e4, single), (1e4, pair), (2e4, edge), (2e5, bright)):
+    groups = [(1.2e4, single), (1e4, pair), (2e4, edge), (2e5, bright), (1.1e4, near)]
+    for photons, group in groups:
         for place in group:
             middle = np.round(place).astype(int)
             bead = BeadParameters(
@@ -52,4 +55,4 @@ def simulated_slide(seed=0):
     light = light[:, _REACH:-_REACH, _REACH:-_REACH]
     electrons = rng.poisson(light) + rng.normal(0, 1.6, light.shape)
     grey = np.clip(electrons / 0.5 + 100, 0, 2**14 - 1)
-    return np.round(grey).astype(np.uint16), single
+    return np.round(grey).astype(np.uint16), single, near

@@ -10,6 +10,7 @@ import tifffile
 import torch
 from stack_slides import MODES, PROFILE, Z_UM, simulated_slide, truth_at
 
+from deepblur_live.blur.psf_family import PsfFamily
 from deepblur_live.calibration import (
     BeadState,
     CalibrationError,
@@ -23,10 +24,12 @@ from deepblur_live.calibration import (
     write_psf,
 )
 from deepblur_live.calibration.detect import cut_out
+from deepblur_live.calibration.neighbours import Crop
 from deepblur_live.calibration.registered import MeanBead
+from deepblur_live.calibration.rig import rig_family
 from deepblur_live.calibration.verdict import advice
 from deepblur_live.optics import psf_snr
-from deepblur_live.profile import Optics
+from deepblur_live.profile import Optics, check_profile
 from deepblur_live.session.calibration_report import write_calibration_report
 
 NM = PROFILE.optics.wavelength_nm
@@ -51,12 +54,16 @@ def folder(calibration, tmp_path_factory):
     return folder
 
 
-def test_isolated_beads_are_used_and_others_refused(calibration, slide):
+def test_isolated_beads_and_two_neighbours_are_used_and_others_refused(
+    calibration, slide
+):
     used = np.array([(bead.found.row, bead.found.column) for bead in calibration.used])
-    distance = np.linalg.norm(used[:, None] - slide[1][None], axis=2)
+    usable = np.concatenate(slide[1:])
+    distance = np.linalg.norm(used[:, None] - usable[None], axis=2)
     assert (distance.min(1) < 2).all()
-    assert len(used) == len(slide[1])
+    assert len(used) == len(usable)
     counts = calibration.counts()
+    assert counts[BeadState.TOGETHER] == len(slide[2])
     assert counts[BeadState.EDGE] == 1
     assert counts[BeadState.SATURATED] == 1
     assert counts[BeadState.OVERLAP] == 1
@@ -113,12 +120,21 @@ def test_a_wrong_pupil_is_not_hidden_by_the_residual(calibration):
         assert name in found[0].text
 
 
+def test_a_part_of_the_frame_without_beads_is_said(calibration):
+    assert not any("too far from any bead" in item.text for item in advice(calibration))
+    taller = replace(calibration.trend, shape=(400, 170))
+    found = advice(replace(calibration, trend=taller))
+    (said,) = (one.text for one in found if "too far from any bead" in one.text)
+    # Beads reach to row 155 of 400; a little beyond, the trend still tells.
+    assert 25 < int(said.partition("%")[0]) < 65
+
+
 def test_a_bead_that_fails_does_not_end_the_measurement_of_noise(
     calibration, slide, monkeypatch
 ):
-    fit, stack = calibrate.fit_bead, replace(calibration.stack, calibrated=False)
+    fit, stack = calibrate.fit_crop, replace(calibration.stack, calibrated=False)
     crops = [
-        cut_out(stack.light, bead.found, calibration.model.side)
+        Crop(cut_out(stack.light, bead.found, calibration.model.side))
         for bead in calibration.used[:3]
     ]
 
@@ -127,7 +143,7 @@ def test_a_bead_that_fails_does_not_end_the_measurement_of_noise(
             raise ValueError("singular")
         return fit(model, crop, *others, **options)
 
-    monkeypatch.setattr(calibrate, "fit_bead", fails_on_the_first)
+    monkeypatch.setattr(calibrate, "fit_crop", fails_on_the_first)
     found = calibrate._with_noise(calibration.model, stack, crops).noise
     expected = calibrate._with_noise(calibration.model, stack, crops[1:]).noise
     assert found == expected
@@ -143,10 +159,31 @@ def test_files_are_read_back(folder, calibration):
     assert len(rows) == len(calibration.beads)
     # None stands for a cell that is not there.
     assert not any(None in row.values() for row in rows)
-    assert sum(row["state"] == "used" for row in rows) == len(calibration.used)
-    fwhm = [float(row["fwhm_row_nm"]) for row in rows if row["state"] == "used"]
+    used = [row for row in rows if row["state"].startswith("used")]
+    assert len(used) == len(calibration.used)
+    fwhm = [float(row["fwhm_row_nm"]) for row in used]
     # 0.51 λ/NA is 195 nm, with a Gaussian of 71 nm, sphere and pixel 260 nm.
     assert 240 < np.median(fwhm) < 300
+
+
+def test_the_beads_images_are_a_family_of_their_own(folder, calibration):
+    content = PROFILE.model_dump()
+    content["model"] |= {"calibration": str(folder), "calibration_basis": "psf"}
+    content["drift"] |= {"warn": 0.1, "alarm": 0.2}
+    family = rig_family(check_profile(content, "test"))
+    assert isinstance(family, PsfFamily)
+    near = np.abs(np.array(Z_UM)) * calibration.model.waves_per_um <= 0.15
+    beads = load_calibration(folder).tensors["0.beads"][:, near]
+    assert family.states == beads.shape[0] * beads.shape[1]
+    # A bead that was not noisy: the model's image, in the middle of the focus range.
+    bead = calibration.used[0].fit.bead._replace(row=0.0, column=0.0, z_um=0.0)
+    images = calibration.model.images(bead)[near].double()
+    wanted = images / images.sum((1, 2), keepdim=True)
+    flat = family.eigen.reshape(len(family.eigen), -1)
+    c = (wanted.numpy() - family.mean).reshape(len(wanted), -1) @ flat.T
+    found = family.psf(torch.from_numpy(c / (flat**2).sum(1)))
+    assert psf_snr(found, wanted).min() > 15
+    assert psf_snr(torch.from_numpy(family.mean)[None], wanted).min() < 12
 
 
 def test_bad_folders_are_refused_by_name(folder, tmp_path):

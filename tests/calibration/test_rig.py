@@ -16,7 +16,12 @@ from deepblur_live.calibration.model import BeadParameters, StackModel
 from deepblur_live.calibration.psf_input import read_psf
 from deepblur_live.calibration.rig import rig_family
 from deepblur_live.optics import psf_snr
-from deepblur_live.profile import check_profile, load_profile, write_profile
+from deepblur_live.profile import (
+    ProfileError,
+    check_profile,
+    load_profile,
+    write_profile,
+)
 
 MIDDLE = np.array([0.04, -0.06, 0.05, 0.03, -0.02, 0.02, 0.07])
 NM = PROFILE.optics.wavelength_nm
@@ -45,7 +50,9 @@ def test_its_psf_is_the_image_of_a_small_bead(folder):
     assert [family.local.noll[mode] for mode in wide] == [4, 11]
     # Spherical is the specimen's, too: its prior is wide, about 0.
     modes = np.append(MIDDLE[:-1], 0.0)
-    assert family.learned.modes(np.zeros(8)) == pytest.approx(np.append(0.0, modes))
+    assert family.learned.modes(np.zeros(8)) == pytest.approx(
+        np.append(0.0, modes), abs=1e-6
+    )
     side = family.window
     model = StackModel(PROFILE.optics, NOLL, 1.0, (0.0,), side)
     variance = (BLUR_NM / PROFILE.optics.pixel_size_nm) ** 2
@@ -73,7 +80,55 @@ def test_states_and_field_widen_the_prior(tmp_path):
     sloped = write_calibration(tmp_path / "b.calib", [trend(rows=0.12)])
     tilted = rig_family(profile(calibration=sloped)).learned.covariance[2:, 2:]
     # Of a place from edge to edge: 0.12²/12 in each mode, all together.
-    assert tilted[0, 1] == pytest.approx(0.12**2 / 12)
+    assert tilted[0, 1] == pytest.approx(0.12**2 / 12, rel=0.01)
+
+
+def test_a_curved_field_widens_the_prior_about_its_mean(tmp_path):
+    """Which slopes do not show: that of a bowl is zero."""
+    flat, curved = (
+        rig_family(
+            profile(
+                calibration=write_calibration(
+                    tmp_path / f"{bowl}.calib", [trend()], bowl=bowl
+                )
+            )
+        ).learned
+        for bowl in (0.0, 0.06)
+    )
+    # Of a parabola that is 0 in the middle and 1 at the edges.
+    change = curved.mean - flat.mean
+    assert change[1:-1] == pytest.approx(0.06 / 3, rel=0.15)
+    added = (curved.covariance - flat.covariance)[2:, 2:]
+    assert np.diag(added) == pytest.approx(0.06**2 * 4 / 45, rel=0.3)
+
+
+def test_the_hull_of_many_states_is_a_choice(tmp_path):
+    rng = np.random.default_rng(0)
+    states = [trend(MIDDLE + 0.02 * rng.normal(size=7)) for _ in range(12)]
+    folder = write_calibration(tmp_path / "a.calib", states)
+    family = rig_family(profile(calibration=folder, calibration_set="hull"))
+    admissible = family.prior.admissible
+    c = family.learned.coefficients(np.append(0.0, states[3][0]))
+    c[:2] = 0
+    assert admissible.gauge(c) <= 1 + 1e-6
+    assert admissible.gauge(3 * c) > 1
+    one = write_calibration(tmp_path / "b.calib", [trend()])
+    with pytest.raises(CalibrationError, match=r"b\.calib: one state has no hull"):
+        rig_family(profile(calibration=one, calibration_set="hull"))
+
+
+def test_images_of_beads_that_are_not_there_are_asked_for(folder):
+    content = profile(calibration=folder).model_dump()
+    content["model"]["calibration_basis"] = "psf"
+    content["drift"] |= {"warn": 0.1, "alarm": 0.2}
+    with pytest.raises(CalibrationError, match="no images of beads"):
+        rig_family(check_profile(content, "test"))
+    content["drift"]["reference"] = "calibration"
+    with pytest.raises(ProfileError, match="compares modes"):
+        check_profile(content, "test")
+    del content["drift"]
+    with pytest.raises(ProfileError, match="unit of eigen-PSFs"):
+        check_profile(content, "test")
 
 
 def test_other_optics_are_refused_with_both_numbers(folder):

@@ -5,7 +5,8 @@ import pytest
 import torch
 from evaluation.true_optics import TrueOptics
 
-from deepblur_live.calibration.fit import PixelNoise, fit_bead, start_of
+from deepblur_live.calibration.fit import fit_bead, start_of
+from deepblur_live.calibration.least_squares import PixelNoise
 from deepblur_live.calibration.model import BeadParameters, StackModel
 from deepblur_live.profile import Optics
 

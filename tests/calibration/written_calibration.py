@@ -23,10 +23,20 @@ NOLL = tuple(range(5, 12))
 BLUR_NM = 70.0
 
 
-def write_calibration(folder, trends, optics=PROFILE.optics, blur_nm=BLUR_NM):
-    """Write states with these trends (S, 3, P) of Noll 5-11; return the folder."""
+# Of beads, in a frame of 170 × 170: as many as make the field linear.
+PLACES = np.array([(r, c, 0.0) for r in (15, 60, 110, 155) for c in (15, 60, 110, 155)])
+
+
+def write_calibration(folder, trends, optics=PROFILE.optics, blur_nm=BLUR_NM, bowl=0.0):
+    """Write states with these trends (S, 3, P) of Noll 5-11; return the folder.
+
+    `bowl` is added to all modes at the edges of the rows, along a parabola.
+    """
     folder.mkdir()
     modes = len(NOLL)
+    unit = PLACES[:, :2] / 170 - 0.5
+    design = np.column_stack([np.ones(len(unit)), unit])
+    curved = bowl * (2 * unit[:, :1]) ** 2
     tensors = {}
     for k, trend in enumerate(trends):
         tensors |= {
@@ -34,6 +44,8 @@ def write_calibration(folder, trends, optics=PROFILE.optics, blur_nm=BLUR_NM):
             f"{k}.covariance": 1e-6 * np.eye(modes),
             f"{k}.scatter": np.full(modes, 1e-3),
             f"{k}.residual": np.zeros((3, 5, 5)),
+            f"{k}.coefficients": design @ np.asarray(trend) + curved,
+            f"{k}.places": PLACES,
         }
     content = save(tensors)
     (folder / TENSORS).write_bytes(content)

@@ -14,6 +14,7 @@ GAIN, LIGHT = 0.5, 8000.0
 PROFILE = Profile(camera=Camera(gain_e_per_adu=GAIN, offset_adu=100.0))
 ALONE = [(40, 40), (40, 100), (100, 40), (150, 150)]
 CROWD = [(100, 100), (106, 103), (100, 108), (94, 104)]
+PAIR = CROWD[:2]
 EDGE = [(3, 70)]
 
 
@@ -40,6 +41,11 @@ def test_beads_are_counted_with_reasons():
         "Fewer than 10 can be used",
         "Many are too near each other",
     ]
+
+
+def test_neighbours_that_are_fitted_together_can_be_used():
+    found = beads_in_view(frame(ALONE + PAIR), PROFILE, 200.0)
+    assert found.text == "6 usable"
 
 
 def test_nothing_is_to_be_done_where_all_is_well():

@@ -68,3 +68,18 @@ def test_the_simulated_microscope_drifts_as_stated(load):
     assert np.linalg.matrix_rank(states - states.mean(0), tol=1e-6) == 3
     focused = tool.Microscope(local, wide=True).states(4000, seed=0)
     assert np.abs(focused[:, 0]).max() == pytest.approx(0.1, abs=0.001)
+
+
+def test_states_are_moved_out_of_the_set_by_a_distance(load):
+    measure, prior = load("measure_outside"), load("measure_calibrated_prior")
+    local = ZernikeFamily(noll=tuple(range(4, 12)))
+    microscope = prior.Microscope(local, True)
+    family = measure.learn_family(microscope.measured(20), local)
+    direction = np.zeros(8)
+    direction[[2, 4]] = 0.6, -0.8
+    truth, admissible = microscope.states(1, seed=3)[0], family.prior.admissible
+    for distance in (0.0, 0.05):
+        moved = measure.moved_out(family, truth, direction, distance)
+        c = family.learned.coefficients(moved)
+        away = np.linalg.norm(c - admissible.project(c))
+        assert away == pytest.approx(distance, abs=1e-6)
