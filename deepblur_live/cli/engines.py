@@ -76,7 +76,7 @@ def build(console: Console, profile: Profile, sizes: Sequence[tuple[int, int]]) 
     sources = [
         source
         for library, card in usable
-        for source in engine_sources(pack, library, card, EngineCache())
+        for source in engine_sources(pack, library, card)
     ]
     for source in sources:
         try:
@@ -136,7 +136,7 @@ def show(console: Console) -> None:
         if engine.timed_busy and not engine.fault:
             state += "; built while frames were processed: `engines build` may find "
             state += "faster kernels"
-        cells = (*about, f"{engine.megabytes:.1f}", state)
+        cells = (*about, f"{len(engine.plan) / 1e6:.1f}", state)
         table.add_row(*(escape(cell) for cell in cells))
     console.print(table)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from deepblur_live.runtime.device import (
@@ -13,7 +11,6 @@ from deepblur_live.runtime.device import (
     has_lost_card,
     is_out_of_memory,
 )
-from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import engine_sources
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
@@ -21,7 +18,7 @@ from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     import torch
 
@@ -30,12 +27,12 @@ if TYPE_CHECKING:
     from deepblur_live.runtime.graph_executor import PreparedExecutor
     from deepblur_live.runtime.pack import ModelPack
 
+    _Shape = tuple[int, int]
+
 __all__ = ["BestExecutor", "build_executor"]
 
 _log = logging.getLogger(__name__)
 _CLOSE_S = 15.0
-# A build may take minutes: it is reported when it begins, and then this often.
-_REPORT_EVERY_S = 15.0
 
 
 def build_executor(
@@ -53,13 +50,7 @@ def build_executor(
     prepared: list[PreparedExecutor] = []
     for attempt in executor_order(wanted):
         if attempt.library is not None and attempt.card is not None:
-            sources = engine_sources(
-                pack,
-                attempt.library,
-                attempt.card,
-                EngineCache(),
-                beside_frames=True,
-            )
+            sources = engine_sources(pack, attempt.library, attempt.card, True)
             prepared += [EngineExecutor(pack, family, source) for source in sources]
         elif attempt.make is not None:
             prepared.append(attempt.make(pack, family, device))
@@ -72,8 +63,7 @@ class BestExecutor:
     Those for a new frame size are prepared and compared with torch in the background,
     meanwhile torch is used. Executors that fail, differ from torch, or are distrusted
     later are dropped; those that work for one size and are not available for another
-    are dropped for that size only. `take_notes` reports this, and the progress of
-    builds.
+    are dropped for that size only. `take_notes` reports this, and builds.
 
     Parameters
     ----------
@@ -81,22 +71,21 @@ class BestExecutor:
         Torch, which is always ready.
     prepared
         Engines and others that must be prepared, best first.
-    clock
-        Seconds, monotonic.
     """
 
     def __init__(
-        self,
-        reference: TorchExecutor,
-        prepared: Iterable[PreparedExecutor] = (),
-        clock: Callable[[], float] = time.monotonic,
+        self, reference: TorchExecutor, prepared: Iterable[PreparedExecutor] = ()
     ) -> None:
-        self.reference, self._clock = reference, clock
+        self.reference = reference
         self._prepared = list(prepared)
-        self._unavailable: set[tuple[PreparedExecutor, tuple[int, int]]] = set()
-        self._preparation: _Preparation | None = None
-        # Frame sizes whose build was reported, and when last.
-        self._reported: dict[tuple[int, int], float] = {}
+        self._unavailable: set[tuple[PreparedExecutor, _Shape]] = set()
+        # The thread that prepares an executor for a frame size, and why it failed.
+        self._preparation: threading.Thread | None = None
+        self._preparing: PreparedExecutor | None = None
+        self._faults: dict[tuple[PreparedExecutor, _Shape], str] = {}
+        self._closing = threading.Event()
+        # Frame sizes whose build was reported.
+        self._building: set[_Shape] = set()
         self._current: PreparedExecutor | None = None
         # The executor that was in use when the card was lost.
         self._last_used: PreparedExecutor | None = None
@@ -150,133 +139,107 @@ class BestExecutor:
                 if has_lost_card(error):
                     raise
                 if is_out_of_memory(error):
-                    self._drop(current, "the card's memory is full", shape)
+                    self._drop_size(current, "the card's memory is full", shape)
                 else:
                     self.distrust(current, str(error))
         return self.reference.deblur(*frame)
 
     def distrust(self, backend: TorchExecutor, why: str) -> None:
         """Drop an executor whose result was wrong; the next best is used from then."""
-        for executor in self._prepared:
-            if executor is backend:
-                self._drop(executor, why)
-                return
+        dropped = [executor for executor in self._prepared if executor is backend]
+        for executor in dropped:
+            self._prepared.remove(executor)
+            self._stop_using(executor)
+            executor.release()
+            following = [executor.name for executor in self._prepared]
+            following.append(self.reference.description)
+            self._notes.append(
+                f"{executor.name} is not used: {why}; instead {following[0]}"
+            )
 
     def card_failed(self) -> None:
         """Count a failure of the card against the executor in use, if not torch.
 
         And against one in preparation, which runs at the same time.
         """
-        current = self._preparation
-        preparing = None if current is None else current.executor
-        for executor in {self._last_used, preparing} - {None}:
-            assert executor is not None
-            executor.card_failed()
+        for executor in {self._last_used, self._preparing}:
+            if executor is not None:
+                executor.card_failed()
 
     def close(self) -> None:
         """End a preparation in progress."""
+        self._closing.set()
         if self._preparation is not None:
-            self._preparation.stop.set()
             self._preparation.join(_CLOSE_S)
-            self._preparation = None
 
-    def _drop(
-        self,
-        executor: PreparedExecutor,
-        why: str,
-        shape: tuple[int, int] | None = None,
-    ) -> None:
-        """Stop using an executor, altogether or for frames of (H, W) only."""
+    def _drop_size(self, executor: PreparedExecutor, why: str, shape: _Shape) -> None:
+        """Stop using an executor for frames of (H, W)."""
+        self._stop_using(executor)
+        self._unavailable.add((executor, shape))
+        executor.release_size(shape)
+        self._notes.append(
+            f"{executor.name} is not used for frames of {_sides(shape)}: {why}"
+        )
+
+    def _stop_using(self, executor: PreparedExecutor) -> None:
         if self._current is executor:
             self._current = None
-        if shape is not None:
-            self._unavailable.add((executor, shape))
-            executor.release_size(shape)
-            size = f"{shape[0]} × {shape[1]}"
-            self._notes.append(
-                f"{executor.name} is not used for frames of {size}: {why}"
-            )
-            return
-        self._prepared.remove(executor)
-        executor.release()
-        backend = (
-            self._prepared[0].name if self._prepared else self.reference.description
-        )
-        self._notes.append(f"{executor.name} is not used: {why}; instead {backend}")
 
-    def _ready(self, shape: tuple[int, int]) -> PreparedExecutor | None:
+    def _ready(self, shape: _Shape) -> PreparedExecutor | None:
         """Return the executor for frames of (H, W), or None while there is none."""
         for executor in list(self._prepared):
             if (executor, shape) in self._unavailable:
                 continue
             if executor.is_admitted(shape):
-                self._report_end(executor, shape)
+                if shape in self._building:
+                    self._building.remove(shape)
+                    name, sides = executor.name, _sides(shape)
+                    self._notes.append(f"{name} is now used for frames of {sides}")
                 return executor
-            if fault := self._prepare(executor, shape):
-                self._drop(executor, fault, shape if executor.any_admitted else None)
-            else:
+            if self._preparation is not None and self._preparation.is_alive():
+                # Another size's is not ended: the camera may come back to it.
                 return None
+            if (fault := self._faults.pop((executor, shape), None)) is None:
+                # Not joined when the program ends: a build ends with its parent.
+                self._preparing = executor
+                self._preparation = threading.Thread(
+                    target=self._prepare,
+                    args=(executor, shape),
+                    name="engine preparation",
+                    daemon=True,
+                )
+                self._preparation.start()
+                return None
+            if executor.any_admitted:
+                self._drop_size(executor, fault, shape)
+            else:
+                self.distrust(executor, fault)
         return None
 
-    def _prepare(self, executor: PreparedExecutor, shape: tuple[int, int]) -> str:
-        """Make sure that a preparation is running; return why it failed, or nothing."""
-        current = self._preparation
-        if current is not None and current.is_alive():
-            # Another size's is not ended: the camera may come back to it.
-            return ""
-        self._preparation = None
-        if current is not None and current.of == (executor, shape):
-            return current.fault
-        self._preparation = _Preparation(executor, shape, self._report)
-        self._preparation.start()
-        return ""
+    def _prepare(self, executor: PreparedExecutor, shape: _Shape) -> None:
+        """Prepare an executor for frames of (H, W); keep what failed."""
 
-    def _report(
-        self, executor: PreparedExecutor, shape: tuple[int, int], text: str
-    ) -> None:
-        """Report the progress of a build now and then; called on its own thread."""
-        now = self._clock()
-        if now - self._reported.get(shape, -math.inf) < _REPORT_EVERY_S:
-            return
-        self._reported[shape] = now
-        self._notes.append(
-            f"{executor.name}: engines for frames of {shape[0]} × {shape[1]} are being "
-            f"built ({text}); frames are processed by torch meanwhile"
-        )
+        def progress(text: str) -> None:
+            if self._closing.is_set():
+                raise EngineError("stopped before the engine was ready")
+            if shape not in self._building:
+                self._building.add(shape)
+                self._notes.append(
+                    f"{executor.name}: engines for frames of {_sides(shape)} are being "
+                    f"built ({text}), which may take minutes; frames are processed by "
+                    "torch meanwhile"
+                )
 
-    def _report_end(self, executor: PreparedExecutor, shape: tuple[int, int]) -> None:
-        if self._reported.pop(shape, None) is not None:
-            size = f"{shape[0]} × {shape[1]}"
-            self._notes.append(f"{executor.name} is now used for frames of {size}")
-
-
-class _Preparation(threading.Thread):
-    """Prepares an executor for one frame size."""
-
-    def __init__(
-        self,
-        executor: PreparedExecutor,
-        shape: tuple[int, int],
-        report: Callable[[PreparedExecutor, tuple[int, int], str], None],
-    ) -> None:
-        # Not joined when the program ends: a build ends with its parent process.
-        super().__init__(name="engine preparation", daemon=True)
-        self.executor, self.of, self._report = executor, (executor, shape), report
-        self.stop = threading.Event()
-        self.fault = ""
-
-    def run(self) -> None:
-        """Prepare it; keep what failed."""
-        executor, shape = self.of
         try:
-            verdicts = executor.admit(shape, self._progress)
+            verdicts = executor.admit(shape, progress)
         except Exception as error:  # reported when the executor is asked for
-            self.fault = str(error) or repr(error)
+            self._faults[executor, shape] = str(error) or repr(error)
         else:
             text = "; ".join(verdict.text for verdict in verdicts)
             _log.info("%s is ready: %s", executor.name, text)
+        finally:
+            self._preparing = None
 
-    def _progress(self, text: str) -> None:
-        if self.stop.is_set():
-            raise EngineError("stopped before the engine was ready")
-        self._report(*self.of, text)
+
+def _sides(shape: _Shape) -> str:
+    return f"{shape[0]} × {shape[1]}"

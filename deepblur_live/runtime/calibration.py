@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.runtime.scaling_graph import ScalingGraph
 
-__all__ = ["BadFrame", "Scaled", "conserves_flux", "keeps_flux", "scale"]
+__all__ = ["BadFrame", "Scaled", "keeps_flux", "scale"]
 
 # With a larger fraction of clipped pixels the blur cannot be identified.
 _MAX_SATURATED = 0.01
@@ -28,6 +28,8 @@ _CEILINGS = (255, 1023, 4095, 16383, 65535)
 # Percentiles that become 0 and 1, computed from about so many pixels.
 _PERCENTILES = 0.1, 99.9
 _SAMPLE = 65_536
+# And between inspections: the host has less than a millisecond for a frame.
+_SAMPLE_BETWEEN = 16_384
 _CPU = torch.device("cpu")
 # Relative change of flux that is allowed at this side of a frame: deblurring conserves
 # flux except across the border (docs/decisions/0007-flux-check.md).
@@ -64,7 +66,7 @@ class Scaled:
 
         From a card the copy is asynchronous, in torch's current stream.
         """
-        grey = (image * self.span + self.low).float()
+        grey = image.mul(self.span).add_(self.low)
         # Into page-locked memory, which is several times faster.
         return grey.to("cpu", non_blocking=True)
 
@@ -122,7 +124,8 @@ def scale(
         raise BadFrame(f"too small ({height} × {width}, at least {WINDOW} × {WINDOW})")
     # Torch accepts writable arrays only.
     native = np.require(pixels, pixels.dtype.newbyteorder("="), ["C", "W"])
-    stride = max(1, int(np.sqrt(native.size / _SAMPLE)))
+    count = _SAMPLE if inner is None else _SAMPLE_BETWEEN
+    stride = max(1, int(np.sqrt(native.size / count)))
     sample = native[::stride, ::stride]
     if native.dtype.kind == "f" and not np.isfinite(native).all():
         raise BadFrame("not finite (NaN or infinity)")
@@ -189,28 +192,20 @@ def _limits_of_counts(counts: NDArray[np.intp]) -> tuple[float, float]:
     below = counts.cumsum()
     last = int(below[-1]) - 1
     # A percentile lies between two of the pixels in order, as NumPy has it.
-    place = np.array(_PERCENTILES) / 100 * last
-    first = np.floor(place)
-    lower, upper = (
-        np.searchsorted(below, np.minimum(nth, last), "right")
-        for nth in (first, first + 1)
+    places = [share / 100 * last for share in _PERCENTILES]
+    order = [n for place in places for n in (int(place), min(int(place) + 1, last))]
+    values = np.searchsorted(below, order, "right").tolist()
+    low, high = (
+        values[2 * i] + (values[2 * i + 1] - values[2 * i]) * (place - int(place))
+        for i, place in enumerate(places)
     )
-    low, high = lower + (upper - lower) * (place - first)
-    return float(low), float(high)
+    return low, high
 
 
 def _limits(sample: NDArray[Any]) -> tuple[float, float]:
     """Return the grey values that a frame is scaled by."""
     low, high = np.percentile(sample, _PERCENTILES)
     return float(low), float(high)
-
-
-def conserves_flux(image: torch.Tensor, sharp: torch.Tensor) -> bool:
-    """Return whether a deblurred image (H, W) has the flux of its scaled frame (H, W).
-
-    See `keeps_flux`. False where the image is not finite.
-    """
-    return keeps_flux(float(image.mean()), float(sharp.mean()), min(image.shape))
 
 
 def keeps_flux(before: float, after: float, side: int) -> bool:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.deblurring import CompiledFista
 from deepblur_live.runtime.graph_executor import PreparedExecutor
-from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deepblur_live.deblurring import FoldedFista
-    from deepblur_live.runtime.parity import Parity
 
 __all__ = ["CompiledExecutor", "why_no_compiler"]
 
@@ -46,17 +44,3 @@ class CompiledExecutor(PreparedExecutor):
         fista = CompiledFista(self._deblurring, self.dtype)
         self._run_once(fista, shape)
         return fista
-
-    def admit(
-        self, shape: tuple[int, int], progress: Callable[[str], None]
-    ) -> list[Parity]:
-        """Compile for frames of (H, W), and compare; as `PreparedExecutor.admit`."""
-        try:
-            return super().admit(shape, progress)
-        except EngineError:
-            raise
-        except Exception as error:  # a compiler that is missing fails in many ways
-            lines = str(error).strip().splitlines() or [repr(error)]
-            raise EngineError(
-                f"torch could not compile the network: {lines[0]}"
-            ) from error

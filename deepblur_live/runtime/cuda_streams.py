@@ -34,7 +34,7 @@ class CudaStreams:
         if device.type == "cuda":
             self._streams = [
                 torch.cuda.Stream(device, priority=_FIRST)  # type: ignore[no-untyped-call]
-                for _ in range(4)
+                for _ in range(3)
             ]
             # Networks and other tensors were made before, in the current stream.
             for stream in self._streams:
@@ -49,15 +49,8 @@ class CudaStreams:
         return self._stream(1, 0)
 
     def download(self) -> contextlib.AbstractContextManager[None]:
-        """Queue the download, after everything in `compute`."""
+        """Queue the download and the check, after everything in `compute`."""
         return self._stream(2, 1)
-
-    def check(self) -> contextlib.AbstractContextManager[None]:
-        """Queue the check of a downloaded frame, after nothing else.
-
-        The next frame may be in all other streams by then.
-        """
-        return self._stream(3)
 
     def downloaded(self) -> Any:
         """Return the event of all downloads queued so far; None on a CPU."""

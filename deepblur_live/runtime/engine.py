@@ -23,6 +23,8 @@ _DTYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16
 class Engine:
     """A plan opened on a card, with its scratch memory; not thread-safe.
 
+    It has run once, on zeros, which stay bound: some kernels are only compiled then.
+
     Parameters
     ----------
     library
@@ -36,16 +38,14 @@ class Engine:
 
     Attributes
     ----------
-    tensors
-        Name → shape and dtype of its inputs and outputs.
     bound
-        Name → the tensor that an input or output was bound to. It must outlive the
+        Name → the tensor that an input or output is bound to. It must outlive the
         engine's use of its address.
 
     Raises
     ------
     EngineError
-        When the plan does not open here.
+        When the plan does not open or run here.
     """
 
     def __init__(
@@ -78,15 +78,16 @@ class Engine:
             max(size, ALIGNMENT), dtype=torch.uint8, device=self.device
         )
         self._context.set_device_memory(self._scratch.data_ptr(), size)
-        self.tensors: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+        self.bound: dict[str, torch.Tensor] = {}
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
-            kind = self._engine.get_tensor_dtype(name).name
-            if kind not in _DTYPES:
-                raise EngineError(f"{library.name}: tensor {name!r} is of type {kind}")
-            shape = tuple(int(n) for n in self._engine.get_tensor_shape(name))
-            self.tensors[name] = (shape, _DTYPES[kind])
-        self.bound: dict[str, torch.Tensor] = {}
+            shape = tuple(self._engine.get_tensor_shape(name))
+            dtype = _DTYPES[self._engine.get_tensor_dtype(name).name]
+            self.bound[name] = torch.zeros(shape, dtype=dtype, device=self.device)
+            self.bind(name, self.bound[name])
+        self.enqueue()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def bind(self, name: str, tensor: torch.Tensor) -> None:
         """Use `tensor` as an input or output from now on.
@@ -94,31 +95,22 @@ class Engine:
         Raises
         ------
         EngineError
-            When there is none of that name, or the tensor is of another shape, dtype,
-            device or layout, or does not begin at a multiple of `ALIGNMENT`.
+            When the tensor is of another shape, dtype, device or layout, or does not
+            begin at a multiple of `ALIGNMENT`: the engine would access memory outside.
         """
-        if name not in self.tensors:
+        now = self.bound[name]
+        # Torch's allocations are aligned, parts of them need not be.
+        start = tensor.storage_offset() * tensor.element_size()
+        same = tensor.shape == now.shape and tensor.dtype == now.dtype
+        if (
+            not (same and tensor.device == now.device and tensor.is_contiguous())
+            or start % ALIGNMENT
+        ):
             raise EngineError(
-                f"no tensor {name!r}: there are {', '.join(self.tensors)}"
-            )
-        shape, dtype = self.tensors[name]
-        fits = tuple(tensor.shape) == shape and tensor.dtype == dtype
-        if not (fits and tensor.is_contiguous() and tensor.device == self.device):
-            raise EngineError(
-                f"tensor {name!r}: must be a contiguous {dtype} of {shape} on "
-                f"{self.device}, is {tensor.dtype} of {tuple(tensor.shape)} on "
-                f"{tensor.device}"
-            )
-        # On a CPU, where only tests run, within the memory that it is a part of.
-        start = (
-            tensor.data_ptr()
-            if self.device.type == "cuda"
-            else tensor.storage_offset() * tensor.element_size()
-        )
-        if start % ALIGNMENT:
-            raise EngineError(
-                f"tensor {name!r}: must begin at a multiple of {ALIGNMENT} bytes, "
-                f"begins {start % ALIGNMENT} after one"
+                f"tensor {name!r}: must be a contiguous {now.dtype} of "
+                f"{tuple(now.shape)} on {now.device}, from a multiple of {ALIGNMENT} "
+                f"bytes; is {tensor.dtype} of {tuple(tensor.shape)} on "
+                f"{tensor.device}, from byte {start}"
             )
         if not self._context.set_tensor_address(name, tensor.data_ptr()):
             raise self._library.failed(f"tensor {name!r}: its address was refused")
@@ -132,30 +124,14 @@ class Engine:
         found = None if self._kernels is None else self._kernels.serialize()
         return b"" if found is None else bytes(memoryview(found))
 
-    def run_once(self) -> None:
-        """Run on zeros, which stay bound, and wait for it.
-
-        Raises
-        ------
-        EngineError
-            When the engine refuses to run.
-        """
-        for name, (shape, dtype) in self.tensors.items():
-            self.bind(name, torch.zeros(shape, dtype=dtype, device=self.device))
-        self.enqueue()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
     def enqueue(self) -> None:
         """Run on the bound tensors, in torch's current stream; returns before it ends.
 
         Raises
         ------
         EngineError
-            When a tensor is not bound, or the engine refuses to run.
+            When the engine refuses to run.
         """
-        if missing := [name for name in self.tensors if name not in self.bound]:
-            raise EngineError(f"not bound: {', '.join(missing)}")
         cuda = self.device.type == "cuda"
         stream = torch.cuda.current_stream(self.device).cuda_stream if cuda else 0
         if not self._context.execute_async_v3(stream):

@@ -32,7 +32,7 @@ _POLL_S = 0.1
 # The first build for a card may take minutes; longer than this it hangs.
 _TIMEOUT_S = 1800.0
 _QUOTED = 300
-_ORPHANED = 3
+_REFUSED, _ORPHANED = 2, 3
 
 
 def build_in_child(
@@ -52,8 +52,7 @@ def build_in_child(
     onnx, precision, capability
         As `build_plan`.
     progress
-        Called several times a second with the builder's progress; an exception raised
-        there ends the build.
+        Called several times a second; an exception raised there ends the build.
     timeout
         Seconds after which the build is ended.
 
@@ -62,91 +61,62 @@ def build_in_child(
     EngineError
         The builder's own error, its crash, or the timeout.
     """
-    try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            Path(folder, "model.onnx").write_bytes(onnx)
-            arguments = [folder, library, precision, *map(str, capability)]
-            return _build(Path(folder), arguments, progress, timeout)
-    except OSError as error:
-        raise EngineError(
-            f"{tempfile.gettempdir()}: an engine cannot be built there "
-            f"({error.strerror or error}): free some space, or set TMPDIR"
-        ) from error
-
-
-def _build(
-    folder: Path,
-    arguments: list[str],
-    progress: Callable[[str], None],
-    timeout: float,
-) -> bytes:
     # The child finds the packages that this process finds, installed or not.
     root = str(Path(__file__).parents[2])
     search_path = os.pathsep.join(filter(None, [root, *sys.path]))
-    log = folder / "log"
     end = time.monotonic() + timeout
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            [sys.executable, "-m", __name__, *arguments],
-            stdin=subprocess.PIPE,  # its end tells the child that this process is gone
-            stdout=output,
-            stderr=output,
-            env=os.environ | {"PYTHONPATH": search_path},
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        ) as child,
-    ):
-        try:
-            while child.poll() is None:
-                text = _read(folder / "progress") or "starting"
-                progress(text)
-                if time.monotonic() > end:
-                    raise EngineError(
-                        f"the engine was not ready after {timeout:.0f} s ({text}); "
-                        "build it while nothing else runs: `deepblur-live engines "
-                        "build`"
-                    )
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(_POLL_S)
-        finally:
-            child.kill()
-    if child.returncode == 0:
-        return (folder / "engine.plan").read_bytes()
-    library = arguments[1]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "model.onnx").write_bytes(onnx)
+        arguments = [name, library, precision, *map(str, capability)]
+        with (
+            (folder / "log").open("wb") as log,
+            subprocess.Popen(
+                [sys.executable, "-m", __name__, *arguments],
+                stdin=subprocess.PIPE,  # its end tells that this process is gone
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": search_path},
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            ) as child,
+        ):
+            try:
+                while child.poll() is None:
+                    progress("being built")
+                    if time.monotonic() > end:
+                        raise EngineError(
+                            f"the engine was not ready after {timeout:.0f} s: build it "
+                            "while nothing else runs: `deepblur-live engines build`"
+                        )
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.wait(_POLL_S)
+            finally:
+                child.kill()
+        if child.returncode == 0:
+            return (folder / "engine.plan").read_bytes()
+        said = (folder / "log").read_text("utf-8", "replace").strip()
+    if child.returncode == _REFUSED:
+        raise EngineError(said.splitlines()[-1])
     raise EngineError(
-        _read(folder / "error")
-        or f"{library}: the process that built the engine ended (exit code "
+        f"{library}: the process that built the engine ended (exit code "
         f"{child.returncode}); a newer driver or another version of {library} may "
-        f"help; {_read(log)[-_QUOTED:].strip()}".rstrip("; ")
+        f"help; {said[-_QUOTED:]}".rstrip("; ")
     )
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
 def _main() -> None:
-    folder, library, precision, major, minor = sys.argv[1:]
-
-    def progress(text: str) -> None:
-        Path(folder, "progress").write_text(text, "utf-8")
-
+    folder, name, precision, major, minor = sys.argv[1:]
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    onnx = Path(folder, "model.onnx").read_bytes()
     try:
         plan = build_plan(
-            find_library(library),
-            onnx,
+            find_library(name),
+            Path(folder, "model.onnx").read_bytes(),
             cast("Precision", precision),
             (int(major), int(minor)),
-            progress,
         )
     except EngineError as error:
-        Path(folder, "error").write_text(str(error), "utf-8")
-        os._exit(1)
+        os.write(2, f"\n{' '.join(str(error).split())}\n".encode())
+        os._exit(_REFUSED)
     Path(folder, "engine.plan").write_bytes(plan)
     # An interpreter that holds a CUDA context may crash or hang when it ends.
     os._exit(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,20 +12,19 @@ from deepblur_live.deblurring import FoldedFista
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime.engine import ALIGNMENT, Engine
 from deepblur_live.runtime.engine_build import build_in_child
-from deepblur_live.runtime.engine_cache import EngineSpec, Kept
+from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec
 from deepblur_live.runtime.export import (
     export_identification,
     export_proximal,
     modulation,
 )
 from deepblur_live.runtime.graph import no_recording
-from deepblur_live.runtime.tensorrt import BUILDER_OPTIONS, EngineError, Precision
+from deepblur_live.runtime.tensorrt import WORKSPACE_MIB, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deepblur_live.deblurring import UnrolledFista
-    from deepblur_live.runtime.engine_cache import EngineCache
     from deepblur_live.runtime.pack import ModelPack
     from deepblur_live.runtime.tensorrt import Card, Library
 
@@ -36,6 +35,7 @@ _PRECISIONS: tuple[Precision, ...] = ("float16", "bfloat16")
 _BFLOAT16_FROM = (8, 0)
 
 
+@dataclass
 class EngineSource:
     """Provides a model's engines, from the cache or newly built.
 
@@ -50,25 +50,16 @@ class EngineSource:
     precision
         Of the convolutions.
     beside_frames
-        Whether the card processes frames meanwhile. Where it does not, engines are
-        built again whose kernels were timed when it did.
+        Whether the card processes frames meanwhile, see `EngineCache.plan`.
     """
 
-    def __init__(
-        self,
-        pack: ModelPack,
-        library: Library,
-        card: Card,
-        cache: EngineCache,
-        precision: Precision = "float16",
-        *,
-        beside_frames: bool = False,
-    ) -> None:
-        self.network = pack.deblurring
-        self._identification = pack.identification
-        self.library, self.card, self._cache = library, card, cache
-        self.precision, self._beside_frames = precision, beside_frames
-        self._opened: list[EngineSpec] = []
+    pack: ModelPack
+    library: Library
+    card: Card
+    cache: EngineCache
+    precision: Precision = "float16"
+    beside_frames: bool = False
+    _opened: list[EngineSpec] = field(default_factory=list, init=False)
 
     @property
     def name(self) -> str:
@@ -94,12 +85,12 @@ class EngineSource:
         EngineError
             When it is not available; the text says why.
         """
-        onnx = export_proximal(self.network.proximal, shape, self.precision)
+        onnx = export_proximal(self.pack.deblurring.proximal, shape, self.precision)
         return self._obtain("proximal", (1, 1, *shape), onnx, progress)
 
     def identification(self, progress: Callable[[str], None]) -> Engine:
         """Return the identification network's engine; as `proximal`."""
-        onnx = export_identification(self._identification, self.precision)
+        onnx = export_identification(self.pack.identification, self.precision)
         return self._obtain("identification", (1, 2, *INPUT_SHAPE), onnx, progress)
 
     def _obtain(
@@ -109,17 +100,18 @@ class EngineSource:
         onnx: bytes,
         progress: Callable[[str], None],
     ) -> Engine:
+        library, card, cache = self.library, self.card, self.cache
         spec = EngineSpec(
             network,
             shape,
             self.precision,
             hashlib.sha256(onnx).hexdigest(),
-            self.library.name,
-            self.library.version,
-            self.card.name,
-            self.card.capability,
-            self.card.driver,
-            repr(BUILDER_OPTIONS),
+            library.name,
+            library.version,
+            f"workspace of {WORKSPACE_MIB} MiB",
+            card.name,
+            card.capability,
+            card.driver,
         )
 
         def report(text: str) -> None:
@@ -127,53 +119,33 @@ class EngineSource:
             progress(f"{network} network for {sides}: {text}")
 
         def build() -> bytes:
-            library, capability = self.library.name, self.card.capability
-            plan = build_in_child(library, onnx, self.precision, capability, report)
-            busy = self._beside_frames and self.library.times_kernels
-            self._cache.set_timed_busy(spec, busy)
-            return plan
+            return build_in_child(
+                library.name, onnx, self.precision, card.capability, report
+            )
 
-        again = not self._beside_frames and self._cache.was_timed_busy(spec)
-        plan, is_new = self._cache.get(spec, build, report, rebuild=again)
-        try:
-            return self._open(plan, spec, report)
-        except EngineError:
-            if is_new:
-                raise
-            # It has opened before: something has changed that is not part of the key.
-            plan, _ = self._cache.get(spec, build, report, rebuild=True)
-            return self._open(plan, spec, report)
-
-    def _open(
-        self, plan: bytes, spec: EngineSpec, progress: Callable[[str], None]
-    ) -> Engine:
-        kernels = self._cache.find(spec, Kept.KERNELS) or b""
-        with self._cache.opening(spec, progress), no_recording():
-            engine = Engine(self.library, plan, self.card, kernels)
-            # Some kernels are only compiled at the first run.
-            engine.run_once()
-        if (compiled := engine.kernels()) not in (b"", kernels):
-            self._cache.keep(spec, compiled, Kept.KERNELS, progress)
+        # TensorRT for RTX builds without the card, and compiles at the first run.
+        busy = self.beside_frames and library.name == "tensorrt"
+        with cache.plan(spec, build, report, beside_frames=busy) as plan:
+            kernels = cache.kernels(spec)
+            with no_recording():
+                engine = Engine(library, plan, card, kernels)
+            if (compiled := engine.kernels()) not in (b"", kernels):
+                cache.keep_kernels(spec, compiled)
         self._opened.append(spec)
         return engine
 
     def card_failed(self) -> None:
         """Count a failure of the card against every engine that was opened here."""
         for spec in self._opened:
-            self._cache.card_failed(spec)
+            self.cache.card_failed(spec)
 
 
 def engine_sources(
-    pack: ModelPack,
-    library: Library,
-    card: Card,
-    cache: EngineCache,
-    *,
-    beside_frames: bool = False,
+    pack: ModelPack, library: Library, card: Card, beside_frames: bool = False
 ) -> list[EngineSource]:
     """Return the sources worth trying on a card, best first; as `EngineSource`."""
     return [
-        EngineSource(pack, library, card, cache, precision, beside_frames=beside_frames)
+        EngineSource(pack, library, card, EngineCache(), precision, beside_frames)
         for precision in _PRECISIONS
         if precision != "bfloat16" or card.capability >= _BFLOAT16_FROM
     ]
@@ -194,13 +166,12 @@ class EngineFista(FoldedFista):
     def __init__(self, network: UnrolledFista, engine: Engine) -> None:
         super().__init__(network)
         self._engine = engine
-        shape, dtype = engine.tensors["modulation"]
         # Written in place: a CUDA graph that was recorded with it stays valid. Each
         # row begins where an engine may be bound.
-        width = math.prod(shape)
-        apart = -(-width * dtype.itemsize // ALIGNMENT) * ALIGNMENT // dtype.itemsize
-        rows = torch.zeros(network.iterations, apart, dtype=dtype, device=engine.device)
-        self._modulation = rows[:, :width].view(len(rows), *shape[1:])
+        row = engine.bound["modulation"]
+        apart = -(-row.nbytes // ALIGNMENT) * ALIGNMENT // row.itemsize
+        rows = row.new_zeros(network.iterations, apart)
+        self._modulation = rows[:, : row.numel()].view(-1, *row.shape[1:])
 
     @torch.no_grad()
     def fold(self, level: torch.Tensor) -> None:

@@ -7,13 +7,13 @@ strongly typed); inputs and outputs are float32, with casts inside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from deepblur_live.deblurring.proximal import SLOPE
 from deepblur_live.identification import INPUT_SHAPE
-from deepblur_live.runtime.tensorrt import EngineError, Precision
+from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.deblurring import ProximalNet
     from deepblur_live.identification import IdentificationNet
+    from deepblur_live.runtime.tensorrt import Precision
 
 __all__ = [
     "export_identification",
@@ -64,18 +65,13 @@ class _Graph:
     """
 
     def __init__(self, name: str, precision: Precision) -> None:
-        if precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise EngineError(f"precision {precision!r}: must be one of {known}")
-        onnx = require_onnx()
-        self._onnx, self._name = onnx, name
+        self._onnx, self._name = require_onnx(), name
         self._dtype: torch.dtype = getattr(torch, precision)
-        self._float = onnx.TensorProto.FLOAT
-        self._type = {
-            "float16": onnx.TensorProto.FLOAT16,
-            "bfloat16": onnx.TensorProto.BFLOAT16,
-            "float32": onnx.TensorProto.FLOAT,
-        }[precision]
+        types = self._onnx.TensorProto
+        self._float = types.FLOAT
+        self._type = {"float16": types.FLOAT16, "bfloat16": types.BFLOAT16}.get(
+            precision, types.FLOAT
+        )
         self._nodes: list[Any] = []
         self._weights: list[Any] = []
         self._inputs: list[Any] = []
@@ -87,21 +83,21 @@ class _Graph:
         self._inputs.append(info)
         return self.add("Cast", name, to=self._type)
 
-    def widen(self, value: str) -> str:
-        """Cast a value of the graph's precision to float32."""
-        return self.add("Cast", value, to=self._float)
-
     def output(self, value: str, name: str, shape: Sequence[int]) -> None:
         """Make a float32 value an output."""
         self._nodes.append(self._onnx.helper.make_node("Identity", [value], [name]))
         info = self._onnx.helper.make_tensor_value_info(name, self._float, shape)
         self._outputs.append(info)
 
+    def widen(self, value: str) -> str:
+        """Cast a value of the graph's precision to float32."""
+        return self.add("Cast", value, to=self._float)
+
     def add(self, kind: str, *values: str, **attributes: Any) -> str:
         """Add a node; return the name of its output."""
-        return self.add_several(kind, *values, count=1, **attributes)[0]
+        return self.split(kind, *values, count=1, **attributes)[0]
 
-    def add_several(
+    def split(
         self, kind: str, *values: str, count: int, **attributes: Any
     ) -> list[str]:
         """Add a node; return the names of its outputs."""
@@ -117,29 +113,23 @@ class _Graph:
             raise EngineError(
                 f"{self._name}: weights beyond the range of {self._dtype}; use bfloat16"
             )
-        proto = self._onnx.TensorProto()
-        name = proto.name = f"w{len(self._weights)}"
-        proto.data_type = self._type
-        proto.dims.extend(narrow.shape)
         # ONNX stores little-endian bytes, as does every machine that torch runs on.
-        proto.raw_data = narrow.view(torch.uint8).numpy().tobytes()
-        self._weights.append(proto)
+        content = narrow.view(torch.uint8).numpy().tobytes()
+        name = f"w{len(self._weights)}"
+        self._weights.append(
+            self._onnx.helper.make_tensor(
+                name, self._type, narrow.shape, content, raw=True
+            )
+        )
         return name
 
     def convolve(
         self, value: str, weight: torch.Tensor, bias: torch.Tensor, stride: int = 1
     ) -> str:
         """Add a convolution that keeps the size, or divides it by `stride`."""
-        side = weight.shape[-1]
-        return self.add(
-            "Conv",
-            value,
-            self.weight(weight),
-            self.weight(bias),
-            kernel_shape=[side, side],
-            strides=[stride, stride],
-            pads=[side // 2] * 4,
-        )
+        pads = [weight.shape[-1] // 2] * 4
+        parts = value, self.weight(weight), self.weight(bias)
+        return self.add("Conv", *parts, strides=[stride, stride], pads=pads)
 
     def to_bytes(self) -> bytes:
         """Return the checked model; equal graphs give equal bytes."""
@@ -182,17 +172,13 @@ def export_proximal(
     """
     height, width = shape
     fold = network.shrink
-    if height % fold or width % fold:
-        raise EngineError(
-            f"a frame of {height} × {width}: sides must be multiples of {fold}"
-        )
     graph = _Graph("proximal", precision)
     *hidden, last = (cast("nn.Conv2d", layer) for layer in network.layers)
     image = graph.input("image", (1, 1, height, width))
     features = 2 * sum(layer.out_channels for layer in hidden)
     row = graph.input("modulation", (1, features, 1, 1))
     count = 2 * len(hidden)
-    parts = graph.add_several("Split", row, count=count, axis=1, num_outputs=count)
+    parts = graph.split("Split", row, count=count, axis=1, num_outputs=count)
     x = graph.add("SpaceToDepth", image, blocksize=fold)
     if network.noise_map:
         contrast = graph.input("contrast", (1, 1, height // fold, width // fold))
@@ -210,43 +196,20 @@ def export_proximal(
 
 @torch.no_grad()
 def modulation(network: ProximalNet, conditions: torch.Tensor) -> torch.Tensor:
-    """Return the engine's ``modulation``, (N, M, 1, 1) float32.
-
-    Parameters
-    ----------
-    network
-        The proximal network.
-    conditions
-        (N, 2), as the network takes them.
-    """
+    """Return the engine's ``modulation`` (N, M, 1, 1) for conditions (N, 2)."""
     parts = [part for pair in network.modulation(conditions.float()) for part in pair]
     return torch.cat(parts, 1)[..., None, None]
 
 
-def export_identification(
-    network: IdentificationNet, precision: Precision, batch: int = 1
-) -> bytes:
+def export_identification(network: IdentificationNet, precision: Precision) -> bytes:
     """Return the identification network as an ONNX model, BatchNorms folded.
 
-    Input ``spectra`` (B, 2, H, W), as `network_input` makes them; output ``output``
-    (B, M + P), for `IdentificationNet.decode`.
-
-    Parameters
-    ----------
-    network
-        The identification network, in evaluation mode.
-    precision
-        Of the convolutions. BatchNorms are folded in float32 before.
-    batch
-        B, how many spectra at once.
-
-    Raises
-    ------
-    EngineError
-        When onnx is missing, or the weights do not fit the precision.
+    Input ``spectra`` (1, 2, H, W), as `network_input` makes them; output ``output``
+    (1, M + P), for `IdentificationNet.decode`. Parameters and errors as
+    `export_proximal`; the network is in evaluation mode.
     """
     graph = _Graph("identification", precision)
-    x = graph.input("spectra", (batch, 2, *INPUT_SHAPE))
+    x = graph.input("spectra", (1, 2, *INPUT_SHAPE))
     x = graph.add("Relu", _folded(graph, x, network.stem[0], network.stem[1]))
     blocks: Iterable[Any] = network.layers
     for block in blocks:
@@ -257,11 +220,9 @@ def export_identification(
         y = _folded(graph, y, block.conv2, block.norm2)
         x = graph.add("Relu", graph.add("Add", y, shortcut))
     x = graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
-    head = network.head
-    x = graph.add(
-        "Gemm", x, graph.weight(head.weight), graph.weight(head.bias), transB=1
-    )
-    graph.output(graph.widen(x), "output", (batch, head.out_features))
+    weight, bias = graph.weight(network.head.weight), graph.weight(network.head.bias)
+    x = graph.add("Gemm", x, weight, bias, transB=1)
+    graph.output(graph.widen(x), "output", (1, network.head.out_features))
     return graph.to_bytes()
 
 

@@ -111,8 +111,9 @@ class FrameNoise:
         measured = None if self._line is None else _in_light(scaled, *self._line)
         gain = self._camera.gain_e_per_adu
         if gain is None:
-            white = _bounded(0.0, sigma**2, _in_units(rounding, scaled.span))
-            return Noises(white if measured is None else measured)
+            if measured is not None:
+                return Noises(measured)
+            return Noises(_bounded(0.0, sigma**2, _in_units(rounding, scaled.span)))
         # In grey values: (electrons + read²) / gain², electrons = gain · (light -
         # offset). No light means read noise, whatever the offset's error.
         read = ((self._camera.read_noise_e or 0.0) / gain) ** 2
@@ -137,6 +138,8 @@ def _in_units(variance: float, span: float) -> float:
 
 
 def _bounded(slope: float, intercept: float, least: float) -> NoiseModel:
-    values = (slope, intercept, max(least, _LEAST))
-    bounded = torch.tensor(values, dtype=torch.float64).nan_to_num()
-    return NoiseModel(*bounded.clamp(-_LARGEST, _LARGEST).float()[:, None])
+    bounded = [
+        [0.0 if math.isnan(value) else min(max(value, -_LARGEST), _LARGEST)]
+        for value in (slope, intercept, max(least, _LEAST))
+    ]
+    return NoiseModel(*torch.tensor(bounded).unbind())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, LinearBlur
     from deepblur_live.deblurring import FoldedFista
 
-__all__ = ["FrameGraph", "no_recording", "record", "recording_if_free"]
+__all__ = ["FrameGraph", "FrameSteps", "Recorded", "no_recording", "record", "wait"]
 
+_log = logging.getLogger(__name__)
 _WARM_UP = 3
 _RECORDING = threading.Lock()
 
@@ -46,6 +49,13 @@ def recording_if_free() -> Iterator[bool]:
     finally:
         if free:
             _RECORDING.release()
+
+
+def wait(device: torch.device) -> None:
+    """Wait for all that a card has been given; a recording would fail meanwhile."""
+    if device.type == "cuda":
+        with no_recording():
+            torch.cuda.synchronize(device)
 
 
 def record(
@@ -103,47 +113,82 @@ def _recorded(
     return graphs
 
 
-class FrameGraph:
-    """Deblurs frames of one shape on static buffers.
+class Recorded:
+    """Functions that compute on static buffers: on a card, a CUDA graph each.
 
-    Launching some three hundred kernels one by one takes longer than running them on
-    a small frame. Recorded as a CUDA graph with the first frame, they are launched
-    together; those that depend on the blur alone are a graph of their own, launched
-    when it changes. Where recording fails, while another thread opens an engine, and on
-    the CPU, the same steps run one by one.
+    They are recorded at the first run. Until an engine that is being opened is open,
+    where recording fails, and on a CPU the functions themselves run.
 
     Parameters
     ----------
-    fista
-        The deblurring network, its proximal network in torch or an engine. Another
-        graph may use it between frames.
-    shape
-        (H, W) of the frames.
+    device
+        Where the buffers are.
+    parts
+        The functions, in the order in which they depend on each other.
+
+    Attributes
+    ----------
+    graphs
+        Of the functions, once they are recorded.
+    why_not
+        Why recording failed; empty otherwise.
+    """
+
+    def __init__(self, device: torch.device, *parts: Callable[[], object]) -> None:
+        self._device, self._parts = device, parts
+        self._to_record = device.type == "cuda"
+        self.graphs: list[torch.cuda.CUDAGraph] = []
+        self.why_not = ""
+
+    def run(self, part: int = 0) -> None:
+        """Run one of the functions, in torch's current stream."""
+        if self._to_record:
+            with recording_if_free() as free:
+                if free:
+                    self._record()
+        if self.graphs:
+            self.graphs[part].replay()
+        else:
+            self._parts[part]()
+
+    def _record(self) -> None:
+        self._to_record = False
+        try:
+            self.graphs = record(self._device, *self._parts)
+        except RuntimeError as error:
+            self.why_not = str(error).strip().splitlines()[0]
+            _log.warning("steps could not be recorded: %s", self.why_not)
+            # What they had made was never computed while recording.
+            for part in self._parts:
+                part()
+
+
+class FrameSteps(ABC):
+    """Computes with frames of one shape, their blur and their noise, on static buffers.
+
+    Launching some hundred kernels one by one takes longer than running them on a small
+    frame. Recorded as a CUDA graph, they are launched together; those that depend on
+    the blur alone are a graph of their own, launched when it changes.
+
+    Parameters
+    ----------
     family
         The rig's blurs.
-    fold
-        The proximal network's `shrink`.
+    shape
+        (H, W) of the frames.
     device
         Where everything lies.
 
     Attributes
     ----------
-    recorded
-        Whether frames run as one CUDA graph.
-    why_not
-        Why recording failed; empty otherwise.
+    parts
+        The steps that depend on the blur alone, and the others.
     """
 
     def __init__(
-        self,
-        fista: FoldedFista,
-        shape: tuple[int, int],
-        family: BlurFamily,
-        fold: int,
-        device: torch.device,
+        self, family: BlurFamily, shape: tuple[int, int], device: torch.device
     ) -> None:
-        self._fista, self._family = fista, family
-        self._fold, self._device = fold, device
+        self._family = family
         self._image = torch.zeros(shape, device=device)
         self._noise = NoiseModel(*torch.zeros(3, 1, device=device))
         # Allocated with the first frame: their number is the family's matter.
@@ -151,25 +196,16 @@ class FrameGraph:
         # The kernels that were copied into them last, and their operator.
         self._given: tuple[torch.Tensor, ...] | None = None
         self._operator: LinearBlur | None = None
-        self._sharp = torch.zeros(shape, device=device)
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._renewal: torch.cuda.CUDAGraph | None = None
-        self._to_record = device.type == "cuda"
-        self.why_not = ""
-
-    @property
-    def recorded(self) -> bool:
-        """Whether frames run as one CUDA graph."""
-        return self._graph is not None
+        self.parts = Recorded(device, self._renew, self._steps)
 
     @torch.no_grad()
-    def run(
+    def start(
         self,
         image: torch.Tensor,
         kernels: tuple[torch.Tensor, ...],
         noise: NoiseModel,
-    ) -> torch.Tensor:
-        """Return the sharp (H, W) of a scaled image, in torch's current stream.
+    ) -> None:
+        """Run the steps on a frame, in torch's current stream.
 
         Parameters
         ----------
@@ -180,46 +216,8 @@ class FrameGraph:
             The same tuple as in the last call means the same blur.
         noise
             Of the image, on any device.
-
-        Returns
-        -------
-        torch.Tensor
-            The static buffer: it holds until the next call.
         """
         self._image.copy_(image, non_blocking=True)
-        if kernels is not self._given:
-            self._set_kernels(kernels)
-        self._set_noise(noise)
-        if self._to_record:
-            with recording_if_free() as free:
-                if free:
-                    self._record()
-                    self._to_record = False
-        if self._graph is None:
-            self._steps()
-        else:
-            self._graph.replay()
-        return self._sharp
-
-    def _set_kernels(self, kernels: tuple[torch.Tensor, ...]) -> None:
-        if not self._kernels:
-            self._kernels = tuple(torch.empty_like(kernel) for kernel in kernels)
-        for static, kernel in zip(self._kernels, kernels, strict=True):
-            static.copy_(kernel, non_blocking=True)
-        self._given = kernels
-        if self._renewal is None:
-            self._renew()
-        else:
-            self._renewal.replay()
-
-    def _renew(self) -> None:
-        """Make the operator of the static kernels."""
-        rows, columns = self._image.shape
-        self._operator = frame_operator(
-            self._family, self._kernels, (rows, columns), self._fold
-        )
-
-    def _set_noise(self, noise: NoiseModel) -> None:
         own = self._noise
         for static, value in (
             (own.slope, noise.slope),
@@ -231,6 +229,72 @@ class FrameGraph:
                 static.fill_(float(value))
             else:
                 static.copy_(value)
+        if kernels is not self._given:
+            if not self._kernels:
+                where = self._image.device
+                self._kernels = tuple(
+                    torch.empty_like(kernel, device=where) for kernel in kernels
+                )
+            for buffer, kernel in zip(self._kernels, kernels, strict=True):
+                buffer.copy_(kernel, non_blocking=True)
+            self._given = kernels
+            self.parts.run(0)
+        self.parts.run(1)
+
+    def _renew(self) -> None:
+        self._operator = self._make_operator()
+
+    @abstractmethod
+    def _make_operator(self) -> LinearBlur:
+        """Return the operator of the static kernels."""
+
+    @abstractmethod
+    def _steps(self) -> None:
+        """Compute with what is in the static buffers."""
+
+
+class FrameGraph(FrameSteps):
+    """Deblurs frames of one shape.
+
+    Parameters
+    ----------
+    fista
+        The deblurring network, its proximal network in torch or an engine. Another
+        graph may use it between frames.
+    shape, family, device
+        As `FrameSteps`.
+    fold
+        The proximal network's `shrink`.
+    """
+
+    def __init__(
+        self,
+        fista: FoldedFista,
+        shape: tuple[int, int],
+        family: BlurFamily,
+        fold: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(family, shape, device)
+        self._fista, self._fold = fista, fold
+        self._sharp = torch.zeros(shape, device=device)
+
+    def run(
+        self,
+        image: torch.Tensor,
+        kernels: tuple[torch.Tensor, ...],
+        noise: NoiseModel,
+    ) -> torch.Tensor:
+        """Return the sharp (H, W) of a frame, in a buffer that the next call changes.
+
+        Parameters as `FrameSteps.start`.
+        """
+        self.start(image, kernels, noise)
+        return self._sharp
+
+    def _make_operator(self) -> LinearBlur:
+        rows, columns = self._image.shape
+        return frame_operator(self._family, self._kernels, (rows, columns), self._fold)
 
     def _steps(self) -> None:
         assert self._operator is not None
@@ -243,13 +307,3 @@ class FrameGraph:
             self._fold,
         )
         self._sharp.copy_(sharp)
-
-    @torch.no_grad()
-    def _record(self) -> None:
-        """Record the steps; on any failure they run one by one."""
-        try:
-            self._renewal, self._graph = record(self._device, self._renew, self._steps)
-        except RuntimeError as error:
-            self.why_not = str(error).strip().splitlines()[0]
-            # The values it was made of were never computed while recording.
-            self._renew()

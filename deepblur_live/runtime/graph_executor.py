@@ -12,7 +12,7 @@ import torch
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime.engines import EngineFista
 from deepblur_live.runtime.executor import TorchExecutor, extended_shape
-from deepblur_live.runtime.graph import FrameGraph, no_recording
+from deepblur_live.runtime.graph import FrameGraph, no_recording, wait
 from deepblur_live.runtime.parity import (
     compare,
     trial_frame,
@@ -69,10 +69,9 @@ class GraphExecutor(TorchExecutor):
     @property
     def description(self) -> str:
         """What runs where, and whether as a CUDA graph."""
-        recorded = any(graph.recorded for graph in self._graphs.values())
+        recorded = any(graph.parts.graphs for graph in self._graphs.values())
         return self.name + (", one CUDA graph a frame" if recorded else "")
 
-    @torch.no_grad()
     def deblur(
         self,
         image: torch.Tensor,
@@ -83,13 +82,13 @@ class GraphExecutor(TorchExecutor):
         """Return the sharp (H, W), as `TorchExecutor.deblur`."""
         rows, columns = image.shape
         graph = self._graph_for((rows, columns))
-        unreported = not graph.why_not
+        unreported = not graph.parts.why_not
         kernels = self._kernels_of(coefficients, covariance)
         sharp = graph.run(image, kernels, noise).clone()
-        if graph.why_not and unreported:
+        if graph.parts.why_not and unreported:
             self.notes.append(
                 f"frames of {rows} × {columns} could not be recorded as a CUDA graph "
-                f"({graph.why_not}); they run without, more slowly"
+                f"({graph.parts.why_not}); they run without, more slowly"
             )
         return sharp
 
@@ -110,14 +109,8 @@ class GraphExecutor(TorchExecutor):
 
     def _forget(self, shape: tuple[int, int]) -> None:
         # The card may still be processing the last frame.
-        self._wait()
+        wait(self.device)
         del self._graphs[shape]
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            # A recording on another thread would fail.
-            with no_recording():
-                torch.cuda.synchronize(self.device)
 
     def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
         del shape
@@ -179,7 +172,7 @@ class PreparedExecutor(GraphExecutor):
         if failed := [verdict.text for verdict in verdicts if not verdict.passed]:
             raise EngineError("; ".join(failed))
         # Frames run in other streams than this.
-        self._wait()
+        wait(self.device)
         if self._released:
             self.release()
             raise EngineError("it was rejected meanwhile")
@@ -189,10 +182,17 @@ class PreparedExecutor(GraphExecutor):
     @torch.no_grad()
     def prepare(self, shape: tuple[int, int], progress: Callable[[str], None]) -> None:
         """Make what frames of (H, W) need; the first half of `admit`."""
-        if shape not in self._fistas:
-            fold = self._deblurring.proximal.shrink
-            extended = extended_shape(shape, self._family.window, fold)
+        if shape in self._fistas:
+            return
+        fold = self._deblurring.proximal.shrink
+        extended = extended_shape(shape, self._family.window, fold)
+        try:
             self._fistas[shape] = self._make_fista(extended, progress)
+        except EngineError:
+            raise
+        except Exception as error:  # a compiler that is missing fails in many ways
+            first = next(iter(str(error).strip().splitlines()), repr(error))
+            raise EngineError(f"it could not be compiled: {first}") from error
 
     @abstractmethod
     def _make_fista(
@@ -236,7 +236,7 @@ class PreparedExecutor(GraphExecutor):
         """Give back the card's memory: these are not used any more."""
         self._released = True
         with contextlib.suppress(RuntimeError):  # a lost card
-            self._wait()
+            wait(self.device)
         self._graphs.clear()
         self._fistas.clear()
         self._admitted.clear()
@@ -309,7 +309,7 @@ class EngineExecutor(PreparedExecutor):
         if self._identifier is None:
             self._identifier = self._source.identification(progress)
         engine = self._source.proximal(shape, progress)
-        return EngineFista(self._source.network, engine)
+        return EngineFista(self._deblurring, engine)
 
     def _compare(self, shape: tuple[int, int]) -> list[Parity]:
         reference = TorchExecutor(self._pack, self._family, self.device, half=False)

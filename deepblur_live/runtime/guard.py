@@ -14,32 +14,30 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from deepblur_live.blur import relative_error
-from deepblur_live.optics import contradiction, frame_part, seven_smooth
-from deepblur_live.runtime.calibration import conserves_flux, keeps_flux
+from deepblur_live.optics import contradiction
+from deepblur_live.runtime.calibration import keeps_flux
+from deepblur_live.runtime.check_graph import (
+    BANDS,
+    WINDOW,
+    CheckGraph,
+    band,
+    band_means,
+)
+from deepblur_live.runtime.graph import wait
 
 if TYPE_CHECKING:
-    from deepblur_live.blur import BlurFamily, LinearBlur
+    from deepblur_live.blur import BlurFamily
     from deepblur_live.optics import NoiseModel
 
 __all__ = ["Evidence", "FrameGuard", "Verdict", "untreatable"]
 
-# Side in pixels of the windows in which the residual's spectrum is measured; so many
-# suffice.
-_WINDOW, _MOST = 64, 32
-# Reach in pixels of the mean that the noise at a pixel depends on (`local_light`).
-_LIGHT = 2
-# Bands of frequencies as shares of the OTF's cut-off: where the blur passes detail,
-# where it passes almost none, and where there is noise alone.
-_BANDS = ((0.1, 0.5), (0.5, 0.98), (1.04, 2.0))
-# Bands in which the specimen that the frame implies is compared, fine with coarse; what
-# counts as more than noise in the first.
-_SPECIMEN, _VISIBLE = ((0.12, 0.3), (0.5, 0.85)), 0.1
+# What counts as more than noise in the finer of the specimen's two bands.
+_VISIBLE = 0.1
 # Neighbouring bins of a Hann window are correlated: so many count as one. Deviations
-# that are no chance, and the least side in pixels of what is judged.
-_CORRELATED, _CERTAIN, _LEAST_INNER = 2.25, 3.0, 16
+# that are no chance.
+_CORRELATED, _CERTAIN = 2.25, 3.0
 # Limits; how they were found: docs/decisions/0158-guard.md. The residual may grow with
 # the stated error of the coefficients, relative to the family's range: by how much.
 _FINE, _FINE_PER_ERROR = 1.6, 3.0
@@ -140,13 +138,31 @@ def untreatable(
 
 
 class _Blur(NamedTuple):
-    """A blur A(γ) on images of one shape, and what it passes: |ĥ|² in the bands."""
+    """A blur of the rig, and what it passes: |ĥ|² in the bands."""
 
     coefficients: torch.Tensor
-    shape: tuple[int, int]
-    frame: tuple[int, int]
-    device: torch.device
-    operator: LinearBlur
+    kernels: tuple[torch.Tensor, ...]
+    passed: list[float]
+
+
+class Measured(NamedTuple):
+    """What a deblurred frame is judged by.
+
+    Parameters
+    ----------
+    numbers
+        `CheckGraph.run`'s, on the CPU; from a card they are downloaded asynchronously.
+    side
+        The shorter side of the frame.
+    windows
+        `CheckGraph.windows`.
+    passed
+        |ĥ|² of the blur in the bands.
+    """
+
+    numbers: torch.Tensor
+    side: int
+    windows: float
     passed: list[float]
 
 
@@ -162,6 +178,11 @@ class FrameGuard:
     def __init__(self, family: BlurFamily) -> None:
         self._family = family
         self._blur: _Blur | None = None
+        # The last covariance, and what it means: it changes with the track only.
+        self._uncertainty: torch.Tensor | None = None
+        self._error = math.nan
+        self._check: CheckGraph | None = None
+        self._checked: tuple[object, ...] = ()
 
     def refusal(self, covariance: torch.Tensor) -> str:
         """Return why no frame may be deblurred with this blur, or "".
@@ -186,44 +207,62 @@ class FrameGuard:
         """
         return _strength(self._relative_error(covariance))
 
-    @torch.no_grad()
-    def verdict(
+    def measure(
         self,
         image: torch.Tensor,
         sharp: torch.Tensor,
         coefficients: torch.Tensor,
-        covariance: torch.Tensor,
         noise: NoiseModel,
-    ) -> Verdict:
-        """Judge a deblurred frame.
+    ) -> Measured:
+        """Start to compare a deblurred frame with the raw one, for `judge`.
 
         Parameters
         ----------
         image, sharp
             (H, W) the scaled frame and the deblurred one, on one device.
-        coefficients, covariance
-            γ (P,) and (P, P) of the blur it was deblurred with, on the CPU.
+        coefficients
+            γ (P,) of the blur it was deblurred with, on the CPU.
         noise
             Of the image.
+        """
+        rows, columns = image.shape
+        if (rows, columns, image.device) != self._checked:
+            # The last one's work may not have ended. It is all in this stream, which
+            # its memory belongs to, and CUDA frees a graph once it has run.
+            self._check = CheckGraph(self._family, (rows, columns), image.device)
+            self._checked = rows, columns, image.device
+        assert self._check is not None
+        blur = self._blur_of(coefficients)
+        numbers = self._check.run(image, sharp, blur.kernels, noise)
+        return Measured(
+            numbers.to("cpu", non_blocking=True, copy=True),
+            min(rows, columns),
+            self._check.windows,
+            blur.passed,
+        )
+
+    def judge(self, measured: Measured, covariance: torch.Tensor) -> Verdict:
+        """Return how much of a deblurred frame may be shown.
+
+        Parameters
+        ----------
+        measured
+            From `measure`, downloaded.
+        covariance
+            (P, P) of the coefficients, on the CPU.
 
         Returns
         -------
         Verdict
             With the strength 0, or `strength` of the covariance.
         """
-        if reason := self.refusal(covariance):
-            return Verdict(0.0, reason)
-        side, error = min(image.shape), self._relative_error(covariance)
-        large = side - 2 * (self._family.window // 2) >= _LEAST_INNER
-        if large:
-            found, before, after = self._measure(image, sharp, coefficients, noise)
-            flux = keeps_flux(before, after, side)
-        else:
-            flux = conserves_flux(image, sharp)
-        if not flux:
+        error = self._relative_error(covariance)
+        before, after = measured.numbers[-2:].tolist()
+        if not keeps_flux(before, after, measured.side):
             return Verdict(0.0, "the deblurred frame failed its check of total light")
-        if not large:
+        if not measured.windows:
             return Verdict(0.0, "the frame is too small to judge a deblurred one")
+        found = self._evidence(measured)
         # NaN fails the comparisons too.
         if not found.unexplained <= _UNEXPLAINED + _UNEXPLAINED_PER_ERROR * error:
             return Verdict(
@@ -246,7 +285,21 @@ class FrameGuard:
             f"({self._show(covariance)})",
         )
 
-    @torch.no_grad()
+    def verdict(
+        self,
+        image: torch.Tensor,
+        sharp: torch.Tensor,
+        coefficients: torch.Tensor,
+        covariance: torch.Tensor,
+        noise: NoiseModel,
+    ) -> Verdict:
+        """Judge a deblurred frame; arguments as `measure`, `judge` and `refusal`."""
+        if reason := self.refusal(covariance):
+            return Verdict(0.0, reason)
+        measured = self.measure(image, sharp, coefficients, noise)
+        wait(image.device)
+        return self.judge(measured, covariance)
+
     def evidence(
         self,
         image: torch.Tensor,
@@ -254,70 +307,29 @@ class FrameGuard:
         coefficients: torch.Tensor,
         noise: NoiseModel,
     ) -> Evidence:
-        """Return what the result leaves unexplained; arguments as `verdict`."""
-        return self._measure(image, sharp, coefficients, noise)[0]
+        """Return what the result leaves unexplained; arguments as `measure`."""
+        measured = self.measure(image, sharp, coefficients, noise)
+        wait(image.device)
+        return self._evidence(measured)
 
-    def _measure(
-        self,
-        image: torch.Tensor,
-        sharp: torch.Tensor,
-        coefficients: torch.Tensor,
-        noise: NoiseModel,
-    ) -> tuple[Evidence, float, float]:
-        """Return the evidence, and the means of the frame and of the result."""
-        noise = noise.to(image.device)
-        rows, columns = image.shape
-        shape = (seven_smooth(rows), seven_smooth(columns))
-        down, right = frame_part(shape, (rows, columns))
-        padding = (
-            *(right.start, shape[1] - right.stop),
-            *(down.start, shape[0] - down.stop),
-        )
-        whole = F.pad(sharp.float()[None, None], padding, mode="replicate")[0]
-        blur = self._blur_of(coefficients, shape, (rows, columns), image.device)
-        again = blur.operator.forward(whole)
-        # What crosses the border is not known.
-        edge = self._family.window // 2
-        frame, blurred = (
-            _windows(part, edge) for part in (image, again[0, down, right])
-        )
-        sigma = noise.map(frame)
-        both = torch.stack([blurred - frame, frame]) / sigma
-        means = torch.stack([image.mean(), sharp.mean()])
-        power, means, windows = _spectra(
-            both[..., _LIGHT:-_LIGHT, _LIGHT:-_LIGHT], means
-        )
-        cutoff = self._family.cutoff
-        bands = _means(power, cutoff).T.tolist()
-        (left, had), fine, beyond = bands[:3]
-        left, had = max(0.0, left - 1), max(0.0, had - 1)
-        chance = _CERTAIN * _scatter(cutoff) / math.sqrt(windows)
-        evidence = Evidence(
-            fine[0] / max(beyond[0], _TINY),
+    def _evidence(self, measured: Measured) -> Evidence:
+        residual, frame = measured.numbers[:-2].view(2, -1).tolist()
+        left, had = max(0.0, residual[0] - 1), max(0.0, frame[0] - 1)
+        noise, passed = frame[2], measured.passed
+        chance = _CERTAIN * _scatter(self._family.cutoff) / math.sqrt(measured.windows)
+        return Evidence(
+            residual[1] / max(residual[2], _TINY),
             left / had if had > 0 else 0.0,
-            _rise([of[1] for of in bands[3:]], beyond[1], blur.passed[3:], chance),
+            _rise(frame[3:], noise, passed[3:], chance),
             chance,
         )
-        before, after = means.tolist()
-        return evidence, before, after
 
-    def _blur_of(
-        self,
-        coefficients: torch.Tensor,
-        shape: tuple[int, int],
-        frame: tuple[int, int],
-        device: torch.device,
-    ) -> _Blur:
+    def _blur_of(self, coefficients: torch.Tensor) -> _Blur:
         """Return the blur of γ; it takes milliseconds, and seldom changes."""
         last = self._blur
-        if (
-            last is not None
-            and (last.shape, last.frame, last.device) == (shape, frame, device)
-            and torch.equal(last.coefficients, coefficients)
-        ):
+        if last is not None and torch.equal(last.coefficients, coefficients):
             return last
         gamma = coefficients.float()
-        kernels = tuple(k.to(device) for k in self._family.kernels(gamma[None]))
         psfs = torch.stack(
             [
                 self._family.psf(gamma, (row, column))
@@ -325,22 +337,19 @@ class FrameGuard:
                 for column in _PLACES
             ]
         )
-        spectra = torch.fft.rfft2(psfs, s=(_WINDOW, _WINDOW))
-        self._blur = _Blur(
-            coefficients.clone(),
-            shape,
-            frame,
-            device,
-            self._family.operator_from(kernels, shape, frame),
-            _means(spectra.abs().square().mean(0, keepdim=True), self._family.cutoff)[
-                0
-            ].tolist(),
-        )
+        spectra = torch.fft.rfft2(psfs, s=(WINDOW, WINDOW))
+        power = spectra.abs().square().mean(0, keepdim=True)
+        passed = band_means(power, self._family.cutoff)[0].tolist()
+        kernels = self._family.kernels(gamma[None])
+        self._blur = _Blur(coefficients.clone(), kernels, passed)
         return self._blur
 
     def _relative_error(self, covariance: torch.Tensor) -> float:
         """Return the stated error of a coefficient relative to its range, rms."""
-        return relative_error(self._family, covariance.double().numpy())
+        if covariance is not self._uncertainty:
+            error = relative_error(self._family, covariance.double().numpy())
+            self._uncertainty, self._error = covariance, error
+        return self._error
 
     def _show(self, covariance: torch.Tensor) -> str:
         metric = self._family.metric
@@ -375,88 +384,11 @@ def _rise(
     return implied[1] / implied[0]
 
 
-def _means(power: torch.Tensor, cutoff: float) -> torch.Tensor:
-    """Return the mean power (B, 5) of spectra (B, W, W//2+1) in all bands; 1 if empty.
-
-    In one product: selecting the frequencies of each band takes longer.
-    """
-    weights, empty = _weights(cutoff)
-    means: torch.Tensor = power.flatten(1) @ weights + empty
-    return means
-
-
-@lru_cache(maxsize=4)
-def _weights(cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return weights (W·(W//2+1), 5) of means over the bands, and (5,) 1 if empty."""
-    bands = torch.stack(
-        [_band(*band, cutoff).flatten().float() for band in (*_BANDS, *_SPECIMEN)], 1
-    )
-    count = bands.sum(0)
-    return bands / count.clamp(min=1), (count == 0).float()
-
-
-@lru_cache(maxsize=16)
-def _band(low: float, high: float, cutoff: float) -> torch.Tensor:
-    """Return the mask (W, W//2+1) of a band, in shares of the OTF's cut-off."""
-    down = torch.fft.fftfreq(_WINDOW)[:, None]
-    radius = torch.hypot(down, torch.fft.rfftfreq(_WINDOW)) / (2 * cutoff)
-    return (radius >= low) & (radius < high)
-
-
 @lru_cache(maxsize=4)
 def _scatter(cutoff: float) -> float:
     """Return the deviation of the ratio of white noise in the two finer bands.
 
     For one window.
     """
-    counts = [max(1, int(_band(*band, cutoff).sum())) for band in _BANDS[1:]]
+    counts = [max(1, int(band(*each, cutoff).sum())) for each in BANDS[1:3]]
     return math.sqrt(_CORRELATED * sum(1 / count for count in counts))
-
-
-def _windows(image: torch.Tensor, edge: int) -> torch.Tensor:
-    """Return windows (N, W + 2·2, W + 2·2) of the inside of an image (H, W).
-
-    With the pixels around them that their noise depends on.
-
-    Parameters
-    ----------
-    image
-        (H, W).
-    edge
-        Width of the border that is left out of the windows themselves.
-    """
-    out = edge - _LIGHT
-    inside = image[out : image.shape[0] - out, out : image.shape[1] - out]
-    side = min(_WINDOW, *(size - 2 * _LIGHT for size in inside.shape))
-    wide = side + 2 * _LIGHT
-    windows = inside.unfold(0, wide, side).unfold(1, wide, side).flatten(0, 1)
-    return windows[:: -(-len(windows) // _MOST)]
-
-
-def _spectra(
-    windows: torch.Tensor, means: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Return the mean power spectra (B, W, W//2+1) of windows (B, N, w, w), w ≤ W.
-
-    And the means of the frames, both on the CPU; and the number of whole windows that
-    the spectra are worth.
-    """
-    side = windows.shape[-1]
-    taper = _taper(side, windows.dtype, windows.device)
-    tapered = (windows - windows.mean((-2, -1), keepdim=True)) * taper
-    size = (_WINDOW, _WINDOW)
-    # Windows of small frames are filled up with zeros.
-    spectra = torch.fft.rfft2(tapered, s=size) / side
-    power = spectra.real.square().addcmul_(spectra.imag, spectra.imag).mean(1)
-    # A card is waited for once.
-    numbers = torch.cat([power.flatten(), means]).cpu()
-    power, means = numbers[:-2].view(power.shape), numbers[-2:]
-    return power, means, windows.shape[1] * (side / _WINDOW) ** 2
-
-
-@lru_cache(maxsize=4)
-def _taper(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return the Hann window (w, w), of mean square 1."""
-    line = torch.hann_window(side, dtype=dtype, device=device)
-    taper = line[:, None] * line
-    return taper / taper.square().mean().sqrt()

@@ -27,7 +27,7 @@ from deepblur_live.runtime.frame import (
     FrameState,
 )
 from deepblur_live.runtime.frame_average import FrameAverage
-from deepblur_live.runtime.guard import FrameGuard, Verdict
+from deepblur_live.runtime.guard import FrameGuard
 from deepblur_live.runtime.inspection import FrameInspector
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
     from deepblur_live.profile import Camera
     from deepblur_live.runtime.best import BestExecutor
+    from deepblur_live.runtime.executor import TorchExecutor
+    from deepblur_live.runtime.guard import Measured
 
     # Yields the event of a frame's download, if others may be submitted meanwhile.
     Steps = Generator[Any, None, FrameResult]
@@ -75,6 +77,24 @@ class _Blur(NamedTuple):
     refusal: str
     strength: float
     psf: NDArray[np.float32]
+
+
+class _Deblurred(NamedTuple):
+    """A deblurred frame that is being downloaded.
+
+    Parameters
+    ----------
+    grey
+        (H, W) what is shown of it, in grey values, on the CPU.
+    measured
+        What it is judged by.
+    kept
+        Tensors on the device that must live until then.
+    """
+
+    grey: torch.Tensor
+    measured: Measured
+    kept: tuple[torch.Tensor, ...]
 
 
 class DeblurPipeline:
@@ -262,39 +282,29 @@ class DeblurPipeline:
         with self._streams.upload():
             noise = self._inspector.noise(frame, scaled, sigma)
             scaled, share, averaged = self._average.add(scaled, noise)
-            noise = noise.times(share)
-        inputs = scaled.image, blur.gamma, blur.uncertainty, noise
-        with self._streams.compute():
-            sharp = self.executor.deblur(*inputs)
-            shown = _mixed(scaled.image, sharp, blur.strength)
-        with self._streams.download():
-            grey = scaled.restore(shown)
+            if averaged > 1:
+                noise = noise.times(share)
+        result = self._deblur(self.executor, scaled, blur, noise)
         downloaded, backend = self._streams.downloaded(), self.executor.backend
         if downloaded is not None:
             if self._overlaps:
                 yield downloaded
             downloaded.synchronize()
-
-        with self._streams.check():
-            verdict = self._judge(sharp, *inputs)
+        verdict = self._guard.judge(result.measured, blur.uncertainty)
         if verdict.strength == 0:
             reference, first = self.executor.reference, verdict
             if backend is not reference:
-                with self._streams.compute():
-                    sharp = reference.deblur(*inputs)
-                    shown = _mixed(scaled.image, sharp, blur.strength)
-                with self._streams.download():
-                    verdict = self._judge(sharp, *inputs)
+                result = self._deblur(reference, scaled, blur, noise)
+                if downloaded is not None:
+                    self._streams.downloaded().synchronize()
+                verdict = self._guard.judge(result.measured, blur.uncertainty)
                 if verdict.strength > 0:
                     # Torch can deblur the frame: the fault was the engine's.
                     self.executor.distrust(backend, first.reason)
                     backend = reference
             if verdict.strength == 0:
                 return self._raw(frame, first.reason, estimate, spectrum)
-            with self._streams.download():
-                grey = scaled.restore(shown)
-            if downloaded is not None:
-                self._streams.downloaded().synchronize()
+        grey = result.grey
         # Integers and what is made of them fit float32; floats need not.
         if frame.pixels.dtype.kind == "f" and not grey.isfinite().all():
             return self._raw(
@@ -337,16 +347,22 @@ class DeblurPipeline:
             )
         return self._blur
 
-    def _judge(
+    def _deblur(
         self,
-        sharp: torch.Tensor,
-        image: torch.Tensor,
-        gamma: torch.Tensor,
-        uncertainty: torch.Tensor,
+        executor: BestExecutor | TorchExecutor,
+        scaled: Scaled,
+        blur: _Blur,
         noise: NoiseModel,
-    ) -> Verdict:
-        """Return how much of a deblurred frame may be shown, and why not all of it."""
-        return self._guard.verdict(image, sharp, gamma, uncertainty, noise)
+    ) -> _Deblurred:
+        """Queue the steps of a frame from its deblurring on."""
+        image, gamma = scaled.image, blur.gamma
+        with self._streams.compute():
+            sharp = executor.deblur(image, gamma, blur.uncertainty, noise)
+            shown = _mixed(image, sharp, blur.strength)
+        with self._streams.download():
+            grey = scaled.restore(shown)
+            measured = self._guard.measure(image, sharp, gamma, noise)
+        return _Deblurred(grey, measured, (image, sharp, shown))
 
     def _raw(
         self,

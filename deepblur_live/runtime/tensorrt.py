@@ -19,11 +19,11 @@ import torch
 from deepblur_live.runtime.device import why_no_card
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
-    "BUILDER_OPTIONS",
     "LIBRARIES",
+    "WORKSPACE_MIB",
     "Card",
     "EngineError",
     "Library",
@@ -41,9 +41,9 @@ LIBRARIES: Mapping[str, tuple[str, tuple[int, int], tuple[int, int], str]] = {
     "tensorrt": ("tensorrt", (10, 13), (12, 0), "deepblur-live[trt]"),
     "tensorrt-rtx": ("tensorrt_rtx", (1, 4), (2, 0), "deepblur-live[trt-rtx]"),
 }
-BUILDER_OPTIONS = (3, 1024)
-"""Optimisation level (3 is TensorRT's default) and scratch memory in MiB."""
-_LOG_LINES, _QUOTED_LINES = 50, 3
+WORKSPACE_MIB = 1024
+"""Scratch memory that an engine may use."""
+_QUOTED_LINES = 3
 _SMI_TIMEOUT_S = 20.0
 _LINUX_DRIVER = Path("/sys/module/nvidia/version")
 
@@ -88,23 +88,17 @@ class Library:
     module: Any
     log: Any
 
-    @property
-    def times_kernels(self) -> bool:
-        """Whether the builder chooses kernels by timing them on the card.
-
-        TensorRT for RTX builds without a card, and compiles at the first run.
-        """
-        return self.name == "tensorrt"
-
     def failed(self, what: str, remedy: str = "") -> EngineError:
         """Return an error that quotes the log and says what may help."""
-        text = f"{self.name} {self.version}: {what}"
-        extra = LIBRARIES[self.name][3]
-        remedy = remedy or (
-            "torch is used instead; a newer driver or another version may help: "
-            f"pip install '{extra}', then `deepblur-live engines clear`"
+        parts = [f"{self.name} {self.version}: {what}", " | ".join(self.log.lines)]
+        self.log.lines.clear()
+        parts.append(
+            remedy
+            or "torch is used instead; a newer driver or another version may help: "
+            f"pip install '{LIBRARIES[self.name][3]}', then `deepblur-live engines "
+            "clear`"
         )
-        return EngineError("; ".join(filter(None, (text, self.log.last(), remedy))))
+        return EngineError("; ".join(filter(None, parts)))
 
     def make(self, kind: str, *arguments: Any) -> Any:
         """Return a new object of one of the module's classes.
@@ -146,20 +140,15 @@ def find_card() -> Card:
 def _driver() -> str:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        output = subprocess.run(
-            query, capture_output=True, text=True, timeout=_SMI_TIMEOUT_S, check=True
-        ).stdout
-        return output.splitlines()[0].strip()
-    except (OSError, subprocess.SubprocessError, IndexError):
-        pass
-    try:
-        # Containers often lack nvidia-smi.
-        return _LINUX_DRIVER.read_text("ascii").strip()
-    except (OSError, ValueError) as error:
+        if _LINUX_DRIVER.exists():
+            # Containers often lack nvidia-smi.
+            return _LINUX_DRIVER.read_text("ascii").strip()
+        said = subprocess.check_output(query, text=True, timeout=_SMI_TIMEOUT_S)
+        return said.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError) as error:
         raise EngineError(
-            "the version of the card's driver is unknown (nvidia-smi was not found), "
-            "and engines are valid for one driver version only: put nvidia-smi on the "
-            "PATH"
+            f"the version of the card's driver is unknown ({error}), and engines are "
+            "valid for one driver version only: put nvidia-smi on the PATH"
         ) from error
 
 
@@ -176,8 +165,7 @@ def find_library(name: str) -> Library:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        remedy = f"pip install '{extra}'"
-        raise EngineError(f"{name} is not installed: {remedy}") from error
+        raise EngineError(f"{name} is not installed: pip install '{extra}'") from error
     except Exception as error:  # a broken installation may raise anything
         raise EngineError(
             f"{name} does not load: {type(error).__name__}: {error}; reinstall it: "
@@ -204,26 +192,17 @@ def _logger(module: Any) -> Any:
     class Log(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
-            self.lines: deque[str] = deque(maxlen=_LOG_LINES)
+            self.lines: deque[str] = deque(maxlen=_QUOTED_LINES)
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (severity_of.INTERNAL_ERROR, severity_of.ERROR):
                 self.lines.append(message.strip())
 
-        def last(self) -> str:
-            quoted = list(self.lines)[-_QUOTED_LINES:]
-            self.lines.clear()
-            return " | ".join(quoted)
-
     return Log()
 
 
 def build_plan(
-    library: Library,
-    onnx: bytes,
-    precision: Precision,
-    capability: tuple[int, int] | None,
-    progress: Callable[[str], None],
+    library: Library, onnx: bytes, precision: Precision, capability: tuple[int, int]
 ) -> bytes:
     """Build an engine's plan from an ONNX model.
 
@@ -237,9 +216,7 @@ def build_plan(
         The model's. In float32 TF32 is switched off too.
     capability
         Compute capability of the card to build for, by TensorRT for RTX; TensorRT
-        builds for the present card. With None for every card that it supports.
-    progress
-        Called with the builder's progress.
+        builds for the present card.
 
     Raises
     ------
@@ -261,45 +238,22 @@ def build_plan(
     config = builder.create_builder_config()
     if config is None:
         raise library.failed("cannot create a builder configuration")
-    level, workspace_mib = BUILDER_OPTIONS
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
-    config.builder_optimization_level = level
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_MIB << 20)
     if precision == "float32":
         config.clear_flag(trt.BuilderFlag.TF32)
     if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
         # TensorRT for RTX: needed to capture the engine in a CUDA graph.
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-    if capability is not None and hasattr(trt, "ComputeCapability"):
+    if hasattr(trt, "ComputeCapability"):
         # By number: for the current card it answers yes even where there is none.
         major, minor = capability
         known = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
         config.num_compute_capabilities = 1
         if known is None or not config.set_compute_capability(known, 0):
-            remedy = "torch or another TensorRT is used instead"
             what = f"it does not support compute capability {major}.{minor}"
-            raise library.failed(what, remedy)
-    config.progress_monitor = _monitor(trt, progress)
+            raise library.failed(what, "torch or another TensorRT is used instead")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         remedy = "another version or precision may help; torch is used instead"
         raise library.failed("no engine could be built", remedy)
     return bytes(memoryview(plan))
-
-
-def _monitor(trt: Any, progress: Callable[[str], None]) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self._steps: dict[str, int] = {}
-
-        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            self._steps[phase] = steps
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            progress(f"{phase}, {step + 1} of {self._steps.get(phase, 0)}")
-            return True
-
-        def phase_finish(self, phase: str) -> None:
-            self._steps.pop(phase, None)
-
-    return Monitor()

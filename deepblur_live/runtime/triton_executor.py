@@ -75,12 +75,9 @@ class TritonExecutor(PreparedExecutor):
         self, shape: tuple[int, int], progress: Callable[[str], None]
     ) -> FoldedFista:
         progress(f"Triton's kernels, for {shape[0]} × {shape[1]}")
-        try:
-            from deepblur_live.deblurring.triton_fista import TritonFista
+        # It imports Triton, which is no dependency.
+        from deepblur_live.deblurring.triton_fista import TritonFista
 
-            fista = TritonFista(self._deblurring, self.dtype)
-            self._run_once(fista, shape)
-        except Exception as error:  # a compiler that is missing fails in many ways
-            lines = str(error).strip().splitlines() or [repr(error)]
-            raise EngineError(f"Triton's kernels: {lines[-1]}") from error
+        fista = TritonFista(self._deblurring, self.dtype)
+        self._run_once(fista, shape)
         return fista

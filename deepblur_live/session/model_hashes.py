@@ -47,5 +47,5 @@ def engine_hashes(executor: str, cache: EngineCache | None = None) -> dict[str, 
         if spec is None or kept.fault:
             continue
         if all(part in executor for part in (spec.backend, spec.version, spec.gpu)):
-            found[kept.path.name] = kept.sha256
+            found[kept.path.name] = hashlib.sha256(kept.plan).hexdigest()
     return {"executor": executor} | ({"plans_sha256": found} if found else {})

@@ -37,10 +37,10 @@ def builds(monkeypatch, fake_tensorrt):
     """
     done = []
 
-    def build_here(library, onnx, precision, card, progress):
+    def build_here(library, onnx, precision, capability, progress):
         done.append(precision)
-        progress("building")
-        return build_plan(fake_tensorrt, onnx, precision, card, progress)
+        progress("being built")
+        return build_plan(fake_tensorrt, onnx, precision, capability)
 
     monkeypatch.setattr(engines, "build_in_child", build_here)
     return done

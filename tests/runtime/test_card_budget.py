@@ -4,6 +4,7 @@ On the CPU: tensors that would be on the card are marked, from the upload on, an
 read of a marked tensor's values is counted as one wait.
 """
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,15 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.profile import Camera
-from deepblur_live.runtime import scaling_graph
-from deepblur_live.runtime.best import BestExecutor
+from deepblur_live.optics import NoiseModel
+from deepblur_live.runtime import graph as graph_module
 from deepblur_live.runtime.calibration import scale
+from deepblur_live.runtime.check_graph import CheckGraph
 from deepblur_live.runtime.frame import Frame
-from deepblur_live.runtime.graph_executor import GraphExecutor
 from deepblur_live.runtime.guard import Verdict
 from deepblur_live.runtime.pack import load_pack
-from deepblur_live.runtime.pipeline import DeblurPipeline
 from deepblur_live.runtime.scaling_graph import ScalingGraph
 
 FAMILY = ZernikeFamily()
@@ -112,32 +111,30 @@ def pack():
     return load_pack("zernike7")
 
 
+@pytest.fixture(autouse=True)
+def tools(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+
+
 @pytest.fixture
-def pipeline(pack, monkeypatch):
-    """A pipeline as on a card: its frames overlap, and replay a recorded graph."""
-    reference = GraphExecutor(pack, FAMILY, CPU, half=False)
-    identifier = SimpleNamespace(
-        spectrum=SimpleNamespace(average_s=5.0, frames=1),
-        observed=[],
-        noise_sigma=0.01,
-        take_notes=list,
-        reset=lambda: None,
-        solve=None,
-    )
-    identifier.observe = lambda image, time: identifier.observed.append(time)
-    made = DeblurPipeline(
-        FAMILY, identifier, None, BestExecutor(reference), Camera(), 1e9
-    )
-    count = FAMILY.n_coefficients
-    made._track = SimpleNamespace(
-        coefficients=np.full(count, 0.03), covariance=1e-4 * np.eye(count)
-    )
-    made._inspector._every_s = 0.05
-    monkeypatch.setattr(DeblurPipeline, "_overlaps", True)
-    event = SimpleNamespace(query=lambda: True, synchronize=lambda: None)
-    monkeypatch.setattr(made._streams, "downloaded", lambda: event)
-    yield made
-    made.close()
+def make(pack):
+    """Make a pipeline whose frames of a side are replayed, and seem to be on a card."""
+    from benchmarking.host import played_pipeline
+
+    made = []
+
+    def make(side):
+        pipeline = played_pipeline(pack, side)
+        pipeline._geometry = (side, side), np.dtype(np.uint16).str
+        pipeline._identified = 0.0
+        scaling, check = pipeline._inspector._graph, pipeline._guard._check
+        scaling._image.on_card = check._numbers.on_card = True
+        made.append(pipeline)
+        return pipeline
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
 
 
 def shown(pipeline, pixels, time):
@@ -150,65 +147,74 @@ def shown(pipeline, pixels, time):
     return result, begin, finish
 
 
-def replayed(pipeline, side):
-    """Make frames of a side replay: the frame itself stands for its deblurred image."""
-    pipeline._identified = 0.0
-    pipeline._geometry = ((side, side), np.dtype(np.uint16).str)
-    graph = pipeline.executor.reference._graph_for((side, side))
-    graph._renewal = SimpleNamespace(replay=lambda: None)
-    graph._graph = SimpleNamespace(replay=lambda: graph._sharp.copy_(graph._image))
-    scaling = pipeline._inspector._graph
-    scaling._raw = torch.empty(side, side, dtype=torch.uint16)
-    scaling._image = torch.zeros(side, side)
-    scaling._image.on_card = True
-    scaling._graph = SimpleNamespace(replay=lambda: None)
-
-
 # Measured, and a little more: a torch call costs about 4 µs on the host.
-BEGIN, FINISH = 40, 110
+BEGIN, FINISH = 35, 6
 
 
 @pytest.mark.parametrize("side", [96, 512, 2048])
-def test_a_frame_between_inspections_waits_for_the_card_once(pipeline, side):
-    """For the numbers that its check needs, when it is already downloaded."""
-    replayed(pipeline, side)
+def test_a_frame_between_inspections_waits_for_the_card_once(make, side):
+    """For its download; the numbers that its check needs come with it."""
+    pipeline = make(side)
     pixels = photograph(side)
     _, begin, _ = shown(pipeline, pixels, 1.0)
     assert len(begin.waits) > 5  # of the frame that is inspected
     _, begin, finish = shown(pipeline, pixels, 1.01)
     assert begin.waits == []
-    assert begin.downloads == 1
-    assert finish.waits == ["cpu"]
+    assert begin.downloads == 2
+    assert finish.waits == []
     assert finish.downloads == 0
     assert begin.calls <= BEGIN
     assert finish.calls <= FINISH
 
 
-def test_spectra_are_averaged_twenty_times_a_second(pipeline):
-    replayed(pipeline, 96)
+@pytest.mark.parametrize("side", [96, 512])
+def test_the_host_is_fast_enough_for_small_frames(pack, side):
+    """Measured: 0.4 and 0.5 ms (docs/speed.md); on a busy computer three times that."""
+    from benchmarking.host import host_time
+
+    assert sum(host_time(pack, side)) < 1.5
+
+
+def test_spectra_are_averaged_twenty_times_a_second(make):
+    pipeline = make(96)
     pixels = photograph(96)
     for i in range(60):
         shown(pipeline, pixels, i / 240)
     assert len(pipeline.identifier.observed) == 5
 
 
-def test_a_frame_mixed_with_the_raw_one_is_downloaded_once(pipeline, monkeypatch):
-    replayed(pipeline, 96)
+def test_a_frame_mixed_with_the_raw_one_is_downloaded_once(make, monkeypatch):
+    pipeline = make(96)
     pixels = photograph(96)
     shown(pipeline, pixels, 1.0)
     whole, *_ = shown(pipeline, pixels, 1.01)
     graph = pipeline.executor.reference._graph_for((96, 96))
-    graph._graph = SimpleNamespace(replay=lambda: graph._sharp.fill_(0.5))
-    monkeypatch.setattr(
-        pipeline._guard, "verdict", lambda *_: Verdict(0.25, "uncertain")
-    )
+    graph.parts.graphs[1] = SimpleNamespace(replay=lambda: graph._sharp.fill_(0.5))
+    monkeypatch.setattr(pipeline._guard, "judge", lambda *_: Verdict(0.25, "uncertain"))
     pipeline._blur = pipeline._blur._replace(strength=0.25)
     mixed, begin, finish = shown(pipeline, pixels, 1.02)
-    assert (begin.downloads, finish.downloads, finish.waits) == (1, 0, [])
+    assert (begin.downloads, finish.downloads, finish.waits) == (2, 0, [])
     scaled, _ = pipeline._inspector.scale(Frame(pixels, 0, 1.01))
     raw, half = whole.deblurred, scaled.low + 0.5 * scaled.span
     np.testing.assert_allclose(mixed.deblurred, 0.75 * raw + 0.25 * half, rtol=1e-4)
     assert mixed.strength == 0.25
+
+
+@pytest.mark.parametrize("side", [64, 130])
+def test_the_check_of_a_frame_reads_nothing_back(side):
+    """A CUDA graph cannot record what the processor must wait for."""
+    check = CheckGraph(FAMILY, (side, side), CPU)
+    frame = torch.rand(side, side)
+    kernels = FAMILY.kernels(torch.full((1, FAMILY.n_coefficients), 0.03))
+    numbers = check.run(frame, frame, kernels, NoiseModel.white(0.01)).clone()
+    for buffer in (check._image, check._sharp, check._numbers, *check._kernels):
+        buffer.on_card = True
+    with torch.no_grad(), Watch() as watch:
+        check._steps()
+    assert watch.waits == []
+    assert watch.downloads == 0
+    assert torch.equal(check._numbers, numbers)
+    assert numbers[-2:].tolist() == pytest.approx([float(frame.mean())] * 2)
 
 
 @pytest.mark.parametrize("side", [96, 130])
@@ -220,7 +226,8 @@ def test_scaling_between_inspections_reads_nothing_and_gives_the_same(side):
     torch.testing.assert_close(again.image, like.image, rtol=1e-4, atol=1e-4)
     assert again.low == pytest.approx(like.low)
     assert again.span == pytest.approx(like.span)
-    graph._raw.on_card = graph._image.on_card = graph._limits.on_card = True
+    for buffer in (graph._raw, graph._image, graph._low, graph._high):
+        buffer.on_card = True
     with torch.no_grad(), Watch() as watch:
         graph._steps()
     assert watch.waits == []
@@ -241,7 +248,7 @@ def test_scaling_is_recorded_once_for_a_size_and_goes_on_where_it_cannot_be(
             raise RuntimeError("operation not permitted")
         return [SimpleNamespace(replay=steps)]
 
-    monkeypatch.setattr(scaling_graph, "record", play)
+    monkeypatch.setattr(graph_module, "record", play)
     graph = ScalingGraph(CPU, FAMILY.cutoff)
     like = scale(photograph(96), cutoff=FAMILY.cutoff)
     for side, count in ((96, 1), (96, 1), (100, 2), (100, 2)):
@@ -249,7 +256,7 @@ def test_scaling_is_recorded_once_for_a_size_and_goes_on_where_it_cannot_be(
         run = scale(frame, cutoff=FAMILY.cutoff, inner=like.inner, graph=graph)
         if len(recorded) < count:
             # There is no card: what the first frame of a size does on one.
-            graph._to_record = True
+            graph.parts._to_record = True
             run = scale(frame, cutoff=FAMILY.cutoff, inner=like.inner, graph=graph)
         assert run.image.shape == (side, side)
         assert len(recorded) == count

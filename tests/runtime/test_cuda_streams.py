@@ -133,9 +133,11 @@ def card(monkeypatch):
         def strength(self, *_):
             return 1.0
 
-        def verdict(self, image, sharp, *_):
+        def measure(self, image, sharp, *_):
             card.queue("check", CHECK)
-            card.wait_for(card.current[-1].tail)
+            return sharp
+
+        def judge(self, sharp, *_):
             return Verdict(0, "too bright") if float(sharp.max()) > 0 else Verdict()
 
     monkeypatch.setattr(inspection, "scale", scale)
@@ -202,7 +204,7 @@ def test_the_second_deblurring_waits_for_the_frame_in_progress(card, pipeline):
     assert times["second"][0] >= times["deblur 1"][1]
     # Its own result is checked and downloaded.
     checks = [began for what, began, _ in card.log if what == "check"]
-    assert checks[1] >= times["second"][1]
+    assert checks[-1] >= times["second"][1]
 
 
 @pytest.mark.parametrize("step", ["submit", "collect"])
@@ -225,7 +227,7 @@ def test_a_card_that_fails_is_noticed_and_engines_are_blamed_for_their_own_fault
 
     futures = [pipeline.submit(frame) for frame in frames(2)]
     where = pipeline.executor if step == "submit" else pipeline._guard
-    monkeypatch.setattr(where, "deblur" if step == "submit" else "verdict", fail)
+    monkeypatch.setattr(where, "deblur" if step == "submit" else "judge", fail)
     for future in futures:
         with pytest.raises(DeviceLost, match="CUDA"):
             pipeline.submit(frames(1)[0]) if step == "submit" else future.result()
@@ -247,7 +249,7 @@ def test_a_full_card_passes_frames_on_and_says_so(
 ):
     futures = [pipeline.submit(frame) for frame in frames(2)]
     where = pipeline.executor if step == "submit" else pipeline._guard
-    attribute = "deblur" if step == "submit" else "verdict"
+    attribute = "deblur" if step == "submit" else "judge"
     with monkeypatch.context() as full:
         full.setattr(where, attribute, lambda *_: (_ for _ in ()).throw(error))
         if step == "submit":
@@ -286,14 +288,14 @@ def test_where_each_frame_is_identified_by_itself_frames_do_not_overlap(card, pi
 
 def test_streams_begin_after_what_was_queued_before(card):
     CudaStreams(torch.device("cuda"))
-    assert [stream.tail for stream in card.made] == [0.5] * 4
+    assert [stream.tail for stream in card.made] == [0.5] * 3
 
 
 def test_what_runs_beside_the_frames_gives_way_to_them(card):
     """On a card the lower number is served first."""
     CudaStreams(torch.device("cuda"))
     with beside_frames(torch.device("cuda")):
-        assert card.current == card.made[4:]
+        assert card.current == card.made[3:]
     *frames, beside = (stream.priority for stream in card.made)
     assert max(frames) < beside
 
@@ -301,9 +303,9 @@ def test_what_runs_beside_the_frames_gives_way_to_them(card):
 def test_on_the_processor_steps_run_at_once(card):
     streams = CudaStreams(torch.device("cpu"))
     taken = []
-    for stream in (streams.upload, streams.compute, streams.download, streams.check):
+    for stream in (streams.upload, streams.compute, streams.download):
         with stream():
             taken.append(stream)
     assert streams.downloaded() is None
-    assert len(taken) == 4
+    assert len(taken) == 3
     assert card.made == []

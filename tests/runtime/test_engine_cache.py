@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from deepblur_live.runtime import engine_cache
 from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec, default_folder
 from deepblur_live.runtime.tensorrt import EngineError
 
@@ -21,10 +22,10 @@ SPEC = EngineSpec(
     onnx_sha256="ab" * 32,
     backend="tensorrt",
     version="11.4.0",
+    options="workspace of 1024 MiB",
     gpu="NVIDIA H100",
     capability=(9, 0),
     driver="570.86",
-    options="(3, 1024)",
 )
 OTHER = {
     "network": "identification",
@@ -36,7 +37,7 @@ OTHER = {
     "gpu": "NVIDIA H200",
     "capability": (8, 9),
     "driver": "575.10",
-    "options": "(5, 1024)",
+    "options": "workspace of 512 MiB",
     "schema": 2,
 }
 
@@ -66,8 +67,15 @@ def quiet(text):
     pass
 
 
-def get(cache, build, spec=SPEC):
-    return cache.get(spec, build, quiet)[0]
+def get(cache, build, spec=SPEC, progress=quiet, **options):
+    with cache.plan(spec, build, progress, **options) as plan:
+        return plan
+
+
+def age(file, seconds):
+    """Make a file older."""
+    then = time.time() - seconds
+    os.utime(file, (then, then))
 
 
 def file(cache):
@@ -81,7 +89,7 @@ def test_an_engine_is_built_once(cache, build):
     assert get(EngineCache(cache.folder), build) == plan
     assert build.count == 1
     header = json.loads(file(cache).read_bytes().partition(b"\n")[0])
-    assert header["gpu"] == "NVIDIA H100"
+    assert header["spec"]["gpu"] == "NVIDIA H100"
     assert not list(cache.folder.glob("*.part"))
 
 
@@ -124,7 +132,7 @@ def foreign(path):
     """Another engine's file under this one's name, sound in itself."""
     cache = EngineCache(path.parent / "elsewhere")
     other = dataclasses.replace(SPEC, driver="560.1")
-    cache.get(other, lambda: b"plan of another driver", quiet)
+    get(cache, lambda: b"plan of another driver", other)
     path.write_bytes(file(cache).read_bytes())
 
 
@@ -148,7 +156,7 @@ def header_of_something_else(path):
 def header_of_an_older_program(path):
     def older(header):
         about = json.loads(header)
-        del about["driver"]
+        del about["spec"]["driver"]
         return json.dumps(about).encode()
 
     with_header(path, older)
@@ -156,7 +164,8 @@ def header_of_an_older_program(path):
 
 def header_of_other_types(path):
     def spoilt(header):
-        about = json.loads(header) | {"shape": 5, "version": None}
+        about = json.loads(header)
+        about["spec"] |= {"shape": 5, "version": None}
         return json.dumps(about).encode()
 
     with_header(path, spoilt)
@@ -182,14 +191,13 @@ def header_without_end(path):
         header_without_end,
     ],
 )
-def test_an_unsound_engine_is_listed_deleted_and_built_again(cache, build, harm):
+def test_an_unsound_engine_is_listed_and_built_again(cache, build, harm):
     first = get(cache, build)
     harm(file(cache))
     (shown,) = cache.contents()
     assert shown.fault
-    assert cache.find(SPEC) is None
-    assert not list(cache.folder.glob("*.plan"))
     again = get(cache, build)
+    assert cache.contents()[0].fault == ""
     assert again != first
     assert build.count == 2
     assert get(cache, build) == again
@@ -202,7 +210,31 @@ def test_an_engine_that_cannot_be_read_is_built_again(cache, build):
     path.mkdir()  # as unreadable to root as to anybody
     (shown,) = cache.contents()
     assert "cannot be read: " in shown.fault
-    assert cache.find(SPEC) is None
+    get(cache, build)
+    assert build.count == 2
+
+
+def test_an_engine_built_beside_frames_is_built_again_on_an_idle_card(cache, build):
+    """The builder times kernels: beside frames it may choose slow ones."""
+    for _ in range(2):
+        get(cache, build, beside_frames=True)
+        assert cache.contents()[0].timed_busy
+    assert build.count == 1
+    for busy in (False, False, True):
+        get(cache, build, beside_frames=busy)
+        assert build.count == 2
+        assert not cache.contents()[0].timed_busy
+
+
+def test_compiled_kernels_are_kept_with_an_engine(cache):
+    assert cache.kernels(SPEC) == b""
+    cache.folder.mkdir()
+    cache.keep_kernels(SPEC, b"kernels")
+    assert cache.kernels(SPEC) == b"kernels"
+    assert cache.kernels(dataclasses.replace(SPEC, driver="999.1")) == b""
+    for kept in cache.folder.glob("*.kernels"):
+        truncated(kept)
+    assert cache.kernels(SPEC) == b""
 
 
 def test_two_that_need_the_same_engine_build_it_once(cache):
@@ -248,7 +280,7 @@ def test_waiting_for_another_process_can_be_stopped(cache):
     assert begun.wait(10)
     try:
         with pytest.raises(EngineError, match="stopped while another process is"):
-            EngineCache(cache.folder).get(SPEC, build, stop)
+            get(EngineCache(cache.folder), build, progress=stop)
     finally:
         go.set()
         first.join(10)
@@ -260,18 +292,15 @@ def test_an_engine_whose_opening_crashed_twice_is_not_used(cache, build):
         "import os, pathlib, sys\n"
         "from deepblur_live.runtime.engine_cache import EngineCache, EngineSpec\n"
         "spec = EngineSpec(*eval(sys.argv[2]))\n"
-        "cache = EngineCache(pathlib.Path(sys.argv[1]))\n"
-        "with cache.opening(spec, print):\n"
+        "with EngineCache(pathlib.Path(sys.argv[1])).plan(spec, None, print):\n"
         "    os._exit(9)\n"
     )
     spec = repr(dataclasses.astuple(SPEC))
     command = [sys.executable, "-c", code, str(cache.folder), spec]
     assert subprocess.run(command, timeout=120, check=False).returncode == 9
     get(cache, build)  # the program may have been ended by its user
-    # To open it without a crash, or to be refused, does not count.
-    with cache.opening(SPEC, quiet):
-        pass
-    with pytest.raises(EngineError), cache.opening(SPEC, quiet):
+    # To be refused does not count.
+    with pytest.raises(EngineError), cache.plan(SPEC, build, quiet):
         raise EngineError("does not open")
     get(cache, build)
     assert subprocess.run(command, timeout=120, check=False).returncode == 9
@@ -283,41 +312,33 @@ def test_an_engine_whose_opening_crashed_twice_is_not_used(cache, build):
     assert build.count == 2
 
 
-def test_an_engine_is_not_used_after_two_failures_of_the_card_in_a_day(
-    cache, build, monkeypatch
-):
-    now = [1e9]
-    monkeypatch.setattr(engine_cache.time, "time", lambda: now[0])
+def test_an_engine_is_not_used_after_two_failures_of_the_card_in_a_day(cache, build):
     get(cache, build)
-    cache.card_failed(SPEC)
+    first = cache.card_failed(SPEC)
     # The computer may have been put to sleep.
     get(cache, build)
-    now[0] += 2 * 86400
-    cache.card_failed(SPEC)
+    age(first, 86401)
+    second = cache.card_failed(SPEC)
     get(cache, build)
-    with cache.opening(SPEC, quiet):
-        pass
     cache.card_failed(SPEC)
     with pytest.raises(EngineError, match=r"failed the card twice.*engines clear"):
         get(cache, build)
     assert "failed the card twice" in cache.contents()[0].fault
     # Another driver's is another engine.
     get(cache, build, dataclasses.replace(SPEC, driver="999.1"))
-    now[0] += 86401
+    age(second, 86401)
     get(cache, build)
     assert build.count == 2
 
 
-def test_a_plan_that_cannot_be_stored_is_still_used(cache, build, monkeypatch):
+def test_a_plan_that_cannot_be_stored_is_still_used(cache, build, monkeypatch, caplog):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(engine_cache, "_write", full)
-    texts = []
-    plan, _ = cache.get(SPEC, build, texts.append)
-    assert plan.startswith(b"plan 1")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert get(cache, build).startswith(b"plan 1")
     assert cache.contents() == []
-    assert "No space left on device" in texts[0]
+    assert "No space left on device" in caplog.text
 
 
 def test_a_build_that_fails_keeps_nothing(cache, build):
@@ -325,7 +346,7 @@ def test_a_build_that_fails_keeps_nothing(cache, build):
         raise EngineError("no kernel")
 
     with pytest.raises(EngineError, match="no kernel"):
-        cache.get(SPEC, fail, lambda: False)
+        get(cache, fail)
     assert cache.contents() == []
     assert get(cache, build)
 
@@ -338,7 +359,7 @@ def test_the_contents_are_listed_and_cleared(cache, build):
     shown = cache.contents()
     assert [engine.spec.shape[-1] for engine in shown] == [560, 96]
     assert all(engine.fault == "" for engine in shown)
-    assert shown[0].megabytes == pytest.approx(2055e-6, rel=0.01)
+    assert shown[0].plan.startswith(b"plan 1")
     assert cache.clear() == 2
     assert cache.contents() == []
     assert not [p for p in cache.folder.iterdir() if p.suffix != ".lock"]
@@ -346,7 +367,7 @@ def test_the_contents_are_listed_and_cleared(cache, build):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, build):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(EngineError, match=r"file.engines: engines cannot be kept here"):
+    with pytest.raises(OSError, match=r"file.engines"):
         get(EngineCache(tmp_path / "file" / "engines"), build)
 
 

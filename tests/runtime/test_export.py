@@ -49,10 +49,9 @@ def test_the_proximal_model_agrees_at_every_condition(pack, precision, allowed):
     assert compare("", results[0], results[1]).error > 2 * allowed
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_the_identification_model_agrees_with_its_norms_folded(pack, batch):
-    spectra = trial_spectra((batch, 2, *INPUT_SHAPE))
-    model = export_identification(pack.identification, "float32", batch)
+def test_the_identification_model_agrees_with_its_norms_folded(pack):
+    spectra = trial_spectra((1, 2, *INPUT_SHAPE))
+    model = export_identification(pack.identification, "float32")
     with torch.no_grad():
         expected = pack.identification(spectra)
     assert compare("", run(model, spectra=spectra), expected).error < 1e-5
@@ -90,12 +89,8 @@ def test_inputs_and_outputs_are_single_precision():
         assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
-def test_what_cannot_be_exported_is_refused_by_name():
+def test_weights_too_large_for_a_precision_are_refused():
     network = ProximalNet(8)
-    with pytest.raises(EngineError, match="47 × 40: sides must be multiples of 2"):
-        export_proximal(network, (47, 40), "float16")
-    with pytest.raises(EngineError, match="'int8': must be one of float16"):
-        export_proximal(network, SHAPE, "int8")
     with torch.no_grad():
         network.layers[0].bias += 1e5
     with pytest.raises(EngineError, match=r"beyond the range of torch\.float16"):

@@ -10,6 +10,7 @@ from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
 from deepblur_live.optics import NoiseModel
+from deepblur_live.runtime import graph as graph_module
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph import (
     _RECORDING,
@@ -22,6 +23,13 @@ from deepblur_live.runtime.parity import compare, trial_frame
 FAMILY = ZernikeFamily()
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+
+
+def played(device, *parts):
+    """Stand for graphs of functions, without a card."""
+    for part in parts:
+        part()
+    return [SimpleNamespace(replay=part) for part in parts]
 
 
 def gamma(seed):
@@ -64,19 +72,16 @@ def test_frames_are_those_of_the_plain_executor(pack, device):
 def test_a_recorded_size_has_its_own_noise_again(pack, monkeypatch):
     """Sizes share weights: each recording folds them for its own frame."""
 
-    def record(graph):
-        graph._graph = SimpleNamespace(replay=graph._steps)
-
-    monkeypatch.setattr(FrameGraph, "_record", record)
+    monkeypatch.setattr(graph_module, "record", played)
     cpu = torch.device("cpu")
     plain = TorchExecutor(pack, FAMILY, cpu, half=False)
     executor = GraphExecutor(pack, FAMILY, cpu, half=False)
     for shape in ((64, 96), (75, 64)):
-        executor._graph_for(shape)._to_record = True
+        executor._graph_for(shape).parts._to_record = True
     for shape, sigma in (((64, 96), 0.01), ((75, 64), 0.05), ((64, 96), 0.01)):
         frame = inputs(trial_frame(shape), 0, sigma)
         assert compare("", executor.deblur(*frame), plain.deblur(*frame)).error < 1e-5
-        assert executor._graph_for(shape).recorded
+        assert len(executor._graph_for(shape).parts.graphs) == 2
 
 
 def test_few_sizes_are_held_at_once(pack):
@@ -153,36 +158,37 @@ def test_a_frame_records_only_while_no_engine_opens_and_never_waits(pack, monkey
     """Without a card: recording itself is played."""
     recorded = []
 
-    def record(graph):
+    def record(device, *parts):
         assert _RECORDING.locked()
-        recorded.append(graph)
+        recorded.append(device)
+        return played(device, *parts)
 
-    monkeypatch.setattr(FrameGraph, "_record", record)
+    monkeypatch.setattr(graph_module, "record", record)
     cpu = torch.device("cpu")
     graph = FrameGraph(FoldedFista(pack.deblurring), (64, 96), FAMILY, 2, cpu)
     kernels = FAMILY.kernels(gamma(0)[None])
     frame = trial_frame((64, 96)), kernels, NoiseModel.white(0.01)
     wanted = graph.run(*frame).clone()
     assert recorded == []  # on a CPU
-    graph._to_record = True
+    graph.parts._to_record = True
     with no_recording():
         # Elsewhere an engine opens.
         assert torch.equal(graph.run(*frame), wanted)
     assert recorded == []
     for _ in range(2):
         assert torch.equal(graph.run(*frame), wanted)
-    assert recorded == [graph]
+    assert recorded == [cpu]
     assert not _RECORDING.locked()
 
 
 def test_a_frame_that_cannot_be_recorded_says_so_once(pack, monkeypatch):
-    def refuse(graph):
-        graph.why_not = "operation not permitted"
+    def refuse(*_):
+        raise RuntimeError("operation not permitted")
 
-    monkeypatch.setattr(FrameGraph, "_record", refuse)
+    monkeypatch.setattr(graph_module, "record", refuse)
     executor = GraphExecutor(pack, FAMILY, torch.device("cpu"), half=False)
     frame = inputs(trial_frame((64, 96)), 0, 0.01)
-    executor._graph_for((64, 96))._to_record = True
+    executor._graph_for((64, 96)).parts._to_record = True
     first = executor.deblur(*frame)
     assert torch.equal(executor.deblur(*frame), first)
     (note,) = executor.notes

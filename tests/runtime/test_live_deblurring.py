@@ -70,7 +70,7 @@ def judge(pipeline, strength, reason=""):
     """Make the guard show so much of each frame."""
     pipeline._blur = None
     pipeline._guard.strength = lambda _: strength
-    pipeline._guard.verdict = lambda *_: Verdict(strength, reason)
+    pipeline._guard.judge = lambda *_: Verdict(strength, reason)
 
 
 def test_the_result_is_that_of_the_network_with_all_its_inputs(

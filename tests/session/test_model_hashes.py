@@ -36,7 +36,8 @@ def cache(tmp_path):
         replace(SPEC, gpu="NVIDIA H100"),
         replace(SPEC, version="10.15.0"),
     ):
-        cache.get(spec, lambda name=spec.name: name.encode(), print)
+        with cache.plan(spec, spec.name.encode, print):
+            pass
     return cache
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from deepblur_live.deblurring import FoldedFista
 from deepblur_live.runtime.device import choose_device
-from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import EngineFista, engine_sources
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph_executor import EngineExecutor, GraphExecutor
@@ -64,7 +63,7 @@ def candidates(
             lacking.append(f"{attempt.name}: {attempt.why}")
         elif attempt.library is not None and attempt.card is not None:
             pack = load_pack(model, weights)
-            sources = engine_sources(pack, attempt.library, attempt.card, EngineCache())
+            sources = engine_sources(pack, attempt.library, attempt.card)
             found += [_engine(pack, family, source) for source in sources]
         elif attempt.make is not None:
             pack = load_pack(model, weights)
@@ -107,7 +106,7 @@ def _engine(pack: ModelPack, family: BlurFamily, source: EngineSource) -> Candid
         executor.admit(shape, print)
 
     def stages(shape: tuple[int, int]) -> FoldedFista:
-        return EngineFista(source.network, source.proximal(shape, print))
+        return EngineFista(pack.deblurring, source.proximal(shape, print))
 
     name = f"{source.library.name} {source.library.version}, {source.precision}"
     return Candidate(name, executor, pack, prepare, stages)

@@ -145,6 +145,9 @@ class _Frames:
         """Start on the next frame."""
         self._number += 1
         now = time.perf_counter() - self._began
+        if self._context.dry:
+            # As fast as on a card: frames that are slow are identified each.
+            now = self._number / 100
         return self._pipeline.submit(
             Frame(next(self._pixels), self._number, now, "live")
         )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from benchmarking.executors import candidates
 from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity
 
 from deepblur_live.blur import expected_kernels
 from deepblur_live.deblurring import FoldedFista
@@ -153,11 +152,10 @@ def _poison(executor: TorchExecutor, shape: tuple[int, int]) -> str:
         return "nothing kept between frames"
     filled = "static result filled with NaN"
     graph._sharp.fill_(torch.nan)
-    recorded = getattr(graph, "_graph", None)
-    if recorded is None:
+    if not graph.parts.graphs:
         return filled
     try:
-        _fill_pool(recorded, graph._sharp)
+        _fill_pool(graph.parts.graphs[-1], graph._sharp)
     except RuntimeError as error:
         return f"{filled}; its graph's memory could not be: {error}"[:200]
     return f"{filled}, and what its graph frees"
@@ -211,12 +209,12 @@ def failed_capture(context: Context) -> Iterator[Figure]:
     if before is None:
         yield Figure("recording", "not on a CPU: the same steps run one by one")
         return
-    failed = not graph.recorded
-    yield Figure("the failure's reason", graph.why_not or "none", passed=failed)
+    failed = not graph.parts.graphs
+    yield Figure("the failure's reason", graph.parts.why_not or "none", passed=failed)
     failing.fails = False
     executor._forget((side, side))
     error = _error(executor.deblur(*frame), wanted)
-    recorded = executor._graph_for((side, side)).recorded
+    recorded = bool(executor._graph_for((side, side)).parts.graphs)
     yield Figure(
         "a recording after it",
         f"{'succeeds' if recorded else 'fails'}, error {error:.1e}",
@@ -256,11 +254,10 @@ def _by_kernel(
     name: str, candidate: Candidate, inputs: Any, context: Context
 ) -> Iterator[Figure]:
     """Yield the kernels that take longest, and the sum of all."""
-    activities = [ProfilerActivity.CPU]
-    if not context.dry:
-        activities.append(ProfilerActivity.CUDA)
     repeated = 1 if context.dry else 3
-    with torch.profiler.profile(activities=activities) as profiler:
+    # What `torch.profiler.profile` wraps, which imports torch's compiler for seconds.
+    device = None if context.dry else "cuda"
+    with torch.autograd.profiler.profile(use_device=device) as profiler:
         for _ in range(repeated):
             candidate.executor.deblur(*inputs)
         if not context.dry:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from deepblur_live.deblurring import CompiledFista, FoldedFista
-from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import EngineFista, engine_sources
 from deepblur_live.runtime.executor import extended_shape
 from deepblur_live.runtime.pack import load_pack
@@ -105,7 +104,7 @@ def _variants(
             library, card = find_library(name), find_card()
         except EngineError:
             continue  # the first stage says what is not installed
-        for source in engine_sources(pack, library, card, EngineCache()):
+        for source in engine_sources(pack, library, card):
             yield (
                 source.name,
                 lambda s=source: EngineFista(network, s.proximal(shape, print)),

@@ -28,10 +28,6 @@ class ILogger:
         WARNING = 2
 
 
-class IProgressMonitor:
-    pass
-
-
 class NetworkDefinitionCreationFlag(enum.IntEnum):
     STRONGLY_TYPED = 1
 
@@ -46,11 +42,6 @@ class MemoryPoolType(enum.Enum):
 
 class ExecutionContextAllocationStrategy(enum.Enum):
     USER_MANAGED = 2
-
-
-class TensorIOMode(enum.Enum):
-    INPUT = 1
-    OUTPUT = 2
 
 
 class DataType(enum.Enum):
@@ -99,16 +90,10 @@ class Builder(Teller):
         return None if self.fails("config", "out of memory") else Config()
 
     def build_serialized_network(self, network, config):
-        monitor = config.progress_monitor
         if fault("crash"):
             os.abort()
         if fault("hang"):
             time.sleep(600)
-        monitor.phase_start("Timing tactics", None, 2)
-        for step in range(2):
-            if not monitor.step_complete("Timing tactics", step):
-                return None
-        monitor.phase_finish("Timing tactics")
         if self.fails("build", "no kernel for node Conv_7"):
             return None
         return memoryview(_HEADER + network.model)
@@ -175,9 +160,6 @@ class Engine(Teller):
 
     def get_tensor_dtype(self, name):
         return DataType.FLOAT
-
-    def get_tensor_mode(self, name):
-        return TensorIOMode.INPUT if name in self.inputs else TensorIOMode.OUTPUT
 
 
 class Context:
