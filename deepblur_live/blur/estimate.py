@@ -37,6 +37,8 @@ class Estimate:
         False when the blur cannot be identified from the frame; ``reason`` says why.
     reason
         Empty, or why the estimate is not trusted, for a person to read.
+    provisional
+        Whether it is one PSF for the whole frame, until a field is known.
     """
 
     coefficients: NDArray[np.float64]
@@ -44,6 +46,7 @@ class Estimate:
     quality: float
     trusted: bool = True
     reason: str = ""
+    provisional: bool = False
 
 
 class _Constants(BaseModel):

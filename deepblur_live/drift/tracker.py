@@ -108,7 +108,7 @@ class Tracker:
         self._systematic = np.zeros_like(self._walk)
         self._last: TrackState | None = None
         self._last_used = 0.0
-        self._from_outside = False
+        self._from_outside = self._provisional = False
         self._rejected: list[Gaussian] = []
 
     def predict(self, time: float) -> TrackState | None:
@@ -137,10 +137,12 @@ class Tracker:
         self._rejected.clear()
         self._systematic = np.zeros_like(self._walk)
         self._last_used = known.time - self._averaging_s
-        self._from_outside = True
+        self._from_outside, self._provisional = True, False
         return self._keep(known, np.nan)
 
-    def update(self, time: float, estimate: Estimate) -> TrackState | None:
+    def update(
+        self, time: float, estimate: Estimate, since: float = -np.inf
+    ) -> TrackState | None:
         """Update the track with one estimate.
 
         Parameters
@@ -149,7 +151,11 @@ class Tracker:
             Seconds since the session began, at any spacing; a time before the last one
             counts as no time passed.
         estimate
-            Ignored unless ``estimate.trusted`` and its values are finite.
+            Ignored unless ``estimate.trusted`` and its values are finite. The track of
+            a provisional one, which counts as not accepted, ends with the next.
+        since
+            When the average that it was made from was begun. If it was begun again, for
+            another blur, that blur is followed without waiting for the averaging time.
 
         Returns
         -------
@@ -170,7 +176,8 @@ class Tracker:
         floor = np.diag((self._errors.track_floor * self._family.prior.scale) ** 2)
         share = 1.0 if self._from_outside else self._errors.fluctuating
         measured = Gaussian(time, coefficients, share * stated + floor)
-        if predicted is None:
+        if predicted is None or self._provisional:
+            self._provisional = estimate.provisional
             return self._start(measured, stated)
         measured, symmetry, nis = self._align(measured, predicted)
         stated = symmetry.covariance(stated)
@@ -183,7 +190,7 @@ class Tracker:
                 new - self._systematic
             )
             return self._filtered(predicted, measured, nis)
-        return self._reject(predicted, measured, stated, nis)
+        return self._reject(predicted, measured, stated, nis, since)
 
     def _predicted(self, time: float) -> Gaussian | None:
         state = self._filter
@@ -218,7 +225,8 @@ class Tracker:
         start, symmetry, _ = self._align(measured, exact)
         self._systematic = self._errors.systematic * symmetry.covariance(stated)
         self._last_used = start.time
-        return self._keep(start, np.nan, start.coefficients)
+        used = None if self._provisional else start.coefficients
+        return self._keep(start, np.nan, used)
 
     def _keep(
         self,
@@ -279,6 +287,7 @@ class Tracker:
         measured: Gaussian,
         stated: NDArray[np.float64],
         nis: float,
+        since: float,
     ) -> TrackState:
         if self._rejected:
             last = self._rejected[-1]
@@ -291,7 +300,11 @@ class Tracker:
                 self._rejected.clear()
         self._rejected.append(measured)
         lasted = measured.time - self._rejected[0].time
-        if len(self._rejected) < _REACQUIRE_AFTER or lasted < self._averaging_s:
+        # An average that was started again does not contain frames before the step.
+        mixed = not self._last_used < since <= self._rejected[0].time
+        if len(self._rejected) < _REACQUIRE_AFTER or (
+            mixed and lasted < self._averaging_s
+        ):
             return self._keep(predicted, nis)
         _log.info(
             "the coefficients stepped at %.1f s, confirmed by %d consistent estimates",

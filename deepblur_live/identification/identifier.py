@@ -115,6 +115,10 @@ class Identifier:
         self._refused = False
         self._restart()
 
+    def search_widely(self) -> None:
+        """Have the next problem searched as if nothing were known."""
+        self._refused = True
+
     def _restart(self) -> None:
         """Forget the evidence for the last blur: it does not apply to the next."""
         # A new object: a problem that is being solved may still hold the old one.

@@ -55,7 +55,7 @@ class LinearOtf:
     at
         (S, P) γ.
     logs, slopes
-        (S, N) and (S, P, N) there.
+        (S, N) and (S, P, N) there, N the bins that a fit uses.
     scale
         (P,) the family's prior scale.
     """
@@ -66,10 +66,13 @@ class LinearOtf:
     scale: torch.Tensor
 
     @classmethod
-    def near(cls, family: BlurFamily, gamma: torch.Tensor) -> LinearOtf:
-        """Return the model near γ (S, P)."""
+    def near(
+        cls, family: BlurFamily, gamma: torch.Tensor, keep: torch.Tensor
+    ) -> LinearOtf:
+        """Return the model near γ (S, P); `keep` is the mask of the bins it has."""
         scale = torch.as_tensor(family.prior.scale).to(gamma)
-        return cls(gamma, *log_otf_and_slopes(family, gamma), scale)
+        logs, slopes = log_otf_and_slopes(family, gamma)
+        return cls(gamma, logs[:, keep], slopes[..., keep], scale)
 
     def covers(self, gamma: torch.Tensor) -> bool:
         """Return whether the model is valid at γ (S, P)."""

@@ -96,6 +96,11 @@ class Problem:
     phases: bool = True
     time: float = -math.inf
 
+    @property
+    def simpler(self) -> Problem:
+        """The problem whose solution is shown first: itself."""
+        return self
+
     def phase(self, family: BlurFamily, reference: torch.Tensor) -> Phase | None:
         """Return the phase term of the crop, None if it cannot be used.
 

@@ -43,7 +43,7 @@ class PowerSpectrum:
         self._sum: FrameSpectrum | None = None
         self._outlier: FrameSpectrum | None = None
         self._weight = self._weight_squared = 0.0
-        self._time = 0.0
+        self._time, self._began = 0.0, math.nan
 
     @property
     def frames(self) -> float:
@@ -51,6 +51,11 @@ class PowerSpectrum:
         if not self._weight_squared:
             return 0.0
         return self._weight**2 / self._weight_squared
+
+    @property
+    def began(self) -> float:
+        """When the average was begun, or begun again, seconds; nan before a frame."""
+        return self._began
 
     @property
     def average(self) -> FrameSpectrum:
@@ -80,7 +85,7 @@ class PowerSpectrum:
         if self._sum is None or self.average_s <= 0:
             self._begin(spectrum, time)
             return self.average_s > 0
-        elif self._deviation(spectrum) > _CHANGED:
+        elif self._differs(spectrum):
             if self._outlier is None:
                 self._outlier = spectrum
             else:
@@ -97,7 +102,8 @@ class PowerSpectrum:
 
     def _begin(self, spectrum: FrameSpectrum, time: float) -> None:
         self._sum, self._outlier = spectrum, None
-        self._weight, self._weight_squared, self._time = 1.0, 1.0, time
+        self._weight, self._weight_squared = 1.0, 1.0
+        self._time = self._began = time
 
     def _accumulate(self, spectrum: FrameSpectrum, time: float) -> None:
         assert self._sum is not None
@@ -106,6 +112,10 @@ class PowerSpectrum:
         self._weight = keep * self._weight + 1
         self._weight_squared = keep**2 * self._weight_squared + 1
         self._time, self._outlier = time, None
+
+    def _differs(self, spectrum: FrameSpectrum) -> bool:
+        """Return whether a frame shows another blur, or another specimen."""
+        return self._deviation(spectrum) > _CHANGED
 
     def _deviation(self, spectrum: FrameSpectrum) -> float:
         """Return how far a spectrum is from the average; 1 when only noise differs.

@@ -442,19 +442,23 @@ class DeblurPipeline:
             wait = not background or slow or unknown
             began = time.perf_counter()
             # The thread is slower: what is waited for is not given to it.
-            self._start(frame.time, scaled, not wait)
+            soon = background and frame.source == "live"
+            self._start(frame.time, scaled, not wait, soon)
             newer = self._take(wait)
             self._held_up = time.perf_counter() - began
             estimate = estimate if newer is None else newer
         return estimate
 
-    def _start(self, time: float, scaled: Scaled, background: bool) -> None:
+    def _start(self, time: float, scaled: Scaled, background: bool, soon: bool) -> None:
         prediction = self.tracker.predict(time)
         problem = self.identifier.prepare(
             scaled.image,
             None if prediction is None else prediction.coefficients,
             self._noise(scaled),
         )
+        if soon and prediction is None:
+            # Somebody is watching: rather soon with a simpler blur than raw.
+            problem = problem.simpler
         self._estimator.start(time, problem, background)
 
     def _take(self, wait: bool) -> Estimate | None:
@@ -470,7 +474,10 @@ class DeblurPipeline:
             return None
         self._processed = estimate.reason if solution.processed else ""
         if estimate.trusted or self._track is not None:
-            self._track = self.tracker.update(posed, estimate)
+            since = self.identifier.spectrum.began
+            self._track = self.tracker.update(posed, estimate, since)
+        if estimate.provisional:
+            self._identified = -np.inf
         return estimate
 
     def _noise(self, scaled: Scaled) -> Noise | None:

@@ -644,16 +644,18 @@ class LiveSession:
             watch.absolute.update(result)
             if fresh:
                 alert = monitor.update(track) or alert
-            watch.history.append(
-                frame.time,
-                track.coefficients,
-                np.sqrt(np.diag(track.covariance)),
-                None
-                if truth is None
-                else nearest(truth, track.coefficients, watch.equivalents),
-                monitor.status.change,
-                monitor.spectral.status.strength,
-            )
+            # One PSF is no point of a field's curves.
+            if not result.estimate.provisional:
+                watch.history.append(
+                    frame.time,
+                    track.coefficients,
+                    np.sqrt(np.diag(track.covariance)),
+                    None
+                    if truth is None
+                    else nearest(truth, track.coefficients, watch.equivalents),
+                    monitor.status.change,
+                    monitor.spectral.status.strength,
+                )
         if result.state is FrameState.DEBLURRED and track is not None:
             self._samples.offer(lambda: take_sample(result))
         watch.strength.follow(result)

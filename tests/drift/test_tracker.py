@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,6 +236,33 @@ def test_step_waits_for_the_average_to_be_past_it(family, errors):
     times = 10.0 + 0.5 * np.arange(12)
     taken = [tracker.update(t, estimate(np.full(7, 0.15))).accepted for t in times]
     assert times[taken.index(True)] == pytest.approx(15.0)
+
+
+def test_step_of_a_new_average_is_followed_at_once(family, errors):
+    truth, stepped = np.full(7, 0.05), np.full(7, 0.15)
+    for since, last in ((0.0, 65.0), (60.5, 63.0), (60.0, 65.0), (62.5, 65.0)):
+        tracker = Tracker(family, errors, averaging_s=4.0)
+        for k in range(61):
+            tracker.update(float(k), estimate(truth), 0.0)
+        times = 61.0 + np.arange(5)
+        followed = [tracker.update(t, estimate(stepped), since) for t in times]
+        assert times[[track.reacquired for track in followed]].tolist() == [last]
+
+
+def test_a_provisional_estimate_is_replaced_by_the_next(family, errors):
+    tracker = Tracker(family, errors, averaging_s=5.0)
+    rough, fine = np.full(7, 0.05), np.full(7, -0.1)
+    first = tracker.update(0.0, replace(estimate(rough), provisional=True))
+    np.testing.assert_array_equal(first.coefficients, rough)
+    # Charts take accepted states only.
+    assert not first.accepted and first.measured is None
+    untrusted = tracker.update(1.0, estimate(fine, trusted=False))
+    np.testing.assert_array_equal(untrusted.coefficients, rough)
+    second = tracker.update(2.0, estimate(fine))
+    np.testing.assert_array_equal(second.coefficients, family.canonical(fine))
+    assert second.accepted and not second.reacquired
+    third = tracker.update(3.0, estimate(rough))
+    assert not third.accepted
 
 
 def test_scattered_outliers_never_take_over(family, errors):

@@ -157,6 +157,9 @@ def test_normal_equations_are_those_of_all_unknowns_together(frame, truth):
     nuisance = fit.begin(model.at(start).float())
     state = fit._evaluate(model, start, nuisance, ())
     equations = fit._equations(model, state, ())
+    # With the curvature in specimens and noises known, those are the same.
+    known = FieldFitter(fit.refiner, fit.data, curvature=equations.curvature)
+    torch.testing.assert_close(known._equations(model, state, ()), equations)
     step = 1e-4 * torch.linalg.solve(equations.hessian, equations.gradient)
     moved = fit._nuisance_step(model, equations, step)
     at_rest = fit._nuisance_step(model, equations, torch.zeros_like(step))
@@ -195,7 +198,7 @@ def test_the_fit_finds_a_field(frame, truth):
 
 def test_a_linear_model_of_the_otf_is_one():
     gamma = LOCAL.sample(4, torch.Generator().manual_seed(1))
-    linear = LinearOtf.near(LOCAL, gamma)
+    linear = LinearOtf.near(LOCAL, gamma, torch.ones(64 * 33, dtype=torch.bool))
     near = gamma + 0.001
     assert linear.covers(near)
     assert not linear.covers(gamma + 0.1)
@@ -249,9 +252,17 @@ def test_a_field_is_found_and_followed(frame, truth):
     identifier = FieldIdentifier(FIELD, ERRORS, least_side=512)
     identifier.one.refiner._library_size = 300
     identifier.observe(frame, 0.0)
-    solution = identifier.solve(identifier.prepare(frame))
+    # One PSF, as quickly as without a field.
+    rough = identifier.accept(identifier.solve(identifier.prepare(frame).simpler))
+    assert rough.provisional
+    constant = FIELD.local.n_coefficients
+    assert np.count_nonzero(rough.coefficients) == constant
+    problem = identifier.prepare(frame).simpler
+    assert not problem.provisional and problem.one.search is not None
+    solution = identifier.solve(problem)
     first = identifier.accept(solution)
     assert first.trusted, first.reason
+    assert not first.provisional
     places = FIELD.view.grid(3)
     true = LOCAL.psf(FIELD.at(truth, places).float())
 
@@ -268,6 +279,24 @@ def test_a_field_is_found_and_followed(frame, truth):
     second = identifier.accept(identifier.solve(following))
     assert second.trusted, second.reason
     assert abs(closeness(second.coefficients) - closeness(first.coefficients)) < 2
+    # A step: two frames contradict the average, and the field is followed at once.
+    moved = truth.clone()
+    moved[FIELD.names.index("defocus, linear, along x")] -= 0.12
+    moved[FIELD.names.index("astigmatism, linear, along y")] += 0.1
+    for number in (1, 2):
+        tilted = blurred(specimen(SIDE), FIELD, moved, number)
+        identifier.observe(tilted, 1.0 + number)
+    assert identifier.spectrum.began == 3.0
+    problem = identifier.prepare(tilted, second.coefficients)
+    assert problem.stepped
+    solution = identifier.solve(problem)
+    third = identifier.accept(solution)
+    assert solution.one is None and third.trusted
+    true = LOCAL.psf(FIELD.at(moved, places).float())
+    assert closeness(third.coefficients) > closeness(second.coefficients) + 3
+    # The tracker has not accepted it yet: the fit goes on from it all the same.
+    fourth = identifier.estimate(tilted, second.coefficients)
+    assert closeness(fourth.coefficients) > closeness(second.coefficients) + 3
     # Another specimen: what is on its way does not count any more.
     late = identifier.solve(identifier.prepare(frame, second.coefficients))
     identifier.reset()

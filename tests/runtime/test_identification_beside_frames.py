@@ -12,7 +12,7 @@ import torch
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.blur import Estimate
 from deepblur_live.drift import Tracker
-from deepblur_live.identification import Identifier, Solution
+from deepblur_live.identification import Identifier, Problem, Solution
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.async_estimator import AsyncEstimator
 from deepblur_live.runtime.build import build_pipeline
@@ -79,6 +79,32 @@ def test_a_search_holds_up_no_picture_of_a_camera(pipeline, source):
     # Of the frame that the problem was posed with.
     assert result.estimate is not None
     assert result.track.time == pytest.approx(1.8)
+
+
+@pytest.mark.parametrize("source", ["live", "mda", "replay"])
+def test_a_simpler_blur_is_shown_first_in_live_mode(pipeline, monkeypatch, source):
+    simpler = property(lambda self: dataclasses.replace(self, phases=False))
+    monkeypatch.setattr(Problem, "simpler", simpler)
+    solve, phases = pipeline._estimator._solve, []
+
+    def provisional(problem):
+        phases.append(problem.phases)
+        solution = solve(problem)
+        estimate = dataclasses.replace(
+            solution.estimate, provisional=not problem.phases
+        )
+        return dataclasses.replace(solution, estimate=estimate)
+
+    pipeline._estimator._solve = provisional
+    pipeline.let_through.release(2)
+    first = submitted(pipeline, 0, 0.0, source)
+    live = source == "live"
+    assert first.state is FrameState.DEBLURRED
+    assert first.track.accepted == (not live)
+    # What is provisional is replaced as soon as possible.
+    submitted(pipeline, 1, 0.1, source)
+    pipeline._estimator.take(wait=True)
+    assert phases == ([False, True] if live else [True])
 
 
 def test_frames_are_raw_while_a_first_blur_is_searched_for(pipeline):

@@ -19,7 +19,8 @@ from deepblur_live.blur.zernike import PAPER_MODES
 from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.identification.field.identifier import FieldIdentifier
 from deepblur_live.identification.field.search import model_of
-from deepblur_live.optics import psf_snr
+from deepblur_live.optics import NoiseModel, psf_snr, psnr, ssim
+from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.pack import load_pack
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from deepblur_live.identification.field.problem import FieldSolution
     from evaluation.table import Row
 
-__all__ = ["FieldFrame", "field_pictures", "score"]
+__all__ = ["FieldFrame", "deblurred", "field_pictures", "score"]
 
 # Range of every mode, waves rms; eigen-PSFs of the simulation; places, along each side,
 # at which PSFs are compared; sides of frames: a multiple of this, at most so large.
@@ -87,8 +88,8 @@ def _side(path: Path) -> int:
 @lru_cache(maxsize=1)
 def _blurred(
     path: Path, number: int, model: str
-) -> tuple[torch.Tensor, ZernikeField, torch.Tensor]:
-    """Return a frame without noise, the family of its truth, and the true field.
+) -> tuple[torch.Tensor, ZernikeField, torch.Tensor, torch.Tensor]:
+    """Return a frame without noise, its truth's family, the field and the sharp frame.
 
     The truth has the sixteen terms of nodal aberration theory for Noll 4 to 10.
     """
@@ -102,14 +103,17 @@ def _blurred(
     blur = ProductConvolution.of_family(
         family, truth, shape, (side, side), count=_EIGEN
     )
-    cut = local.window // 2
-    return blur.forward(sharp)[cut:-cut, cut:-cut], family, truth
+    inside = (slice(local.window // 2, -(local.window // 2)),) * 2
+    return blur.forward(sharp)[inside], family, truth, sharp[inside]
 
 
-def score(frame: FieldFrame, model: str) -> Row:
-    """Return how well a field is identified; PSF SNR in dB over 7 × 7 places."""
+@lru_cache(maxsize=1)
+def _identified(
+    frame: FieldFrame, model: str
+) -> tuple[ZernikeField, FieldSolution, torch.Tensor]:
+    """Return the fitted family, the solution, and the newest frame."""
     pack = _pack(model)
-    clean, family, truth = _blurred(frame.path, frame.number, model)
+    clean, family, _, _ = _blurred(frame.path, frame.number, model)
     fitted = ZernikeField(pack.family, family.view)
     errors = pack.manifest.error_model
     identifier = FieldIdentifier(fitted, errors, None, 5.0, pack.specimen)
@@ -117,7 +121,13 @@ def score(frame: FieldFrame, model: str) -> Row:
     for number in range(frame.frames):
         observed = clean + frame.sigma * torch.randn(clean.shape, generator=generator)
         identifier.observe(observed, _INTERVAL_S * number)
-    solution = identifier.solve(identifier.prepare(observed))
+    return fitted, identifier.solve(identifier.prepare(observed)), observed
+
+
+def score(frame: FieldFrame, model: str) -> Row:
+    """Return how well a field is identified; PSF SNR in dB over 7 × 7 places."""
+    clean, family, truth, _ = _blurred(frame.path, frame.number, model)
+    fitted, solution, _ = _identified(frame, model)
     found, fit = solution.found, solution.fit
     assert solution.one is not None and found is not None and fit is not None
     true = _psfs(family, truth.double())
@@ -152,6 +162,41 @@ def score(frame: FieldFrame, model: str) -> Row:
         "misfit": fit.quality,
         "deviations": _deviations(fitted, family, truth, phases, solution),
     }
+
+
+@torch.no_grad()
+def deblurred(frame: FieldFrame, model: str) -> Row:
+    """Return PSNR and SSIM of a frame deblurred with what is known of its field.
+
+    With the weights for quality. Noise and, but for the true field, covariance are
+    those that were identified.
+    """
+    pack = _pack(model)
+    _, family, truth, sharp = _blurred(frame.path, frame.number, model)
+    fitted, solution, observed = _identified(frame, model)
+    assert solution.one is not None
+    single, estimate = solution.one.estimate, solution.estimate
+    into = fitted.constant(np.eye(fitted.local.n_coefficients)).T
+    fields = {
+        "one": (
+            fitted,
+            fitted.constant(single.coefficients),
+            into @ single.covariance @ into.T,
+        ),
+        "reported": (fitted, estimate.coefficients, estimate.covariance),
+        "true": (family, truth.numpy(), np.zeros((len(truth), len(truth)))),
+    }
+    noise = NoiseModel.white(solution.problem.one.noise_sigma)
+    images = {"raw": observed}
+    for name, (blurs, *gaussian) in fields.items():
+        executor = TorchExecutor(pack, blurs, torch.device("cpu"))
+        gamma, covariance = (torch.as_tensor(a, dtype=torch.float32) for a in gaussian)
+        images[name] = executor.deblur(observed, gamma, covariance, noise)
+    row: Row = {}
+    for name, image in images.items():
+        row[f"{name}_psnr"] = psnr(image.numpy(), sharp.numpy())
+        row[f"{name}_ssim"] = ssim(image.numpy(), sharp.numpy())
+    return row
 
 
 def _places() -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from deepblur_live.identification.spectrum import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepblur_live.identification.field.change import ChangeOfField
     from deepblur_live.identification.identifier import Noise
     from deepblur_live.identification.specimen import SpecimenSpectrum
 
@@ -138,19 +139,29 @@ class CellSpectrum(FrameSpectrum):
         (C, W, W//2+1), as `power` and `averages`.
     cell_level
         (C,), as `level`.
+    cell_plain
+        (C, W, W//2+1), as `plain`.
     """
 
     cell_power: torch.Tensor
     cell_averages: torch.Tensor
     cell_level: torch.Tensor
+    cell_plain: torch.Tensor
 
 
 class CellSpectra(PowerSpectrum):
     """Running average spectrum of frames, and of their cells.
 
     The parameters are those of `PowerSpectrum`. Whether the blur has changed is decided
-    by the whole frame.
+    by the whole frame and, once `watch` has a field, by the cells.
     """
+
+    watch: ChangeOfField | None = None
+
+    def reset(self) -> None:
+        """Forget all frames, and the field."""
+        super().reset()
+        self.watch = None
 
     @property
     def cells(self) -> CellSpectrum:
@@ -164,6 +175,15 @@ class CellSpectra(PowerSpectrum):
         average = self.average
         assert isinstance(average, CellSpectrum)
         return average
+
+    def _differs(self, spectrum: Any) -> bool:
+        if super()._differs(spectrum):
+            return True
+        if self.watch is None:
+            return False
+        before, after = self.cells.cell_plain, spectrum.cell_plain
+        averages = spectrum.plain_averages / len(after)
+        return self.watch.between(before, after, averages, self.frames).clear
 
     def spectrum_of(self, image: torch.Tensor) -> CellSpectrum:
         """Return the spectrum of a frame (H, W) and of its cells."""
@@ -179,7 +199,7 @@ class CellSpectra(PowerSpectrum):
         weight, averages = detail_weights(power, plain, floor, members, frames)
         average = torch.tensordot(weight, power, 1)
         # A single transfer from a card.
-        arrays = torch.stack([average, averages]).cpu()
+        arrays = torch.stack([average, averages, plain]).cpu()
         level = (weight @ means).cpu()
         return CellSpectrum(
             whole.power,
@@ -190,6 +210,7 @@ class CellSpectra(PowerSpectrum):
             cell_power=arrays[0],
             cell_averages=arrays[1],
             cell_level=level,
+            cell_plain=arrays[2],
         )
 
 

@@ -77,6 +77,8 @@ class FieldFit:
         (C, Q+1) specimens and noises; the next fit starts from them.
     quality
         Root mean square over the cells of `Fit.quality`.
+    curvature
+        (C, Q+1, Q+1) in specimens and noises; the next fit nearby may use it again.
     """
 
     coefficients: torch.Tensor
@@ -85,6 +87,7 @@ class FieldFit:
     sensitivity: torch.Tensor
     nuisance: torch.Tensor
     quality: float
+    curvature: torch.Tensor
 
     def log_evidence(self, model: FieldModel) -> float:
         """Return the logarithm of the data's probability under a model (Laplace)."""
@@ -115,7 +118,8 @@ class _Equations(NamedTuple):
     """Normal equations of one step, in double precision.
 
     `hessian` (P, P) and `gradient` (P,) in c; of each cell the coupling (C, M, Q+1),
-    the nuisance parameters' Cholesky factor (C, Q+1, Q+1) and gradient (C, Q+1, 1).
+    the nuisance parameters' Cholesky factor (C, Q+1, Q+1) and gradient (C, Q+1, 1), and
+    their curvature without the prior (C, Q+1, Q+1), in single precision.
     """
 
     hessian: torch.Tensor
@@ -124,6 +128,7 @@ class _Equations(NamedTuple):
     coupling: torch.Tensor
     factor: torch.Tensor
     pull: torch.Tensor
+    curvature: torch.Tensor
 
 
 class FieldFitter:
@@ -137,6 +142,8 @@ class FieldFitter:
         The spectra of C cells.
     linear
         A model of their OTFs near the start, to save time.
+    curvature
+        `FieldFit.curvature` of a fit nearby, to save time.
     """
 
     def __init__(
@@ -144,8 +151,10 @@ class FieldFitter:
         refiner: SpectralRefiner,
         data: ObservedSpectrum,
         linear: LinearOtf | None = None,
+        curvature: torch.Tensor | None = None,
     ) -> None:
         self.refiner, self.data, self._linear = refiner, data, linear
+        self._curvature = curvature
         modes = refiner.family.n_coefficients
         self._modes = modes
         # The prior is one of c: it has no part in a cell's γ.
@@ -246,12 +255,10 @@ class FieldFitter:
         phases: Sequence[Phase | LocalPhase | None],
     ) -> _Equations:
         m = self._modes
-        hessian, gradient = (
-            part.double()
-            for part in normal_equations(
-                self.data, state.slopes, state.robust, state.residual
-            )
+        single, gradient = normal_equations(
+            self.data, state.slopes, state.robust, state.residual, self._curvature
         )
+        hessian, gradient = single.double(), gradient.double()
         usual = self.refiner.usual_nuisance(self.data, state.nuisance)
         precision = self._precision.double()
         pull = gradient[:, m:] - (state.nuisance - usual).double() @ precision
@@ -270,7 +277,15 @@ class FieldFitter:
         total = (design.mT @ sensitivity @ design).sum(0) + model.precision
         down = (design.mT @ slope[..., None]).sum(0)[:, 0]
         down -= model.precision @ state.coefficients
-        return _Equations(total, down, sensitivity, coupling, factor, pull[..., None])
+        return _Equations(
+            total,
+            down,
+            sensitivity,
+            coupling,
+            factor,
+            pull[..., None],
+            single[:, m:, m:],
+        )
 
     def _step(
         self, model: FieldModel, equations: _Equations, damping: float
@@ -302,4 +317,5 @@ class FieldFitter:
             equations.sensitivity / factor.double()[:, None, None] ** 2,
             state.nuisance,
             float(quality.square().mean().sqrt()),
+            equations.curvature,
         )

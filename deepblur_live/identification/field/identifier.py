@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from deepblur_live.identification.field.cells import Cells, CellSpectra, observed_cells
+from deepblur_live.identification.field.change import ChangeOfField
 from deepblur_live.identification.field.phase import FieldOrientation
 from deepblur_live.identification.field.problem import (
     FieldProblem,
     FieldSolution,
     Tracked,
 )
-from deepblur_live.identification.field.search import COARSE, CellData
+from deepblur_live.identification.field.search import (
+    COARSE,
+    CellData,
+    model_of,
+    terms,
+)
 from deepblur_live.identification.field.solver import FieldSolver
 from deepblur_live.identification.field.verdict import one_psf_estimate
 from deepblur_live.identification.identifier import Identifier
@@ -72,7 +79,7 @@ class FieldIdentifier:
         age = _PHASE_AGE * average_s
         self._solver = FieldSolver(family, errors, self.one.refiner, phases, age)
         self._notes: list[str] = []
-        self._noted = ""
+        self._noted, self._begun = "", False
         self._restart()
 
     @property
@@ -93,7 +100,7 @@ class FieldIdentifier:
     def reset(self) -> None:
         """Forget all frames (another specimen, another frame size)."""
         self.one.reset()
-        self._noted = ""
+        self._noted, self._begun = "", False
         self._restart()
 
     def _restart(self) -> None:
@@ -101,13 +108,19 @@ class FieldIdentifier:
         self._of = self.one.orientation
         self._orientation = FieldOrientation(self.errors)
         self._tracked: Tracked | None = None
+        # The last field before a step, until the one after it is known.
+        self._before: Tracked | None = None
+        self._stepped_at = -math.inf
         self._one: NDArray[np.float64] | None = None
+        self._cells.watch = None
 
     def observe(self, image: torch.Tensor, time: float) -> None:
         """Add a frame (H, W), scaled to about [0, 1], to the running spectra."""
         self.one.observe(image, time)
         if self.one.orientation is not self._of:
+            before = self._tracked or self._before
             self._restart()
+            self._before, self._stepped_at = before, time
 
     def estimate(
         self,
@@ -144,17 +157,21 @@ class FieldIdentifier:
         """
         last = None if prediction is None else self._one
         one = self.one.prepare(image, last, noise)
-        problem = FieldProblem(one, self._orientation)
+        problem = FieldProblem(one, self._orientation, first=not self._begun)
         height, width = image.shape
         if one.crop is None or min(height, width) < self.least_side:
             return problem
         cells, average = Cells.of_frame(height, width), self._cells.cells
         common = (self._cells.frames, self.family.cutoff, self.one.refiner.specimen)
         data = observed_cells(average, *common, noise)
-        warm = prediction is not None and one.search is None
-        tracked = self._tracked if warm else None
+        # A search takes longer than it takes to follow a step: it has time.
+        since = one.time - self._stepped_at
+        settling = 0 <= since < self._cells.average_s
+        warm = prediction is not None and (one.search is None or settling)
+        stepped = warm and self._before is not None
+        tracked = (self._before if stepped else self._tracked) if warm else None
         coarse = None
-        if tracked is None:
+        if tracked is None or stepped:
             coarse = observed_cells(average, *common, noise, cells.together(COARSE))
         return replace(
             problem,
@@ -162,6 +179,7 @@ class FieldIdentifier:
             image=image.detach().cpu(),
             start=None if prediction is None else torch.as_tensor(prediction).double(),
             tracked=tracked,
+            stepped=stepped,
         )
 
     def solve(self, problem: FieldProblem) -> FieldSolution:
@@ -171,32 +189,51 @@ class FieldIdentifier:
         orientations and the random state of the basin hopping.
         """
         if problem.tracked is not None:
-            return self._solver.followed(problem, problem.tracked)
+            step = self._solver.stepped if problem.stepped else self._solver.followed
+            followed = step(problem, problem.tracked)
+            if followed is not None:
+                return followed
         one = self.one.solve(problem.one)
-        if problem.cells is None or one.processed or one.fit is None:
-            note = self._too_small(problem)
-            return FieldSolution(
-                problem, one_psf_estimate(self.family, one.estimate), one, note=note
-            )
+        cells, provisional = problem.cells, problem.provisional
+        if cells is None or provisional or one.processed or one.fit is None:
+            constant = one_psf_estimate(self.family, one.estimate)
+            constant = replace(constant, provisional=provisional)
+            return FieldSolution(problem, constant, one, note=self._too_small(problem))
         return self._solver.searched(problem, one)
 
     def accept(self, solution: FieldSolution) -> Estimate | None:
         """Continue from a solution and return it; None if of another specimen."""
         if solution.problem.one.orientation is not self.one.orientation:
             return None
-        if solution.one is not None:
-            one = self.one.accept(solution.one)
+        self._begun = True
+        found = solution.tracked if solution.estimate.trusted else None
+        single = solution.one
+        # One PSF that does not fit makes the average start again, unless a field does.
+        if single is not None and (found is None or single.estimate.trusted):
+            one = self.one.accept(single)
             assert one is not None
             self._one = one.coefficients if one.trusted else None
+        if solution.problem.provisional:
+            self.one.search_widely()
         if self.one.orientation is not self._of:
             self._restart()
         else:
-            trusted = solution.estimate.trusted
-            self._tracked = solution.tracked if trusted else None
+            self._follow(solution.problem, found)
         if solution.note and solution.note != self._noted:
             self._noted = solution.note
             self._notes.append(solution.note)
         return solution.estimate
+
+    def _follow(self, problem: FieldProblem, found: Tracked | None) -> None:
+        """Continue from a field, and have new frames compared with it."""
+        last, self._tracked, self._before = self._tracked, found, None
+        linear = None if found is None else found.linear
+        if linear is None or problem.cells is None:
+            self._cells.watch = None
+        elif self._cells.watch is None or last is None or last.linear is not linear:
+            cells, family = problem.cells, self.family
+            nodal = model_of(family, cells.cells.positions).within(terms(family).nodal)
+            self._cells.watch = ChangeOfField(linear, nodal, cells.data, family.cutoff)
 
     def _too_small(self, problem: FieldProblem) -> str:
         if problem.cells is not None or problem.one.crop is None:

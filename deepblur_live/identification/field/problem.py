@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
+
+from deepblur_live.identification.search import LOCAL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +49,12 @@ class Tracked:
         The last model of the cells' OTFs.
     next_cell
         The cell whose phase term is evaluated next.
+    coefficients
+        (P,) of the last fit, which the tracker may not have accepted.
+    quality
+        `FieldFit.quality` of the last fit.
+    curvature, averages
+        `FieldFit.curvature` of a fit nearby, and the number of averages of its data.
     """
 
     used: torch.Tensor
@@ -54,6 +63,10 @@ class Tracked:
     phases: tuple[CellPhase | None, ...]
     linear: LinearOtf | None = None
     next_cell: int = 0
+    coefficients: torch.Tensor | None = None
+    quality: float = math.inf
+    curvature: torch.Tensor | None = None
+    averages: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,12 @@ class FieldProblem:
         (P,) the tracker's prediction.
     tracked
         From the last field; None to search.
+    stepped
+        Whether the field has changed since by more than it drifts.
+    first
+        Whether it is the first problem of this specimen.
+    provisional
+        Whether one PSF is to be found, as a field takes ten times as long.
     """
 
     one: Problem
@@ -82,6 +101,18 @@ class FieldProblem:
     image: torch.Tensor | None = None
     start: torch.Tensor | None = None
     tracked: Tracked | None = None
+    stepped: bool = False
+    first: bool = False
+    provisional: bool = False
+
+    @property
+    def simpler(self) -> FieldProblem:
+        """The problem whose solution is shown first: one PSF, at the beginning."""
+        if not self.first or self.cells is None:
+            return self
+        one = self.one
+        search = None if one.search is None else LOCAL
+        return replace(self, one=replace(one, search=search), provisional=True)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from deepblur_live.blur.symmetry import ResolvedBy, orbit
-from deepblur_live.identification.field.fit import FieldFit, FieldFitter
+from deepblur_live.identification.field.fit import FieldFit, FieldFitter, FieldModel
 from deepblur_live.identification.field.phase import CellPhases, advantage, over_one_psf
 from deepblur_live.identification.field.problem import (
     CellPhase,
@@ -23,6 +23,7 @@ from deepblur_live.identification.field.verdict import (
     covariance,
     judge_field,
     one_psf_estimate,
+    variation,
 )
 from deepblur_live.identification.minima import aligned, competing_scatter
 from deepblur_live.identification.otf import LinearOtf
@@ -39,15 +40,30 @@ __all__ = ["FieldSolver"]
 # Logarithm of the evidence by which a field must be better than one PSF
 # (docs/decisions/0171-terms-of-a-field.md).
 _EARNED = 1.0
+# A field must vary by at least this share of its stated error
+# (docs/decisions/0226-uncertain-variation.md).
+_CERTAIN = 0.5
 # Steps of a fit with phases after a search, and of one that follows another; parts of
 # the cells whose phases are evaluated with one frame, as all of them take longer than
 # the rest of the fit.
 _PHASE_STEPS, _WARM_STEPS, _PHASE_PARTS = 8, 1, 9
+# Share by which the number of averages may change until the curvature in specimens and
+# noises is computed again.
+_AS_MANY = 0.1
+# A prediction so far from the last fit, relative to the prior scale, is of a tracker
+# that has not accepted that fit; a field after a step that fits so much worse than the
+# one before it is searched for (docs/decisions/0225-changed-field.md).
+_REJECTED, _WORSE = 0.3, 1.2
 _NOT_ORIENTED = "the 180° orientation is ambiguous"
 _ONE_PSF = (
     "one PSF for the whole frame: the frames do not show that the blur varies over the "
     "field"
 )
+
+
+def _finite(image: torch.Tensor) -> bool:
+    """Return whether an image is finite; quicker than looking at each pixel."""
+    return math.isfinite(float(image.sum()))
 
 
 class FieldSolver:
@@ -104,7 +120,8 @@ class FieldSolver:
         if phases:
             single = torch.from_numpy(constants[0]).float()
             gain += over_one_psf(phases, model.at(field).float(), single)
-        if gain < _EARNED:
+        certain = variation(family, field, stated) > _CERTAIN
+        if gain < _EARNED or not certain:
             note = _ONE_PSF
         elif against:
             note = f"one PSF for the whole frame: of the field, {against}"
@@ -113,7 +130,14 @@ class FieldSolver:
             last: list[CellPhase | None] = [None] * len(cells.cells)
             for cell, phase in enumerate(phases):
                 last[cell] = CellPhase(phase.local(gamma[cell, None]), now)
-            tracked = Tracked(found.used, fit.nuisance, scatter, tuple(last))
+            tracked = Tracked(
+                found.used,
+                fit.nuisance,
+                scatter,
+                tuple(last),
+                coefficients=field,
+                quality=fit.quality,
+            )
             return replace(solved, tracked=tracked)
         constant = one_psf_estimate(family, one.estimate, stated)
         return replace(solved, estimate=constant, note=note if constant.trusted else "")
@@ -127,7 +151,7 @@ class FieldSolver:
         """
         family, cells, image = self.family, problem.cells, problem.image
         assert cells is not None and image is not None
-        if not (self.phases and image.isfinite().all()):
+        if not (self.phases and _finite(image)):
             return fit, [], True
         model = model_of(family, cells.cells.positions).within(used)
         sigma, coefficients = problem.one.noise_sigma, fit.coefficients
@@ -150,23 +174,81 @@ class FieldSolver:
         return refined, phases, problem.orientation.resolved
 
     def followed(self, problem: FieldProblem, tracked: Tracked) -> FieldSolution:
-        """Return the field near the tracker's prediction."""
+        """Return the field near the tracker's prediction.
+
+        Or near the last one, if the tracker has not accepted that.
+        """
         family, cells = self.family, problem.cells
         assert cells is not None and problem.start is not None
         every = model_of(family, cells.cells.positions)
         model = every.within(tracked.used)
         start = problem.start @ tracked.used
+        if tracked.coefficients is not None:
+            last = aligned(family, tracked.coefficients, problem.start)[0]
+            last = last @ tracked.used
+            if self._away(model, last - start) > _REJECTED:
+                start = last
         phases, following = self._newest_phases(problem, tracked, model.at(start))
         gamma, linear = model.at(start).float(), tracked.linear
+        curvature, averages = tracked.curvature, tracked.averages
+        if abs(cells.data.averages - averages) > _AS_MANY * averages:
+            curvature = None
         if linear is None or not linear.covers(gamma):
-            linear = LinearOtf.near(family.local, gamma)
-        fitter = FieldFitter(self.refiner, cells.data, linear)
+            linear = LinearOtf.near(family.local, gamma, cells.data.keep)
+            curvature = None
+        if curvature is None:
+            averages = cells.data.averages
+        fitter = FieldFitter(self.refiner, cells.data, linear, curvature)
         fit = fitter.fit(model, start, _WARM_STEPS, phases, tracked.nuisance)
         field = tracked.used @ fit.coefficients
         stated = covariance(family, self.errors, every, fit, tracked.competing)
         estimate = judge_field(family, self.errors, field, stated, fit.quality)
-        tracked = replace(following, nuisance=fit.nuisance, linear=linear)
+        tracked = replace(
+            following,
+            nuisance=fit.nuisance,
+            linear=linear,
+            coefficients=field,
+            quality=fit.quality,
+            curvature=fit.curvature,
+            averages=averages,
+        )
         return FieldSolution(problem, estimate, tracked=tracked)
+
+    def stepped(self, problem: FieldProblem, before: Tracked) -> FieldSolution | None:
+        """Return the field after a step, by a fit that starts from the one before it.
+
+        None if it fits worse than that one did: then a search is needed.
+        """
+        family, cells = self.family, problem.cells
+        assert cells is not None and problem.start is not None
+        every = model_of(family, cells.cells.positions)
+        model = every.within(before.used)
+        start = before.coefficients
+        start = problem.start if start is None else start
+        start = aligned(family, start, problem.start)[0] @ before.used
+        fit = FieldFitter(self.refiner, cells.data).fit(model, start)
+        field = before.used @ fit.coefficients
+        stated = covariance(family, self.errors, every, fit, before.competing)
+        estimate = judge_field(family, self.errors, field, stated, fit.quality)
+        if not estimate.trusted or fit.quality > _WORSE * before.quality:
+            return None
+        tracked = replace(
+            before,
+            nuisance=fit.nuisance,
+            phases=(None,) * len(before.phases),
+            linear=LinearOtf.near(
+                family.local, model.at(fit.coefficients).float(), cells.data.keep
+            ),
+            coefficients=field,
+            quality=fit.quality,
+            curvature=None,
+        )
+        return FieldSolution(problem, estimate, tracked=tracked)
+
+    def _away(self, model: FieldModel, change: torch.Tensor) -> float:
+        """Return the largest change of a cell's γ, relative to the prior scale."""
+        scale = torch.as_tensor(self.family.local.prior.scale)
+        return float((model.at(change) / scale).norm(dim=1).max())
 
     def _newest_phases(
         self, problem: FieldProblem, tracked: Tracked, gamma: torch.Tensor
@@ -174,7 +256,7 @@ class FieldSolver:
         """Return each cell's phase model, some of them of the newest frame."""
         now, image, cells = problem.one.time, problem.image, problem.cells
         assert image is not None and cells is not None
-        if not (self.phases and image.isfinite().all()):
+        if not (self.phases and _finite(image)):
             return [], tracked
         gamma, count = gamma.float(), len(cells.cells)
         terms_of = CellPhases(

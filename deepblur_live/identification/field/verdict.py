@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur.zernike_field import ZernikeField
     from deepblur_live.identification.field.fit import FieldFit, FieldModel
 
-__all__ = ["covariance", "judge_field", "one_psf_estimate"]
+__all__ = ["covariance", "judge_field", "one_psf_estimate", "variation"]
 
 # Variance of a joint fit's errors over that of its curvature, with the curvature of all
 # terms, and factor of a cell's misfit to compare with that of a whole frame: chosen on
@@ -77,16 +77,34 @@ def judge_field(
         return replace(
             one_psf_estimate(family, refused), reason="the fit is not finite"
         )
-    places = family.view.grid(_SIDE)
-    design, local = family.design(places), family.local.prior
-    variance = np.einsum("nmp,pq,nmq->nm", design, covariance, design)
-    relative = math.sqrt(float(np.mean(variance / np.square(local.scale))))
+    design, local = family.design(family.view.grid(_SIDE)), family.local.prior
+    relative = _relative_error(family, covariance)
     gauge = float(local.admissible.gauge(design @ found).max())
     model, quality = errors.verdict, _CELL_MISFIT * misfit
     error = math.log(max(relative, model.least_error))
     beyond = max(0.0, gauge - model.range_tolerance)
     reason = refusal(model, quality, error, beyond)
     return Estimate(found, covariance, quality, not reason, reason)
+
+
+def variation(
+    family: ZernikeField, coefficients: torch.Tensor, covariance: NDArray[np.float64]
+) -> float:
+    """Return how much γ varies over the frame, over its stated error, both rms.
+
+    The error includes that of the constant terms, which one PSF has as well.
+    """
+    gamma = family.design(family.view.grid(_SIDE)) @ coefficients.numpy()
+    deviation = (gamma - gamma.mean(0)) / family.local.prior.scale
+    size = math.sqrt(float(np.square(deviation).mean()))
+    return size / max(_relative_error(family, covariance), 1e-12)
+
+
+def _relative_error(family: ZernikeField, covariance: NDArray[np.float64]) -> float:
+    """Return the stated error of γ, relative to the prior scale, rms over the frame."""
+    design = family.design(family.view.grid(_SIDE))
+    variance = np.einsum("nmp,pq,nmq->nm", design, covariance, design)
+    return math.sqrt(float(np.mean(variance / np.square(family.local.prior.scale))))
 
 
 def one_psf_estimate(
