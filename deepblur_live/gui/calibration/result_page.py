@@ -92,13 +92,13 @@ class ResultPage(Page):
         # button.
         places = {f"{path.parent}{os.sep}" for path in self.job.stacks}
         lines = [_without(line, places) for line in self.job.printed[:-1]]
-        told = [line for line in lines if line.startswith((_REDO, *_ASIDE))]
-        rest = [line for line in lines if line not in told]
+        said = [line for line in lines if line.startswith((_REDO, *_ASIDE))]
+        rest = [line for line in lines if line not in said]
         if self.job.made is not None:
             rest.append(wavefront_text(self.job.made))
-        remarks = (f"• {line.removeprefix(_NOTE).removeprefix(_REDO)}" for line in told)
+        remarks = (f"• {line.removeprefix(_NOTE).removeprefix(_REDO)}" for line in said)
         self.remarks.setText("\n".join(remarks))
-        self.remarks.setVisible(bool(told))
+        self.remarks.setVisible(bool(said))
         self.numbers.setText("\n\n".join(rest))
         self.message.setText("")
 
