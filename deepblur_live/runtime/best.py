@@ -117,7 +117,11 @@ class BestExecutor:
             try:
                 return current.identify(inputs)
             except RuntimeError as error:
-                self.distrust(current, str(error))
+                if has_lost_card(error):
+                    raise
+                # A full memory is not its fault.
+                if not is_out_of_memory(error):
+                    self.distrust(current, str(error))
         return self.reference.identify(inputs)
 
     def deblur(
@@ -169,6 +173,9 @@ class BestExecutor:
     def close(self) -> None:
         """End a preparation in progress."""
         self._closing.set()
+        # Opening an engine may take longer than the program waits.
+        for executor in self._prepared:
+            executor.program_ends()
         if self._preparation is not None:
             self._preparation.join(_CLOSE_S)
 

@@ -10,10 +10,18 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CudaStreams", "beside_frames"]
+__all__ = ["RECORDING", "CudaStreams", "beside_frames"]
 
 # Priorities of CUDA streams: kernels of the lower number start first.
-_FIRST, _LATER = -1, 0
+_FIRST, _LATER = -3, 0
+RECORDING = -2
+"""Priority of streams in which CUDA graphs are recorded.
+
+Their kernels keep it, whatever stream they are replayed in: a frame's short steps
+outside graphs do not wait for the long ones of the frame before. Torch hands out its
+few streams of each priority in turn: in those of this one no other thread computes,
+which would be recorded too.
+"""
 
 
 class CudaStreams:

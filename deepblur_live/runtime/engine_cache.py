@@ -128,6 +128,9 @@ class EngineCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = default_folder() if folder is None else folder
+        # Failures counted in advance, of the engines that are being opened here.
+        self._counted: set[Path] = set()
+        self._ends = False
 
     @contextlib.contextmanager
     def plan(
@@ -175,11 +178,21 @@ class EngineCache:
             if found.fault or (found.timed_busy and not beside_frames):
                 plan = build()
                 self._write(_PLAN, spec, plan, timed_busy=beside_frames)
+            if self._ends:
+                raise EngineError("the program ends")
             counted = self.card_failed(spec)
+            self._counted.add(counted)
             try:
                 yield plan
             finally:
                 counted.unlink(missing_ok=True)
+                self._counted.discard(counted)
+
+    def program_ends(self) -> None:
+        """Do not count engines as failed that are being opened, and open no more."""
+        self._ends = True
+        for counted in list(self._counted):
+            counted.unlink(missing_ok=True)
 
     def kernels(self, spec: EngineSpec) -> bytes:
         """Return what `keep_kernels` kept for an engine, or nothing."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from deepblur_live.optics import NoiseModel
+from deepblur_live.runtime.cuda_streams import RECORDING
 from deepblur_live.runtime.executor import deblur_frame, frame_operator
 
 if TYPE_CHECKING:
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, LinearBlur
     from deepblur_live.deblurring import FoldedFista
 
-__all__ = ["FrameGraph", "FrameSteps", "Recorded", "no_recording", "record", "wait"]
+__all__ = [
+    "FrameGraph",
+    "FrameSteps",
+    "Recorded",
+    "no_recording",
+    "record",
+    "return_memory",
+    "wait",
+]
 
 _log = logging.getLogger(__name__)
 _WARM_UP = 3
 _RECORDING = threading.Lock()
+# Their recording failed: torch's allocators go on asking them what they record.
+_failed: list[torch.cuda.CUDAGraph] = []
 
 
 @contextlib.contextmanager
@@ -51,6 +62,14 @@ def recording_if_free() -> Iterator[bool]:
             _RECORDING.release()
 
 
+def return_memory(device: torch.device) -> None:
+    """Give a card's unused memory back, if nothing is recorded, which it would fail."""
+    if device.type == "cuda":
+        with recording_if_free() as free:
+            if free:
+                torch.cuda.empty_cache()
+
+
 def wait(device: torch.device) -> None:
     """Wait for all that a card has been given; a recording would fail meanwhile."""
     if device.type == "cuda":
@@ -72,9 +91,13 @@ def record(
         Where recording fails; torch is in the same stream as before.
     """
     before = torch.cuda.current_stream(device)
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(  # type: ignore[no-untyped-call]
+        device, priority=RECORDING
+    )
     stream.wait_stream(before)
-    fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True)
+    fastest = torch.backends.cudnn.flags(
+        enabled=True, benchmark=True, allow_tf32=torch.backends.cudnn.allow_tf32
+    )
     # A recording that ends with an error leaves torch in the recording's stream: the
     # context within this one does not restore it (`torch.cuda.graph`).
     with torch.cuda.device(device), torch.cuda.stream(before), fastest:
@@ -102,15 +125,35 @@ def _recorded(
     torch.cuda.synchronize(device)
     graphs = []
     for part in parts:
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may allocate meanwhile.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            part()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        try:
+            # Other threads may allocate meanwhile.
+            with torch.cuda.graph(
+                graph, pool, stream=stream, capture_error_mode="thread_local"
+            ):
+                part()
+        except RuntimeError:
+            _give_up(graph, pool)
+            raise
         graphs.append(graph)
     for graph in graphs:
         graph.replay()
     torch.cuda.synchronize(device)
     return graphs
+
+
+def _give_up(graph: torch.cuda.CUDAGraph, pool: tuple[int, int]) -> None:
+    """End the allocation for a recording that failed, which torch leaves open.
+
+    While it is open torch refuses to give memory back, and thereby to record again.
+    """
+    index = torch.cuda.current_device()
+    try:
+        torch._C._cuda_endAllocateToPool(index, pool)
+    except RuntimeError:
+        return  # the recording was ended, and the graph frees its memory
+    torch._C._cuda_releasePool(index, pool)
+    _failed.append(graph)
 
 
 class Recorded:
@@ -237,8 +280,10 @@ class FrameSteps(ABC):
                 )
             for buffer, kernel in zip(self._kernels, kernels, strict=True):
                 buffer.copy_(kernel, non_blocking=True)
-            self._given = kernels
+            # Without memory it fails; it is then tried again with the next frame.
+            self._given = None
             self.parts.run(0)
+            self._given = kernels
         self.parts.run(1)
 
     def _renew(self) -> None:

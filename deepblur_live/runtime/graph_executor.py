@@ -12,7 +12,12 @@ import torch
 from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.runtime.engines import EngineFista
 from deepblur_live.runtime.executor import TorchExecutor, extended_shape
-from deepblur_live.runtime.graph import FrameGraph, no_recording, wait
+from deepblur_live.runtime.graph import (
+    FrameGraph,
+    no_recording,
+    return_memory,
+    wait,
+)
 from deepblur_live.runtime.parity import (
     compare,
     trial_frame,
@@ -22,7 +27,7 @@ from deepblur_live.runtime.parity import (
 from deepblur_live.runtime.tensorrt import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from deepblur_live.blur import BlurFamily
     from deepblur_live.deblurring import FoldedFista
@@ -69,7 +74,8 @@ class GraphExecutor(TorchExecutor):
     @property
     def description(self) -> str:
         """What runs where, and whether as a CUDA graph."""
-        recorded = any(graph.parts.graphs for graph in self._graphs.values())
+        # Another thread may be adding a size.
+        recorded = any(graph.parts.graphs for graph in list(self._graphs.values()))
         return self.name + (", one CUDA graph a frame" if recorded else "")
 
     def deblur(
@@ -232,6 +238,9 @@ class PreparedExecutor(GraphExecutor):
     def card_failed(self) -> None:
         """Count a failure of the card, where that is kept."""
 
+    def program_ends(self) -> None:
+        """Do not take the end of the program for a failure, where they are kept."""
+
     def release(self) -> None:
         """Give back the card's memory: these are not used any more."""
         self._released = True
@@ -240,18 +249,13 @@ class PreparedExecutor(GraphExecutor):
         self._graphs.clear()
         self._fistas.clear()
         self._admitted.clear()
-        self._return_memory()
+        return_memory(self.device)
 
     def release_size(self, shape: tuple[int, int]) -> None:
         """Give back what frames of (H, W) hold."""
         if shape in self._graphs:
             self._forget(shape)
-        self._return_memory()
-
-    def _return_memory(self) -> None:
-        if self.device.type == "cuda":
-            with no_recording():
-                torch.cuda.empty_cache()
+        return_memory(self.device)
 
     def _forget(self, shape: tuple[int, int]) -> None:
         super()._forget(shape)
@@ -265,12 +269,14 @@ class PreparedExecutor(GraphExecutor):
         return self._fistas[shape]
 
 
-def exactly() -> contextlib.AbstractContextManager[object]:
-    """Return a context without TF32, torch's default for convolutions on a card."""
-    context: contextlib.AbstractContextManager[object] = torch.backends.cudnn.flags(
-        enabled=True, allow_tf32=False
-    )
-    return context
+@contextlib.contextmanager
+def exactly() -> Iterator[None]:
+    """Enclose steps without TF32, torch's default for convolutions on a card.
+
+    The setting is of all threads: nothing is recorded with it meanwhile.
+    """
+    with no_recording(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 class EngineExecutor(PreparedExecutor):
@@ -322,6 +328,10 @@ class EngineExecutor(PreparedExecutor):
     def card_failed(self) -> None:
         """Count a failure of the card against these engines."""
         self._source.card_failed()
+
+    def program_ends(self) -> None:
+        """Do not count engines as failed that are being opened."""
+        self._source.cache.program_ends()
 
     @torch.no_grad()
     def identification_output(self, inputs: torch.Tensor) -> torch.Tensor:

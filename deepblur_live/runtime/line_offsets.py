@@ -75,7 +75,8 @@ def _offsets(image: torch.Tensor, unread: bool) -> torch.Tensor | None:
     return offsets[: image.shape[1]]
 
 
-@lru_cache(maxsize=8)
+# A recorded graph reads them where they are: none may be dropped while one is in use.
+@lru_cache(maxsize=256)
 def _cosines(height: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return the weights (1 + _COSINES, H) of the mean and of cosines along a line."""
     place = (torch.arange(height, dtype=torch.float64) + 0.5) / height

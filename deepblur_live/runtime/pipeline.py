@@ -27,6 +27,7 @@ from deepblur_live.runtime.frame import (
     FrameState,
 )
 from deepblur_live.runtime.frame_average import FrameAverage
+from deepblur_live.runtime.graph import return_memory
 from deepblur_live.runtime.guard import FrameGuard
 from deepblur_live.runtime.inspection import FrameInspector
 
@@ -246,8 +247,7 @@ class DeblurPipeline:
                     if may_be_a_kernels_fault(error):
                         self.executor.card_failed()
                 raise DeviceLost(str(error)) from error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        return_memory(self.executor.device)
         return self._raw(frame, reason, None, None)
 
     def _process(self, frame: Frame) -> Steps:

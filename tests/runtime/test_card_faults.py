@@ -12,19 +12,25 @@ import torch
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
+from deepblur_live.identification import INPUT_SHAPE
 from deepblur_live.optics import NoiseModel
 from deepblur_live.runtime import compiled_executor, order
 from deepblur_live.runtime import graph as graph_module
 from deepblur_live.runtime.best import BestExecutor
 from deepblur_live.runtime.compiled_executor import CompiledExecutor
+from deepblur_live.runtime.cuda_streams import RECORDING
 from deepblur_live.runtime.device import Choice, choose_device, has_lost_card
 from deepblur_live.runtime.engine_cache import EngineCache
 from deepblur_live.runtime.engines import EngineSource
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.graph import FrameGraph
-from deepblur_live.runtime.graph_executor import EngineExecutor, PreparedExecutor
+from deepblur_live.runtime.graph_executor import (
+    EngineExecutor,
+    PreparedExecutor,
+    exactly,
+)
 from deepblur_live.runtime.order import executor_order
-from deepblur_live.runtime.parity import compare, trial_frame
+from deepblur_live.runtime.parity import compare, trial_frame, trial_spectra
 
 FAMILY = ZernikeFamily()
 CPU = torch.device("cpu")
@@ -50,13 +56,14 @@ def pack(pack):
 def streams(monkeypatch):
     """Torch's streams and graphs, whose recording fails as the card's does."""
     current = [SimpleNamespace(wait_stream=lambda _: None)]
-    recordings = []
+    recordings, allocating, released = [], [], []
 
     class Recording:
         """As `torch.cuda.graph`: where the end raises the stream stays."""
 
-        def __init__(self, graph, stream, capture_error_mode):
+        def __init__(self, graph, pool, stream, capture_error_mode):
             self.stream = stream
+            allocating.append(pool)
 
         def __enter__(self):
             current.append(self.stream)
@@ -74,22 +81,40 @@ def streams(monkeypatch):
         finally:
             current[:] = before
 
+    def release(index, pool):
+        assert pool not in allocating
+        released.append(pool)
+
     cuda = torch.cuda
     monkeypatch.setattr(
-        cuda, "Stream", lambda *_: SimpleNamespace(wait_stream=lambda _: None)
+        cuda,
+        "Stream",
+        lambda _, priority: SimpleNamespace(
+            wait_stream=lambda _: None, priority=priority
+        ),
     )
+    monkeypatch.setattr(cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(
+        torch._C, "_cuda_endAllocateToPool", lambda _, pool: allocating.remove(pool)
+    )
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", release)
     monkeypatch.setattr(cuda, "current_stream", lambda *_: current[-1])
     monkeypatch.setattr(cuda, "stream", leaving)
     monkeypatch.setattr(cuda, "device", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(cuda, "synchronize", lambda *_: None)
     monkeypatch.setattr(cuda, "CUDAGraph", SimpleNamespace)
     monkeypatch.setattr(cuda, "graph", Recording)
-    return current, recordings
+    return current, recordings, released
 
 
-def test_a_recording_that_fails_leaves_torch_in_the_frames_stream(pack, streams):
-    """Otherwise the next steps would run in a stream that nothing waits for."""
-    current, recordings = streams
+def test_a_recording_that_fails_leaves_torch_as_it_was(pack, streams, monkeypatch):
+    """Otherwise the next steps would run in a stream that nothing waits for.
+
+    And torch would refuse to give memory back, and to record again.
+    """
+    monkeypatch.setattr(graph_module, "_failed", [])
+    current, recordings, released = streams
     before = current[-1]
     graph = FrameGraph(FoldedFista(pack.deblurring), SHAPE, FAMILY, 2, CPU)
     kernels = FAMILY.kernels(STILL[None])
@@ -97,11 +122,64 @@ def test_a_recording_that_fails_leaves_torch_in_the_frames_stream(pack, streams)
     wanted = graph.run(*frame).clone()
     graph.parts._to_record = True
     result = graph.run(*frame)
-    assert recordings
+    (recording,) = recordings
+    assert recording.priority == RECORDING
     assert current == [before]
+    assert released == [(0, 1)]
+    # Torch's allocators still ask it what it records.
+    assert len(graph_module._failed) == 1
     assert "previous error" in graph.parts.why_not
     assert not graph.parts.graphs
     assert torch.equal(result, wanted)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_recording_keeps_the_precision_of_convolutions(monkeypatch, streams, exact):
+    """Torch's own context would allow TF32 again."""
+    found = []
+    monkeypatch.setattr(graph_module, "_failed", [])
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=not exact):
+        with pytest.raises(RuntimeError, match="previous error"):
+            graph_module.record(
+                CPU, lambda: found.append(torch.backends.cudnn.allow_tf32)
+            )
+    assert set(found) == {not exact}
+
+
+def test_nothing_is_recorded_while_the_precision_of_all_threads_is_another():
+    with exactly():
+        assert graph_module._RECORDING.locked()
+        assert not torch.backends.cudnn.allow_tf32
+    assert not graph_module._RECORDING.locked()
+
+
+def test_memory_is_not_given_back_while_another_thread_records(monkeypatch):
+    """Torch refuses, and the recording fails."""
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    with graph_module.no_recording():
+        graph_module.return_memory(torch.device("cuda"))
+    assert emptied == []
+    graph_module.return_memory(torch.device("cuda"))
+    assert emptied == [1]
+
+
+def test_a_blur_for_which_there_was_no_memory_is_prepared_again(pack, monkeypatch):
+    """The next frame of this blur would take the last one's operator."""
+    graph = FrameGraph(FoldedFista(pack.deblurring), SHAPE, FAMILY, 2, CPU)
+    first, second = (FAMILY.kernels(STILL[None] + shift) for shift in (0.0, 0.1))
+    image, noise = trial_frame(SHAPE), NoiseModel.white(0.01)
+    wanted = graph.run(image, second, noise).clone()
+    graph.run(image, first, noise)
+
+    def full():
+        raise FULL
+
+    with monkeypatch.context() as now:
+        now.setattr(graph, "_make_operator", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            graph.run(image, second, noise)
+    assert torch.equal(graph.run(image, second, noise), wanted)
 
 
 # --------------------------------------------------------------- what a lost card is
@@ -126,7 +204,8 @@ def test_a_recording_that_fails_leaves_torch_in_the_frames_stream(pack, streams)
     ],
 )
 def test_a_card_is_lost_only_after_errors_that_stay(monkeypatch, error, lost):
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    asked = SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: asked)
     assert has_lost_card(error) is lost
 
 
@@ -136,7 +215,8 @@ def test_an_unknown_error_that_comes_again_is_one_that_stays(monkeypatch):
     def again(*_):
         raise error
 
-    monkeypatch.setattr(torch.cuda, "synchronize", again)
+    asked = SimpleNamespace(synchronize=again)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: asked)
     assert has_lost_card(error)
 
 
@@ -294,6 +374,28 @@ def test_a_full_card_costs_an_executor_one_size_alone(best, played, monkeypatch)
     assert SHAPE not in played._graphs
     served(best, other)
     assert best.backend is played
+
+
+def test_executors_are_told_of_the_end_of_the_program(best, played, monkeypatch):
+    told = []
+    monkeypatch.setattr(played, "program_ends", lambda: told.append(1))
+    best.close()
+    assert told == [1]
+
+
+def test_a_full_card_costs_no_executor_that_only_identifies(best, played, monkeypatch):
+    served(best)
+    best.take_notes()
+
+    def full(*_):
+        raise FULL
+
+    spectra = trial_spectra((1, 2, *INPUT_SHAPE))
+    monkeypatch.setattr(played, "identify", full)
+    assert best.identify(spectra)[0].isfinite().all()
+    served(best)
+    assert best.backend is played
+    assert best.take_notes() == []
 
 
 def test_a_lost_card_is_not_mistaken_for_a_wrong_engine(best, played, monkeypatch):

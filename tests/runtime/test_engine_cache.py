@@ -312,6 +312,19 @@ def test_an_engine_whose_opening_crashed_twice_is_not_used(cache, build):
     assert build.count == 2
 
 
+def test_an_engine_that_the_end_of_the_program_finds_opening_has_not_failed(
+    cache, build
+):
+    """The program is then ended before it has opened."""
+    get(cache, build)
+    with cache.plan(SPEC, build, quiet):
+        (counted,) = cache.folder.glob("*.failure")
+        cache.program_ends()
+        assert not counted.exists()
+    with pytest.raises(EngineError, match="ends"):
+        get(cache, build)
+
+
 def test_an_engine_is_not_used_after_two_failures_of_the_card_in_a_day(cache, build):
     get(cache, build)
     first = cache.card_failed(SPEC)

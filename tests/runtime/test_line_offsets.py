@@ -5,7 +5,7 @@ import torch
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.identification import welch
-from deepblur_live.runtime.line_offsets import remove_line_offsets
+from deepblur_live.runtime.line_offsets import _cosines, remove_line_offsets
 
 SIGMA = 0.01
 
@@ -69,3 +69,12 @@ def test_stripes_of_the_specimen_are_kept():
     place = torch.exp(-2j * torch.pi * torch.arange(320) / 8)
     contrast = [float((image * place).mean().abs()) for image in (noisy, clean)]
     assert contrast[0] == pytest.approx(contrast[1], rel=0.02)
+
+
+def test_the_weights_of_a_size_stay_where_a_recorded_graph_reads_them():
+    """For more sizes than a rig has at once."""
+    cpu = torch.device("cpu")
+    first = _cosines(64, torch.float32, cpu)
+    for size in range(65, 129):
+        _cosines(size, torch.float32, cpu)
+    assert _cosines(64, torch.float32, cpu) is first

@@ -370,6 +370,9 @@ class Broken(TorchExecutor):
     def release(self):
         pass
 
+    def program_ends(self):
+        pass
+
     def deblur(self, *frame):
         return self.spoil(super().deblur(*frame))
 

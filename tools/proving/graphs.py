@@ -117,7 +117,7 @@ def exactness(context: Context) -> Iterator[Figure]:
             yield Figure(f"{side}², {name}", f"not here: {why_not}")
             continue
         executor, weights = candidate.executor, candidate.pack.weights
-        single = executor.dtype == torch.float32 and type(executor) is not object
+        single = executor.dtype == torch.float32
         half = not single or "float16" in name
         where, limit = f"{side}², {name}", _HALF if half else _SINGLE
         exact = [_exact(context, family, weights, frame) for frame in (first, second)]
@@ -164,14 +164,25 @@ def _poison(executor: TorchExecutor, shape: tuple[int, int]) -> str:
 def _fill_pool(recorded: torch.cuda.CUDAGraph, like: torch.Tensor) -> None:
     """Fill the memory that a graph uses between its kernels with NaN.
 
-    By a second graph that allocates from the first one's memory.
+    By a second graph that allocates from the first one's memory. Torch keeps that of
+    each stream apart: it is recorded in the same one.
     """
-    poison = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(poison, pool=recorded.pool()):
-        held = [like.new_full((4 * like.numel(),), torch.nan) for _ in range(_POISONED)]
-    poison.replay()
-    torch.cuda.synchronize()
-    del held
+    pool = recorded.pool()
+    streams = {
+        segment["stream"]
+        for segment in torch.cuda.memory_snapshot()
+        if segment["segment_pool_id"] == pool
+    }
+    if not streams:
+        raise RuntimeError("torch does not list it")
+    for pointer in streams:
+        poison, stream = torch.cuda.CUDAGraph(), torch.cuda.ExternalStream(pointer)
+        size = 4 * like.numel()
+        with torch.cuda.graph(poison, pool=pool, stream=stream):
+            held = [like.new_full((size,), torch.nan) for _ in range(_POISONED)]
+        poison.replay()
+        torch.cuda.synchronize()
+        del held
 
 
 class _Failing(FoldedFista):
