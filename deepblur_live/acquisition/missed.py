@@ -40,8 +40,9 @@ class Missed:
     unread
         Still in the buffer when a newer one was read: this program was too slow.
     unknown
-        Gone from the buffer, for a reason that cannot be told: another reader takes
-        frames and the buffer may have been full as well, or several cameras share it.
+        Gone from the buffer, for a reason that cannot be determined: another reader
+        takes frames and the buffer may have been full as well, or several cameras
+        share it.
     """
 
     not_sent: int = 0

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["open_series"]
 
 _SUFFIXES = (*TIFF_SUFFIXES, ".png")
+# Files that a folder has if it is a Zarr store.
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _KINDS = (
     "a TIFF or OME-TIFF stack (.tif, .tiff, .btf), an OME-Zarr folder, a folder or "
     "pattern of single TIFF or PNG pictures"
@@ -31,8 +33,9 @@ def open_series(path: Path | str, *, channel: int | str | None = None) -> Series
     Parameters
     ----------
     path
-        A TIFF or OME-TIFF stack, an OME-Zarr (0.4, 0.5; level 0), a folder of
-        single-plane TIFF or PNG pictures, or a pattern of such (``"run1/*.tif"``);
+        A TIFF or OME-TIFF stack, an OME-Zarr (0.4, 0.5; level 0) or the ``zarr.json``
+        in it, a folder of single-plane TIFF or PNG pictures, or a pattern of such
+        (``"run1/*.tif"``);
         pictures are taken in natural order (2 before 10).
     channel
         Number or name of the channel, needed where there are several.
@@ -44,6 +47,8 @@ def open_series(path: Path | str, *, channel: int | str | None = None) -> Series
         not a series of planes; the text names the file and what would be right.
     """
     text, path = str(path), Path(path)
+    if path.name in _ZARR_MARKS and path.is_file():
+        path = path.parent
     if path.is_dir():
         if _is_zarr(path):
             # Its import takes longer than that of all other readers.
@@ -64,8 +69,9 @@ def open_series(path: Path | str, *, channel: int | str | None = None) -> Series
 
 
 def _is_zarr(path: Path) -> bool:
-    marks = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-    return path.suffix.lower() == ".zarr" or any((path / m).is_file() for m in marks)
+    return path.suffix.lower() == ".zarr" or any(
+        (path / mark).is_file() for mark in _ZARR_MARKS
+    )
 
 
 def _open_pictures(where: Path, files: list[Path], channel: int | str | None) -> Series:

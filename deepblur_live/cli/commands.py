@@ -197,8 +197,8 @@ def run(
         bool,
         typer.Option(
             "--every-frame",
-            help="Deblur every frame, those that wait after the last one; not the "
-            "newest.",
+            help="Deblur every frame, not the newest only; those that still wait at "
+            "the end are deblurred then.",
         ),
     ] = False,
     debug: _Debug = False,

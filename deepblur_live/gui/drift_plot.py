@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.blur.charted import charted, curve_kinds
-from deepblur_live.drift import CONTRAST_UNIT, DriftState
+from deepblur_live.drift import CONTRAST_UNIT
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, pg
 from deepblur_live.gui.coefficient_table import CoefficientTable
 from deepblur_live.gui.palette import colours_of
-from deepblur_live.gui.plot_parts import TimeAxis, add_curve, add_limit
-from deepblur_live.gui.theme import ALARM, WARN, curve_colours
+from deepblur_live.gui.plot_parts import (
+    TimeAxis,
+    ValueAxis,
+    add_curve,
+    add_limit,
+    fit_height,
+    mark_alerts,
+)
+from deepblur_live.gui.plot_title import PlotTitle
+from deepblur_live.gui.theme import curve_colours
 from deepblur_live.runtime.series_key import SeriesKey
 from deepblur_live.session.decimate import decimate_band, decimate_curve
 from deepblur_live.session.display_unit import change_unit, coefficient_unit
@@ -20,9 +28,7 @@ from deepblur_live.session.history import through_extremes
 from deepblur_live.session.verification import VerificationState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Mapping, Sequence
 
     from deepblur_live.blur import BlurFamily
     from deepblur_live.drift import Alert
@@ -34,22 +40,26 @@ __all__ = ["DriftPlot"]
 
 # Drawn in about 10 ms.
 _MAX_POINTS = 5000
-_MAX_MARKS = 200
 # Width of a plot beside which there is room for the table.
 _LEAST_PLOT = 260
-# What changes are measured from, by the profile's drift.reference.
+# Least height of plots above each other; in less, they are side by side.
+_LEAST_STACK = 320
+# What changes are measured from, by the profile's drift.reference; and shorter.
 _CHANGES = {
-    "session": "change from baseline",
-    "calibration": "distance from the calibration",
+    "session": ("change from baseline", "change"),
+    "calibration": ("distance from the calibration", "distance"),
 }
+# Shares of the height above each other, which coefficients need most of.
+_SHARES = (3, 2, 2)
 
 
 class DriftPlot(QtWidgets.QWidget):
     """Three plots with a common time axis, and a table of the current values.
 
-    Below the table: whether evidence beyond the frames confirms them.
+    Below the table: whether evidence beyond the frames confirms them. The plots are
+    above each other, or side by side in a low panel.
 
-    The upper plot has one curve per charted coefficient with its ±1σ band, and the true
+    The first plot has one curve per charted coefficient with its ±1σ band, and the true
     values dashed where they are known. The second shows the change from the baseline.
     The third shows the change of the contrast of details, from the spectra without
     coefficients. Both have warning and alarm limits; alerts are marked in the
@@ -61,36 +71,44 @@ class DriftPlot(QtWidgets.QWidget):
         self._names = family.names[: charted(family)]
         self._kinds = curve_kinds(family)
         self._limits: list[tuple[Any, str]] = []
-        self._titles: list[Any] = []
+        self._titles: list[PlotTitle] = []
+        self._side_by_side: bool | None = None
         self._unit = coefficient_unit(family, profile.display)
         self._change_unit = change_unit(family, profile.display)
         self._drawn: tuple[Any, ...] = ()
         self._display, self._series = profile.display, SeriesKey()
-        # Lines of the change, with their names and limits in the metric's unit.
-        self._change_limits: list[tuple[Any, str, float]] = []
+        self._warn, self._alarm = profile.drift.warn, profile.drift.alarm
+        # Lines of the change, with their limits in the metric's unit.
+        self._change_limits: list[tuple[Any, float]] = []
 
         graphics = pg.GraphicsLayoutWidget(parent=self)
         self._graphics = graphics
         graphics.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
         graphics.setMinimumSize(120, 80)
         graphics.ci.layout.setSpacing(2)
-        self.coefficients = self._add_plot(
-            graphics, 0, f"coefficients, {self._unit.name}"
+        drift, unit = profile.drift, self._change_unit
+        long, short = _CHANGES[profile.drift.reference]
+        names = ("coefficients", long, short)
+        coefficients, change, short_change = (
+            f"{name}, {(unit if k else self._unit).name}"
+            for k, name in enumerate(names)
         )
-        self.change = self._add_plot(
-            graphics,
-            1,
-            f"{_CHANGES[profile.drift.reference]}, {self._change_unit.name}",
-        )
+        self.coefficients = self._add_plot([coefficients])
+        self.change = self._add_plot([change, short_change], self._change_texts())
         self.contrast = self._add_plot(
-            graphics, 2, "change of the contrast of details, by the spectra, %"
+            [
+                "change of the contrast of details, by the spectra, %",
+                "change of the contrast, %",
+                "contrast, %",
+            ],
+            {
+                "warn": f"{100 * drift.warn_contrast:.3g}",
+                "alarm": f"{100 * drift.alarm_contrast:.3g}",
+            },
         )
         for plot in (self.change, self.contrast):
             plot.setXLink(self.coefficients)
-        for plot in (self.coefficients, self.change):
-            plot.getAxis("bottom").setStyle(showValues=False)
-        for row, stretch in ((1, 3), (3, 2), (5, 2)):
-            graphics.ci.layout.setRowStretchFactor(row, stretch)
+        self._arrange(side_by_side=False)
 
         self._curves: list[Any] = []
         self._truths: list[Any] = []
@@ -98,20 +116,14 @@ class DriftPlot(QtWidgets.QWidget):
         self._fills: list[Any] = []
         for _ in self._names:
             self._add_coefficient()
-        drift, unit = profile.drift, self._change_unit
-        for plot, limit, name, text in (
-            (self.change, drift.warn * unit.scale, "warn", unit.text(drift.warn)),
-            (self.change, drift.alarm * unit.scale, "alarm", unit.text(drift.alarm)),
-            (self.contrast, 100 * drift.warn_contrast, "warn", ""),
-            (self.contrast, 100 * drift.alarm_contrast, "alarm", ""),
+        for name, limit, contrast in (
+            ("warn", drift.warn, drift.warn_contrast),
+            ("alarm", drift.alarm, drift.alarm_contrast),
         ):
-            shown = text or f"{limit:.3g} %"
-            # Side by side: the lines may be closer than a label is high.
-            place = 0.02 if name == "alarm" else 0.25
-            line = add_limit(plot, limit, f"{name} {shown}", place)
+            line = add_limit(self.change, limit * unit.scale)
+            self._change_limits.append((line, limit))
             self._limits.append((line, name))
-            if plot is self.change:
-                self._change_limits.append((line, name, limit / unit.scale))
+            self._limits.append((add_limit(self.contrast, 100 * contrast), name))
         self._change_curve, self._marks = add_curve(self.change)
         self._contrast_curve, self._contrast_marks = add_curve(self.contrast)
         # The limits stay in view for comparison with a small change.
@@ -154,10 +166,11 @@ class DriftPlot(QtWidgets.QWidget):
         return QtCore.QSize(760, 260)
 
     def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
-        """Leave out the table where there is no room for it."""
+        """Leave out the table where there is no room for it; arrange the plots."""
         super().resizeEvent(event)
         room = self.width() - self._table.minimumWidth()
         self._table.setVisible(room >= _LEAST_PLOT)
+        self._arrange(side_by_side=self.height() < _LEAST_STACK)
 
     def minimumSizeHint(self) -> QtCore.QSize:
         """Return a small size: the table is left out where there is no room."""
@@ -179,9 +192,9 @@ class DriftPlot(QtWidgets.QWidget):
         self._change_unit = unit = change_unit(family, self._display)
         self._top *= unit.scale / before
         self.legend.use_family(family)
-        for line, name, limit in self._change_limits:
+        for line, limit in self._change_limits:
             line.setValue(limit * unit.scale)
-            line.label.setFormat(f"{name} {unit.text(limit)}")
+        self._titles[1].set_limits(self._change_texts())
         curves = (
             *self._curves,
             *self._truths,
@@ -234,21 +247,22 @@ class DriftPlot(QtWidgets.QWidget):
         self._contrast_curve.setData(*decimate_curve(times, strength, 1000))
         spectral = [alert for alert in alerts if alert.unit == CONTRAST_UNIT]
         absolute = [alert for alert in alerts if alert.unit != CONTRAST_UNIT]
-        _mark_alerts(self._marks, times, history.change * scale, absolute)
-        _mark_alerts(self._contrast_marks, times, strength, spectral)
-        _fit(self.change, highest, self._top)
-        _fit(self.contrast, strength, self._contrast_top)
+        mark_alerts(self._marks, times, history.change * scale, absolute)
+        mark_alerts(self._contrast_marks, times, strength, spectral)
+        fit_height(self.change, highest, self._top)
+        fit_height(self.contrast, strength, self._contrast_top)
         self._write_legend(history)
 
-    def _add_plot(self, graphics: Any, row: int, title: str) -> Any:
-        self._titles.append(
-            graphics.addLabel(title, row=2 * row, col=0, size="9pt", justify="left")
-        )
-        plot = graphics.addPlot(
-            row=2 * row + 1,
-            col=0,
+    def _add_plot(
+        self, wordings: Sequence[str], limits: Mapping[str, str] | None = None
+    ) -> Any:
+        self._titles.append(PlotTitle(wordings, limits))
+        plot = pg.PlotItem(
             enableMenu=False,
-            axisItems={"bottom": TimeAxis(orientation="bottom")},
+            axisItems={
+                "left": ValueAxis(orientation="left"),
+                "bottom": TimeAxis(orientation="bottom"),
+            },
         )
         plot.setMouseEnabled(x=True, y=False)
         plot.showGrid(x=True, y=True, alpha=0.12)
@@ -257,6 +271,33 @@ class DriftPlot(QtWidgets.QWidget):
             axis.enableAutoSIPrefix(False)
         plot.getAxis("left").setWidth(40)
         return plot
+
+    def _change_texts(self) -> dict[str, str]:
+        """Return the limits of the change as its title shows them."""
+        return {
+            name: self._change_unit.number(limit)
+            for name, limit in (("warn", self._warn), ("alarm", self._alarm))
+        }
+
+    def _arrange(self, *, side_by_side: bool) -> None:
+        """Place the plots, each below its title."""
+        if side_by_side == self._side_by_side:
+            return
+        self._side_by_side = side_by_side
+        grid = self._graphics.ci.layout
+        for _ in range(grid.count()):
+            grid.removeAt(0)
+        plots = (self.coefficients, self.change, self.contrast)
+        for k, (title, plot) in enumerate(zip(self._titles, plots, strict=True)):
+            row, column = (0, k) if side_by_side else (2 * k, 0)
+            grid.addItem(title, row, column)
+            grid.addItem(plot, row + 1, column)
+            grid.setRowStretchFactor(2 * k + 1, 0)
+            grid.setColumnStretchFactor(k, 0)
+            grid.setRowStretchFactor(row + 1, 1 if side_by_side else _SHARES[k])
+            grid.setColumnStretchFactor(column, 1)
+            last = side_by_side or plot is self.contrast
+            plot.getAxis("bottom").setStyle(showValues=last)
 
     def _add_coefficient(self) -> None:
         clear = pg.mkPen(None)
@@ -278,7 +319,7 @@ class DriftPlot(QtWidgets.QWidget):
         self._colours = curve_colours(self._kinds, colours)
         self._graphics.setBackground(colours.ground)
         for title in self._titles:
-            title.setText(title.text, color=colours.muted)
+            title.set_colours(colours)
         for plot in (self.coefficients, self.change, self.contrast):
             for side in ("left", "bottom"):
                 axis = plot.getAxis(side)
@@ -288,8 +329,6 @@ class DriftPlot(QtWidgets.QWidget):
         for line, name in self._limits:
             colour = colours.alarm if name == "alarm" else colours.warn
             line.setPen(pg.mkPen(colour, width=1, style=dash))
-            line.label.setColor(colour)
-            line.label.fill = pg.mkBrush(colours.ground)
         for curve, truth, fill, colour in zip(
             self._curves, self._truths, self._fills, self._colours, strict=True
         ):
@@ -308,26 +347,3 @@ class DriftPlot(QtWidgets.QWidget):
         width = self.legend.sizeHint().width() + 24
         if width > self._table.minimumWidth():
             self._table.setFixedWidth(width)
-
-
-def _mark_alerts(
-    marks: Any,
-    times: NDArray[np.float64],
-    change: NDArray[np.float64],
-    alerts: Sequence[Alert],
-) -> None:
-    spots = []
-    for alert in alerts[-_MAX_MARKS:]:
-        nearest = min(int(np.searchsorted(times, alert.time)), len(times) - 1)
-        height = change[nearest] if np.isfinite(change[nearest]) else 0.0
-        # Their shape distinguishes them where their colour does not.
-        alarm = alert.level is DriftState.ALARM
-        colour, symbol = (ALARM, "t") if alarm else (WARN, "o")
-        spots.append({"pos": (alert.time, height), "brush": colour, "symbol": symbol})
-    marks.setData(spots)
-
-
-def _fit(plot: Any, change: NDArray[np.float64], least: float) -> None:
-    finite = change[np.isfinite(change)]
-    top = max(least, 1.1 * float(finite.max()) if finite.size else 0.0)
-    plot.setYRange(0, top, padding=0)

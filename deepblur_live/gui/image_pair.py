@@ -290,4 +290,5 @@ class ImagePair(QtWidgets.QWidget):
 
 
 def _caption(name: str, levels: tuple[float, float]) -> str:
-    return f"{name}   {levels[0]:.4g} – {levels[1]:.4g}"
+    low, high = (f"{v:.0f}" if abs(v) >= 1000 else f"{v:.4g}" for v in levels)
+    return f"{name}   {low} – {high}"

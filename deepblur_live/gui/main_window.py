@@ -250,7 +250,8 @@ class MainWindow(QtWidgets.QMainWindow):
         text = kept + status_text(statistics, self._fps_shown(now))
         self.status.setText(f"{doing}   │   {text}" if doing else text)
         watched = session.watched.text
-        notes = (missed_text(statistics), raw_only_text(statistics), watched)
+        # The line itself first: it is cut off in a narrow window.
+        notes = (text, missed_text(statistics), raw_only_text(statistics), watched)
         self.status.setToolTip("\n".join(filter(None, notes)))
         self.message.update_from(
             (*session.listener.background_errors, *session.background_errors),

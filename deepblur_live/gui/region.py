@@ -215,6 +215,10 @@ class RegionView(QtWidgets.QWidget):
         box.setAccessibleName(f"Region, {name}")
         box.setToolTip(f"{name} of the region, pixels")
         box.valueChanged.connect(self._on_typed)
+        # After Return, letters are shortcuts again.
+        line = box.lineEdit()
+        assert line is not None
+        line.returnPressed.connect(box.clearFocus)
         return box
 
     def _place(self, shape: tuple[int, ...]) -> None:

@@ -84,8 +84,8 @@ class Replay:
         """Return a deblurred frame; or None, and why there is none."""
         if not recorder.counts:
             return None, (
-                "its deblurred frames were not kept: use Record, or replay with "
-                "--save-deblurred"
+                "its deblurred frames were not kept: use Record,\n"
+                "or replay with --save-deblurred"
             )
         counts = recorder.counts[-1]
         if recorder.recording or counts.waiting:

@@ -30,7 +30,11 @@ class DisplayUnit:
 
     def text(self, value: float) -> str:
         """Return a value in the family's unit as text, with two significant digits."""
-        return f"{float(f'{value * self.scale:.2g}'):g} {self.name}"
+        return f"{self.number(value)} {self.name}"
+
+    def number(self, value: float) -> str:
+        """Return `text` without the name of the unit."""
+        return f"{float(f'{value * self.scale:.2g}'):g}"
 
     def decimals(self, typical: float) -> int:
         """Return the decimals that show three significant digits of a typical value."""

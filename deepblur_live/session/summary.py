@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SeriesSummary", "SessionSummary", "summarise"]
 
+# Alerts in the text; all of them are in the log and in the report.
+_MAX_ALERTS = 10
+
 
 @dataclass(frozen=True)
 class SeriesSummary:
@@ -148,7 +151,7 @@ class SessionSummary:
             f"{self.captured} captured, {self.processed} processed, "
             f"{self.dropped} dropped, in {clock_text(self.duration_s)}"
         )
-        raw = ", ".join(f"{n} {reason}" for reason, n in self.raw_only.items() if n)
+        raw = ", ".join(f"{n} ({reason})" for reason, n in self.raw_only.items() if n)
         if raw:
             text += f"; passed on raw: {raw}"
         if self.missed.total:
@@ -192,7 +195,11 @@ class SessionSummary:
         if not self.alerts:
             why = f": {self.not_followed}" if self.not_followed else ""
             return [("Alerts", f"none{why}")]
-        return [("Alert", alert.text) for alert in self.alerts]
+        shown = self.alerts[-_MAX_ALERTS:]
+        lines = [("Alert", alert.text) for alert in shown]
+        if len(shown) == len(self.alerts):
+            return lines
+        return [("Alerts", f"{len(self.alerts)}, the last {len(shown)}:"), *lines]
 
 
 def summarise(

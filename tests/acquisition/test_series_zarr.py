@@ -201,3 +201,14 @@ def test_a_damaged_chunk_is_named_with_its_frame(tmp_path: Path) -> None:
     with pytest.raises(SeriesError, match=r"chunk\.zarr: frame 1 of 3"):
         source[1]
     assert int(source[2][0, 0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [("0.4", ".zattrs"), ("0.5", "zarr.json")]
+)
+def test_the_file_in_a_store_stands_for_it(tmp_path: Path, version, name) -> None:
+    path = tmp_path / "series.zarr"
+    write(path, planes(2), "tyx", version)
+    with open_series(path / name) as source:
+        assert source.path == path
+        assert len(source) == 2

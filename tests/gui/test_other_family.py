@@ -66,14 +66,10 @@ def texts(window: MainWindow) -> list[str]:
     labels = [
         item.text for item in drift.change.scene().items() if hasattr(item, "setAttr")
     ]
-    limits = [
-        line.label.format
-        for line in drift.change.items
-        if getattr(line, "label", None) is not None
-    ]
+    tips = [line for title in drift._titles for line in title.toolTip().split("\n")]
     return [
         *labels,
-        *limits,
+        *tips,
         drift.legend.text(),
         drift.legend.toolTip(),
         window.psf.estimated.text.text(),
@@ -86,8 +82,8 @@ def test_only_the_units_of_the_family_are_shown(window: MainWindow) -> None:
     for expected in (
         "coefficients, pixels",
         "change from baseline, pixels",
-        "warn 0.2 pixels",
-        "alarm 0.4 pixels",
+        "warn 0.2",
+        "alarm 0.4",
         "Both signs blur.",
         "mean width\n0.050 pixels",
     ):

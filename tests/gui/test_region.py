@@ -203,3 +203,12 @@ def test_an_overlay_mixes_both_images(window, qtbot) -> None:
     assert images.opacity.share == pytest.approx(0.9)
     window.commands.compare.actions()[0].trigger()
     assert not images.opacity.isVisible()
+
+
+def test_after_return_the_letters_are_shortcuts_again(window, qtbot) -> None:
+    open_region(window)
+    box = window.region.boxes["x"]
+    box.setFocus()
+    assert window.focusWidget() is box
+    qtbot.keyClick(box.lineEdit(), Qt.Key.Key_Return)
+    assert window.focusWidget() is not box

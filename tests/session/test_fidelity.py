@@ -8,6 +8,7 @@ import torch
 
 from deepblur_live.acquisition.missed import Missed
 from deepblur_live.blur.zernike import ZernikeFamily
+from deepblur_live.drift import Alert, DriftState
 from deepblur_live.optics import psf_snr
 from deepblur_live.session.fidelity import (
     image_fidelity,
@@ -110,8 +111,21 @@ def test_summary_in_words():
     )
     assert summary.text().splitlines() == [
         "Frames   1000 captured, 900 processed, 100 dropped, in 0:01:40; passed on "
-        "raw: 4 saturated; 3 taken by another reader, 1 not read in time",
+        "raw: 4 (saturated); 3 taken by another reader, 1 not read in time",
         "Speed    9.0 frames/s, latency 80 ms (median), 140 ms (95 %)",
         "Alerts   none",
         "Log      2 rows lost",
     ]
+
+
+def test_of_many_alerts_the_summary_shows_the_last():
+    alerts = tuple(
+        Alert(k, DriftState.WARN, 0.1, 0.01, "waves rms", (), (), k, f"number {k}")
+        for k in range(68)
+    )
+    values = {"duration_s": 1.0, "captured": 1, "processed": 1, "dropped": 0}
+    speed = {"fps": 0.0, "latency_p50_ms": 1.0, "latency_p95_ms": 1.0}
+    summary = SessionSummary(**values, **speed, raw_only={}, alerts=alerts)
+    lines = [line for line in summary.text().splitlines() if line.startswith("Alert")]
+    assert lines[0] == "Alerts   68, the last 10:"
+    assert [line.split()[-1] for line in lines[1:]] == [str(k) for k in range(58, 68)]

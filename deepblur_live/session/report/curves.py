@@ -34,6 +34,8 @@ class Curves:
     ----------
     data
         The session.
+    points
+        About how many points a curve keeps: two for each pixel of its plot.
 
     Attributes
     ----------
@@ -49,7 +51,8 @@ class Curves:
         Times at which another baseline began, in that unit. No line is drawn across.
     """
 
-    def __init__(self, data: SessionData) -> None:
+    def __init__(self, data: SessionData, points: int = _POINTS) -> None:
+        self._points = points
         display = data.profile.display
         self.change = change_unit(data.family, display)
         self.coefficient = coefficient_unit(data.family, display)
@@ -99,7 +102,7 @@ class Curves:
         pieces = []
         for part in self._stretches:
             share = (part.stop - part.start) / len(self._times)
-            times, *values = thin(part, max(int(_POINTS * share), 12))
+            times, *values = thin(part, max(int(self._points * share), 12))
             pieces.append([times * self.per_second, *values])
             pieces.append(
                 [times[-1:] * self.per_second, *(v[-1:] * np.nan for v in values)]

@@ -69,6 +69,8 @@ _PSF_PERIODS = 2.1
 _FINER = 8
 # From so many coefficients on their legend is set smaller.
 _MANY = 12
+# Points of a curve in a plot of half the width.
+_HALF_POINTS = 700
 # Cells along each side of a map.
 _MAP = 32
 
@@ -142,7 +144,7 @@ def quality_figure(data: SessionData) -> Figure:
 
 def coefficients_figure(data: SessionData) -> Figure:
     """Draw each coefficient with its bands, and the changes that alone would alarm."""
-    curves = Curves(data)
+    curves = Curves(data, _HALF_POINTS)
     scale = curves.coefficient.scale
     tracked, truth = data.coefficients() * scale, data.coefficients("truth_") * scale
     factor = data.coverage_factor
@@ -151,11 +153,20 @@ def coefficients_figure(data: SessionData) -> Figure:
     colours = _curve_colours(data.family)
     rows = -(-len(names) // 2)
     with mpl.rc_context(_FONT):
-        figure = Figure(
-            (_WIDE, 0.5 + 1.65 * rows), facecolor="white", layout="constrained"
-        )
+        high = 0.5 + 1.65 * rows
+        figure = Figure((_WIDE, high), facecolor="white")
         FigureCanvasAgg(figure)
         grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
+        # Fixed margins, inches: an automatic layout of so many axes takes as long as
+        # drawing them.
+        figure.subplots_adjust(
+            left=0.8 / _WIDE,
+            right=1 - 0.2 / _WIDE,
+            top=1 - 0.3 / high,
+            bottom=0.65 / high,
+            wspace=0.08,
+            hspace=0.3,
+        )
         # The first estimates may be very uncertain; the other bands are in view.
         bands = np.abs(tracked) + factor * data.coefficients("sigma_") * scale
         bands = bands[np.argsort(bands.max(1))[: -(-len(bands) * 9 // 10)]]
@@ -184,7 +195,7 @@ def coefficients_figure(data: SessionData) -> Figure:
                 axis.tick_params(labelbottom=True)
             if k % 2 == 0:
                 axis.set_ylabel(curves.coefficient.name)
-        figure.supxlabel(f"time ({curves.time_unit})", fontsize=10)
+        figure.supxlabel(f"time ({curves.time_unit})", y=0.1 / high, fontsize=10)
     return figure
 
 
