@@ -25,7 +25,6 @@ from deepblur_live.runtime.series_key import SeriesKey
 from deepblur_live.session.decimate import decimate_band, decimate_curve
 from deepblur_live.session.display_unit import change_unit, coefficient_unit
 from deepblur_live.session.history import through_extremes
-from deepblur_live.session.verification import VerificationState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -208,7 +207,7 @@ class DriftPlot(QtWidgets.QWidget):
 
     def show_verification(self, verification: Verification) -> None:
         """Show what evidence says of the coefficients."""
-        contradicted = verification.state is VerificationState.CONTRADICTED
+        contradicted = verification.unreliable
         colours = colours_of(self)
         colour = colours.warn if contradicted else colours.muted
         self.verification.setStyleSheet(f"color: {colour};")

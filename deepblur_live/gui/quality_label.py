@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from deepblur_live.gui.binding import QtCore, QtWidgets
 from deepblur_live.gui.theme import GRADE_COLOURS
 from deepblur_live.session.quality import BlurQuality, blur_quality
-from deepblur_live.session.verification import VerificationState
 
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
@@ -25,7 +24,7 @@ def quality_texts(
 
     Estimates that were found to be wrong for this specimen get no grade.
     """
-    if verification.state is VerificationState.CONTRADICTED:
+    if verification.unreliable:
         return f"{quality.text}?", f"{quality.details}\n{verification.text}", ""
     if quality.grade is None:
         return quality.text, quality.details, ""

@@ -134,7 +134,7 @@ class AbsoluteEstimates:
         self._verification.set(Verification(state, reason, self._notifier.time))
 
     def _apply(self, verification: Verification) -> None:
-        contradicted = verification.state is VerificationState.CONTRADICTED
+        contradicted = verification.unreliable
         self._watch.unreliable = verification.text if contradicted else ""
 
     def _report(self, verification: Verification) -> None:

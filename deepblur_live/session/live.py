@@ -680,15 +680,16 @@ class LiveSession:
 
     def _deny_optics(self, reason: str) -> None:
         """Rely on no coefficients while the optics are contradicted."""
-        wrong = self.verification.state is VerificationState.CONTRADICTED
-        if not wrong or self.verification.reason != reason:
-            self.set_verification(VerificationState.CONTRADICTED, reason)
+        wrong = VerificationState.WRONG_OPTICS
+        if (self.verification.state, self.verification.reason) != (wrong, reason):
+            self.set_verification(wrong, reason)
 
     def _settle_optics(self, reason: str) -> None:
         """Rely again on the coefficients of all series that it was the reason for."""
         for watch in self._series.all:
             found = watch.absolute.verification
-            if found.state is VerificationState.CONTRADICTED and found.reason == reason:
+            wrong = found.state is VerificationState.WRONG_OPTICS
+            if wrong and found.reason == reason:
                 watch.absolute.set(NOT_VERIFIED.state, NOT_VERIFIED.reason)
         self._announcer.update()
 

@@ -27,12 +27,14 @@ class VerificationState(StrEnum):
     NOT_VERIFIED = "not verified"
     VERIFIED = "verified"
     CONTRADICTED = "contradicted"
+    WRONG_OPTICS = "wrong optics"
 
 
 _TEXTS = {
     VerificationState.NOT_VERIFIED: "not verified: {}",
     VerificationState.VERIFIED: "verified by {}",
     VerificationState.CONTRADICTED: "not reliable on this specimen: {}",
+    VerificationState.WRONG_OPTICS: "not reliable: {}",
 }
 
 
@@ -57,6 +59,14 @@ class Verification:
     state: VerificationState
     reason: str
     time_s: float = 0.0
+
+    @property
+    def unreliable(self) -> bool:
+        """Whether the estimates are used for nothing."""
+        return self.state in (
+            VerificationState.CONTRADICTED,
+            VerificationState.WRONG_OPTICS,
+        )
 
     @property
     def text(self) -> str:

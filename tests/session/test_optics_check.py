@@ -51,7 +51,7 @@ def test_a_contradiction_stands_until_it_is_confirmed(session, listener, results
     reason = "the microscope states pixels of 65 nm, the profile 100 nm"
     assert session.optics.contradiction == reason
     verification = session.verification
-    assert verification.state is VerificationState.CONTRADICTED
+    assert verification.state is VerificationState.WRONG_OPTICS
     assert verification.reason == reason
     assert events(session).count("opticsContradicted") == 1
     session.optics.confirm()
@@ -71,7 +71,7 @@ def test_an_objective_without_a_pixel_size_is_another_contradiction(
     for _ in range(2):  # the first is that of another specimen
         listener.emit(results(pixel_size_nm=0.0))
     assert "no longer states a pixel size" in session.optics.contradiction
-    assert session.verification.state is VerificationState.CONTRADICTED
+    assert session.verification.state is VerificationState.WRONG_OPTICS
     session.optics.confirm()
     listener.emit(results(pixel_size_nm=0.0))
     assert not session.optics.contradiction
@@ -90,7 +90,7 @@ def test_a_change_of_specimen_does_not_settle_it(session, listener, results):
     session.specimen_changed("moved")
     for _ in range(2):
         listener.emit(results(pixel_size_nm=200.0))
-    assert session.verification.state is VerificationState.CONTRADICTED
+    assert session.verification.state is VerificationState.WRONG_OPTICS
 
 
 def test_frames_of_a_core_carry_its_pixel_size(make_listener):
