@@ -77,7 +77,7 @@ def test_lag_one_is_insensitive_to_drift(phi):
 def test_charts_signal_at_the_specified_rate():
     """Self-starting: the run length needs no known baseline."""
     rng = np.random.default_rng(5)
-    arl, runs, lengths = 200.0, 100, []
+    arl, runs, lengths = 200.0, 50, []
     for _ in range(runs):
         charts = Charts(RESOLUTION, arl)
         for k in range(1, 3000):
@@ -94,7 +94,7 @@ def test_limits_are_widened_for_autocorrelation():
     def length(allowed):
         rng = np.random.default_rng(9)
         lengths = []
-        for _ in range(60):
+        for _ in range(30):
             charts = Charts(RESOLUTION, 300.0)
             charts.allow_for(allowed)
             points = correlated(rng, 0.3, 2000)
