@@ -251,6 +251,7 @@ def test_a_page_without_a_place_for_the_table_is_named_before_measuring(
     assert f"{page} has no place for " in said
 
 
+@pytest.mark.slow
 def test_the_evaluation_compares_methods(tool, tmp_path):
     """Two held-out pictures by name, one of which --quick takes."""
     from deepblur_live.acquisition.specimen import load_specimen

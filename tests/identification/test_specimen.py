@@ -102,6 +102,7 @@ def test_it_survives_its_file_and_refuses_another():
         SpecimenSpectrum.beads(0)
 
 
+@pytest.mark.slow
 def test_a_model_knows_specimens_better_than_a_smooth_surface():
     """Of a held-out picture: coefficient errors, whatever the verdict."""
     picture = torch.from_numpy(skimage.data.camera()).float() / 255

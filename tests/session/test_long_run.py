@@ -19,6 +19,7 @@ POINTS, EVERY_S = 2 * 3600, 4.0
 PROFILE = Profile(drift=Drift(baseline_points=20))
 
 
+@pytest.mark.slow
 def test_eight_hours(family, listener, results, clock, now, tmp_path, start):
     session = LiveSession(PROFILE, family, listener, tmp_path, clock=clock, now=now)
     session.events.statusChanged.connect(lambda status: session.history)

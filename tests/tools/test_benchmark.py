@@ -103,6 +103,7 @@ def test_a_stream_is_judged_by_its_rate_and_its_latency(card):
     assert "Goal of 100 per second: met; of p99 under 20 ms: missed" in text
 
 
+@pytest.mark.slow
 def test_live_frames_are_timed_without_a_pause_between_them():
     """A card's executor on the processor: the same steps, without an overlap."""
     from benchmarking.executors import Candidate
@@ -135,6 +136,7 @@ class Engines(TorchExecutor):
         return super().identification_output(inputs)
 
 
+@pytest.mark.slow
 def test_engines_are_prepared_before_anything_is_timed_and_left_out_where_they_fail(
     monkeypatch, capsys
 ):
@@ -166,6 +168,7 @@ def test_engines_are_prepared_before_anything_is_timed_and_left_out_where_they_f
     assert said.count("left out: first") == 2
 
 
+@pytest.mark.slow
 def test_a_measurement_that_fails_does_not_discard_the_others(monkeypatch, tmp_path):
     import benchmark as tool
     from benchmarking.executors import Candidate
@@ -219,6 +222,7 @@ def benchmark(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_it_measures_every_stage_and_the_peer(tmp_path):
     done = benchmark(
         *("--quick", "--sides", 96, "--seconds", 0.05, "--live-seconds", 0.5),

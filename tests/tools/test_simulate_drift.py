@@ -189,6 +189,7 @@ def test_same_seed_same_session(simulate):
     assert first == again
 
 
+@pytest.mark.slow
 def test_table(tools, stream, scenario, errors):
     tool = tools("simulate_drift")
     scenarios = [scenario("still"), scenario("step of 0.1 waves")]
