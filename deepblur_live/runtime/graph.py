@@ -26,7 +26,9 @@ __all__ = [
     "Recorded",
     "no_recording",
     "record",
+    "recording_if_free",
     "return_memory",
+    "synchronize",
     "wait",
 ]
 
@@ -72,9 +74,14 @@ def return_memory(device: torch.device) -> None:
 
 def wait(device: torch.device) -> None:
     """Wait for all that a card has been given; a recording would fail meanwhile."""
+    with no_recording():
+        synchronize(device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for all that a card has been given, where nothing can be recorded."""
     if device.type == "cuda":
-        with no_recording():
-            torch.cuda.synchronize(device)
+        torch.cuda.synchronize(device)
 
 
 def record(

@@ -15,7 +15,9 @@ from deepblur_live.runtime.executor import TorchExecutor, extended_shape
 from deepblur_live.runtime.graph import (
     FrameGraph,
     no_recording,
+    recording_if_free,
     return_memory,
+    synchronize,
     wait,
 )
 from deepblur_live.runtime.parity import (
@@ -65,6 +67,8 @@ class GraphExecutor(TorchExecutor):
     ) -> None:
         super().__init__(pack, family, device, half=half)
         self._graphs: dict[tuple[int, int], FrameGraph] = {}
+        # Not used any more, but the card may still be processing frames with them.
+        self._retired: list[object] = []
 
     @property
     def name(self) -> str:
@@ -114,9 +118,23 @@ class GraphExecutor(TorchExecutor):
         return graph
 
     def _forget(self, shape: tuple[int, int]) -> None:
-        # The card may still be processing the last frame.
-        wait(self.device)
-        del self._graphs[shape]
+        self._retire(self._graphs.pop(shape, None))
+
+    def _retire(self, *parts: object) -> None:
+        """Free what is not used any more, once the card has finished its frames.
+
+        While an engine is compiled or a graph is recorded, which may take a minute, the
+        card cannot be waited for: they are freed the next time.
+        """
+        self._retired += parts
+        with recording_if_free() as free:
+            if free:
+                # Another thread may retire more meanwhile.
+                finished = len(self._retired)
+                with contextlib.suppress(RuntimeError):  # a lost card
+                    synchronize(self.device)
+                del self._retired[:finished]
+        return_memory(self.device)
 
     def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
         del shape
@@ -244,23 +262,20 @@ class PreparedExecutor(GraphExecutor):
     def release(self) -> None:
         """Give back the card's memory: these are not used any more."""
         self._released = True
-        with contextlib.suppress(RuntimeError):  # a lost card
-            wait(self.device)
+        parts = (*self._graphs.values(), *self._fistas.values())
         self._graphs.clear()
         self._fistas.clear()
         self._admitted.clear()
-        return_memory(self.device)
+        self._retire(*parts)
 
     def release_size(self, shape: tuple[int, int]) -> None:
         """Give back what frames of (H, W) hold."""
         if shape in self._graphs:
             self._forget(shape)
-        return_memory(self.device)
 
     def _forget(self, shape: tuple[int, int]) -> None:
-        super()._forget(shape)
-        self._fistas.pop(shape, None)
         self._admitted.discard(shape)
+        self._retire(self._graphs.pop(shape, None), self._fistas.pop(shape, None))
 
     def _fista_for(self, shape: tuple[int, int]) -> FoldedFista:
         if shape not in self._fistas:

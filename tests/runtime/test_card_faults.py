@@ -313,6 +313,22 @@ def test_what_is_rejected_gives_its_memory_back(best, played, monkeypatch):
     assert best.take_notes()[-1].startswith("played is not used: it failed its check")
 
 
+def test_a_frame_does_not_wait_to_give_memory_back(best, played):
+    """While another size is compiled the card cannot be waited for: later, then."""
+    served(best)
+    graph = weakref.ref(played._graphs[SHAPE])
+    asking = threading.Thread(target=played.release_size, args=(SHAPE,), daemon=True)
+    with graph_module.no_recording():
+        asking.start()
+        asking.join(10)
+        assert not asking.is_alive()
+        gc.collect()
+        assert graph() is not None
+    played.release()
+    gc.collect()
+    assert graph() is None
+
+
 def test_rejected_engines_give_their_memory_back(
     pack, fake_tensorrt, card, tmp_path, builds, monkeypatch
 ):
