@@ -101,6 +101,7 @@ def test_its_jacobian_is_the_derivative():
         torch.testing.assert_close(jacobian[row], numeric / 2e-6, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_it_is_identified_tracked_and_deblurred(finished):
     _, results, _ = finished
     before = [r for r in results if 10 < r.frame.time < STEP_AT and r.estimate]
@@ -123,6 +124,7 @@ def test_it_is_identified_tracked_and_deblurred(finished):
     assert sharp > raw + 1
 
 
+@pytest.mark.slow
 def test_its_change_raises_an_alert_in_its_own_words(finished):
     session, _, _ = finished
     raised = session.alerts[-1]
@@ -140,6 +142,7 @@ def test_its_change_raises_an_alert_in_its_own_words(finished):
         assert foreign not in raised.text + alert.text
 
 
+@pytest.mark.slow
 def test_window_log_and_report_have_its_names_and_units(finished):
     session, _, texts = finished
     assert "pixels" in texts["status"] + texts["psf"]

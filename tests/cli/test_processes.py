@@ -94,7 +94,10 @@ def test_the_demo_in_the_window_ends_well(session_of, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
-@pytest.mark.parametrize(("shown", "before"), [("--window", ""), ("--headless", NO_QT)])
+@pytest.mark.parametrize(
+    ("shown", "before"),
+    [("--window", ""), pytest.param("--headless", NO_QT, marks=pytest.mark.slow)],
+)
 def test_an_interrupt_ends_a_run_with_its_session(session_of, tmp_path, shown, before):
     """Without a window no Qt binding is needed, either."""
     process = demo_process(tmp_path, shown, before=before)
@@ -121,6 +124,7 @@ def has_rows(output: Path, count: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes close otherwise")
+@pytest.mark.slow
 def test_a_closed_pipe_does_not_end_a_run(session_of, tmp_path):
     process = demo_process(tmp_path, "--headless", "--seconds", "1")
     assert process.stdout is not None and process.stderr is not None

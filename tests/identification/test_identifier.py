@@ -153,6 +153,7 @@ def test_a_calibrated_cameras_noise_follows_the_weighted_brightness():
     assert identifier.noise_sigma**2 == pytest.approx(1e-3 * mean)
 
 
+@pytest.mark.slow
 def test_averaging_frames_improves_accuracy_and_stated_error():
     better, smaller = [], []
     for seed in range(4, 9):
