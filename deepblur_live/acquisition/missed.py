@@ -94,7 +94,7 @@ def classify(
     shared
         Whether several cameras fill the buffer.
     read
-        Whether another reader has been seen to take images before.
+        Whether another reader has taken images before.
     """
     if shared:
         return Missed(unknown=missing)

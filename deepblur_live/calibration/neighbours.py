@@ -23,7 +23,7 @@ __all__ = ["Crop", "Neighbour", "fit_crop", "neighbours_of"]
 # Neighbours that are fitted with a bead, at most: a crowd is not worth its time.
 _MOST = 2
 # How much farther than the crop's border neighbours are fitted, and the least distance
-# from which two beads are told apart, in widths of a bead; least share of the bead's
+# at which two beads are resolved, in widths of a bead; least share of the bead's
 # response (docs/decisions/0215-neighbours-fitted-together.md).
 _BEYOND, _APART, _DIM = 1.5, 1.5, 0.03
 _STEPS = 25

@@ -38,7 +38,7 @@ _MISSED = (
     "frames that another reader took from the core's buffer, so far",
     "frames lost when the core's buffer was full, so far",
     "frames not read in time from the core's buffer, so far",
-    "frames gone from the core's buffer, it cannot be told why, so far",
+    "frames gone from the core's buffer for an unknown reason, so far",
 )
 
 
