@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from deepblur_live.identification import WINDOW
+from deepblur_live.runtime.device import page_locked
 from deepblur_live.runtime.line_offsets import remove_line_offsets
 from deepblur_live.runtime.repair import COARSEST, repair_pixels
 
@@ -139,10 +140,12 @@ def scale(
     if inner is not None and graph is not None and not wide:
         low, high = (low + part * (high - low) for part in inner)
         return Scaled(graph.run(native, low, high), low, high - low, inner)
-    values = torch.from_numpy(native.astype(np.float64) if wide else native)
+    native = native.astype(np.float64) if wide else native
     if device.type == "cuda":
         # Uploaded as integers: half as many bytes as float32.
-        values = values.pin_memory().to(device, non_blocking=True)
+        values = page_locked(native).to(device, non_blocking=True)
+    else:
+        values = torch.from_numpy(native)
     # A copy even of float64: the pixels belong to the frame.
     image = values.to(torch.float64 if wide else torch.float32, copy=True)
     # In place: allocating memory costs as much as the arithmetic.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.runtime.device import page_locked
 from deepblur_live.runtime.graph import Recorded
 from deepblur_live.runtime.line_offsets import remove_line_offsets
 from deepblur_live.runtime.repair import repair_unread
@@ -51,8 +52,7 @@ class ScalingGraph:
             self._image = torch.empty(values.shape, device=self._device)
             self.parts = Recorded(self._device, self._steps)
         if self._device.type == "cuda":
-            # Uploaded as integers: half as many bytes as float32.
-            values = values.pin_memory()
+            values = page_locked(pixels)
         self._raw.copy_(values, non_blocking=True)
         self._low.fill_(low)
         self._high.fill_(high)

@@ -2,12 +2,13 @@
 
 import types
 
+import numpy as np
 import pytest
 import torch
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.runtime import device
-from deepblur_live.runtime.device import choose_device, choose_precision
+from deepblur_live.runtime.device import choose_device, choose_precision, page_locked
 from deepblur_live.runtime.executor import TorchExecutor
 
 CPU = torch.device("cpu")
@@ -66,6 +67,25 @@ def test_the_executor_says_what_it_computes_in(pack, monkeypatch):
     assert executor.dtype == torch.float32
     assert "float32" in executor.description
     assert TorchExecutor(pack, ZernikeFamily(), CPU, half=True).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])
+def test_pixels_are_copied_into_page_locked_memory_as_fast_as_numpy_would(
+    monkeypatch, dtype
+):
+    """Torch copies uint16 one by one."""
+    copied = []
+
+    def pin_memory(tensor):
+        copied.append(tensor.dtype)
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    pixels = np.array([[0, 1, 40_000], [65_535, 3, 2]]).astype(dtype)
+    locked = page_locked(pixels)
+    assert locked.numpy().dtype == dtype
+    np.testing.assert_array_equal(locked.numpy(), pixels)
+    assert copied != [torch.uint16]
 
 
 @pytest.mark.parametrize(

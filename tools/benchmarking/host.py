@@ -61,10 +61,15 @@ class _Played(DeblurPipeline):
 class _SmallUpload(ScalingGraph):
     """Copies a whole frame, as into page-locked memory, and uploads a part of it."""
 
+    copied = torch.empty(0)
+
     def run(
         self, pixels: NDArray[np.unsignedinteger], low: float, high: float
     ) -> torch.Tensor:
-        torch.from_numpy(pixels).clone()
+        # As `page_locked`, whose memory is not allocated for each frame either.
+        if pixels.shape != self.copied.shape:
+            self.copied = torch.empty(pixels.shape, dtype=torch.int16)
+        self.copied.copy_(torch.from_numpy(pixels.view(np.int16)))
         return super().run(pixels[:_SMALL, :_SMALL], low, high)
 
 
