@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from deepblur_live.gui import show
     from deepblur_live.profile import Profile, load_profile
     from deepblur_live.runtime.frame import Frame, FrameResult
+    from deepblur_live.session.calibrate_files import calibrate_files
     from deepblur_live.session.live import LiveSession
 
     __version__: str
@@ -47,6 +48,7 @@ __all__ = [
     "LiveSession",
     "Profile",
     "__version__",
+    "calibrate_files",
     "calibrate_stack",
     "deblur",
     "load_calibration",
@@ -63,6 +65,7 @@ _MODULES = {
     "FrameResult": "runtime.frame",
     "LiveSession": "session.live",
     "Profile": "profile",
+    "calibrate_files": "session.calibrate_files",
     "calibrate_stack": "calibration",
     "deblur": "api",
     "load_calibration": "calibration",

@@ -11,7 +11,11 @@ import torch
 
 from deepblur_live.blur.estimate import Estimate
 from deepblur_live.profile import Profile, load_profile
-from deepblur_live.runtime.build import build_field_pipeline, build_pipeline
+from deepblur_live.runtime.build import (
+    build_field_pipeline,
+    build_pipeline,
+    build_series_pipeline,
+)
 from deepblur_live.runtime.frame import Frame, FrameState
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from deepblur_live.runtime.frame import FramePipeline
 
 __all__ = ["deblur"]
 
@@ -74,9 +79,15 @@ def deblur(
     # A pipeline sets torch's number of threads, which is the caller's here.
     threads = torch.get_num_threads()
     try:
-        field = profile.model.blur == "field"
-        build = build_field_pipeline if field else build_pipeline
-        pipeline = build(profile, asynchronous=False)
+        model = profile.model
+        pipeline: FramePipeline
+        if model.calibration is not None:
+            # It knows which part of the calibrated frame this one is.
+            pipeline = build_series_pipeline(profile, asynchronous=False)
+        elif model.blur == "field":
+            pipeline = build_field_pipeline(profile, asynchronous=False)
+        else:
+            pipeline = build_pipeline(profile, asynchronous=False)
         try:
             result = pipeline.submit(Frame(pixels, 0, 0.0, "deblur")).result()
         finally:

@@ -279,7 +279,8 @@ class Model(Section):
     blur: Literal["uniform", "field"] = setting(
         "uniform",
         'whether the blur is the same all over the frame: "uniform", or "field" where '
-        "it varies; for a field, frames of at least 768 pixels a side",
+        "it varies: known from calibration, or identified in frames of at least 768 "
+        "pixels a side",
     )
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto", "device of the networks; auto: a CUDA card if there is one"
@@ -325,10 +326,10 @@ class Model(Section):
         "the mean and the principal components of the beads' images, for instruments "
         "that no pupil describes",
     )
-    calibration_set: Literal["ellipsoid", "hull"] = setting(
+    calibration_set: Literal["ellipsoid", "box", "hull"] = setting(
         "ellipsoid",
         "blurs that the calibration allows: the ellipsoid of the states' covariance, "
-        "or their convex hull, for many states",
+        "the box around it, or their convex hull, for many states",
     )
     psf: str | None = setting(
         None,
@@ -363,7 +364,8 @@ class Model(Section):
                     f'{key} = "{value}" does not go with the family {self.family!r}: '
                     "leave one of the two out"
                 )
-            if self.blur == "field":
+            varies = key == "calibration" and self.calibration_set != "hull"
+            if self.blur == "field" and not varies:
                 raise ValueError(
                     f'{key} = "{value}" is one blur for the whole frame: leave it '
                     'out, or set blur to "uniform"'
@@ -372,9 +374,10 @@ class Model(Section):
             raise ValueError(
                 "calibration and psf are two blurs: leave one of the two out"
             )
-        if self.calibration_basis == "psf" and self.calibration_set == "hull":
+        if self.calibration_basis == "psf" and self.calibration_set != "ellipsoid":
             raise ValueError(
-                'calibration_set = "hull" is that of states in modes: leave it out, or '
+                f'calibration_set = "{self.calibration_set}" is that of states in '
+                "modes: leave it out, or "
                 'set calibration_basis to "modes"'
             )
         if self.psf is not None and self.bead_diameter_nm is not None:
@@ -588,7 +591,7 @@ class Profile(Section):
                 'model.blur = "field" does not go with bead_diameter_nm: the beads of '
                 "a frame are averaged to one PSF. Leave one of the two out"
             )
-        if 4 not in self.optics.noll:
+        if 4 not in self.optics.noll and self.model.calibration is None:
             raise ValueError(
                 'model.blur = "field" needs defocus among optics.noll: a tilted '
                 "specimen, or a curved field, is defocus that varies"
@@ -615,6 +618,9 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _check_unit_of_limits(self) -> Self:
+        if self._in_psf_space and self.model.blur == "field":
+            # Nothing is identified, and no limit is used.
+            return self
         zernike = self.model.family == "zernike" and not self._in_psf_space
         if not zernike and not {"warn", "alarm"} <= self.drift.model_fields_set:
             of = "eigen-PSFs" if self._in_psf_space else repr(self.model.family)

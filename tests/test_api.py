@@ -26,6 +26,7 @@ PUBLIC = {
     "LiveSession",
     "Profile",
     "__version__",
+    "calibrate_files",
     "calibrate_stack",
     "deblur",
     "load_calibration",

@@ -206,6 +206,23 @@ def spectrum_alone(
     return scores
 
 
+def spectrum_of(
+    local: ZernikeFamily,
+    prior: BlurFamily,
+    truth: Array,
+    sigma: float,
+    errors: ErrorModel,
+    specimen: SpecimenSpectrum,
+    seed: int,
+) -> Score:
+    """Identify one blur (M,) by a simulated spectrum, with a prior of its own."""
+    refiner = SpectralRefiner(prior, errors, specimen, library=_LIBRARY)
+    power = _spectrum(local, truth, sigma, specimen, np.random.default_rng(seed))
+    data = refiner.prepare(power, _AVERAGES, 1.0, sigma**2)
+    fit = refiner.fit(data, refiner.starts(data, _STARTS))
+    return score(local, truth, modes_of(prior, fit.coefficients[0]))
+
+
 def _spectrum(
     local: ZernikeFamily,
     gamma: Array,

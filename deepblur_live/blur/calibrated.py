@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from deepblur_live.blur.convolution import Convolution
     from deepblur_live.blur.diagnosis import Cause, ChangeShape
     from deepblur_live.blur.family import ChangeMetric, Quality
+    from deepblur_live.blur.operator import LinearBlur
     from deepblur_live.blur.zernike import ZernikeFamily
     from deepblur_live.profile import Optics
 
@@ -158,16 +158,16 @@ class CalibratedZernikeFamily:
 
     @cached_property
     def prior(self) -> Prior:
-        """Zero mean and the learned covariance; the scale is that of the local family.
+        """The learned mean and covariance; the scale is that of the local family.
 
         What counts as a small error does not depend on how well the blur is known
         beforehand.
         """
         square = np.square(self.learned.basis.T)
         scale = np.sqrt(square @ np.square(self.local.prior.scale))
-        zero = np.zeros(self.n_coefficients)
+        middle = self.learned.middle
         admissible = self.learned.admissible(np.array(self.local.half_ranges))
-        return Prior(zero, self.learned.covariance, scale, admissible, binding=True)
+        return Prior(middle, self.learned.covariance, scale, admissible, binding=True)
 
     @cached_property
     def widened(self) -> CalibratedZernikeFamily:
@@ -180,6 +180,7 @@ class CalibratedZernikeFamily:
             covariance=(covariance + covariance.T) / 2,
             radius=radius,
             vertices=None,
+            box=False,
         )
         return replace(self, learned=learned)
 
@@ -253,7 +254,7 @@ class CalibratedZernikeFamily:
         kernels: tuple[torch.Tensor, ...],
         shape: tuple[int, int],
         frame: tuple[int, int] | None = None,
-    ) -> Convolution:
+    ) -> LinearBlur:
         """Return the convolution with the PSF that `kernels` holds."""
         return self.local.operator_from(kernels, shape, frame)
 
@@ -262,8 +263,8 @@ class CalibratedZernikeFamily:
         coefficients: torch.Tensor,
         shape: tuple[int, int],
         frame: tuple[int, int] | None = None,
-    ) -> Convolution:
-        """Return A(γ), the convolution with the PSF of c; see `Convolution`."""
+    ) -> LinearBlur:
+        """Return A(γ), the convolution with the PSF of c."""
         return self.operator_from(self.kernels(coefficients), shape, frame)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -325,7 +326,8 @@ class CalibratedZernikeFamily:
         learned, nm = self.learned, self.local.wavelength_nm
         part = learned.covariance[len(learned.wide) :, len(learned.wide) :]
         wide = ", ".join(self.local.names[mode] for mode in learned.wide) or "no mode"
-        shape = "ellipsoid" if learned.vertices is None else "hull of the states"
+        shape = "box" if learned.box else "ellipsoid"
+        shape = shape if learned.vertices is None else "hull of the states"
         return (
             f"learned from {learned.states} state{'s' * (learned.states != 1)}: mean "
             f"{float(np.linalg.norm(learned.mean)) * nm:.0f} nm rms, prior deviation "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur.diagnosis import ChangeShape
+    from deepblur_live.blur.operator import LinearBlur
     from deepblur_live.blur.symmetry import Symmetry
     from deepblur_live.profile import Optics
 
@@ -160,7 +161,7 @@ class FixedPsf:
         kernels: tuple[torch.Tensor, ...],
         shape: tuple[int, int],
         frame: tuple[int, int] | None = None,
-    ) -> Convolution:
+    ) -> LinearBlur:
         """Return the convolution with the PSF that `kernels` holds."""
         return Convolution(kernels[0], shape, frame)
 
@@ -169,7 +170,7 @@ class FixedPsf:
         coefficients: torch.Tensor,
         shape: tuple[int, int],
         frame: tuple[int, int] | None = None,
-    ) -> Convolution:
+    ) -> LinearBlur:
         """Return the convolution with the PSF."""
         return self.operator_from(self.kernels(coefficients), shape, frame)
 

@@ -56,6 +56,13 @@ class LearnedPrior:
     vertices
         (S, P - len(wide)) learned coefficients of states, if their convex hull is the
         admissible set instead of the ellipsoid.
+    centre
+        (P,) mean of the Gaussian prior of c, 0 for the wide modes and where None: the
+        middle of the ellipsoid, such as that of one place of the field. Not with a
+        hull.
+    box
+        Whether the admissible set is the box around the ellipsoid instead. Not with a
+        hull.
 
     Raises
     ------
@@ -71,6 +78,8 @@ class LearnedPrior:
     wide: tuple[int, ...] = ()
     states: int = 0
     vertices: NDArray[np.float64] | None = None
+    centre: NDArray[np.float64] | None = None
+    box: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible shapes and values."""
@@ -86,6 +95,9 @@ class LearnedPrior:
         if self.vertices is not None:
             arrays["vertices"] = self.vertices
             shapes.append((len(self.vertices), count - n_wide))
+        if self.centre is not None:
+            arrays["centre"] = self.centre
+            shapes.append((count,))
         for (name, array), shape in zip(arrays.items(), shapes, strict=True):
             if array.shape != shape:
                 raise ValueError(f"{name}: shape {array.shape}, must be {shape}")
@@ -103,6 +115,12 @@ class LearnedPrior:
             raise ValueError("basis: its first columns must be the wide modes")
         if self.mean[wide].any():
             raise ValueError("mean: must be 0 for the wide modes")
+        if self.centre is not None and self.centre[:n_wide].any():
+            raise ValueError("centre: must be 0 for the wide modes")
+        if self.centre is not None and self.vertices is not None:
+            raise ValueError("centre: a hull has its own")
+        if self.box and self.vertices is not None:
+            raise ValueError("box: a hull is another set")
         size = float(np.abs(self.covariance).max())
         if np.abs(self.covariance - self.covariance.T).max() > _ROUNDING * size:
             raise ValueError("covariance: must be symmetric")
@@ -142,6 +160,8 @@ class LearnedPrior:
             tuple(int(index) for index in arrays["wide"].ravel()),
             int(arrays["states"]),
             arrays.get("vertices"),
+            arrays.get("centre"),
+            bool(arrays.get("box", np.array(0))),
         )
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
@@ -157,6 +177,10 @@ class LearnedPrior:
         }
         if self.vertices is not None:
             tensors["vertices"] = torch.from_numpy(self.vertices.copy())
+        if self.centre is not None:
+            tensors["centre"] = torch.from_numpy(self.centre.copy())
+        if self.box:
+            tensors["box"] = torch.tensor(1)
         return tensors
 
     @cached_property
@@ -182,6 +206,11 @@ class LearnedPrior:
     def _root(self) -> torch.Tensor:
         return torch.from_numpy(np.linalg.cholesky(self.covariance))
 
+    @cached_property
+    def middle(self) -> NDArray[np.float64]:
+        """(P,) mean of the prior of c."""
+        return np.zeros(len(self.covariance)) if self.centre is None else self.centre
+
     def modes(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return γ (..., M) of c (..., P)."""
         gamma: NDArray[np.float64] = np.asarray(coefficients) @ self.basis.T + self.mean
@@ -193,10 +222,10 @@ class LearnedPrior:
         return nearest
 
     def admissible(self, half_ranges: NDArray[np.float64]) -> AdmissibleSet:
-        """Return a box of the wide modes times an ellipsoid, or hull, of the others.
+        """Return a box of the wide modes times an ellipsoid, hull or box of the others.
 
-        `half_ranges` (M,) are those of the modes. The centre is c = 0, or for a hull
-        the mean of its vertices.
+        `half_ranges` (M,) are those of the modes. The centre is the prior's mean, or
+        for a hull the mean of its vertices.
         """
         n_wide, count = len(self.wide), self.basis.shape[1]
         parts: list[tuple[tuple[int, ...], AdmissibleSet]] = []
@@ -205,9 +234,12 @@ class LearnedPrior:
             parts.append((tuple(range(n_wide)), box))
         if n_wide < count:
             learned: AdmissibleSet
-            if self.vertices is None:
-                covariance = self.covariance[n_wide:, n_wide:]
-                learned = Ellipsoid(np.zeros(count - n_wide), covariance, self.radius)
+            covariance = self.covariance[n_wide:, n_wide:]
+            if self.box:
+                half = self.radius * np.sqrt(np.diag(covariance))
+                learned = Box(self.middle[n_wide:], half)
+            elif self.vertices is None:
+                learned = Ellipsoid(self.middle[n_wide:], covariance, self.radius)
             else:
                 learned = Hull(self.vertices)
             parts.append((tuple(range(n_wide, count)), learned))
@@ -223,12 +255,13 @@ class LearnedPrior:
             size = torch.rand(n, 1, generator=generator).double()
             length = self.radius * size ** (1 / learned.shape[1])
             learned *= length / learned.norm(dim=1, keepdim=True).clamp(min=1e-9)
-        return normal @ self._root.T
+        return normal @ self._root.T + torch.from_numpy(self.middle)
 
     def distance(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the squared Mahalanobis distance (...) of c (..., P) from the mean."""
-        solved = np.linalg.solve(self.covariance, coefficients[..., None])[..., 0]
-        square: NDArray[np.float64] = (solved * coefficients).sum(-1)
+        offset = coefficients - self.middle
+        solved = np.linalg.solve(self.covariance, offset[..., None])[..., 0]
+        square: NDArray[np.float64] = (solved * offset).sum(-1)
         return square
 
     def undecided(self, symmetries: Iterable[Symmetry]) -> list[Symmetry]:
@@ -263,5 +296,6 @@ class LearnedPrior:
         """
         precision = np.linalg.inv(self.covariance)
         moved = symmetry.matrix @ self.covariance @ symmetry.matrix.T
-        distance = symmetry.offset @ precision @ symmetry.offset
+        shift = symmetry.apply(self.middle) - self.middle
+        distance = shift @ precision @ shift
         return float(np.trace(precision @ moved) - len(precision) + distance) / 2

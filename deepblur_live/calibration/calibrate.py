@@ -18,6 +18,7 @@ from deepblur_live.calibration.detect import (
     cut_out,
     find_beads,
 )
+from deepblur_live.calibration.far_light import fit_beside_far_light
 from deepblur_live.calibration.field import CoefficientField, fit_field
 from deepblur_live.calibration.fit import fit_bead
 from deepblur_live.calibration.held_out import Bead, HeldOut, explained, held_out
@@ -197,6 +198,7 @@ def calibrate_stack(
         )
     stack = _with_noise(model, stack, _alone_first(crops))
     fits = _fit_all(model, stack, crops, progress, (0.05, 0.4))
+    fits = fit_beside_far_light(model, found, crops, fits, stack.noise)
     for k in crops:
         state = BeadState.USED if k in fits else BeadState.FAILED
         found[k] = replace(found[k], state=state)
@@ -217,12 +219,12 @@ def calibrate_stack(
     if not noll:
         model, beads, tried = choose_modes(model, stack.noise, beads, shape, progress)
     progress("comparing beads", 0.8)
-    judged = held_out(model, _alone(beads), stack.noise, shape)
-    few = _alone(beads)[:_FOR_APERTURE]
+    judged = held_out(model, _alone(beads, crops), stack.noise, shape)
+    few = _alone(beads, crops)[:_FOR_APERTURE]
     aperture = fit_aperture(
         model, [b.crop for b in few], [b.fit for b in few], stack.noise
     )
-    blur, blur_error = shared_blur([bead.fit for bead in _alone(beads)])
+    blur, blur_error = shared_blur([bead.fit for bead in _alone(beads, crops)])
     progress("fitting the shared blur", 0.9)
     beads = {
         k: bead._replace(fit=_refitted(model, stack, bead, blur))
@@ -230,7 +232,7 @@ def calibrate_stack(
     }
     gammas = np.array([bead.fit.coefficients for bead in beads.values()])
     trend = fit_trend(gammas, np.array([b.place for b in beads.values()]), shape)
-    residual, _ = explained(model, _alone(beads), stack.noise, trend, blur)
+    residual, _ = explained(model, _alone(beads, crops), stack.noise, trend, blur)
     if judged is None or judged.total_db <= judged.pupil_db:
         # Of few or dim beads it is noise, which other beads do not have.
         residual = torch.zeros_like(residual)
@@ -249,7 +251,7 @@ def calibrate_stack(
         blur_error,
         aperture,
         residual,
-        mean_bead([bead.fit for bead in _alone(beads)], model.z_um),
+        mean_bead([bead.fit for bead in _alone(beads, crops)], model),
         judged,
         tried,
     )
@@ -278,12 +280,12 @@ def _alone_first(crops: dict[int, Crop]) -> list[Crop]:
     return sorted(crops.values(), key=lambda crop: len(crop.neighbours))
 
 
-def _alone(beads: dict[int, Bead]) -> list[Bead]:
+def _alone(beads: dict[int, Bead], crops: dict[int, Crop]) -> list[Bead]:
     """Return the beads without neighbours, or all if too few stand alone.
 
     Neighbours leave something over, too, which is not the pupil's.
     """
-    alone = [bead for bead in beads.values() if bead.fit.beside is None]
+    alone = [bead for k, bead in beads.items() if not crops[k].neighbours]
     return alone if len(alone) >= _ENOUGH else list(beads.values())
 
 

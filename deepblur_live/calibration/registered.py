@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.calibration.fit import StackFit
-    from deepblur_live.calibration.model import BeadParameters
+    from deepblur_live.calibration.model import BeadParameters, StackModel
 
 __all__ = ["MeanBead", "mean_bead", "mean_residual", "moved_to", "registered"]
 
@@ -27,23 +27,24 @@ class MeanBead(NamedTuple):
     deviation: NDArray[np.float64]
 
 
-def registered(fits: Sequence[StackFit], z_um: Sequence[float]) -> NDArray[np.float64]:
+def registered(fits: Sequence[StackFit], model: StackModel) -> NDArray[np.float64]:
     """Return beads (n, Z, K, K) as they were measured, brought to one place.
 
-    Each without its background, over its brightness, registered to a fraction of a
-    pixel and of a plane by its fit.
+    Each without its background, over its brightness. What its fit describes is computed
+    for a bead in the middle and in focus; only what the fit leaves over is interpolated
+    between pixels and planes.
     """
-    return np.stack(
-        [
-            _moved(fit.model + fit.residual, fit.bead, z_um, -1.0) / fit.bead.brightness
-            for fit in fits
-        ]
-    )
+    images = []
+    for fit in fits:
+        bead = fit.bead._replace(row=0.0, column=0.0, z_um=0.0, brightness=1.0)
+        left = _moved(fit.residual, fit.bead, model.z_um, -1.0) / fit.bead.brightness
+        images.append(model.images(bead).double().numpy() + left)
+    return np.stack(images)
 
 
-def mean_bead(fits: Sequence[StackFit], z_um: Sequence[float]) -> MeanBead:
+def mean_bead(fits: Sequence[StackFit], model: StackModel) -> MeanBead:
     """Return the mean (Z, K, K) of `registered` beads, and their deviation."""
-    stack = registered(fits, z_um)
+    stack = registered(fits, model)
     deviation = stack.std(0, ddof=1) if len(stack) > 1 else np.zeros_like(stack[0])
     return MeanBead(stack.mean(0), deviation)
 

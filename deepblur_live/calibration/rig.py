@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,20 @@ import numpy as np
 
 from deepblur_live.blur import family_from_profile
 from deepblur_live.blur.zernike import ZernikeFamily
-from deepblur_live.calibration.field import fit_field
 from deepblur_live.calibration.folder import load_calibration
 from deepblur_live.calibration.learning import WIDE_MODES, learn_family
+from deepblur_live.calibration.place import (
+    ASSUMED_NM,
+    fixed_field,
+    place_family,
+    states_over,
+)
 from deepblur_live.calibration.psf_input import read_psf
 from deepblur_live.calibration.psf_learning import learn_psf_family
 from deepblur_live.calibration.stack import CalibrationError
 from deepblur_live.optics.pupil import defocus_per_um
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from deepblur_live.blur import BlurFamily
     from deepblur_live.blur.calibrated import CalibratedZernikeFamily
     from deepblur_live.blur.psf_family import PsfFamily
@@ -29,9 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["bead_family", "calibrated_family", "rig_family"]
 
-# Rms change of the wavefront that is assumed between a measured state and that of a
-# session, nm (docs/decisions/0198-calibration-in-a-session.md).
-_ASSUMED_NM = 40.0
 # A profile's Gaussian is that of the calibration if it differs by no more than
 # rounding, or by this many of its standard errors.
 _ROUNDING_NM, _ERRORS = 1.0, 3.0
@@ -59,10 +60,22 @@ def rig_family(profile: Profile) -> BlurFamily:
         return read_psf(Path(model.psf), profile.optics)
     if model.calibration is not None:
         saved = load_calibration(Path(model.calibration), profile.optics)
+        varies = model.blur == "field"
+        shapes = {tuple(state.shape) for state in saved.manifest.states}
+        if varies and len(shapes) > 1:
+            raise CalibrationError(
+                f"{saved.folder}: has states with frames of different sizes, which are "
+                'no one field: set model.blur to "uniform"'
+            )
         if model.calibration_basis == "psf":
-            return bead_family(saved)
+            return fixed_field(saved) if varies else bead_family(saved)
         hull = model.calibration_set == "hull"
-        return calibrated_family(saved, profile.optics, hull=hull)
+        family = calibrated_family(saved, profile.optics, hull=hull)
+        if model.calibration_set == "box":
+            family = replace(family, learned=replace(family.learned, box=True))
+        if varies:
+            return place_family(saved, family, varies=True)
+        return family
     return family_from_profile(profile)
 
 
@@ -105,8 +118,8 @@ def calibrated_family(
     """Return the family that a calibration's states make.
 
     Its modes are defocus and those of the calibration, in place of ``optics.noll``; its
-    Gaussian is the calibration's. The mean is that of the states in the middle of the
-    field. The covariance is that of `learn_family` with 40 nm rms assumed between
+    Gaussian is the calibration's. The mean is that of the states over the field. The
+    covariance is that of `learn_family` with 40 nm rms assumed between
     states, and that of a place in the field, as it is not known where in a frame the
     structure is.
 
@@ -133,10 +146,7 @@ def calibrated_family(
             f"{saved.folder}: one state has no hull: calibrate more states, or set "
             'model.calibration_set to "ellipsoid"'
         )
-    fields = [_over_field(saved, k) for k in range(len(manifest.states))]
-    # Defocus comes first: it is no mode of the calibration, but each bead's z.
-    means = np.pad([mean for mean, _ in fields], ((0, 0), (1, 0)))
-    spread = np.pad(np.mean([part for _, part in fields], axis=0), ((1, 0), (1, 0)))
+    means, spread = states_over(saved)
     update = {"noll": (4, *manifest.noll), "extra_blur_nm": blur_nm}
     try:
         local = ZernikeFamily.from_optics(optics.model_copy(update=update))
@@ -144,7 +154,7 @@ def calibrated_family(
         return learn_family(
             means,
             local,
-            assumed=_ASSUMED_NM / wavelength_nm,
+            assumed=ASSUMED_NM / wavelength_nm,
             field=spread,
             directions=min(learned, len(means) - 1) if hull else None,
             hull=hull,
@@ -165,23 +175,3 @@ def _check_gaussian(saved: SavedCalibration, optics: Optics, blur_nm: float) -> 
             f"{saved.folder}: calibrated with a Gaussian of {blur_nm:.0f} nm, and the "
             f"profile has optics.extra_blur_nm = {given}: leave extra_blur_nm out"
         )
-
-
-def _over_field(
-    saved: SavedCalibration, k: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean (P,) and covariance (P, P) of a state's modes at an unknown place.
-
-    By the Gaussian process through the beads, at the places of the frame that are near
-    enough to beads, its own error included.
-    """
-    height, width = saved.manifest.states[k].shape
-    beads, places = saved.tensors[f"{k}.coefficients"], saved.tensors[f"{k}.places"]
-    field = fit_field(beads, places[:, :2], (height, width))
-    grid = field.even_places()
-    near = grid[~field.far(grid)]
-    value = field.at(near if len(near) else grid)
-    mean = value.mean.mean(0)
-    offset = value.mean - mean
-    error = np.diag(np.square(value.sigma).mean(0))
-    return mean, offset.T @ offset / len(offset) + error

@@ -415,10 +415,10 @@ def calibrate(
 ) -> None:
     """Measure the microscope's blur from a z-stack of fluorescent beads."""
     with one_line_errors(debug=debug) as console:
-        from deepblur_live.cli.calibrate import calibrate_files
+        from deepblur_live.cli.calibrate import calibrate_on_console
         from deepblur_live.cli.sweep import parse_length
 
-        calibrate_files(
+        calibrate_on_console(
             console,
             files,
             _profile(profile_file),

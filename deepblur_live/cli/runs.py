@@ -16,6 +16,7 @@ from deepblur_live.acquisition.specimen import load_specimen, mosaic
 from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.blur import family_from_profile
 from deepblur_live.blur.field_basis import FieldView
+from deepblur_live.blur.fixed_psf import FixedPsf
 from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.calibration.rig import rig_family
 from deepblur_live.cli.alarms import alarm_sinks
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
     from useq import MDASequence
+
+    from deepblur_live.blur import BlurFamily
 
 __all__ = ["Options", "demo", "demo_profile", "replay", "run"]
 
@@ -394,7 +397,7 @@ def simulated_sample(rig: Profile) -> SimulatedSample:
     With a fixed PSF, which does not change, the blurs are those of its optics.
     """
     pixel_size_nm = rig.optics.pixel_size_nm
-    family = rig_family(rig) if rig.model.psf is None else family_from_profile(rig)
+    family = _simulated_family(rig)
     if not isinstance(family, ZernikeField):
         return SimulatedSample(family=family, pixel_size_nm=pixel_size_nm)
     return SimulatedSample(
@@ -405,11 +408,18 @@ def simulated_sample(rig: Profile) -> SimulatedSample:
     )
 
 
+def _simulated_family(rig: Profile) -> BlurFamily:
+    """Return a rig's blurs, or those of its optics where they are fixed."""
+    if rig.model.psf is not None:
+        return family_from_profile(rig)
+    family = rig_family(rig)
+    return family_from_profile(rig) if isinstance(family, FixedPsf) else family
+
+
 def _simulated_slide(rig: Profile) -> SimulatedSample:
     """Return a bead slide through a rig's blurs."""
-    family = rig_family(rig) if rig.model.psf is None else family_from_profile(rig)
     return bead_slide(
-        family,
+        _simulated_family(rig),
         rig.model.bead_diameter_nm or _BEAD_NM,
         pixel_size_nm=rig.optics.pixel_size_nm,
     )

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+from deepblur_live.blur.calibrated import CalibratedZernikeFamily
+from deepblur_live.blur.calibrated_field import CalibratedField
+from deepblur_live.blur.fixed_field import FixedField
 from deepblur_live.blur.fixed_psf import FixedPsf
 from deepblur_live.blur.zernike_field import ZernikeField
+from deepblur_live.calibration import load_calibration
+from deepblur_live.calibration.place import fixed_field, place_family
 from deepblur_live.calibration.rig import rig_family
 from deepblur_live.drift import Tracker
 from deepblur_live.identification import BeadIdentifier
@@ -18,14 +24,19 @@ from deepblur_live.runtime.field_pipeline import FieldPipeline
 from deepblur_live.runtime.fixed_pipeline import FixedPsfPipeline
 from deepblur_live.runtime.pack import PackError, load_pack, preferred_weights
 from deepblur_live.runtime.pipeline import DeblurPipeline
+from deepblur_live.runtime.place_pipeline import PlacePipeline
 from deepblur_live.runtime.series_pipeline import ColourParts, SeriesPipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deepblur_live.blur import BlurFamily
     from deepblur_live.identification import Identifier
     from deepblur_live.profile import Profile
     from deepblur_live.runtime.best import BestExecutor
+    from deepblur_live.runtime.frame import FramePipeline
     from deepblur_live.runtime.pack import ModelPack
+    from deepblur_live.runtime.place_pipeline import Region
 
 __all__ = ["build_field_pipeline", "build_pipeline", "build_series_pipeline"]
 
@@ -114,9 +125,18 @@ def build_series_pipeline(
         if thread is None:
             thread = EstimatorThread(executor.device.type == "cuda")
         if isinstance(family, FixedPsf):
-            fixed = partial(FixedPsfPipeline, family, executor, rig, thread)
+
+            def make_fixed(own: FixedPsf) -> FramePipeline:
+                if own != family:
+                    executors.append(build_executor(pack, own, rig.model.device))
+                used = executor if own == family else executors[-1]
+                return FixedPsfPipeline(own, used, rig, thread)
+
+            fixed: Callable[[], FramePipeline] = partial(make_fixed, family)
+            if isinstance(family, FixedField):
+                fixed = _by_place(rig, family, make_fixed) or fixed
             return ColourParts(fixed, covariance)
-        make = partial(
+        make: Callable[[], FramePipeline] = partial(
             _pipeline,
             rig,
             pack,
@@ -125,6 +145,23 @@ def build_series_pipeline(
             executor=executor,
             thread=thread,
         )
+        if isinstance(family, CalibratedZernikeFamily):
+            varies = isinstance(family, CalibratedField)
+
+            def make_at(own: BlurFamily) -> FramePipeline:
+                # The operator of one PSF is that of all places: their coefficients are
+                # the same.
+                shared = own == family or not varies
+                return _pipeline(
+                    rig,
+                    pack,
+                    own,
+                    asynchronous,
+                    executor=executor if shared else None,
+                    thread=thread if shared else None,
+                )
+
+            make = _by_place(rig, family, make_at) or make
         return ColourParts(make, covariance)
 
     def close() -> None:
@@ -135,6 +172,51 @@ def build_series_pipeline(
 
     wavelengths = {name: profile.wavelength_of(name) for name in profile.channels}
     return SeriesPipeline(parts, profile.optics.wavelength_nm, wavelengths, close=close)
+
+
+def _by_place(
+    profile: Profile,
+    family: CalibratedZernikeFamily | FixedField,
+    make: Callable[[Any], FramePipeline],
+) -> Callable[[], FramePipeline] | None:
+    """Return what makes a pipeline that knows the calibration's value at each place.
+
+    None where the admissible set is a hull, which is that of the whole field, and where
+    the states' frames differ in size.
+
+    Parameters
+    ----------
+    profile, family
+        With a calibration, and what `rig_family` returns for it.
+    make
+        Makes the pipeline for a family.
+    """
+    assert profile.model.calibration is not None
+    saved = load_calibration(Path(profile.model.calibration), profile.optics)
+    shapes = {(state.shape[0], state.shape[1]) for state in saved.manifest.states}
+    if len(shapes) > 1:
+        return None
+    anywhere: BlurFamily
+    at: Callable[[Region], BlurFamily]
+    if isinstance(family, FixedField):
+        anywhere = FixedPsf(family.image, family.optics_cutoff, family.origin)
+        at = partial(fixed_field, saved)
+    elif family.learned.vertices is not None:
+        return None
+    else:
+        varies = isinstance(family, CalibratedField)
+        # Of an unknown place the variation is not known, and counts as uncertainty.
+        anywhere = rig_family(profile.uniform) if varies else family
+        at = partial(place_family, saved, family, varies=varies)
+    return partial(
+        PlacePipeline,
+        family,
+        anywhere,
+        at,
+        make,
+        shapes.pop(),
+        profile.camera.sensor,
+    )
 
 
 def _load(profile: Profile) -> ModelPack:

@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import LinearConstraint, NonlinearConstraint, minimize
+from scipy.optimize import (
+    LinearConstraint,
+    NonlinearConstraint,
+    lsq_linear,
+    minimize,
+)
 
 from deepblur_live.blur import AdmissibleSet, Box
 from deepblur_live.blur.convex import Ellipsoid, Hull, Product, project_on_simplex
@@ -48,6 +53,19 @@ def nearest_in_hull(vertices, point):
         options={"ftol": 1e-16, "maxiter": 2000},
     )
     return solved.x @ vertices
+
+
+def test_box_projection_solves_the_quadratic_programme():
+    rng = np.random.default_rng(4)
+    box = Box(rng.normal(size=5), rng.uniform(0.2, 2.0, 5))
+    points = box.centre + 3 * rng.normal(size=(6, 5))
+    found = box.project(points)
+    for point, nearest in zip(points, found, strict=True):
+        sides = (box.centre - box.half_width, box.centre + box.half_width)
+        solved = lsq_linear(np.eye(5), point, sides, tol=1e-14)
+        np.testing.assert_allclose(nearest, solved.x, atol=1e-6)
+    assert box.gauge(found).max() <= 1 + 1e-12
+    assert (np.maximum(box.gauge(points), 1) >= box.gauge(found)).all()
 
 
 @pytest.mark.parametrize("p", [1, 2, 6])

@@ -11,6 +11,7 @@ from written_calibration import BLUR_NM, NOLL, write_calibration
 
 from deepblur_live.blur import family_from_profile
 from deepblur_live.blur.fixed_psf import FixedPsf
+from deepblur_live.blur.learned_prior import LearnedPrior
 from deepblur_live.calibration import CalibrationError
 from deepblur_live.calibration.model import BeadParameters, StackModel
 from deepblur_live.calibration.psf_input import read_psf
@@ -115,6 +116,30 @@ def test_the_hull_of_many_states_is_a_choice(tmp_path):
     one = write_calibration(tmp_path / "b.calib", [trend()])
     with pytest.raises(CalibrationError, match=r"b\.calib: one state has no hull"):
         rig_family(profile(calibration=one, calibration_set="hull"))
+
+
+def test_the_box_around_the_ellipsoid_is_a_choice(tmp_path):
+    rng = np.random.default_rng(0)
+    states = [trend(MIDDLE + 0.02 * rng.normal(size=7)) for _ in range(12)]
+    folder = write_calibration(tmp_path / "a.calib", states)
+    ellipsoid, box = (
+        rig_family(profile(calibration=folder, calibration_set=kind))
+        for kind in ("ellipsoid", "box")
+    )
+    assert box != ellipsoid and "admissible: box" in box.describe()
+    learned = box.learned
+    assert LearnedPrior.from_tensors(learned.to_tensors()) == learned
+    assert box.sample(5).shape == (5, 8)
+    far = np.append(np.zeros(2), np.full(6, 0.5))
+    nearest = box.prior.admissible.project(far)
+    sides = learned.radius * np.sqrt(np.diag(learned.covariance)[2:])
+    assert nearest[2:] == pytest.approx(sides)
+    # It touches the ellipsoid, and its corners are outside.
+    inside = ellipsoid.prior.admissible
+    assert inside.gauge(nearest) > 1
+    drawn = ellipsoid.sample(500).double().numpy()
+    assert box.prior.admissible.gauge(drawn).max() <= 1 + 1e-6
+    assert not box.widened.learned.box
 
 
 def test_images_of_beads_that_are_not_there_are_asked_for(folder):

@@ -27,10 +27,13 @@ BLUR_NM = 70.0
 PLACES = np.array([(r, c, 0.0) for r in (15, 60, 110, 155) for c in (15, 60, 110, 155)])
 
 
-def write_calibration(folder, trends, optics=PROFILE.optics, blur_nm=BLUR_NM, bowl=0.0):
+def write_calibration(
+    folder, trends, optics=PROFILE.optics, blur_nm=BLUR_NM, bowl=0.0, beads=False
+):
     """Write states with these trends (S, 3, P) of Noll 5-11; return the folder.
 
-    `bowl` is added to all modes at the edges of the rows, along a parabola.
+    `bowl` is added to all modes at the edges of the rows, along a parabola. With
+    `beads` there are images: spots that widen from row to row.
     """
     folder.mkdir()
     modes = len(NOLL)
@@ -47,6 +50,11 @@ def write_calibration(folder, trends, optics=PROFILE.optics, blur_nm=BLUR_NM, bo
             f"{k}.coefficients": design @ np.asarray(trend) + curved,
             f"{k}.places": PLACES,
         }
+        if beads:
+            squared = np.sum(np.square(np.indices((21, 21)) - 10), axis=0)
+            width = 2 + 2 * PLACES[:, 0, None, None] / 170
+            images = np.exp(-squared / 2 / width**2)[:, None]
+            tensors[f"{k}.beads"] = np.repeat(images, 3, axis=1).astype(np.float32)
     content = save(tensors)
     (folder / TENSORS).write_bytes(content)
     state = State(

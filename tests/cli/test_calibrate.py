@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from rich.console import Console
+import torch
 from typer.testing import CliRunner
 
+import deepblur_live as dbl
 from deepblur_live.acquisition import open_series
 from deepblur_live.acquisition.series import SeriesError
 from deepblur_live.calibration import (
@@ -20,10 +21,10 @@ from deepblur_live.calibration import (
     load_calibration,
     modes,
 )
-from deepblur_live.cli import calibrate as command
-from deepblur_live.cli.calibrate import file_optics
 from deepblur_live.cli.commands import app
 from deepblur_live.profile import Optics, Profile, write_profile
+from deepblur_live.session import calibrate_files as command
+from deepblur_live.session.calibrate_files import file_optics
 
 sys.path.append(str(Path(__file__).parents[1] / "calibration"))
 
@@ -66,6 +67,31 @@ def beads(tmp_path_factory):
 def few_modes(monkeypatch):
     monkeypatch.setattr(modes, "_LAST_MODES", (11,))
     monkeypatch.setattr(calibrate, "_FOR_APERTURE", 2)
+
+
+@pytest.fixture(scope="module")
+def calibrated(beads):
+    """What the fit of the slide gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modes, "_LAST_MODES", (11,))
+        patch.setattr(calibrate, "_FOR_APERTURE", 2)
+        z_um = [k * (Z_UM[1] - Z_UM[0]) for k in range(len(Z_UM))]
+        return calibrate.calibrate_stack(tifffile.imread(beads[0]), z_um, PROFILE, 100)
+
+
+@pytest.fixture
+def fitted(calibrated, monkeypatch):
+    """The fit takes no time; what it was given."""
+    given = []
+
+    def fit(frames, z_um, profile, diameter_nm, progress, noll):
+        given.append((len(frames), z_um, diameter_nm, torch.get_num_threads()))
+        progress("finding beads", 0.0)
+        progress("done", 1.0)
+        return calibrated
+
+    monkeypatch.setattr(command, "calibrate_stack", fit)
+    return given
 
 
 def invoke(*arguments):
@@ -141,7 +167,37 @@ def test_a_folder_is_written_and_a_bad_file_left_out(beads, tmp_path, few_modes)
     assert "exists already" in again.output
 
 
-def test_a_psf_alone(beads, tmp_path, few_modes):
+def test_the_python_function_is_the_command(beads, tmp_path, fitted, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    steps, said, threads = [], [], torch.get_num_threads()
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"II*\0nothing")
+    made = dbl.calibrate_files(
+        [bad, beads[0]],
+        beads[1],
+        bead_nm=100,
+        progress=lambda text, share: steps.append((text, share)),
+        tell=said.append,
+    )
+    assert made.path == Path("bad.calib")
+    assert len(made.calibrations) == 1
+    assert len(made.left_out) == 1 and "bad.tif" in made.left_out[0]
+    assert said[0] == f"Left out: {made.left_out[0]}"
+    assert "6 used" in said[1] and said[-1].endswith("the report")
+    # Of several files each remark names its own.
+    assert any(line.startswith("Note: beads.ome.tif: Only 6") for line in said)
+    assert steps[0][0].startswith(f"{beads[0]}: finding beads")
+    assert steps[-1][1] == 1
+    assert load_calibration(made.path).manifest.noll == list(range(5, 12))
+    [(planes, z_um, diameter_nm, during)] = fitted
+    assert (planes, diameter_nm, during) == (7, 100, 1)
+    assert z_um[1] == pytest.approx(0.25)
+    assert torch.get_num_threads() == threads
+    with pytest.raises(ValueError, match="no stack"):
+        dbl.calibrate_files([], bead_nm=100)
+
+
+def test_a_psf_alone(beads, tmp_path, fitted):
     target = tmp_path / "psf.ome.tif"
     done = invoke(
         beads[0], "--profile", beads[1], "--bead", 100, "--single", "-o", target
@@ -193,7 +249,9 @@ def test_planes_that_cannot_be_read_keep_their_place(full):
                 raise SeriesError("plane 1 is damaged")
             return np.full((8, 8), k)
 
-    frames, z_um = command._planes(Console(quiet=True), Broken(), 0.25)
+    left_out = []
+    frames, z_um = command._planes(Broken(), 0.25, left_out.append)
+    assert [str(error) for error in left_out] == ["plane 1 is damaged"]
     assert z_um == [0.0, 0.25, 0.5]
     assert np.isnan(frames[1]).all()
     assert (frames[2] == 2).all()

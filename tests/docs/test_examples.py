@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deepblur_live.calibration import calibrate, modes
 from deepblur_live.drift import Alert, DriftState
 from deepblur_live.session.sinks import AlertNotice, NoticeKind
 
@@ -19,12 +20,15 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 # What each prints last, or a part of it.
 _SAYS = {
     "alert_sink": "lab book: 0 delivered",
+    "calibrate": "for model.calibration: rig.calib",
     "deblur_one_frame": "Noll 10:",
     "dock": "",
     "mda": "10 captured",
     "replay": "5 captured, 5 processed",
 }
 _NEEDS = {"napari_layers": "napari", "pymmcore_gui_dock": "pymmcore_gui"}
+# Of what they call, other tests are quicker.
+_SLOW = {"calibrate"}
 # It ends Qt's event loop, which must not happen in the process of other window tests:
 # Qt then starts no nested loop, and every wait of theirs would time out.
 _OWN_PROCESS = {"dock", "pymmcore_gui_dock"}
@@ -59,12 +63,22 @@ def test_every_example_is_run() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {*_SAYS, *_NEEDS}
 
 
-@pytest.mark.parametrize("name", [*_SAYS, *_NEEDS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in _SLOW else [])
+        for name in [*_SAYS, *_NEEDS]
+    ],
+)
 def test_example(name, tmp_path, monkeypatch, capsys, qapp) -> None:
     if name in _NEEDS:
         if importlib.util.find_spec(_NEEDS[name]) is None:
             pytest.skip(f"{_NEEDS[name]} is not installed")
     monkeypatch.chdir(tmp_path)
+    if name == "calibrate":
+        # More modes, and other NAs, take four fifths of its time.
+        monkeypatch.setattr(modes, "_LAST_MODES", (11,))
+        monkeypatch.setattr(calibrate, "_FOR_APERTURE", 1)
     if name == "napari_layers":
         command = [sys.executable, "-c", _IN_NAPARI, str(EXAMPLES / f"{name}.py")]
         subprocess.run(command, check=True, timeout=300)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import useq
 from pymmcore_plus.experimental.unicore import UniMMCore
 
 from deepblur_live.acquisition.bead_slide import bead_slide
@@ -215,6 +216,34 @@ def test_another_state_is_fitted_with_the_first(qtbot, dialog, fits, stack):
     qtbot.waitUntil(lambda: not dialog.fit.busy, timeout=5000)
     assert "no beads were found" in dialog.fit.output.toPlainText()
     assert dialog.page is dialog.fit
+
+
+def test_several_recordings_are_several_states(
+    qtbot, dialog, fits, stack, tmp_path, monkeypatch
+):
+    """Stacks, an MDA's file, and one that is of no use, chosen at once."""
+    slide = bead_slide(family_from_profile(Profile()), beads=1, shape=(32, 32))
+    core = simulated_core(slide, exposure_ms=1.0)
+    mda = tmp_path / "mda.ome.tiff"
+    sweep = useq.MDASequence(z_plan={"range": 1.0, "step": 0.25})
+    core.mda.run(sweep, output=mda)
+    core.unloadAllDevices()
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"II*\0nothing")
+    chosen = [str(path) for path in (stack, bad, mda)]
+    monkeypatch.setattr(
+        QtWidgets.QFileDialog, "getOpenFileNames", lambda *_: (chosen, "")
+    )
+    dialog.go(2)
+    dialog.sweep.recorded.click()
+    first, second, third = dialog.sweep.message.text().splitlines()
+    assert first == "beads.ome.tif: 7 planes."
+    assert "bad.tif" in second
+    # It holds the distance of its planes, which is not asked for.
+    assert third == "mda.ome.tiff: 5 planes."
+    dialog.next.click()
+    assert fits[0].arguments[1:3] == [str(stack), str(mda)]
+    assert not any("--z-step" in argument for argument in fits[0].arguments)
 
 
 def test_other_optics_need_another_fit(qtbot, dialog, fits, stack):

@@ -83,3 +83,17 @@ def test_states_are_moved_out_of_the_set_by_a_distance(load):
         c = family.learned.coefficients(moved)
         away = np.linalg.norm(c - admissible.project(c))
         assert away == pytest.approx(distance, abs=1e-6)
+
+
+def test_the_field_at_a_place_writes_its_table(load, monkeypatch, tmp_path):
+    tool, prior = load("measure_place_prior"), load("measure_calibrated_prior")
+    monkeypatch.setattr(prior, "_LIBRARY", 60)
+    monkeypatch.setattr(prior, "_STARTS", 2)
+    monkeypatch.setattr(tool.torch, "set_num_threads", lambda _: None)
+    out = tmp_path / "place.md"
+    arguments = ["--out", str(out), "--places", "1", "--sigma", "0.01", "--field", "40"]
+    monkeypatch.setattr("sys.argv", ["measure_place_prior.py", *arguments])
+    tool.main()
+    text = out.read_text("utf-8")
+    assert "| field of 40 nm | 0.01 | value at the place |" in text
+    assert text.count("of 1 |") == 3

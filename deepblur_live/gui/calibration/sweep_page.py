@@ -48,9 +48,10 @@ class SweepPage(Page):
         self.progress = QtWidgets.QProgressBar()
         self.progress.setRange(0, 100)
         self.message = text_label()
-        self.recorded = QtWidgets.QPushButton("Use a recorded stack …")
+        self.recorded = QtWidgets.QPushButton("Use recorded stacks …")
         self.recorded.setToolTip(
-            "A z-stack of the beads in a file, such as of an MDA with a z plan"
+            "Z-stacks of the beads in files, such as of an MDA with a z plan: one for "
+            "each state of the microscope"
         )
         self.stacks = QtWidgets.QListWidget()
         self.stacks.setMinimumHeight(60)
@@ -260,11 +261,15 @@ class SweepPage(Page):
         self._update()
 
     def _on_recorded(self) -> None:
-        name, _ = QtWidgets.QFileDialog.getOpenFileName(
-            self, "Stack of a bead slide", str(self.job.folder.parent), _RECORDINGS
+        names, _ = QtWidgets.QFileDialog.getOpenFileNames(
+            self, "Stacks of bead slides", str(self.job.folder.parent), _RECORDINGS
         )
-        if name:
+        said = []
+        for name in names:
             self.add_recording(Path(name))
+            said.append(self.message.text())
+        # Of several files each has its own line, also those that are of no use.
+        self.message.setText("\n".join(said))
 
     def add_recording(self, path: Path) -> None:
         """Take a recorded stack, or say why it is of no use."""
@@ -279,6 +284,7 @@ class SweepPage(Page):
             self.message.setText(str(error))
             return
         if not known and self.step_um is None:
+            self.message.setText(f"{path.name}: left out, no distance of its planes.")
             step_nm, given = QtWidgets.QInputDialog.getDouble(
                 self,
                 "Distance of the planes",
