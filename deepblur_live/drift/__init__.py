@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from deepblur_live.drift.alert import Alert, clock_text
-from deepblur_live.drift.brightness import Brightness
-from deepblur_live.drift.contradiction import EstimateCheck
-from deepblur_live.drift.monitor import DriftMonitor
-from deepblur_live.drift.reference import ReferenceMonitor, distance
-from deepblur_live.drift.spectral_monitor import SpectralMonitor
-from deepblur_live.drift.status import DriftState, DriftStatus, SpectralChange
-from deepblur_live.drift.track import Gaussian, TrackState
-from deepblur_live.drift.tracker import Tracker, random_walk
-from deepblur_live.drift.unfollowed import UnfollowedBlur
-from deepblur_live.drift.watch import CONTRAST_UNIT, DriftWatch
+from typing import TYPE_CHECKING
+
+from deepblur_live.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from deepblur_live.drift.alert import CONTRAST_UNIT, Alert, clock_text
+    from deepblur_live.drift.brightness import Brightness
+    from deepblur_live.drift.contradiction import EstimateCheck
+    from deepblur_live.drift.monitor import DriftMonitor
+    from deepblur_live.drift.reference import ReferenceMonitor, distance
+    from deepblur_live.drift.spectral_monitor import SpectralMonitor
+    from deepblur_live.drift.status import DriftState, DriftStatus, SpectralChange
+    from deepblur_live.drift.track import Gaussian, TrackState
+    from deepblur_live.drift.tracker import Tracker, random_walk
+    from deepblur_live.drift.unfollowed import UnfollowedBlur
+    from deepblur_live.drift.watch import DriftWatch
 
 __all__ = [
     "CONTRAST_UNIT",
-    "NOT_RELIABLE",
     "Alert",
     "Brightness",
     "DriftMonitor",
@@ -35,3 +39,27 @@ __all__ = [
     "distance",
     "random_walk",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Alert": "alert",
+        "Brightness": "brightness",
+        "CONTRAST_UNIT": "alert",
+        "DriftMonitor": "monitor",
+        "DriftState": "status",
+        "DriftStatus": "status",
+        "DriftWatch": "watch",
+        "EstimateCheck": "contradiction",
+        "Gaussian": "track",
+        "ReferenceMonitor": "reference",
+        "SpectralChange": "status",
+        "SpectralMonitor": "spectral_monitor",
+        "TrackState": "track",
+        "Tracker": "tracker",
+        "UnfollowedBlur": "unfollowed",
+        "clock_text": "alert",
+        "distance": "reference",
+        "random_walk": "tracker",
+    },
+)

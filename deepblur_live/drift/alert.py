@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from deepblur_live.drift.shape import ShapeFit
     from deepblur_live.drift.status import DriftState
 
-__all__ = ["Alert", "clock_text", "make_alert"]
+__all__ = ["CONTRAST_UNIT", "Alert", "clock_text", "make_alert"]
+
+CONTRAST_UNIT = "Np"
+"""Unit of the changes that the spectra show."""
 
 # The coefficients named are the fewest that explain this share of the squared change.
 _SHARE = 0.8

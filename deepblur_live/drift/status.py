@@ -144,6 +144,9 @@ class DriftStatus:
     @property
     def provisional(self) -> bool:
         """Whether the change is watched before there is a baseline to be sure of."""
-        return (
-            self.baseline is None and self.spectral is not None
-        ) and self.spectral.provisional
+        spectral = self.spectral
+        if spectral is None or not spectral.provisional:
+            return False
+        # A known state needs no baseline: only a level of the spectra is provisional.
+        raised = self.state in (DriftState.WARN, DriftState.ALARM)
+        return self.baseline is None or (raised and self.state is spectral.state)

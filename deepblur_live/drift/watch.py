@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deepblur_live.drift.alert import Alert, clock_text
+from deepblur_live.drift.alert import CONTRAST_UNIT, Alert, clock_text
 from deepblur_live.drift.level import rank
 from deepblur_live.drift.reference import ReferenceMonitor
 from deepblur_live.drift.status import DriftState
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from deepblur_live.drift.unfollowed import UnfollowedBlur
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
 
-__all__ = ["CONTRAST_UNIT", "NOT_RELIABLE", "DriftWatch"]
-
-CONTRAST_UNIT = "Np"
-"""Unit of the changes that the spectra show."""
+__all__ = ["NOT_RELIABLE", "DriftWatch"]
 
 NOT_RELIABLE = "The estimates are not reliable on this specimen: "
 """What precedes a contradiction where the user reads it."""
@@ -106,6 +103,9 @@ class DriftWatch:
             status, spectral = self.absolute.status, self.spectral.status
             level = self.spectral.level
             farther = self._known_state and rank(status.state) > rank(spectral.state)
+            if self._known_state and 0 < rank(spectral.state) <= rank(status.state):
+                # The distance from the known state confirms what the spectra show.
+                spectral = replace(spectral, provisional=False)
             if (self.spectral.armed or rank(level.state) > 0) and not farther:
                 status = replace(
                     status,

@@ -137,6 +137,11 @@ class ImagePair(QtWidgets.QWidget):
             self._follow_contrast()
         self._draw()
 
+    def set_pixel_size(self, pixel_size_nm: float | None) -> None:
+        """Set the size of a pixel, for the scale bars; None if it isn't known."""
+        for pane in (self.raw, self.deblurred):
+            pane.set_pixel_size(pixel_size_nm)
+
     def show_waiting(self, text: str) -> None:
         """Show, before the first result, what is being waited for."""
         for pane in (self.raw, self.deblurred):

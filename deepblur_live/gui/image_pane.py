@@ -41,7 +41,7 @@ class ImagePane(QtWidgets.QWidget):
         super().__init__()
         self.setStyleSheet(OVERLAY_STYLE)
         self.setMinimumSize(80, 60)
-        self._pixel_size_nm = pixel_size_nm
+        self._pixel_size_nm: float | None = pixel_size_nm
         self._image: NDArray[Any] | None = None
         self._levels = (0.0, 1.0)
         # On the right of the line, or over the image with this opacity, and its levels.
@@ -224,6 +224,12 @@ class ImagePane(QtWidgets.QWidget):
         self.item.setImage(drawn, levels=None, autoLevels=False)
         self.item.setRect(QtCore.QRectF(*rectangle))
         self._update_scale(visible.width())
+
+    def set_pixel_size(self, pixel_size_nm: float | None) -> None:
+        """Set the size of a pixel, for the scale bar; None if it isn't known."""
+        if pixel_size_nm != self._pixel_size_nm:
+            self._pixel_size_nm = pixel_size_nm
+            self._on_range()
 
     def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
         """Keep the overlays in their corners."""

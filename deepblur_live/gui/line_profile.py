@@ -32,7 +32,8 @@ class LineProfileView(QtWidgets.QWidget):
 
     def __init__(self, images: ImagePair, pixel_size_nm: float) -> None:
         super().__init__()
-        self._images, self._pixel_size_nm = images, pixel_size_nm
+        self._images = images
+        self._pixel_size_nm: float | None = pixel_size_nm
         self._shape: tuple[int, ...] = ()
         self.curves: tuple[Any, ...] = ()
         layout = QtWidgets.QVBoxLayout(self)
@@ -56,7 +57,7 @@ class LineProfileView(QtWidgets.QWidget):
         self.plot.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
         self.plot.setMinimumSize(100, 60)
         self.plot.showGrid(x=True, y=True, alpha=0.12)
-        self.plot.setLabel("bottom", "distance, µm")
+        self._label()
         self.plot.setLabel("left", "grey value")
         self._legend = self.plot.addLegend(offset=(-5, 5))
         self.curves = tuple(self.plot.plot(name=name) for name in ("raw", "deblurred"))
@@ -66,6 +67,18 @@ class LineProfileView(QtWidgets.QWidget):
         assert layout is not None
         layout.addWidget(self.plot)
         self._colour()
+
+    def set_pixel_size(self, pixel_size_nm: float | None) -> None:
+        """Set the size of a pixel; None if it isn't known: distances are in pixels."""
+        if pixel_size_nm != self._pixel_size_nm:
+            self._pixel_size_nm = pixel_size_nm
+            if self.curves:
+                self._label()
+                self.update_from_images()
+
+    def _label(self) -> None:
+        unit = "pixels" if self._pixel_size_nm is None else "µm"
+        self.plot.setLabel("bottom", f"distance, {unit}")
 
     def sizeHint(self) -> QtCore.QSize:
         """Return a size that leaves the room to the images."""
@@ -83,8 +96,9 @@ class LineProfileView(QtWidgets.QWidget):
             if values is None:
                 curve.clear()
             else:
-                step_um = self._pixel_size_nm / 1000
-                curve.setData(step_um * np.arange(len(values)), values)
+                size_nm = self._pixel_size_nm
+                step = 1.0 if size_nm is None else size_nm / 1000
+                curve.setData(step * np.arange(len(values)), values)
 
     def showEvent(self, event: Any) -> None:
         """Show the line with its plot."""

@@ -242,6 +242,10 @@ class MainWindow(QtWidgets.QMainWindow):
             self.images.show_waiting(idle_text(session, self._link))
         self.banner.show_alert(alert, session.status)
         self.optics.refresh()
+        # While it is contradicted, distances are shown in pixels.
+        size_nm = session.optics.pixel_size_nm
+        for view in (self.images, self.line_profile, self.region):
+            view.set_pixel_size(size_nm)
         self._actions.update()
         doing = self._files.update()
         self._snapshots.update()

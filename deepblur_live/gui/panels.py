@@ -112,6 +112,7 @@ class ImagesPanel(_Panel):
         elif latest is not self._shown:
             self._shown = latest
             self.images.show_result(latest)
+        self.images.set_pixel_size(self.session.optics.pixel_size_nm)
         self.images.paint_if_needed()
 
 

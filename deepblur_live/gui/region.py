@@ -103,7 +103,8 @@ class RegionView(QtWidgets.QWidget):
         self, images: ImagePair, pixel_size_nm: float, use_levels: QtGui.QAction
     ) -> None:
         super().__init__()
-        self._images, self._pixel_size_nm = images, pixel_size_nm
+        self._images = images
+        self._pixel_size_nm: float | None = pixel_size_nm
         self._shape: tuple[int, ...] = ()
         self._own = False
         # What the statistics shown are those of.
@@ -246,12 +247,27 @@ class RegionView(QtWidgets.QWidget):
                 box.setValue(value)
         finally:
             self._own = False
-        across, down = (n * self._pixel_size_nm / 1000 for n in (width, height))
-        self._size.setText(f"{across:.4g} × {down:.4g} µm")
+        self._write_size(width, height)
         if self._use_levels.isChecked():
             self._images.set_region(self.region)
         if self.isVisible():
             self._write()
+
+    def set_pixel_size(self, pixel_size_nm: float | None) -> None:
+        """Set the size of a pixel; None if it isn't known."""
+        if pixel_size_nm != self._pixel_size_nm:
+            self._pixel_size_nm = pixel_size_nm
+            if self._shape:
+                self._write_size(
+                    self.boxes["width"].value(), self.boxes["height"].value()
+                )
+
+    def _write_size(self, width: int, height: int) -> None:
+        if self._pixel_size_nm is None:
+            self._size.setText("pixel size contradicted")
+            return
+        across, down = (n * self._pixel_size_nm / 1000 for n in (width, height))
+        self._size.setText(f"{across:.4g} × {down:.4g} µm")
 
     def _write(self) -> None:
         images, region = self._images.arrays, self.region

@@ -108,7 +108,7 @@ def blend(
     return np.rint(mixed).astype(np.uint8)
 
 
-def scale_bar(longest: float, pixel_size_nm: float) -> tuple[str, float]:
+def scale_bar(longest: float, pixel_size_nm: float | None) -> tuple[str, float]:
     """Return the text of a scale bar of a round length, and its length in pixels.
 
     Parameters
@@ -116,10 +116,16 @@ def scale_bar(longest: float, pixel_size_nm: float) -> tuple[str, float]:
     longest
         Its greatest length, pixels.
     pixel_size_nm
-        Size of a pixel.
+        Size of a pixel; None if it isn't known: the length is then in pixels.
     """
-    longest_nm = longest * pixel_size_nm
-    power = 10.0 ** np.floor(np.log10(longest_nm))
-    length_nm = float(power * next(n for n in (5, 2, 1) if n * power <= longest_nm))
+    if pixel_size_nm is None:
+        length = _round_length(longest)
+        return f"{length:g} px", length
+    length_nm = _round_length(longest * pixel_size_nm)
     text = f"{length_nm / 1000:g} µm" if length_nm >= 1000 else f"{length_nm:g} nm"
     return text, length_nm / pixel_size_nm
+
+
+def _round_length(longest: float) -> float:
+    power = 10.0 ** np.floor(np.log10(longest))
+    return float(power * next(n for n in (5, 2, 1) if n * power <= longest))

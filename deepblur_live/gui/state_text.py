@@ -131,7 +131,9 @@ def _sure_in(status: DriftStatus) -> str:
 
 def _provisional_text(status: DriftStatus) -> str:
     least = math.nan if status.spectral is None else status.spectral.least
-    text = f"judged by {status.n_baseline} of {status.n_needed} points of the baseline"
+    # A known state is no baseline; that of the spectra is then meant.
+    of = status if status.baseline is None else status.spectral or status
+    text = f"judged by {of.n_baseline} of {of.n_needed} points of the baseline"
     if not math.isfinite(least):
         return text
     return (

@@ -5,11 +5,11 @@ Or check the estimate by a step of the focus drive.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from deepblur_live.blur.one_psf import local_family
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
+from deepblur_live.gui.work_bar import WorkBar
 from deepblur_live.identification import FocusCheck
 from deepblur_live.session.check_report import check_text
 from deepblur_live.session.focus_check import check_session
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SweepDialog"]
 
-_POLL_MS = 100
 # A sweep waits for moves of at most 5 s each, and up to 10 s for an MDA to pause.
 _END_S = 30.0
 _STEP_NM = 300.0
@@ -51,10 +50,6 @@ class SweepDialog(QtWidgets.QDialog):
         super().__init__(parent)
         self.setWindowTitle("Focus sweep")
         self._session = session
-        self._thread: threading.Thread | None = None
-        self._share = 0.0
-        # An answer, what was done with it, or why not.
-        self._outcome: SessionSweep | FocusCheck | str | Exception | None = None
         # The latest answer, until it is accepted or another is asked for.
         self._sweep: SessionSweep | None = None
         self.step = QtWidgets.QDoubleSpinBox()
@@ -71,8 +66,8 @@ class SweepDialog(QtWidgets.QDialog):
             "Move the focus drive by one step to each side and back, and see whether "
             "the estimate follows"
         )
-        self.progress = QtWidgets.QProgressBar()
-        self.progress.setRange(0, 100)
+        self.progress = WorkBar("focus sweep")
+        self.progress.done.connect(self._on_done)
         self.answer = QtWidgets.QLabel(
             "Three frames of the same specimen, one step apart. Live mode or a running "
             "MDA pauses for a moment; the focus drive returns to where it is."
@@ -112,22 +107,15 @@ class SweepDialog(QtWidgets.QDialog):
         self.check.clicked.connect(self._on_check)
         self.refocus.clicked.connect(self._on_refocus)
         self.keep.clicked.connect(self._on_keep)
-        self._timer = QtCore.QTimer(self)
-        self._timer.setInterval(_POLL_MS)
-        self._timer.timeout.connect(self._on_timer)
 
     def end(self, timeout_s: float = _END_S) -> bool:
         """Wait for a running sweep; False after `timeout_s` seconds."""
-        self._timer.stop()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            return not self._thread.is_alive()
-        return True
+        return self.progress.end(timeout_s)
 
     def _on_start(self) -> None:
         session, step_um = self._session, self.step.value() / 1000
         self._sweep = None
-        self._run(lambda: sweep_session(session, step_um, self._advance))
+        self._run(lambda advance: sweep_session(session, step_um, advance))
 
     def _on_check(self) -> None:
         step = self.step.value()
@@ -140,14 +128,15 @@ class SweepDialog(QtWidgets.QDialog):
             buttons.Yes | buttons.No,
         )
         if answer == buttons.Yes:
-            self._run(lambda: check_session(self._session, step / 1000, self._advance))
+            session = self._session
+            self._run(lambda advance: check_session(session, step / 1000, advance))
 
     def _on_refocus(self) -> None:
         session, sweep = self._session, self._sweep
         if sweep is not None:
             furthest = session.profile.optics.defocus_range_um
 
-            def refocus() -> str:
+            def refocus(_: object) -> str:
                 refocus_session(session, sweep, furthest)
                 return "Refocused. A new baseline is being measured."
 
@@ -157,33 +146,22 @@ class SweepDialog(QtWidgets.QDialog):
         session, sweep = self._session, self._sweep
         if sweep is not None:
 
-            def keep() -> str:
+            def keep(_: object) -> str:
                 accept_sweep(session, sweep)
                 return "Accepted. A new baseline is being measured."
 
             self._run(keep)
 
-    def _run(self, work: Callable[[], SessionSweep | FocusCheck | str]) -> None:
-        """Work on a thread of its own; the timer shows the outcome."""
+    def _run(
+        self,
+        work: Callable[[Callable[[float], None]], SessionSweep | FocusCheck | str],
+    ) -> None:
+        """Have an answer found, or something done with it and told."""
         self.start.setEnabled(False)
         self.check.setEnabled(False)
         self.refocus.setEnabled(False)
         self.keep.setEnabled(False)
-        self._share, self._outcome = 0.0, None
-
-        def run() -> None:
-            try:
-                self._outcome = work()
-            except Exception as error:  # shown in the dialog
-                self._outcome = error
-
-        # A daemon, so that a stage that does not respond cannot block the exit.
-        self._thread = threading.Thread(target=run, name="focus sweep", daemon=True)
-        self._thread.start()
-        self._timer.start()
-
-    def _advance(self, share: float) -> None:
-        self._share = share
+        self.progress.work(work)
 
     def _offer(self) -> None:
         """Offer what can be done with the present answer, if there is one."""
@@ -196,12 +174,7 @@ class SweepDialog(QtWidgets.QDialog):
         self.refocus.setEnabled(thin and near)
         self.keep.setEnabled(thin)
 
-    def _on_timer(self) -> None:
-        self.progress.setValue(round(100 * self._share))
-        outcome = self._outcome
-        if outcome is None:
-            return
-        self._timer.stop()
+    def _on_done(self, outcome: SessionSweep | FocusCheck | str | Exception) -> None:
         self.start.setEnabled(True)
         self.check.setEnabled(True)
         if isinstance(outcome, SessionSweep):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, Quality
     from deepblur_live.drift import DriftStatus
     from deepblur_live.runtime.frame import FrameResult
+    from deepblur_live.session.blur_facts import BlurFacts
     from deepblur_live.session.verification import Verification
     from deepblur_live.session.watched import Watched
 
@@ -100,14 +101,14 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
     }
 
 
-def coefficient_columns(family: BlurFamily, prefix: str = "") -> list[str]:
+def coefficient_columns(family: BlurFamily | BlurFacts, prefix: str = "") -> list[str]:
     """Return a column per coefficient: tracked, or ``"sigma_"`` or ``"truth_"``."""
     plain = str.maketrans(" -", "__", ",")
     names = [name.translate(plain).lower() for name in family.names]
     return [f"{prefix}{name}_{_suffix(family.unit)}" for name in names]
 
 
-def change_columns(family: BlurFamily) -> tuple[str, str]:
+def change_columns(family: BlurFamily | BlurFacts) -> tuple[str, str]:
     """Return the columns of the change from the baseline and its deviation."""
     unit = _suffix(family.metric.unit)
     return f"change_{unit}", f"change_sigma_{unit}"

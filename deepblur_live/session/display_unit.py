@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily
     from deepblur_live.profile import Display
+    from deepblur_live.session.blur_facts import BlurFacts
 
 __all__ = ["DisplayUnit", "change_unit", "coefficient_unit"]
 
@@ -41,7 +42,7 @@ class DisplayUnit:
         return max(0, 2 - math.floor(math.log10(typical * self.scale)))
 
 
-def change_unit(family: BlurFamily, display: Display) -> DisplayUnit:
+def change_unit(family: BlurFamily | BlurFacts, display: Display) -> DisplayUnit:
     """Return the unit of a change: ``display.units = "nm"`` asks for the display unit.
 
     Families that are not measured in waves have a display unit of their own.
@@ -55,7 +56,7 @@ def change_unit(family: BlurFamily, display: Display) -> DisplayUnit:
     return DisplayUnit(name, metric.display_scale)
 
 
-def coefficient_unit(family: BlurFamily, display: Display) -> DisplayUnit:
+def coefficient_unit(family: BlurFamily | BlurFacts, display: Display) -> DisplayUnit:
     """Return the unit of the coefficients: that of a change, if they have the same."""
     if family.unit == family.metric.unit:
         return change_unit(family, display)

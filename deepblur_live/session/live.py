@@ -34,12 +34,9 @@ from deepblur_live.session.connection import Connection
 from deepblur_live.session.fidelity import ImageSample, take_sample, with_truth
 from deepblur_live.session.folder import require_folder
 from deepblur_live.session.history import EvenSample, History, HistoryBuffer
+from deepblur_live.session.kept_blur import keep_blur
 from deepblur_live.session.liveness import Liveness
-from deepblur_live.session.measured_blur import (
-    keep_blur,
-    monitor_of,
-    why_not_followed,
-)
+from deepblur_live.session.measured_blur import monitor_of, why_not_followed
 from deepblur_live.session.notifier import Notifier
 from deepblur_live.session.optics_check import OpticsCheck
 from deepblur_live.session.record import SessionRecord

@@ -1,9 +1,7 @@
-"""What a session does with a measured blur: compares with it, and keeps a copy."""
+"""What a session does with a measured blur: compares the estimates with it."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,18 +17,9 @@ if TYPE_CHECKING:
     from deepblur_live.drift import DriftStatus
     from deepblur_live.profile import Profile
 
-__all__ = [
-    "compared_modes",
-    "keep_blur",
-    "monitor_of",
-    "why_not_followed",
-    "with_kept_blur",
-]
+__all__ = ["compared_modes", "monitor_of", "why_not_followed"]
 
 _UNFOLLOWED = "a fixed PSF is used: changes of the blur are not monitored"
-_KEYS = ("calibration", "psf")
-# For people to look at; a calibration is read without them.
-_NOT_KEPT = ("report.html",)
 
 
 def monitor_of(
@@ -57,35 +46,3 @@ def why_not_followed(status: DriftStatus) -> str:
 def compared_modes(family: CalibratedZernikeFamily) -> NDArray[np.bool_]:
     """Return which coefficients (P,) a calibration determines: not the wide ones."""
     return np.arange(family.n_coefficients) >= len(family.learned.wide)
-
-
-def keep_blur(profile: Profile, folder: Path) -> None:
-    """Copy the calibration, or the PSF, that a session uses to its folder.
-
-    Raises
-    ------
-    OSError
-        It cannot be copied.
-    """
-    for key in _KEYS:
-        path = getattr(profile.model, key)
-        if path is None:
-            continue
-        source, target = Path(path), folder / Path(path).name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns(*_NOT_KEPT)
-            shutil.copytree(source, target, ignore=ignored)
-        else:
-            shutil.copy2(source, target)
-
-
-def with_kept_blur(profile: Profile, folder: Path) -> Profile:
-    """Return a session's profile with the copies in its folder, where they are."""
-    kept = {
-        key: str(folder / Path(path).name)
-        for key in _KEYS
-        if (path := getattr(profile.model, key)) is not None
-        and (folder / Path(path).name).exists()
-    }
-    model = profile.model.model_copy(update=kept)
-    return profile.model_copy(update={"model": model})

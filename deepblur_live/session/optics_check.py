@@ -63,6 +63,11 @@ class OpticsCheck:
         if self.assumed:
             _log.warning("%s", self.assumed)
 
+    @property
+    def pixel_size_nm(self) -> float | None:
+        """The profile's, which distances are measured by; None while contradicted."""
+        return None if self.contradiction else self._own_nm
+
     def check_frame(self, frame: Frame) -> None:
         """Compare with the pixel size in a frame's metadata, if there is one.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -204,17 +205,21 @@ class SessionRecord:
             except Exception as error:
                 # A picture that fails must not cost the summary.
                 self._on_error(f"{self.folder / name}: cannot be made: {error!r}")
-        self._update_about(pictures=written)
+        self._update_about(pictures=[name for name in written if name.endswith("png")])
 
     def _pictures(
         self, samples: Sequence[ImageSample]
     ) -> Iterator[tuple[str, Callable[[Path], None]]]:
         # matplotlib takes half a second to import: not at the start of every command.
         from deepblur_live.session.pictures import save_comparison
-        from deepblur_live.session.report import save_overview
+        from deepblur_live.session.report import save_blurs, save_overview
+        from deepblur_live.session.report.read import read_session
+        from deepblur_live.session.report.stored import FILE
 
         if self._log.lines and self._identified:
-            yield "drift.png", lambda path: save_overview(self.folder, path)
+            data = cache(lambda: read_session(self.folder))
+            yield "drift.png", lambda path: save_overview(data(), path)
+            yield FILE, lambda path: save_blurs(data(), path)
         for sample in _spread(samples, _MAX_PICTURES):
             yield (
                 f"frame_{sample.number:06d}.png",

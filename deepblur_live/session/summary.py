@@ -149,7 +149,7 @@ class SessionSummary:
     def _frames(self) -> str:
         text = (
             f"{self.captured} captured, {self.processed} processed, "
-            f"{self.dropped} dropped, in {clock_text(self.duration_s)}"
+            f"{self.dropped} dropped; the capture took {clock_text(self.duration_s)}"
         )
         raw = ", ".join(f"{n} ({reason})" for reason, n in self.raw_only.items() if n)
         if raw:
@@ -161,10 +161,11 @@ class SessionSummary:
     def _speed(self) -> str:
         if not self.processed:
             return ""
-        rate = f"{self.fps:.1f} frames/s, " if self.fps > 0 else ""
+        # Not the camera's: every frame of an MDA may be processed long after it.
+        rate = f"{self.fps:.1f} frames/s processed, " if self.fps > 0 else ""
         return (
-            f"{rate}latency {self.latency_p50_ms:.0f} ms (median), "
-            f"{self.latency_p95_ms:.0f} ms (95 %)"
+            f"{rate}latency from capture to result {self.latency_p50_ms:.0f} ms "
+            f"(median), {self.latency_p95_ms:.0f} ms (95 %)"
         )
 
     def _blur(self) -> str:

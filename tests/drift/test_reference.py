@@ -39,6 +39,24 @@ def feed(watch, change, seconds=12, sigma=SIGMA, start=0.0, **track):
     return [alert for alert in found if alert is not None]
 
 
+def test_a_level_of_the_spectra_alone_is_provisional_before_their_baseline(monitor):
+    specimen = Specimen()
+    watch = DriftWatch(monitor, SpectralMonitor(CUTOFF, SETTINGS))
+    for k in range(32):
+        watch.add_spectrum(k, specimen.frame(gaussian(1.2 if k < 20 else 1.3)))
+        feed(watch, 0.0, seconds=1, start=float(k))
+        if k == 19:
+            # The estimates are compared with the calibration, and that is no baseline.
+            assert watch.status.state is DriftState.OK
+            assert not watch.status.provisional
+    assert watch.status.state in (DriftState.WARN, DriftState.ALARM)
+    assert watch.status.provisional
+    # They leave it, too: that is certain.
+    feed(watch, np.eye(7)[3] * 0.3, seconds=12, start=32.0)
+    assert watch.status.state is DriftState.ALARM
+    assert not watch.status.provisional
+
+
 def test_the_first_point_is_enough(monitor):
     assert monitor.status.state is DriftState.BASELINING
     assert feed(monitor, 0.0, seconds=4) == []

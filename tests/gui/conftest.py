@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from deepblur_live.acquisition.statistics import Statistics
 from deepblur_live.acquisition.worker import WorkerState
 from deepblur_live.blur import BlurFamily, family_from_profile
 from deepblur_live.drift import Alert, DriftState, DriftStatus, TrackState
+from deepblur_live.gui.main_window import MainWindow
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.runtime.series_key import SeriesKey
@@ -27,6 +29,10 @@ from deepblur_live.session.recording import Recorder
 from deepblur_live.session.series_watch import SeriesHistory
 from deepblur_live.session.verification import NOT_VERIFIED
 from deepblur_live.session.watched import Watched
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from still_window import redraw
 
 STATISTICS = Statistics(
     captured=1203,
@@ -222,6 +228,20 @@ def make_alert_fixture() -> Callable[..., Alert]:
 @pytest.fixture
 def session_of() -> type[FakeSession]:
     return FakeSession
+
+
+@pytest.fixture
+def window(session, image, qtbot) -> Iterator[MainWindow]:
+    """A window with a result, drawn when `still_window.redraw` is called."""
+    session.publish(image)
+    window = MainWindow(session, remember=False)
+    qtbot.addWidget(window)
+    window.resize(1400, 900)
+    window.show()
+    window.timer.stop()
+    redraw(window)
+    yield window
+    assert window.error == ""
 
 
 @pytest.fixture(autouse=True)

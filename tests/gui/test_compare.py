@@ -4,29 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QApplication
+from still_window import redraw
 
 from deepblur_live.gui.image_pair import CompareMode
 from deepblur_live.gui.main_window import MainWindow
-
-
-@pytest.fixture
-def window(session, image, qtbot):
-    session.publish(image)
-    window = MainWindow(session, remember=False)
-    qtbot.addWidget(window)
-    window.resize(1400, 900)
-    window.show()
-    window.timer.stop()
-    redraw(window)
-    yield window
-    assert window.error == ""
-
-
-def redraw(window: MainWindow) -> None:
-    window._slow_at = -np.inf
-    window.refresh()
-    QApplication.processEvents()
 
 
 def compare(window: MainWindow, mode: CompareMode) -> None:

@@ -23,6 +23,31 @@ def test_a_contradiction_is_confirmed_in_the_window(qtbot, session, image) -> No
     assert "opticsConfirmed" in session.calls and "settled" in session.calls
 
 
+def test_distances_are_in_pixels_while_the_pixel_size_is_contradicted(
+    qtbot, session, image
+) -> None:
+    window = MainWindow(session)
+    qtbot.addWidget(window)
+    window.show()
+    session.publish(image)
+    for name in ("Region", "Line profile"):
+        window.panels[name].toggleViewAction().trigger()
+
+    def units() -> list[str]:
+        window._slow_at = -float("inf")
+        for _ in range(2):  # images are painted before the texts
+            window.refresh()
+        scale = window.images.raw._scale.text()
+        axis = window.line_profile.plot.getAxis("bottom").labelText
+        return [scale.split()[1], axis, window.region._size.text().split()[-1]]
+
+    assert units() == ["µm", "distance, µm", "µm"]
+    session.optics.check(65.0, "the microscope")
+    assert units() == ["px", "distance, pixels", "contradicted"]
+    session.optics.confirm()
+    assert units() == ["µm", "distance, µm", "µm"]
+
+
 def test_assumed_optics_are_named_until_the_line_is_hidden(qtbot, session) -> None:
     session.optics.assumed = "optics assumed: NA 1.4: nobody has confirmed them"
     window = MainWindow(session)

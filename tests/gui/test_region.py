@@ -6,29 +6,11 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QApplication
+from still_window import redraw
 
 from deepblur_live.gui.image_pair import CompareMode
 from deepblur_live.gui.main_window import MainWindow
 from deepblur_live.gui.region import region_statistics
-
-
-@pytest.fixture
-def window(session, image, qtbot):
-    session.publish(image)
-    window = MainWindow(session, remember=False)
-    qtbot.addWidget(window)
-    window.resize(1400, 900)
-    window.show()
-    window.timer.stop()
-    redraw(window)
-    yield window
-    assert window.error == ""
-
-
-def redraw(window: MainWindow) -> None:
-    window._slow_at = -np.inf
-    window.refresh()
-    QApplication.processEvents()
 
 
 def open_region(window: MainWindow) -> None:

@@ -191,7 +191,7 @@ def test_an_interrupt_while_closing_leaves_a_finished_session(
 ):
     drawing, go_on = threading.Event(), threading.Event()
 
-    def slow_plot(folder, path):
+    def slow_plot(data, path):
         drawing.set()
         assert go_on.wait(PATIENCE)
         path.touch()

@@ -110,9 +110,10 @@ def test_summary_in_words():
         rows_lost=2,
     )
     assert summary.text().splitlines() == [
-        "Frames   1000 captured, 900 processed, 100 dropped, in 0:01:40; passed on "
-        "raw: 4 (saturated); 3 taken by another reader, 1 not read in time",
-        "Speed    9.0 frames/s, latency 80 ms (median), 140 ms (95 %)",
+        "Frames   1000 captured, 900 processed, 100 dropped; the capture took 0:01:40; "
+        "passed on raw: 4 (saturated); 3 taken by another reader, 1 not read in time",
+        "Speed    9.0 frames/s processed, latency from capture to result 80 ms "
+        "(median), 140 ms (95 %)",
         "Alerts   none",
         "Log      2 rows lost",
     ]

@@ -60,7 +60,7 @@ def test_the_report_shows_nine_psfs_a_moment(closed_field_session):
     first = psf_figure(data, shown).axes[0].images[0].get_array()
     side = first.shape[0] // 3
     upper_left, middle = first[:side, :side], first[side : 2 * side, side : 2 * side]
-    family, c = data.family, torch.as_tensor(start.coefficients)
+    family, c = data.blurs, torch.as_tensor(start.point.coefficients)
     expected = [family.psf(c, (at, at)).max() for at in (1 / 6, 1 / 2)]
     # Drawn as square roots, on one scale.
     assert (upper_left.max() / middle.max()) ** 2 == pytest.approx(

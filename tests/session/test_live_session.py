@@ -284,7 +284,7 @@ def test_close_writes_everything_and_the_summary(
     assert len(summary.alerts) == 1
     assert summary.rows == 31
     text = summary.text()
-    assert "31 captured, 31 processed, 0 dropped" in text
+    assert "31 captured, 31 processed, 0 dropped; the capture took 0:00:30" in text
     assert "PSF SNR against the truth" in text
     assert "PSNR" in text
     assert str(session.folder) in text

@@ -73,7 +73,7 @@ def test_the_report_needs_no_other_folder(calibrated, tmp_path):
     assert about["profile"]["model"]["calibration"] == "rig.calib"
     assert not (folder / "rig.calib" / "report.html").exists()
     data = read_session(folder)
-    assert reference(data).name == "mean of the calibration"
+    assert reference(data).point.name == "mean of the calibration"
     note = calibration_note(data, moments(data))
     assert "Distance from it (defocus, spherical left out): start 54 ± 1 nm" in note
     assert "is expected within 40 nm" in note

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepblur_live.acquisition import SeriesError, open_series
-from deepblur_live.gui.binding import QtCore, QtWidgets
+from deepblur_live.gui.binding import QtWidgets
 from deepblur_live.gui.calibration.page import Page, text_label
+from deepblur_live.gui.work_bar import WorkBar
 from deepblur_live.session.bead_sweep import BeadSweep, suggested_sweep, sweep_beads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deepblur_live.gui.calibration.page import CalibrationJob
     from deepblur_live.profile import Optics
 
 __all__ = ["SweepPage"]
 
-_POLL_MS = 100
 _RECORDINGS = "Stacks (*.tif *.tiff *.zarr zarr.json .zattrs);;All files (*)"
 # Name of a stack that was recorded here.
 _STACK = "state-{}.ome.tif"
@@ -31,11 +33,7 @@ class SweepPage(Page):
 
     def __init__(self, job: CalibrationJob) -> None:
         super().__init__(job)
-        self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
-        self._share = 0.0
-        # The stack, or why there is none.
-        self._outcome: Path | Exception | None = None
         self._suggested_for: Optics | None = None
         self.step_um: float | None = None
         """Distance of the planes of recordings that do not hold it."""
@@ -45,8 +43,8 @@ class SweepPage(Page):
         self.start.setToolTip("Move the focus drive through these planes; asks first")
         self.cancel = QtWidgets.QPushButton("Cancel")
         self.cancel.setToolTip("End the sweep; the focus drive returns")
-        self.progress = QtWidgets.QProgressBar()
-        self.progress.setRange(0, 100)
+        self.progress = WorkBar("bead sweep")
+        self.progress.done.connect(self._on_done)
         self.message = text_label()
         self.recorded = QtWidgets.QPushButton("Use recorded stacks …")
         self.recorded.setToolTip(
@@ -64,9 +62,6 @@ class SweepPage(Page):
         self.recorded.clicked.connect(self._on_recorded)
         self.remove.clicked.connect(self._on_remove)
         self.stacks.currentRowChanged.connect(self._update)
-        self._timer = QtCore.QTimer(self)
-        self._timer.setInterval(_POLL_MS)
-        self._timer.timeout.connect(self._on_timer)
 
     @property
     def problem(self) -> str:
@@ -76,7 +71,7 @@ class SweepPage(Page):
     @property
     def busy(self) -> bool:
         """Whether a sweep runs."""
-        return self._thread is not None
+        return self.progress.busy
 
     def enter(self) -> None:
         """Suggest planes for these optics, unless they are the same as before."""
@@ -90,12 +85,8 @@ class SweepPage(Page):
 
     def end(self, timeout_s: float) -> bool:
         """Cancel a sweep, and wait until the focus drive is back."""
-        self._timer.stop()
         self._cancelled.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            return not self._thread.is_alive()
-        return True
+        return self.progress.end(timeout_s)
 
     def _lay_out(self) -> None:
         form = QtWidgets.QHBoxLayout()
@@ -202,23 +193,15 @@ class SweepPage(Page):
             return
         self.message.setText("")
         self._cancelled.clear()
-        self._share, self._outcome = 0.0, None
         path, size_nm = self._next_stack(), self.job.rig.optics.pixel_size_nm
         session = self.job.session
 
-        def run() -> None:
-            try:
-                sweep_beads(
-                    session, sweep, path, size_nm, self._advance, self._cancelled.is_set
-                )
-                self._outcome = path
-            except Exception as error:  # shown on the page
-                self._outcome = error
+        def work(advance: Callable[[float], None]) -> Path:
+            cancelled = self._cancelled.is_set
+            sweep_beads(session, sweep, path, size_nm, advance, cancelled)
+            return path
 
-        # A daemon, so that a stage that does not respond cannot block the exit.
-        self._thread = threading.Thread(target=run, name="bead sweep", daemon=True)
-        self._thread.start()
-        self._timer.start()
+        self.progress.work(work)
         self._update()
 
     def _next_stack(self) -> Path:
@@ -227,23 +210,11 @@ class SweepPage(Page):
             number += 1
         return path
 
-    def _advance(self, share: float) -> None:
-        self._share = share
-
-    def _on_timer(self) -> None:
-        self.progress.setValue(round(100 * self._share))
-        outcome = self._outcome
-        if outcome is None:
-            return
-        self._timer.stop()
-        assert self._thread is not None
-        self._thread.join()
-        self._thread = None
+    def _on_done(self, outcome: Path | Exception) -> None:
         if isinstance(outcome, Path):
             self.message.setText("Recorded. The focus drive is back where it was.")
             self._add(outcome)
         else:
-            self.progress.setValue(0)
             self.message.setText(str(outcome) or type(outcome).__name__)
         self._update()
 

@@ -17,11 +17,14 @@ from deepblur_live.session.report.figures import (
 from deepblur_live.session.report.moments import moments, reference
 from deepblur_live.session.report.page import page
 from deepblur_live.session.report.read import ReportError, read_session
+from deepblur_live.session.report.stored import StoredBlurs, write_stored
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ReportError", "save_overview", "write_report"]
+    from deepblur_live.session.report.read import SessionData
+
+__all__ = ["ReportError", "save_blurs", "save_overview", "write_report"]
 
 _DPI = 130
 
@@ -87,14 +90,25 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     return paths
 
 
-def save_overview(folder: Path, path: Path) -> None:
+def save_blurs(data: SessionData, path: Path) -> None:
+    """Write ``report.npz``: what a report needs of the blurs, so that it is quick.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    facts = {one.profile.optics.wavelength_nm: one.family for one in data.series}
+    shown = (*moments(data), reference(data))
+    write_stored(path, data.about["profile"], StoredBlurs(facts, shown))
+
+
+def save_overview(data: SessionData, path: Path) -> None:
     """Write a PNG of a session: coefficients, change from the baseline, state.
 
     Raises
     ------
-    ReportError
-        The folder holds no session, or the session no point.
     OSError
         The file cannot be written.
     """
-    overview_figure(read_session(folder)).savefig(path, dpi=110)
+    overview_figure(data).savefig(path, dpi=110)

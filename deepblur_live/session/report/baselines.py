@@ -120,10 +120,14 @@ def ended_by(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
     Whether an alert that a new baseline ended would have recovered is unknown.
     """
     found = []
-    for event in data.events_of("alertAcknowledged", "alertCleared"):
-        # These events carry the alert that stood, with its own time.
-        if event["alert"]["time"] != alert["time"]:
-            continue
+    # These events carry the alert that stood, with its own time.
+    of_alert = [
+        event
+        for kind in ("alertAcknowledged", "alertCleared")
+        for event in data.events_of(kind)
+        if event["alert"]["time"] == alert["time"]
+    ]
+    for event in sorted(of_alert, key=lambda event: float(event["time_s"])):
         when = float(event["time_s"])
         if event["event"] == "alertAcknowledged":
             found.append(f"acknowledged {clock_text(when)}")

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import io
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from deepblur_live.blur.charted import charted, curve_kinds
-from deepblur_live.blur.places import places
-from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.drift import clock_text
-from deepblur_live.session.columns import quality_columns
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import (
     ALARM,
@@ -39,9 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from deepblur_live.blur import BlurFamily
+    from deepblur_live.session.blur_facts import BlurFacts
     from deepblur_live.session.display_unit import DisplayUnit
-    from deepblur_live.session.report.moments import Moment
+    from deepblur_live.session.report.moment import Moment
     from deepblur_live.session.report.read import SessionData
 
 __all__ = [
@@ -60,6 +54,8 @@ _FONT: dict[Any, Any] = {
     "axes.labelsize": 10,
     "axes.labelcolor": INK,
     "text.color": INK,
+    # Where it is anyway: to find out takes as long as drawing the axes.
+    "axes.titley": 1.0,
 }
 # Colours that the page's style sheet sets, for light and dark pages and for paper.
 _THEMED = {INK: "--ink", MUTED: "--muted", GRID: "--grid", WARN: "--warn"}
@@ -71,8 +67,6 @@ _FINER = 8
 _MANY = 12
 # Points of a curve in a plot of half the width.
 _HALF_POINTS = 700
-# Cells along each side of a map.
-_MAP = 32
 
 
 def overview_figure(data: SessionData) -> Figure:
@@ -80,9 +74,11 @@ def overview_figure(data: SessionData) -> Figure:
     curves = Curves(data)
     with mpl.rc_context(_FONT):
         figure, (upper, axis, strip) = _figure(6.6, (18, 10, 1))
+        # Its legend takes what room its names need.
+        figure.set_layout_engine("constrained")
         _style(upper)
         upper.axhline(0, color=MUTED, linewidth=0.8)
-        shown = data.family.names[: charted(data.family)]
+        shown = data.family.names[: data.family.charted]
         colours = _curve_colours(data.family)
         for k, (name, colour) in enumerate(zip(shown, colours, strict=True)):
             _draw_coefficient(upper, data, curves, k, colour, (1.0,), colour)
@@ -108,8 +104,11 @@ def change_figure(data: SessionData) -> Figure:
     curves = Curves(data)
     with mpl.rc_context(_FONT):
         known = np.isfinite(data.numbers["contrast_change_np"]).any()
+        unit, drift = curves.change, data.profile.drift
         figure, (axis, *more, strip) = _figure(
-            5.7 if known else 3.9, (12, 8, 1) if known else (12, 1)
+            5.7 if known else 3.9,
+            (12, 8, 1) if known else (12, 1),
+            f"alarm {max(unit.text(drift.alarm), unit.text(drift.warn), key=len)}",
         )
         _draw_change(axis, data, curves)
         for contrast in more:
@@ -121,9 +120,11 @@ def change_figure(data: SessionData) -> Figure:
 def quality_figure(data: SessionData) -> Figure:
     """Draw the family's measures of quality."""
     curves = Curves(data)
-    qualities = quality_columns(data.family)
+    qualities = data.family.mean_quality
     with mpl.rc_context(_FONT):
-        figure, axes = _figure(0.4 + 1.6 * len(qualities), (1,) * len(qualities))
+        figure, axes = _figure(
+            0.4 + 1.6 * len(qualities), (1,) * len(qualities), "0.80"
+        )
         for k, (quality, axis) in enumerate(zip(qualities, axes, strict=True)):
             name, unit = quality.name, quality.display_unit or quality.unit
             values = data.numbers[quality.column] * quality.display_scale
@@ -149,7 +150,7 @@ def coefficients_figure(data: SessionData) -> Figure:
     tracked, truth = data.coefficients() * scale, data.coefficients("truth_") * scale
     factor = data.coverage_factor
     limits = _alarm_limits(data)
-    names = data.family.names[: charted(data.family)]
+    names = data.family.names[: data.family.charted]
     colours = _curve_colours(data.family)
     rows = -(-len(names) // 2)
     with mpl.rc_context(_FONT):
@@ -157,16 +158,7 @@ def coefficients_figure(data: SessionData) -> Figure:
         figure = Figure((_WIDE, high), facecolor="white")
         FigureCanvasAgg(figure)
         grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
-        # Fixed margins, inches: an automatic layout of so many axes takes as long as
-        # drawing them.
-        figure.subplots_adjust(
-            left=0.8 / _WIDE,
-            right=1 - 0.2 / _WIDE,
-            top=1 - 0.3 / high,
-            bottom=0.65 / high,
-            wspace=0.08,
-            hspace=0.3,
-        )
+        _set_margins(figure, 0.8, 0.2, 0.3, 0.65, across=0.37, down=0.35)
         # The first estimates may be very uncertain; the other bands are in view.
         bands = np.abs(tracked) + factor * data.coefficients("sigma_") * scale
         bands = bands[np.argsort(bands.max(1))[: -(-len(bands) * 9 // 10)]]
@@ -205,33 +197,40 @@ def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
     Of a field: those in the middles of the frame's ninths, and below them maps of the
     wavefront error.
     """
-    gammas = torch.as_tensor(np.array([moment.coefficients for moment in shown]))
-    averaged = places(data.family)
-    psfs = torch.cat([data.family.psf(gammas, place) for place in averaged]).numpy()
+    # (places, moments, K, K)
+    psfs = np.stack([moment.psfs for moment in shown], axis=1)
     middle = psfs.shape[-1] // 2
     half = min(middle, round(_PSF_PERIODS / data.family.cutoff))
     window = slice((middle - half) * _FINER, (middle + half) * _FINER + 1)
-    fine = _interpolated(psfs)[:, window, window]
-    fine = _side_by_side(fine.reshape(len(averaged), len(shown), *fine.shape[1:]))
+    fine = _side_by_side(_interpolated(psfs)[..., window, window])
     pixel_um = data.profile.optics.pixel_size_nm / 1000
-    each = "each " if len(averaged) > 1 else ""
+    each = "each " if len(psfs) > 1 else ""
     width = f"{each}{(2 * half + 1) * pixel_um:.2g} µm wide"
     with mpl.rc_context(_FONT):
-        field = data.family if isinstance(data.family, ZernikeField) else None
-        high = 3.4 if field is None else 6.2
-        figure = Figure((_WIDE, high), facecolor="white", layout="constrained")
+        sensor = data.family.sensor
+        lines = len(data.family.mean_quality)
+        # Squares of a quarter of the width, a title above them, the quality below.
+        top, bottom, gap = 0.35, 0.1 + 0.19 * lines, 0.08
+        high = top + (_WIDE - 5 * gap) / 4 + bottom if sensor is None else 6.2
+        figure = Figure((_WIDE, high), facecolor="white")
         FigureCanvasAgg(figure)
-        grid = figure.subplots(1 if field is None else 2, 4, squeeze=False)
+        grid = figure.subplots(1 if sensor is None else 2, 4, squeeze=False)
+        if sensor is None:
+            _set_margins(figure, gap, gap, top, bottom, across=gap)
+        else:
+            figure.set_layout_engine("constrained")
         axes = grid[0]
-        if field is not None:
-            unit = coefficient_unit(field, data.profile.display)
-            _draw_error_maps(list(grid[1]), field, gammas, unit)
+        if sensor is not None:
+            unit = coefficient_unit(data.family, data.profile.display)
+            maps = [one.errors for one in shown if one.errors is not None]
+            _draw_error_maps(list(grid[1]), np.stack(maps), sensor, unit)
         for axis, psf, moment in zip(axes, fine, shown, strict=False):
             image = np.sqrt(np.maximum(psf, 0) / fine.max())
             axis.imshow(image, cmap="inferno", vmin=0, vmax=1, interpolation="bicubic")
-            when = "" if moment.time is None else f"  {clock_text(moment.time)}"
-            axis.set_title(f"{moment.name}{when}", loc="left", weight="bold")
-            quality = [f"{q.name} {' '.join(short_value(q))}" for q in moment.quality]
+            point, measures = moment.point, moment.quality.measures
+            when = "" if point.time is None else f"  {clock_text(point.time)}"
+            axis.set_title(f"{point.name}{when}", loc="left", weight="bold")
+            quality = [f"{q.name} {' '.join(short_value(q))}" for q in measures]
             axis.set_xlabel("\n".join(quality), loc="left")
             axis.set(xticks=[], yticks=[])
         for axis in axes[len(shown) :]:
@@ -241,11 +240,13 @@ def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
 
 
 def _draw_error_maps(
-    axes: list[Axes], field: ZernikeField, gammas: torch.Tensor, unit: DisplayUnit
+    axes: list[Axes],
+    maps: NDArray[np.float32],
+    sensor: tuple[int, int],
+    unit: DisplayUnit,
 ) -> None:
-    """Draw the wavefront error over the sensor of coefficients (n, P)."""
-    local = field.at(gammas, field.view.grid(_MAP)).numpy()
-    maps = np.sqrt(np.square(local).sum(-1)).reshape(-1, _MAP, _MAP) * unit.scale
+    """Draw wavefront errors (n, h, w) over the sensor's rows and columns."""
+    maps, (rows, columns) = maps * unit.scale, sensor
     shown: Any = None
     for axis, one in zip(axes, maps, strict=False):
         shown = axis.imshow(
@@ -253,7 +254,7 @@ def _draw_error_maps(
             cmap="inferno",
             vmin=0,
             vmax=max(maps.max(), 1e-12),
-            extent=(0, field.view.columns, field.view.rows, 0),
+            extent=(0, columns, rows, 0),
         )
         axis.set(xticks=[], yticks=[])
     axes[0].set_ylabel("wavefront error")
@@ -262,11 +263,10 @@ def _draw_error_maps(
         axis.set_axis_off()
 
 
-def _curve_colours(family: BlurFamily) -> list[str]:
+def _curve_colours(family: BlurFacts) -> list[str]:
     """Return a colour for each charted coefficient: one per kind for a field."""
-    kinds = curve_kinds(family)
-    order = list(dict.fromkeys(kinds))
-    return [CURVES[order.index(kind) % len(CURVES)] for kind in kinds]
+    order = list(dict.fromkeys(family.kinds))
+    return [CURVES[order.index(kind) % len(CURVES)] for kind in family.kinds]
 
 
 def _side_by_side(psfs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -280,13 +280,14 @@ def _side_by_side(psfs: NDArray[np.float64]) -> NDArray[np.float64]:
     return whole
 
 
-def _interpolated(psfs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return PSFs (n, K, K) at finer points, by Fourier interpolation."""
+def _interpolated(psfs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return PSFs (..., K, K) at finer points, by Fourier interpolation."""
     side, axes = psfs.shape[-1], (-2, -1)
     before = side * _FINER // 2 - side // 2
     pad = (before, side * (_FINER - 1) - before)
     spectrum = np.fft.fftshift(np.fft.fft2(psfs), axes)
-    spectrum = np.fft.ifftshift(np.pad(spectrum, ((0, 0), pad, pad)), axes)
+    around = ((0, 0),) * (psfs.ndim - 2) + (pad, pad)
+    spectrum = np.fft.ifftshift(np.pad(spectrum, around), axes)
     fine: NDArray[np.float64] = np.fft.ifft2(spectrum).real
     return fine
 
@@ -314,14 +315,50 @@ def svg(figure: Figure, name: str) -> str:
     return text[text.index("<svg") :]
 
 
-def _figure(height: float, ratios: tuple[int, ...]) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure of axes below each other that share their time."""
-    figure = Figure((_WIDE, height), facecolor="white", layout="constrained")
+def _figure(
+    height: float, ratios: tuple[int, ...], longest: str = ""
+) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure of axes below each other that share their time.
+
+    `longest` is what needs most room at their right.
+    """
+    figure = Figure((_WIDE, height), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(
         len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios
     )
+    _set_margins(figure, 0.95, 0.2 + 0.08 * len(longest), 0.06, 0.5, down=0.16)
     return figure, list(axes[:, 0])
+
+
+def _set_margins(
+    figure: Figure,
+    left: float,
+    right: float,
+    top: float,
+    bottom: float,
+    across: float = 0.0,
+    down: float = 0.0,
+) -> None:
+    """Set the margins around the axes and the gaps between them, in inches.
+
+    An automatic layout takes as long as drawing the figure.
+    """
+    grid = figure.axes[0].get_gridspec()
+    assert grid is not None
+    rows, columns = grid.get_geometry()
+    wide, high = figure.get_size_inches()
+    # Gaps are relative to the mean size of the axes.
+    width = (wide - left - right - (columns - 1) * across) / columns
+    height = (high - top - bottom - (rows - 1) * down) / rows
+    figure.subplots_adjust(
+        left=left / wide,
+        right=1 - right / wide,
+        top=1 - top / high,
+        bottom=bottom / high,
+        wspace=across / width,
+        hspace=down / height,
+    )
 
 
 def _style(axis: Axes) -> None:
@@ -397,9 +434,16 @@ def _draw_contrast(axis: Axes, data: SessionData, curves: Curves) -> None:
 
 
 def _draw_states(strip: Axes, data: SessionData, curves: Curves) -> None:
-    for span in data.spans:
-        edges = (span.begin * curves.per_second, span.end * curves.per_second)
-        strip.axvspan(*edges, color=STATES.get(span.state, MUTED), linewidth=0)
+    unit = curves.per_second
+    bars = [(span.begin * unit, (span.end - span.begin) * unit) for span in data.spans]
+    # One artist: there may be a thousand spans.
+    strip.broken_barh(
+        bars,
+        (0, 1),
+        facecolors=[STATES.get(span.state, MUTED) for span in data.spans],
+        linewidth=0,
+    )
+    strip.set_ylim(0, 1)
     strip.set_yticks([])
     strip.set_ylabel("state", rotation=0, ha="right", va="center", color=MUTED)
     for side in strip.spines.values():
@@ -437,14 +481,17 @@ def _mark_alerts(data: SessionData, curves: Curves, *axes: Axes) -> None:
         ]
         for alarm in (True, False)
     )
-    for axis in axes:
-        # One artist each: there may be a hundred alerts. Of any height of the axis.
-        mark = partial(
-            axis.vlines, ymin=0, ymax=1, transform=axis.get_xaxis_transform()
-        )
-        mark(alarms, color=ALARM, linewidth=1.1, alpha=0.85)
-        mark(warnings, color=WARN, linewidth=1.1, alpha=0.85)
-        mark(curves.new_baselines, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
+    looks: tuple[tuple[Sequence[float], dict[str, Any]], ...] = (
+        (alarms, {"color": ALARM, "linewidth": 1.1, "alpha": 0.85}),
+        (warnings, {"color": WARN, "linewidth": 1.1, "alpha": 0.85}),
+        (curves.new_baselines, {"color": MUTED, "linewidth": 1, "dashes": (1, 2)}),
+    )
+    for times, look in looks:
+        # One line with gaps: there may be a hundred alerts. Of any height of the axis.
+        x = np.repeat(np.array(times), 3)
+        y = np.tile([0.0, 1.0, np.nan], len(times))
+        for axis in axes if len(x) else ():
+            axis.plot(x, y, transform=axis.get_xaxis_transform(), **look)
 
 
 def _time_axis(axis: Axes, curves: Curves) -> None:

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.acquisition.missed import Missed
-from deepblur_live.blur.charted import charted
 from deepblur_live.drift import clock_text
 from deepblur_live.session.columns import MISSED_COLUMNS
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import STATES
-from deepblur_live.session.quality import blur_quality
 from deepblur_live.session.report.baselines import (
     alert_size,
     baseline_spans,
@@ -35,7 +33,7 @@ from deepblur_live.session.verification import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from deepblur_live.session.report.moments import Moment
+    from deepblur_live.session.report.moment import Moment
     from deepblur_live.session.report.read import SessionData
 
 __all__ = ["page", "verdict"]
@@ -169,7 +167,7 @@ def _watched(data: SessionData) -> str:
 def _tiles(data: SessionData, shown: Sequence[Moment]) -> str:
     change = data.change[np.isfinite(data.change)]
     largest = data.family.metric.show(float(change.max())) if change.size else "–"
-    worst = [quality for moment in shown[1:2] for quality in moment.quality]
+    worst = [one for moment in shown[1:2] for one in moment.quality.measures]
     tiles = [
         (clock_text(float(data.times[-1])), "session (h:mm:ss)"),
         (largest, "largest change"),
@@ -223,8 +221,7 @@ def _quality_tile(data: SessionData, shown: Sequence[Moment]) -> list[tuple[str,
     """Return the quality at the end with its error and word."""
     if not shown:
         return []
-    end = shown[-1]
-    quality = blur_quality(data.family, end.coefficients, np.diag(end.sigma**2))
+    quality = shown[-1].quality
     name, _, value = quality.text.partition(" ")
     word = "" if quality.grade is None else f" ({quality.grade})"
     return [(value, f"{name} at the end{word}")]
@@ -282,19 +279,18 @@ def _coefficients(data: SessionData, shown: Sequence[Moment]) -> str:
         return "<p class=muted>No blur was identified.</p>"
     unit, digits = coefficient_unit(data.family, data.profile.display), _digits(data)
     rows = []
-    for k, name in enumerate(data.family.names[: charted(data.family)]):
+    points = [moment.point for moment in shown]
+    for k, name in enumerate(data.family.names[: data.family.charted]):
         values = [
-            f"{_signed(moment.coefficients[k] * unit.scale, digits)} ± "
-            f"{moment.sigma[k] * unit.scale:.{digits}f}"
-            for moment in shown
+            f"{_signed(point.coefficients[k] * unit.scale, digits)} ± "
+            f"{point.sigma[k] * unit.scale:.{digits}f}"
+            for point in points
         ]
-        moved = shown[-1].coefficients[k] - shown[0].coefficients[k]
+        moved = points[-1].coefficients[k] - points[0].coefficients[k]
         rows.append([html.escape(name), *values, _signed(moved * unit.scale, digits)])
-    head = (html.escape(unit.name), *(moment.name for moment in shown), "end − start")
+    head = (html.escape(unit.name), *(point.name for point in points), "end − start")
     notes = "".join(
-        f"<p class=note>{html.escape(symmetry.explanation)}</p>"
-        for symmetry in data.family.symmetries
-        if symmetry.explanation
+        f"<p class=note>{html.escape(note)}</p>" for note in data.family.notes
     )
     values_table = table(rows, head, numeric=range(1, len(head)))
     if more := data.family.n_coefficients - len(rows):

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepblur_live.calibration.rig import rig_family
 from deepblur_live.profile import Profile, check_profile
 from deepblur_live.runtime.series_key import series_text
-from deepblur_live.session.columns import (
-    change_columns,
-    coefficient_columns,
-    log_columns,
-)
-from deepblur_live.session.measured_blur import with_kept_blur
+from deepblur_live.session.columns import change_columns, coefficient_columns
+from deepblur_live.session.kept_blur import with_kept_blur
+from deepblur_live.session.report.log_columns import LogColumns
+from deepblur_live.session.report.stored import read_stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,10 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily
+    from deepblur_live.session.blur_facts import BlurFacts
+    from deepblur_live.session.report.moment import Moment
 
 __all__ = ["ReportError", "SeriesRows", "SessionData", "StateSpan", "read_session"]
 
-_TEXT_COLUMNS = ("channel", "position", "z", "verification", "state", "reason")
 _NEW_BASELINE = ("baselineSet", "rebaselined", "specimenChanged", "brightnessChanged")
 
 
@@ -58,7 +56,7 @@ class SeriesRows:
     name
         Empty for frames of no MDA, or of one over time alone.
     profile, family
-        The rig and its blurs, at the channel's wavelength.
+        The rig and what is said of its blurs, at the channel's wavelength.
     points
         Rows in the log.
     state
@@ -71,7 +69,7 @@ class SeriesRows:
 
     name: str
     profile: Profile
-    family: BlurFamily
+    family: BlurFacts
     points: int
     state: str
     change: NDArray[np.float64]
@@ -96,30 +94,39 @@ class SessionData:
     about
         ``session.json``.
     profile, family
-        The rig, from it, and the blurs it names; at the wavelength of the series.
+        The rig, from it, and what is said of its blurs; at the wavelength of the
+        first series.
     coverage_factor
         Number of standard deviations that contain 95 % of the errors.
     events
         ``events.jsonl``, oldest first.
     numbers
-        The drift log's numeric columns by name, (N,) each; NaN for empty cells. Of
-        several series, those of the first.
+        The drift log's numeric columns by name, (N,) each; NaN for empty cells, and
+        for a column that it lacks. Of several series, those of the first.
     spans
         The states in order, without gaps.
     series
         Channels, positions and planes; the one with an alert, or the largest change,
         comes first.
+    stored
+        Moments that the session has computed at its end; empty if it was cut off.
     """
 
     folder: Path
     about: Mapping[str, Any]
     profile: Profile
-    family: BlurFamily
+    family: BlurFacts
     coverage_factor: float
     events: Sequence[Mapping[str, Any]]
     numbers: Mapping[str, NDArray[np.float64]]
     spans: Sequence[StateSpan]
     series: Sequence[SeriesRows] = ()
+    stored: Sequence[Moment] = ()
+
+    @cached_property
+    def blurs(self) -> BlurFamily:
+        """The blurs themselves; importing what computes with them takes seconds."""
+        return _family(self.profile)
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -141,14 +148,23 @@ class SessionData:
         columns = coefficient_columns(self.family, prefix)
         return np.column_stack([self.numbers[name] for name in columns])
 
-    def family_of(self, series: str) -> BlurFamily:
-        """Return the blurs of a series by its name."""
+    def family_of(self, series: str) -> BlurFacts:
+        """Return what is said of the blurs of a series, by its name."""
         found = (rows.family for rows in self.series if rows.name == series)
         return next(found, self.family)
 
     def events_of(self, *kinds: str) -> list[Mapping[str, Any]]:
         """Return the events of some kinds, oldest first."""
+        if len(kinds) == 1:
+            return self._by_kind.get(kinds[0], [])
         return [event for event in self.events if event.get("event") in kinds]
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Mapping[str, Any]]]:
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for event in self.events:
+            found.setdefault(str(event.get("event")), []).append(event)
+        return found
 
     @property
     def baselines(self) -> list[tuple[float, float, NDArray[np.float64]]]:
@@ -183,8 +199,10 @@ def read_session(folder: Path) -> SessionData:
     try:
         profile = check_profile(about["profile"], origin)
         profile = with_kept_blur(profile, folder)
-        family = rig_family(profile)
+        stored = read_stored(folder, about["profile"])
+        facts = dict(stored.facts) if stored else {}
         names = [str(name) for name in about["coefficients"]]
+        family = _facts(profile, facts) if names else None
         coverage_factor = float(about["coverage_factor"]["95 %"])
     except (KeyError, TypeError) as error:
         raise ReportError(
@@ -193,24 +211,20 @@ def read_session(folder: Path) -> SessionData:
     except ValueError as error:
         text = str(error)
         raise ReportError(text if origin in text else f"{origin}: {text}") from error
+    if family is None:
+        raise ReportError(
+            f"{folder}: the session used a fixed PSF: nothing was identified, so there "
+            "is nothing to report"
+        )
     if names != list(family.names):
         raise ReportError(
             f"{origin}: its coefficients are {', '.join(names)}; the family of its "
             f"profile has {', '.join(family.names)}"
         )
-    if not family.n_coefficients:
-        raise ReportError(
-            f"{folder}: the session used a fixed PSF: nothing was identified, so there "
-            "is nothing to report"
-        )
-    numbers, texts = _columns(folder / "drift.csv", family)
+    log = _log(folder / "drift.csv")
     events = _events(folder / "events.jsonl")
-    spans = _spans(events, texts["state"], numbers["time_s"])
-    names = list(map(series_text, texts["channel"], texts["position"], texts["z"]))
-    change = numbers[change_columns(family)[0]]
-    series = _series(profile, family, names, texts, change, events)
-    own = np.array([name == series[0].name for name in names])
-    numbers = {column: values[own] for column, values in numbers.items()}
+    spans = _spans(events, log.texts("state"), log["time_s"])
+    series, rows = _series(profile, facts, log, events)
     return SessionData(
         folder,
         about,
@@ -218,9 +232,10 @@ def read_session(folder: Path) -> SessionData:
         series[0].family,
         coverage_factor,
         events,
-        numbers,
+        log.only(rows),
         spans,
         series,
+        stored.moments if stored else (),
     )
 
 
@@ -239,87 +254,73 @@ def _about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _columns(
-    path: Path, family: BlurFamily
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, list[str]]]:
+def _log(path: Path) -> LogColumns:
     try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            # After a power cut a file may end with zero bytes.
-            text = file.read().replace("\0", "")
-        rows = list(csv.reader(io.StringIO(text, newline="")))
+        log = LogColumns.read(path)
     except OSError as error:
         raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
     except csv.Error as error:
         raise ReportError(f"{path}: cannot be read: {error}") from error
-    head = rows[0] if rows else []
-    rows = [row for row in rows[1:] if len(row) == len(head)]
-    if "time_s" in head:
-        time = head.index("time_s")
-        rows = [row for row in rows if math.isfinite(_number(row[time]))]
-    if "time_s" not in head or not rows:
+    if not len(log["time_s"]):
         raise ReportError(f"{path}: no point in it: nothing was identified")
-    columns = dict(zip(head, zip(*rows, strict=True), strict=True))
-    empty = ("",) * len(rows)
-    numbers = {
-        name: _numbers(columns.get(name, empty))
-        for name in log_columns(family, math.nan)
-        if name not in _TEXT_COLUMNS
-    }
-    return numbers, {name: list(columns.get(name, empty)) for name in _TEXT_COLUMNS}
+    return log
+
+
+def _family(profile: Profile) -> BlurFamily:
+    from deepblur_live.calibration.rig import rig_family
+
+    return rig_family(profile)
+
+
+def _facts(profile: Profile, known: dict[float, BlurFacts]) -> BlurFacts:
+    """Return what is said of a rig's blurs: what is known at its wavelength, or new."""
+    wavelength = profile.optics.wavelength_nm
+    if wavelength not in known:
+        from deepblur_live.session.report import computed
+
+        known[wavelength] = computed.blur_facts(_family(profile))
+    return known[wavelength]
 
 
 def _series(
     profile: Profile,
-    family: BlurFamily,
-    names: Sequence[str],
-    texts: Mapping[str, Sequence[str]],
-    change: NDArray[np.float64],
+    facts: dict[float, BlurFacts],
+    log: LogColumns,
     events: Sequence[Mapping[str, Any]],
-) -> list[SeriesRows]:
-    """Return the series of the rows, the one with most to show first."""
+) -> tuple[list[SeriesRows], list[int]]:
+    """Return the series, the one with most to show first; and that one's rows."""
     raised = [e["alert"] for e in events if e.get("event") == "alertRaised"]
+    channels, states = log.texts("channel"), log.texts("state")
+    change = log[change_columns(_facts(profile, facts))[0]]
+    places = list(zip(channels, log.texts("position"), log.texts("z"), strict=True))
+    name_of = {place: series_text(*place) for place in dict.fromkeys(places)}
+    rows_of: dict[str, list[int]] = {name: [] for name in name_of.values()}
+    for k, place in enumerate(places):
+        rows_of[name_of[place]].append(k)
     found = []
-    for name in dict.fromkeys(names):
-        rows = [k for k, other in enumerate(names) if other == name]
+    for name, rows in rows_of.items():
         sizes = change[rows]
-        wavelength = profile.wavelength_of(texts["channel"][rows[0]])
-        rig, blurs = profile, family
+        wavelength = profile.wavelength_of(channels[rows[0]])
+        rig = profile
         if wavelength != profile.optics.wavelength_nm:
             rig = profile.at_wavelength(wavelength)
-            blurs = rig_family(rig)
         levels = [
             alert["level"]
             for alert in raised
             if alert.get("series", "") == name and alert["level"] in ("warn", "alarm")
         ]
-        found.append(
-            SeriesRows(
-                name,
-                rig,
-                blurs,
-                len(rows),
-                texts["state"][rows[-1]],
-                sizes[np.isfinite(sizes)],
-                levels,
-            )
+        series = SeriesRows(
+            name,
+            rig,
+            _facts(rig, facts),
+            len(rows),
+            states[rows[-1]],
+            sizes[np.isfinite(sizes)],
+            levels,
         )
-    return sorted(found, key=lambda series: series.weight, reverse=True)
-
-
-def _numbers(cells: Sequence[str]) -> NDArray[np.float64]:
-    """Return the numbers of a column; NaN for what is none."""
-    try:
-        # Ten times as fast as an array of the texts.
-        return np.array([float(cell) if cell else math.nan for cell in cells])
-    except ValueError:
-        return np.array([_number(cell) for cell in cells])
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
+        found.append((series, rows))
+    found.sort(key=lambda one: one[0].weight, reverse=True)
+    return [series for series, _ in found], found[0][1]
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
