@@ -30,3 +30,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def one_thread():
     """On a busy machine, several torch threads wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Sessions end without pictures, which take a second of CPU: for other tests."""
+    record = "deepblur_live.session.record.SessionRecord"
+    monkeypatch.setattr(f"{record}._pictures", lambda record, samples: ())
+
+
+@pytest.fixture
+def quick_search(monkeypatch):
+    """A global search from few starts, for tests of what becomes of its result.
+
+    How well the whole search finds blurs is tested with the room of identification.
+    """
+    from deepblur_live.identification import identifier
+
+    few = identifier.WIDE._replace(
+        stride=3, tried=10, kept=2, hops=2, hops_kept=1, phase_starts=1
+    )
+    monkeypatch.setattr(identifier, "WIDE", few)

@@ -64,3 +64,18 @@ print(count, *sorted(set({FORBIDDEN!r}) & set(sys.modules)))
     count, *loaded = ran.stdout.split()
     assert int(count) > 10
     assert loaded == []
+
+
+def test_the_loop_of_a_worker_loads_no_torch() -> None:
+    """Which takes seconds, and its pipeline may not need it."""
+    script = """
+import sys
+from deepblur_live.acquisition.worker import serve
+from deepblur_live.drift import Gaussian
+print(*sorted({"torch", "scipy"} & set(sys.modules)))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == []

@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 if TYPE_CHECKING:
@@ -82,7 +81,8 @@ class LearnedScatter:
         squares = self._regular()
         variance = np.diag(squares) / (n - 1) * (1 + 1 / n)
         alone = _normal(offset / np.sqrt(variance), np.full(p, n - 1.0))
-        whitened = solve_triangular(cholesky(squares, lower=True), offset, lower=True)
+        # numpy's: those of scipy take three times as long for so few numbers.
+        whitened = np.linalg.solve(np.linalg.cholesky(squares), offset)
         freedom = n - 1.0 - np.arange(p)
         known = freedom >= 1
         before = np.concatenate([[0.0], np.cumsum(whitened**2)[:-1]])

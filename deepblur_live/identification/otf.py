@@ -31,7 +31,8 @@ def log_otf(family: BlurFamily, gamma: torch.Tensor) -> torch.Tensor:
     frequencies that the window mixes, which fills its zeros.
     """
     otf = torch.fft.rfft2(coarse(family).psf(gamma), s=(WINDOW, WINDOW))
-    return torch.log(windowed(otf.real**2 + otf.imag**2) + _OTF_FLOOR).flatten(1)
+    power = windowed(otf.real**2 + otf.imag**2)
+    return power.add_(_OTF_FLOOR).log_().flatten(1)
 
 
 def log_otf_and_slopes(
@@ -96,5 +97,9 @@ def coarse(family: BlurFamily) -> BlurFamily:
 def library(family: BlurFamily, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return random coefficients (size, P) of a family and their log|ĥ|² (size, N)."""
     gamma = family.search_points(size, torch.Generator().manual_seed(0))
-    parts = [log_otf(family, part) for part in torch.split(gamma, _BATCH)]
-    return gamma, torch.cat(parts)
+    logs = torch.empty(size, WINDOW * (WINDOW // 2 + 1))
+    for at, into in zip(
+        torch.split(gamma, _BATCH), torch.split(logs, _BATCH), strict=True
+    ):
+        into.copy_(log_otf(family, at))
+    return gamma, logs

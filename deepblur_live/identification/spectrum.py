@@ -67,11 +67,13 @@ def windowed(power: torch.Tensor) -> torch.Tensor:
     Its amplitudes are -1/4, 1/2, -1/4 along each axis, so the power of a frequency and
     its neighbours mixes as 1 : 4 : 1.
     """
-    rows = (power.roll(1, -2) + power.roll(-1, -2)) / 6 + power * (2 / 3)
+    # In place: these are many frequencies of many blurs.
+    rows = power.roll(1, -2).add_(power.roll(-1, -2)).div_(6).add_(power * (2 / 3))
     # Beyond the first and last column: a real image has the same power at f and -f.
     beyond = rows.flip(-2).roll(1, -2)
     wide = torch.cat([beyond[..., 1:2], rows, beyond[..., -2:-1]], -1)
-    return (wide[..., :-2] + wide[..., 2:]) / 6 + rows * (2 / 3)
+    mixed = (wide[..., :-2] + wide[..., 2:]).div_(6)
+    return mixed.add_(rows.mul_(2 / 3))
 
 
 def window_powers(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,8 @@ import pytest
 from deepblur_live.acquisition import open_series
 from deepblur_live.acquisition.simulated import SIMULATED_CONFIG
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 RUN = ("run", "--config", SIMULATED_CONFIG, "--headless", "--in-process")
 
 

@@ -16,6 +16,8 @@ from deepblur_live.cli.cores import MicroscopeError
 from deepblur_live.cli.mda import load_sequence
 from deepblur_live.runtime.frame import SynchronousPipeline
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 FAST = ("--headless", "--in-process")
 
 

@@ -39,6 +39,7 @@ def test_the_demo_writes_its_session_and_a_summary(call, session_of, tmp_path):
     assert summary["images"]["n"] > 0
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_configuration_runs(call, tmp_path):
     run = ("run", "--config", SIMULATED_CONFIG, *FAST, "--seconds", 2)
     ran = call(*run, "--output", tmp_path)
@@ -46,6 +47,7 @@ def test_a_configuration_runs(call, tmp_path):
     assert "captured" in ran.stdout
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_configuration_of_compiled_adapters_runs(call, session_of, tmp_path):
     config = tmp_path / "demo.cfg"
     config.write_text(
@@ -58,6 +60,7 @@ def test_a_configuration_of_compiled_adapters_runs(call, session_of, tmp_path):
     assert (session_of(output)[0] / "drift.csv").is_file()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_every_frame_of_a_recording_is_processed(call, frames, tmp_path):
     file = tmp_path / "series.tif"
     tifffile.imwrite(file, frames, metadata={"axes": "TYX"})
@@ -68,6 +71,7 @@ def test_every_frame_of_a_recording_is_processed(call, frames, tmp_path):
     assert "focal planes" not in ran.stdout
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_focal_planes_that_are_treated_as_times_are_reported(call, frames, tmp_path):
     file = tmp_path / "stack.ome.tif"
     tifffile.imwrite(file, frames[:6].reshape(2, 3, 64, 80), metadata={"axes": "TZYX"})
@@ -77,6 +81,7 @@ def test_focal_planes_that_are_treated_as_times_are_reported(call, frames, tmp_p
     assert "6 captured, 6 processed" in ran.stdout
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_what_was_processed_before_an_error_is_reported(call, session_of, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
@@ -93,6 +98,7 @@ def test_what_was_processed_before_an_error_is_reported(call, session_of, tmp_pa
     assert str(session_of(output)[0]) in ran.stdout
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_demo_needs_no_micromanager(call, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("pymmcore_plus._discovery.discover_mm", list)
     ran = call("demo", *FAST, "--seconds", 1, "--output", tmp_path)

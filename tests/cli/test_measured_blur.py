@@ -13,6 +13,8 @@ from deepblur_live.profile import Model, Profile, write_profile
 from deepblur_live.session import connection
 from deepblur_live.session.connection import pipeline_factory
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 FAST = ("--headless", "--in-process")
 SIZE = {"PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1}
 

@@ -13,6 +13,8 @@ from deepblur_live.acquisition import open_series
 from deepblur_live.acquisition.simulated import SIMULATED_CONFIG
 from deepblur_live.runtime.frame import FrameResult, FrameState, SynchronousPipeline
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 FAST = ("--headless", "--in-process")
 
 

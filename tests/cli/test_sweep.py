@@ -21,6 +21,8 @@ from deepblur_live.profile import Profile
 from deepblur_live.runtime.focus_sweep import best_planes
 from deepblur_live.session.sweep_report import sweep_text
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 FAMILY = family_from_profile(Profile())
 PER_UM = focus_direction(FAMILY)
 

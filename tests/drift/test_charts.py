@@ -94,12 +94,12 @@ def test_limits_are_widened_for_autocorrelation():
     def length(allowed):
         rng = np.random.default_rng(9)
         lengths = []
-        for _ in range(30):
+        for _ in range(20):
             charts = Charts(RESOLUTION, 300.0)
             charts.allow_for(allowed)
-            points = correlated(rng, 0.3, 2000)
+            points = correlated(rng, 0.3, 1500)
             signals = (charts.add(0.0, point).signal for point in points)
-            lengths.append(next((k for k, s in enumerate(signals) if s), 2000))
+            lengths.append(next((k for k, s in enumerate(signals) if s), 1500))
         return np.mean(lengths)
 
     assert length(0.0) < 120

@@ -103,6 +103,7 @@ def test_a_hot_pixel_does_no_harm():
     assert snr(found.coefficients, truth) > 12
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_a_network_output_that_is_not_finite_is_ignored():
     nothing = torch.full((7,), torch.nan)
     frame = blurred(cells(seed=0), truths(1, seed=3)[0], 0.005)
@@ -124,6 +125,8 @@ def test_any_list_of_modes_is_identified(noll):
     y = family.operator(truth, shape).forward(specimen)[15:-15, 15:-15]
     y = y + 0.002 * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
     identifier = Identifier(family, ERRORS)
+    # The library of a family takes two seconds, which no other test uses.
+    identifier.refiner._library_size = 4000
     identifier.observe(y, 0.0)
     found = identifier.estimate(y)
     assert found.trusted, found.reason
@@ -178,6 +181,7 @@ def test_averaging_frames_improves_accuracy_and_stated_error():
     assert np.mean(smaller) < 0.6
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_with_a_prediction_the_library_is_not_searched():
     truth = truths(1, seed=9)[0]
     frame = blurred(cells(seed=2), truth, 0.003)
@@ -196,6 +200,7 @@ def test_with_a_prediction_the_library_is_not_searched():
     assert np.abs(found.coefficients - truth).max() < 0.06
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_the_library_is_searched_again_when_the_average_has_been_renewed():
     truth = truths(1, seed=9)[0]
     frame = blurred(cells(seed=2), truth, 0.003)
@@ -214,6 +219,7 @@ def test_the_library_is_searched_again_when_the_average_has_been_renewed():
     assert searched == [0.0, 10.1, 20.2]
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_a_warm_fit_starts_from_the_last_nuisance_parameters(monkeypatch):
     truth = truths(1, seed=9)[0]
     clean = blurred(cells(seed=2), truth, 0.0)
@@ -275,6 +281,7 @@ def test_competing_minima_scatter_about_the_minimum_that_a_fit_reached():
             np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_a_clock_set_back_does_not_postpone_the_search():
     frame = blurred(cells(seed=2), truths(1, seed=9)[0], 0.003)
     identifier = Identifier(FAMILY, ERRORS)
@@ -284,6 +291,7 @@ def test_a_clock_set_back_does_not_postpone_the_search():
         assert identifier._searched_at == time
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_after_a_step_the_old_blur_is_not_favoured():
     before, after = truths(2, seed=21)
     identifier = Identifier(FAMILY, ERRORS, average_s=5.0)
@@ -339,6 +347,7 @@ def test_a_step_is_followed_and_no_estimate_mixes_two_blurs():
     assert snr(known, after) > 15
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_the_network_is_used_first_and_after_a_step_not_every_time():
     before, after = truths(2, seed=21)
     inputs = []
@@ -362,6 +371,7 @@ def test_the_network_is_used_first_and_after_a_step_not_every_time():
     assert snr(known, after) > 15
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_without_an_average_the_network_is_used_for_every_frame():
     inputs = []
 
@@ -378,6 +388,7 @@ def test_without_an_average_the_network_is_used_for_every_frame():
     assert len(inputs) == 3
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_a_refused_fit_resets_the_orientation_too():
     identifier = Identifier(FAMILY, ERRORS)
     # Bars: no blur of the family fits them.
@@ -390,6 +401,7 @@ def test_a_refused_fit_resets_the_orientation_too():
     assert identifier.orientation is not before
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_a_solution_of_another_specimen_is_not_accepted():
     identifier = Identifier(FAMILY, ERRORS, average_s=5.0)
     first, second = truths(2, seed=21)
@@ -408,6 +420,7 @@ def test_a_solution_of_another_specimen_is_not_accepted():
     assert snr(identifier.estimate(frame).coefficients, second) > 15
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_frames_may_be_observed_while_a_problem_is_solved():
     truth = truths(1, seed=9)[0]
     frames = [blurred(cells(seed=2), truth, 0.03, k) for k in range(5)]

@@ -22,10 +22,12 @@ SPECIMEN = SpecimenSpectrum.learned(SPECTRA, 6)
 def moved(image, way):
     """Return an image averaged over steps of a way (y, x) in pixels, periodically."""
     steps = (np.arange(512) + 0.5) / 512 - 0.5
-    fy = torch.fft.fftfreq(image.shape[-2], dtype=torch.float64)[:, None]
+    shift = -2j * torch.pi * torch.from_numpy(steps)[:, None]
+    fy = torch.fft.fftfreq(image.shape[-2], dtype=torch.float64)
     fx = torch.fft.rfftfreq(image.shape[-1], dtype=torch.float64)
-    along = fy * way[0] + fx * way[1]
-    transfer = sum(torch.exp(-2j * torch.pi * s * along) for s in steps) / len(steps)
+    # The sum over all steps of the product of the shifts along y and along x.
+    down, right = torch.exp(shift * fy * way[0]), torch.exp(shift * fx * way[1])
+    transfer = down.T @ right / len(steps)
     spectrum = torch.fft.rfft2(image.double()) * transfer
     return torch.fft.irfft2(spectrum, image.shape[-2:])
 

@@ -160,6 +160,7 @@ def test_a_warm_estimate_is_as_good_as_a_search():
         assert snr(warm.coefficients, truth) > snr(searched.coefficients, truth) - 6
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_phases_do_not_hold_back_a_drifting_estimate():
     ends = {}
     for phases in (True, False):
@@ -178,6 +179,7 @@ def test_phases_do_not_hold_back_a_drifting_estimate():
     assert ends[True] > ends[False] + 1
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_every_second_warm_frame_uses_the_last_local_model(monkeypatch):
     truth = truths(1, seed=9)[0]
     models, local = [], Phase.local
@@ -206,6 +208,7 @@ def test_every_second_warm_frame_uses_the_last_local_model(monkeypatch):
     assert identifier._local_phase is None
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_without_an_average_no_local_model_is_kept():
     truth = truths(1, seed=9)[0]
     identifier = Identifier(FAMILY, ERRORS, average_s=0.0)
@@ -227,6 +230,7 @@ def test_a_crop_without_detail_has_no_preference():
     assert bool(slope.isfinite().all())
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_for_a_frame_that_is_not_finite_the_spectrum_is_used():
     truth = truths(1, seed=1)[0]
     identifier = Identifier(FAMILY, ERRORS)

@@ -89,7 +89,7 @@ def test_reset_forgets_and_one_frame_is_no_mean():
     assert [add(off, scene(), seed)[1:] for seed in range(2)] == [(1.0, 1)] * 2
 
 
-def test_deblurred_frames_of_a_still_specimen_gain_from_their_mean():
+def test_deblurred_frames_of_a_still_specimen_gain_from_their_mean(quick_search):
     sample = SimulatedSample(shape=(128, 128), peak_electrons=300.0)
     scores = {}
     for frames in (1, 8):

@@ -230,7 +230,7 @@ def processed(pipeline, frames, metadata):
         pipeline.close()
 
 
-def test_one_series_is_the_same_to_the_digit(frames):
+def test_one_series_is_the_same_to_the_digit(frames, quick_search):
     profile = Profile.model_validate({"model": {"threads": 1}})
     alone = processed(build_pipeline(profile, False), frames, lambda k: {})
     series = processed(

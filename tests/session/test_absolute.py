@@ -21,6 +21,8 @@ from deepblur_live.session.verification import (
     VerificationState,
 )
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 PROFILE = Profile()
 ERRORS = load_manifest(PROFILE.model.name)[1].error_model
 REPORT = "the stage has moved"

@@ -15,6 +15,8 @@ from deepblur_live.session import LiveSession
 from deepblur_live.session.comparability import AcquisitionChanges
 from deepblur_live.session.core_changes import follow_core
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 SMALL, LARGE = np.zeros((4, 4), np.uint16), np.zeros((8, 4), np.uint16)
 
 

@@ -17,7 +17,7 @@ from deepblur_live.session.comparability import mean_light
 
 SPECIMEN = load_specimen()
 
-pytestmark = pytest.mark.usefixtures("quick_monitor")
+pytestmark = pytest.mark.usefixtures("quick_monitor", "no_pictures")
 
 
 class Fed:

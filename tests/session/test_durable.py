@@ -18,6 +18,7 @@ import pytest
 from deepblur_live.acquisition.missed import Missed
 from deepblur_live.profile import Drift, Profile
 from deepblur_live.session import LiveSession
+from deepblur_live.session.disk_thread import DiskThread
 from deepblur_live.session.line_file import LineFile, csv_line
 
 pytestmark = pytest.mark.usefixtures("quick_monitor")
@@ -166,14 +167,22 @@ class HangingFile:
         return getattr(self._file, name)
 
 
-def test_a_disk_that_hangs_blocks_no_caller(session, listener, results):
+@pytest.fixture
+def short_queue(monkeypatch):
+    """Two hundred tasks may wait for the disk instead of two thousand."""
+    monkeypatch.setitem(DiskThread.__init__.__kwdefaults__, "max_waiting", 200)
+
+
+def test_a_disk_that_hangs_blocks_no_caller(
+    short_queue, no_pictures, session, listener, results
+):
     lines = session._record._log
     lines._file = hanging = HangingFile(lines._file)
     # This loop would not end if it waited for the disk.
-    for _ in range(2500):
+    for _ in range(300):
         listener.emit(results())
     assert session.monitor.status.baseline is not None
-    assert len(session.history.times) == 2500
+    assert len(session.history.times) == 300
     assert not session.flush(0.05)
     (error,) = session.background_errors
     assert "drift.csv: cannot be written: the disk does not respond" in error
@@ -181,8 +190,8 @@ def test_a_disk_that_hangs_blocks_no_caller(session, listener, results):
     assert session.flush(PATIENCE)
     listener.emit(results())
     summary = session.close()
-    assert summary.rows + summary.rows_lost == 2501
-    assert 0 < summary.rows_lost < 600
+    assert summary.rows + summary.rows_lost == 301
+    assert 0 < summary.rows_lost < 150
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no interrupt of a lock there")
@@ -221,6 +230,7 @@ def test_an_interrupt_while_closing_leaves_a_finished_session(
     assert kept["pictures"] == ["drift.png"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_end_is_written_before_anything_slow(session, listener, results):
     for _ in range(6):
         listener.emit(results())
@@ -237,6 +247,7 @@ def test_an_end_is_written_before_anything_slow(session, listener, results):
     assert about(session.folder)["state"] == "finished"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_events_describe_the_session(session, listener, results, start, clock):
     for _ in range(6):
         listener.emit(results(start))
@@ -265,6 +276,7 @@ def test_events_describe_the_session(session, listener, results, start, clock):
     assert all("time_s" in event and "when" in event for event in logged)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_sidecar_names_the_weights_and_what_ran_them(session, listener, results):
     listener.emit(results())
     assert session.flush()

@@ -23,6 +23,8 @@ from deepblur_live.session.check_report import check_text
 from deepblur_live.session.focus_check import check_session
 from deepblur_live.session.verification import VerificationState
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 PROFILE = Profile()
 FAMILY = family_from_profile(PROFILE)
 PER_UM = focus_direction(FAMILY)

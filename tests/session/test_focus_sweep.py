@@ -28,6 +28,8 @@ from deepblur_live.session.focus_sweep import (
 )
 from deepblur_live.session.verification import NOT_VERIFIED, VerificationState
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 PROFILE = Profile()
 FAMILY = family_from_profile(PROFILE)
 PER_UM = focus_direction(FAMILY)[0]

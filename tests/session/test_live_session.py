@@ -235,6 +235,7 @@ def test_raw_only_from_frames_and_from_the_worker(session, listener, results, st
     assert session.status.state is DriftState.RAW_ONLY
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_drift_csv_and_sidecar(make, tmp_path, listener, results, start):
     session = make(tmp_path / "sessions")
     assert session.folder == tmp_path / "sessions" / "2025-03-04_15-06-07"
@@ -419,6 +420,7 @@ def test_a_slot_does_not_wait_for_the_thread_that_closes(make, listener, results
     assert caught == ["the session is being closed by another thread"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("kept", [False, True])
 def test_slot_may_close_the_session(make, listener, results, start, tmp_path, kept):
     session = make(tmp_path if kept else None)
@@ -438,6 +440,7 @@ def test_result_that_cannot_be_taken_is_kept_as_an_error(session, listener, resu
     assert len(session.history.times) == 1
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_lost_log_rows_surface_once(make, tmp_path, listener, results, start, caplog):
     session = make(tmp_path)
     lines = session._record._log

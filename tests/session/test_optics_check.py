@@ -14,6 +14,8 @@ from deepblur_live.session import LiveSession
 from deepblur_live.session.stated_optics import assumed_optics, same_pixel_size
 from deepblur_live.session.verification import VerificationState
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 STATED = Profile(
     optics=Optics(numerical_aperture=1.4, wavelength_nm=540.0, pixel_size_nm=100.0)
 )

@@ -48,6 +48,31 @@ def folder(closed_session, tmp_path):
     return folder
 
 
+@pytest.fixture(scope="module")
+def written(closed_session, tmp_path_factory):
+    """The report of that session, whole: its page, then its pictures."""
+    folder = tmp_path_factory.mktemp("written") / closed_session.name
+    shutil.copytree(closed_session, folder)
+    (folder / "events.jsonl").write_text(EVENTS, "utf-8")
+    return write_report(folder)
+
+
+class NoPicture:
+    """Stands in for the canvas of a PNG."""
+
+    def __init__(self, figure) -> None:
+        pass
+
+    def print_png(self, path, **how) -> None:
+        path.touch()
+
+
+@pytest.fixture(autouse=True)
+def page_alone(monkeypatch):
+    """Draw each figure once, for the page: the PNG takes as long again."""
+    monkeypatch.setattr(report, "FigureCanvasAgg", NoPicture)
+
+
 class Page(HTMLParser):
     """A page: its text, and what it would fetch."""
 
@@ -68,9 +93,9 @@ class Page(HTMLParser):
         self.words += data + " "
 
 
-def test_the_page_stands_alone(folder):
-    page, *pictures = write_report(folder)
-    assert page == folder / "report.html"
+def test_the_page_stands_alone(written, closed_session):
+    page, *pictures = written
+    assert page.parts[-2:] == (closed_session.name, "report.html")
     text = page.read_text("utf-8")
     seen = Page(text)
     assert all(place.startswith(("data:", "#")) for place in seen.fetched)
@@ -83,8 +108,8 @@ def test_the_page_stands_alone(folder):
             assert min(image.size) > 200
 
 
-def test_it_describes_what_happened(folder):
-    words = Page(write_report(folder)[0].read_text("utf-8")).words
+def test_it_describes_what_happened(written):
+    words = Page(written[0].read_text("utf-8")).words
     assert (
         "The change from the baseline exceeded the alarm limit at 0:00:40: 54 ± 2 nm"
         in words
@@ -94,15 +119,15 @@ def test_it_describes_what_happened(folder):
     assert "acknowledged 0:00:50" in words and "recovered 0:00:55" in words
     assert "rig <3> & co" in words
     assert "PSF SNR against the truth" in words
-    for name in read_session(folder).family.names:
+    for name in read_session(written[0].parent).family.names:
         assert name in words
     # The text of figures is text, which can be searched and read aloud.
     assert "change from baseline" in words and "Strehl" in words
     assert "The common sign of all even modes" in words
 
 
-def test_names_given_by_the_user_are_escaped(folder):
-    text = write_report(folder)[0].read_text("utf-8")
+def test_names_given_by_the_user_are_escaped(written):
+    text = written[0].read_text("utf-8")
     assert "<3>" not in text and "<coverslip>" not in text
 
 
@@ -386,8 +411,8 @@ def test_an_alert_of_the_spectra_is_told_in_their_unit(folder):
     assert "mostly" not in words
 
 
-def test_the_report_tells_what_was_watched_and_how_good_it_was(folder):
-    words = Page(write_report(folder)[0].read_text("utf-8")).words
+def test_the_report_tells_what_was_watched_and_how_good_it_was(written):
+    words = Page(written[0].read_text("utf-8")).words
     assert "of the time watched for changes" in words
     assert re.search(r"0\.\d\d ± 0\.\d\d Strehl at the end \((good|fair|poor)\)", words)
 

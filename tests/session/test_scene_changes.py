@@ -11,6 +11,8 @@ from deepblur_live.blur import Convolution
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.session.comparability import SceneChanges
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 ANOTHER = "the frames show another place"
 SPECIMEN = load_specimen()
 

@@ -30,6 +30,7 @@ def steps(kind):
     return ()
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("kind", ["step", "gradual", "unchanged"])
 def test_forty_frames_in_which_the_strehl_ratio_falls_by_half(kind, family, tmp_path):
     before, after = (family.quality(gamma)[1].value for gamma in (STILL, WORSE))

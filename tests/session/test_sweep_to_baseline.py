@@ -30,6 +30,8 @@ from deepblur_live.session.focus_sweep import (
 from deepblur_live.session.record import SessionRecord
 from deepblur_live.session.verification import NOT_VERIFIED, VerificationState
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 PROFILE = Profile.model_validate(
     {"drift": {"batch_s": 3, "baseline_points": 5, "cooldown_s": 0}}
 )
