@@ -130,13 +130,18 @@ def stack_tasks(name: str, asked: argparse.Namespace) -> list[Task]:
             )
             for k in chosen
         ]
+    # No plane of the cells is identified, and a refused frame is searched each time.
+    identifies = stack.bead_diameter_nm is not None
     for method, bead_size in ways.items():
         rig = stack.profile(asked.model, bead_size)
         label = method.replace("one frame", REPLAY)
+        if not identifies:
+            label += ", spectra alone"
         for side, sign in {"upwards": 1, "downwards": -1}.items():
             course = [k for k in chosen if 0 <= sign * z_um[k] <= REPLAYED_UM + 1e-9]
             course.sort(key=lambda k: abs(z_um[k]))
-            run = partial(_replay, name, asked.data, course, rig, label, side)
+            about = {"method": label, "side": side}
+            run = partial(_replay, name, asked.data, course, rig, about, identifies)
             tasks.append(Task(name, f"{label}: {side}", run))
     return tasks
 
@@ -159,11 +164,16 @@ def _plane(name: str, data: Path, k: int, rig: Profile, method: str) -> list[Row
 
 
 def _replay(
-    name: str, data: Path, course: list[int], rig: Profile, method: str, side: str
+    name: str,
+    data: Path,
+    course: list[int],
+    rig: Profile,
+    about: dict[str, str],
+    identifies: bool,
 ) -> list[Row]:
     planes, z_um = _read(name, data)
-    about = {"method": method, "side": side}
-    return [row | about for row in replay(planes[course], z_um[course], rig)]
+    rows = replay(planes[course], z_um[course], rig, identifies=identifies)
+    return [row | about for row in rows]
 
 
 def tables(rows: dict[str, list[Row]]) -> dict[str, str]:

@@ -313,13 +313,14 @@ class Identifier:
         """
         fit, data, prior = self.refiner.fit, problem.data, problem.prior
         warm, last = problem.search is None, problem.local_phase
-        if warm and last is not None and last.covers(start):
-            return fit(data, start, prior, phase=last, nuisance=problem.nuisance), None
+        if warm and last is not None and last.fresh and last.covers(start):
+            again = fit(data, start, prior, phase=last, nuisance=problem.nuisance)
+            return again, replace(last, fresh=False)
         phase = problem.phase(self.family, start[0])
         if phase is None:
             return fit(data, start, prior), None
         if warm:
-            model = phase.local(start)
+            model = phase.local(start, None if last is None else last.edges)
             return (
                 fit(data, start, prior, phase=model, nuisance=problem.nuisance),
                 model,

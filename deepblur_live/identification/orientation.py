@@ -97,14 +97,16 @@ class Orientation:
         """
         crop = self.crop(image)
         height, width = crop.shape
-        psf = self._both(coefficients)
+        psf = self.family.psf(torch.as_tensor(coefficients, dtype=torch.float32))
         whole = extend(crop, psf.shape[-1] - 1)
         shape = (whole.shape[-2], whole.shape[-1])
         transfer = otf(psf, shape)
         power = transfer.real.square().addcmul_(transfer.imag, transfer.imag)
         spectrum = torch.fft.rfft2(whole - whole.mean())
-        balance, _ = noise_share(spectrum, shape, power[0], sigma)
-        filtered = spectrum * transfer.conj() / (power + balance)
+        balance, _ = noise_share(spectrum, shape, power, sigma)
+        spectrum.div_(balance.add_(power))
+        # A rotated PSF has the conjugate OTF.
+        filtered = torch.stack([spectrum * transfer.conj(), spectrum * transfer])
         inside = (..., *frame_part(shape, (height, width)))
         restored = torch.fft.irfft2(filtered, s=shape)[inside]
         a, b = sparsity(restored)

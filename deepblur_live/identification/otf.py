@@ -75,11 +75,11 @@ class LinearOtf:
         logs, slopes = log_otf_and_slopes(family, gamma)
         return cls(gamma, logs[:, keep], slopes[..., keep], scale)
 
-    def covers(self, gamma: torch.Tensor) -> bool:
-        """Return whether the model is valid at γ (S, P)."""
+    def covers(self, gamma: torch.Tensor, radius: float = _LINEAR) -> bool:
+        """Return whether γ (S, P) is within `radius`, relative to the prior scale."""
         if gamma.shape != self.at.shape:
             return False
-        return float(((gamma - self.at) / self.scale).norm(dim=1).max()) < _LINEAR
+        return float(((gamma - self.at) / self.scale).norm(dim=1).max()) < radius
 
     def __call__(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return log|ĥ|² (S, N) and its derivatives (S, P, N) at γ (S, P)."""

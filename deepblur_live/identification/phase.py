@@ -119,12 +119,19 @@ class LocalPhase:
         (1, P, P).
     scale
         (P,) the family's prior scale.
+    edges
+        (1, 1, 1) share of the gradients' energy that is in edges: a property of the
+        specimen, which models of further frames may take over.
+    fresh
+        Whether no other frame has used the model yet.
     """
 
     at: torch.Tensor
     at_slope: torch.Tensor
     curvature: torch.Tensor
     scale: torch.Tensor
+    edges: torch.Tensor
+    fresh: bool = True
 
     def covers(self, gamma: torch.Tensor) -> bool:
         """Return whether the model is valid at γ (1, P)."""
@@ -227,6 +234,13 @@ class Phase:
         edges' energy, w being the share of each frequency. Phases that are linear in
         the frequency only shift the image.
         """
+        slope, curvature, cost = self._slope(gamma)
+        return slope, self._edges(gamma, cost, slope, curvature) * curvature
+
+    def _slope(
+        self, gamma: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return slope, curvature if all energy were in edges, and cost (S,)."""
         psf, by_mode = self._family.psf_and_jacobian(gamma)
         found = [
             self._by_pixel(self._evaluation(row, one), len(one))
@@ -243,8 +257,7 @@ class Phase:
         weighted = ramps * self._energy
         shift = torch.linalg.solve(weighted @ ramps.T, weighted @ phases.mT)
         phases = phases - shift.mT @ ramps
-        curvature = self._weight * (phases * self._energy) @ phases.mT
-        return slope, self._edges(gamma, cost, slope, curvature) * curvature
+        return slope, self._weight * (phases * self._energy) @ phases.mT, cost
 
     def _edges(
         self,
@@ -260,11 +273,15 @@ class Phase:
         edges = (rise / _PROBE).clamp(_LEAST_EDGES, _MOST_EDGES)
         return edges[:, None, None]
 
-    def local(self, gamma: torch.Tensor) -> LocalPhase:
-        """Return a quadratic model near γ (1, P)."""
-        slope, curvature = self.slope(gamma)
+    def local(
+        self, gamma: torch.Tensor, edges: torch.Tensor | None = None
+    ) -> LocalPhase:
+        """Return a quadratic model near γ (1, P); `edges` are measured if not given."""
+        slope, curvature, cost = self._slope(gamma)
+        if edges is None:
+            edges = self._edges(gamma, cost, slope, curvature)
         scale = torch.as_tensor(self._family.prior.scale).to(gamma)
-        return LocalPhase(gamma, slope, curvature, scale)
+        return LocalPhase(gamma, slope, edges * curvature, scale, edges)
 
     def _transfer(self, psf: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ĥ and |ĥ|² (H, W//2+1) of a PSF (K, K)."""

@@ -55,6 +55,9 @@ _FIXED_STEPS = 10
 _NEAR_FIXED = 0.2
 # Longest step, relative to the prior scale: further away the model is not linear.
 _LONGEST_STEP = 1.0
+# Radius, relative to the prior scale, of the linear models of log|ĥ|² in a fit that
+# continues from the last frame's (docs/decisions/0242-linear-otf-in-a-warm-fit.md).
+_LINEAR = 0.01
 # Damping of the first step, relative to the curvature: from anywhere, and from the last
 # frame's fit, which is near (docs/decisions/0164-cost-of-a-warm-estimate.md).
 _DAMPING, _DAMPING_NEAR = 1e-2, 1e-3
@@ -246,13 +249,16 @@ class SpectralRefiner:
         phase
             Phase term of a frame, for a single start (1, P).
         nuisance
-            `Fit.nuisance` of the last frame, to start from.
+            `Fit.nuisance` of the last frame, to start from. Such a fit begins near its
+            end: it takes linear models of the OTF, and the curvature in specimen and
+            noise where each of them was made.
         improvement
             A start has converged when a step is expected to improve it by less.
         """
         p = starts.shape[1]
         gamma = starts.clone()
-        initial = _DAMPING if nuisance is None else _DAMPING_NEAR
+        continued = nuisance is not None
+        initial = _DAMPING_NEAR if continued else _DAMPING
         nuisance = (
             self.first_nuisance(data, starts) if nuisance is None else nuisance.clone()
         )
@@ -265,12 +271,19 @@ class SpectralRefiner:
         root = self.full_root(data, root)
         precision = root.T @ root
         damping = torch.full((len(gamma),), initial)
+        linear: LinearOtf | None = None
+        curvature: torch.Tensor | None = None
 
         def evaluate(
             gamma: torch.Tensor, nuisance: torch.Tensor, anchor: torch.Tensor
         ) -> tuple[torch.Tensor, ...]:
+            nonlocal linear, curvature
+            if continued and (linear is None or not linear.covers(gamma, _LINEAR)):
+                # Cloned: a fit may change its γ in place.
+                linear = LinearOtf.near(self.family, gamma.clone(), data.keep)
+                curvature = None
             cost, residual, robust, slopes = self.misfit(
-                data, gamma, nuisance, anchor, root
+                data, gamma, nuisance, anchor, root, linear
             )
             if phase is not None:
                 cost = cost + phase.cost(gamma)
@@ -286,8 +299,10 @@ class SpectralRefiner:
                 part if all_rows else part[rows] for part in state
             )
             hessian, gradient = normal_equations(
-                data, Slopes(*slopes), robust, residual
+                data, Slopes(*slopes), robust, residual, curvature
             )
+            if continued and curvature is None:
+                curvature = hessian[:, p:, p:].clone()
             hessian += precision
             offset = torch.cat([gamma[rows], nuisance[rows]], 1) - anchor[rows]
             gradient -= offset @ precision
@@ -456,11 +471,11 @@ class SpectralRefiner:
         if points:
             nearby = torch.stack(points)
             _, slopes = self._predict(data, nearby, nuisance.expand(len(nearby), -1))
-        double = Slopes(*(part.double() for part in slopes))
-        weights = weights.double().expand_as(double.signal)
-        return normal_equations(data, double, weights, torch.zeros_like(weights))[
-            0
-        ].mean(0)
+        weights = weights.expand_as(slopes.signal)
+        information, _ = normal_equations(
+            data, slopes, weights, torch.zeros_like(weights)
+        )
+        return information.mean(0).double()
 
 
 def normal_equations(

@@ -184,7 +184,11 @@ def test_every_second_warm_frame_uses_the_last_local_model(monkeypatch):
     truth = truths(1, seed=9)[0]
     models, local = [], Phase.local
     monkeypatch.setattr(
-        Phase, "local", lambda self, at: models.append(at) or local(self, at)
+        Phase,
+        "local",
+        lambda self, at, edges=None: (
+            models.append(edges) or local(self, at, edges=edges)
+        ),
     )
     identifier = Identifier(FAMILY, ERRORS)
     counted, found = [], None
@@ -200,6 +204,9 @@ def test_every_second_warm_frame_uses_the_last_local_model(monkeypatch):
         counted.append(len(models))
         assert k == 0 or snr(found.coefficients, truth) > 15
     assert counted == [0, 1, 1, 2, 2, 3, 4]
+    # The share of edges belongs to the specimen: it is measured with the first model.
+    assert models[0] is None
+    assert all(edges is not None for edges in models[1:])
     # A local model older than the averaging time is not used.
     assert identifier.prepare(frame).local_phase is not None
     identifier._now += identifier.spectrum.average_s

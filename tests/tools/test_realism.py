@@ -430,8 +430,14 @@ def test_the_table_of_a_stack_groups_methods_and_replays(tools):
     assert "| one frame | 0.6 | 5 of 5 | 0 | 1.00 | 1.00 | 0.000 |" in text
     assert "| other | 0.6 | 0 of 5 | 0 | – | – | – |" in text
     assert f"| {tables.TRIVIAL} | 0.6 | 5 of 5 | 3 | – | 0.00 |" in text
-    assert "| replay, upwards | ok 2, alarm 1 | yes | 0.92 | 0.12 | 1 of 2 |" in text
-    assert "| 0.60 | 0.216 | (0.500 ± 0.010) | 0.236 ± 0.010 | ok, 0.030 |" in text
+    assert "| ok 2, alarm 1 | yes | 0.92 (0.95) | 0.12 waves | 1 of 2 |" in text
+    assert "| (0.500 ± 0.010) | 0.236 ± 0.010 | ok, 0.030 waves |" in text
+    # The charts stand on the spectra where these have a baseline.
+    spectral = [row | {"strength": 0.0, "strength_sigma": 0.0} for row in replays]
+    for row, strength in zip(spectral, (0, 0.1, 0.3, 0.2), strict=True):
+        row["strength"] = strength
+    text = tables.stack_table(spectral, stack)
+    assert "| ok 2, alarm 1 | no | 0.50 (0.56) | 0.17 Np | 1 of 2 |" in text
 
 
 def test_the_realism_table_is_in_the_order_of_the_conditions(tools):
@@ -490,6 +496,25 @@ def test_a_replay_reports_the_monitor_and_what_is_not_identified(tools, monkeypa
     assert rows[2]["change"] == pytest.approx(0.1, abs=0.02)
     assert replay.is_monotone([*rows, rows[2]])
     assert not replay.is_monotone([rows[0], rows[2], rows[1]])
+
+
+def test_a_replay_without_identification_follows_the_spectra(tools, monkeypatch):
+    replay = tools("evaluation.replay")
+    pipeline = SimpleNamespace(
+        family=ZernikeFamily(), executor=None, close=lambda: None
+    )
+    monkeypatch.setattr(replay, "build_pipeline", lambda *a, **k: pipeline)
+    sharp = np.random.default_rng(0).uniform(100, 200, (160, 160))
+    planes = np.stack(
+        [ndimage.gaussian_filter(sharp, width) for width in (1.0, 1.0, 1.4)]
+    )
+    rows = replay.replay(
+        planes + 100, np.array([0.0, 0.4, 0.8]), Profile(), identifies=False
+    )
+    assert [row["state"] for row in rows] == ["ok", "ok", "alarm"]
+    assert [row["unchanged"] for row in rows] == [False, True, False]
+    assert rows[1]["strength"] < 0.02 < 0.08 < rows[2]["strength"]
+    assert replay.reported(rows[2])[2] == "Np"
 
 
 def test_a_run_is_resumed_where_it_ended(tools, monkeypatch, tmp_path, capsys):

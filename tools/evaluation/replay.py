@@ -19,8 +19,10 @@ from deepblur_live.drift import (
     DriftWatch,
     SpectralMonitor,
 )
+from deepblur_live.identification.whole_frame import WholeFrameSpectrum
 from deepblur_live.profile import Drift
 from deepblur_live.runtime.build import build_pipeline
+from deepblur_live.runtime.calibration import scale
 from deepblur_live.runtime.frame import Frame
 from deepblur_live.runtime.pack import load_manifest
 from deepblur_live.session.comparability import Comparability
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from deepblur_live.profile import Profile
     from evaluation.table import Row
 
-__all__ = ["NO_ESTIMATE", "UNCHANGED_UM", "is_monotone", "replay"]
+__all__ = ["NO_ESTIMATE", "UNCHANGED_UM", "is_monotone", "replay", "reported"]
 
 # Beyond this distance from the focus no plane may be called unchanged.
 UNCHANGED_UM = 0.3
@@ -91,9 +93,11 @@ class _Session:
     ----------
     profile
         The rig.
+    identifies
+        Whether the frames are identified; the spectra's monitor does not need it.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, identifies: bool) -> None:
         settings = Drift(batch_s=_BATCH_S, baseline_points=_POINTS)
         model = profile.model.model_copy(update={"average_s": _AVERAGE_S})
         profile = profile.model_copy(update={"model": model, "drift": settings})
@@ -112,6 +116,7 @@ class _Session:
         self._comparability = Comparability(self.monitor, notifier, dark)
         self._noise = np.random.default_rng(0)
         self._frames = 0
+        self._identifies, self._window = identifies, WholeFrameSpectrum()
 
     def expose(self, plane: NDArray[np.float64], sigma: float) -> TrackState | None:
         """Image a plane (H, W); return the track if an estimate was accepted."""
@@ -119,6 +124,11 @@ class _Session:
         number = self._frames
         frame = Frame(pixels.astype(np.float32), number, float(number), "replay")
         self._frames += 1
+        if not self._identifies:
+            scaled = scale(pixels, cutoff=self.pipeline.family.cutoff)
+            spectrum = self._window.reduce(scaled.image).times(scaled.span)
+            self.monitor.add_spectrum(float(number), spectrum)
+            return None
         result = self.pipeline.submit(frame).result()
         if result.spectrum is not None:
             self.monitor.add_spectrum(float(number), result.spectrum)
@@ -130,7 +140,11 @@ class _Session:
 
 
 def replay(
-    planes: NDArray[np.generic], z_um: NDArray[np.float64], profile: Profile
+    planes: NDArray[np.generic],
+    z_um: NDArray[np.float64],
+    profile: Profile,
+    *,
+    identifies: bool = True,
 ) -> list[Row]:
     """Return what the monitor reports in each plane.
 
@@ -140,8 +154,10 @@ def replay(
         (Z, H, W) and (Z,), in the order of the session: the first is the baseline's.
     profile
         The rig.
+    identifies
+        Whether the frames are identified: refused ones are searched again each time.
     """
-    session = _Session(profile)
+    session = _Session(profile, identifies)
     rows: list[Row] = []
     for z, plane in zip(z_um, planes.astype(np.float64), strict=True):
         sigma, restarts = _noise(plane), len(session.restarts)
@@ -149,9 +165,12 @@ def replay(
             for _ in range(_BASELINE_S):
                 session.expose(plane, sigma)
                 spectral = session.monitor.spectral
-                # A plane without a baseline of spectra by then will not have one.
-                ready = spectral.armed or spectral.status.n_baseline in (0, _POINTS)
-                if ready and session.monitor.status.baseline is not None:
+                ready = spectral.armed
+                if identifies:
+                    # A plane without a baseline of spectra by then will not have one.
+                    ready = ready or spectral.status.n_baseline in (0, _POINTS)
+                    ready = ready and session.monitor.status.baseline is not None
+                if ready:
                     break
         tracks = [session.expose(plane, sigma) for _ in range(_PLANE_S)]
         accepted = [track for track in tracks if track is not None]
@@ -174,10 +193,25 @@ def replay(
     return rows
 
 
+def reported(row: Row) -> tuple[float, float, str] | None:
+    """Return the change that the charts stand on, its deviation and its unit.
+
+    The strength of the spectra's change, in nepers; without a baseline of spectra the
+    change of the estimates, in waves. None where there is neither.
+    """
+    if row["state"] == NO_ESTIMATE:
+        return None
+    if "strength" in row:
+        return row["strength"], row["strength_sigma"], "Np"
+    if "change" in row:
+        return row["change"], row["sigma"], "waves"
+    return None
+
+
 def is_monotone(rows: list[Row]) -> bool:
     """Return whether the change grows from plane to plane, to within its deviation."""
-    known = [row for row in rows if row["state"] != NO_ESTIMATE and "change" in row]
+    known = [found for row in rows if (found := reported(row)) is not None]
     return len(known) > 2 and all(
-        later["change"] >= before["change"] - np.hypot(later["sigma"], before["sigma"])
-        for before, later in itertools.pairwise(known)
+        later >= before - np.hypot(deviation, last)
+        for (before, last, _), (later, deviation, _) in itertools.pairwise(known)
     )

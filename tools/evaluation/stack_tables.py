@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.replay import NO_ESTIMATE, UNCHANGED_UM, is_monotone
+from evaluation.replay import UNCHANGED_UM, is_monotone, reported
 from evaluation.stacks import TOLERANCE, agreement
 from evaluation.table import grouped, markdown
 
@@ -101,27 +101,28 @@ def _replays(rows: list[Row]) -> str:
         away = planes[1:]
         states = Counter(row["state"] for row in away)
         beyond = [r for r in away if abs(r["z_um"]) > UNCHANGED_UM + 1e-9]
-        known = [r for r in away if r["state"] != NO_ESTIMATE and "change" in r]
-        correlation = slope = np.nan
+        found = [(abs(r["z_um"]), reported(r)) for r in away]
+        known = [(distance, *change) for distance, change in found if change]
+        correlation, of_root, slope = np.nan, np.nan, "–"
         if len(known) > 2:
-            distance, change = zip(
-                *((abs(r["z_um"]), r["change"]) for r in known), strict=True
-            )
+            distance, change, _, units = zip(*known, strict=True)
             correlation = float(np.corrcoef(distance, change)[0, 1])
-            slope = float(np.polyfit(distance, change, 1)[0])
+            # Near the focus |ĥ|² changes with the square of the distance.
+            of_root = float(np.corrcoef(distance, np.sqrt(change))[0, 1])
+            slope = f"{np.polyfit(distance, change, 1)[0]:.2f} {units[-1]}"
         unchanged = sum(r["unchanged"] for r in beyond)
         lines.append(
             [
                 f"{method}, {side}",
                 ", ".join(f"{state} {count}" for state, count in states.items()),
                 "yes" if is_monotone(away) else "no",
-                _figure(correlation, ".2f"),
-                _figure(slope, ".2f"),
+                f"{_figure(correlation, '.2f')} ({_figure(of_root, '.2f')})",
+                slope,
                 f"{unchanged} of {len(beyond)}",
             ]
         )
     head = ["replay from the focus", "state by plane", "change is monotone"]
-    head += ["correlation with distance", "slope, waves per µm"]
+    head += ["correlation with distance (of the square root)", "slope, per µm"]
     return markdown([*head, f"beyond {UNCHANGED_UM:g} µm called unchanged"], lines)
 
 
@@ -140,9 +141,11 @@ def _reported(row: Row | None) -> str:
 def _state(row: Row | None) -> str:
     if row is None:
         return "–"
-    if "change" not in row:
+    found = reported(row)
+    if found is None:
         return str(row["state"])
-    return f"{row['state']}, {row['change']:.3f}"
+    change, _, unit = found
+    return f"{row['state']}, {change:.3f} {unit}"
 
 
 def _planes(methods: dict[str, list[Row]], replays: list[Row]) -> str:
