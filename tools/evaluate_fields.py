@@ -1,9 +1,13 @@
 """Measure how well fields are identified: blurs that vary over held-out pictures.
 
 python tools/evaluate_fields.py --data FOLDER [--fields N] [--deblurred N] [--write]
+python tools/evaluate_fields.py --data FOLDER --tiles N [--write]
+python tools/evaluate_fields.py --data FOLDER --picture docs/images/fields.png
 
 The frames are simulated by product-convolution with fields of sixteen coefficients, and
 fitted with the whole family. Of the first N fields, single frames are deblurred too.
+With --tiles, the frames of the first N fields and their parts by themselves are
+compared instead.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import numpy as np
 import torch
 from evaluation import publish
 from evaluation.field_frames import FieldFrame, deblurred, field_pictures, score
+from evaluation.field_picture import draw_fields
+from evaluation.field_tiles import score_tiles
 from evaluation.table import Section
 from parallel import parallel
 from training_data import one_line_errors
@@ -57,6 +63,25 @@ DEBLURRED = {
     "true field": "{true_psnr:.2f} / {true_ssim:.3f}",
     "least against one PSF": "{worst:+.2f}",
 }
+
+
+TILES = {
+    "frames": "{frames}",
+    "σ": "{sigma:g}",
+    "one PSF": "{one:.1f}",
+    "3 × 3 tiles alone": "{tiles:.1f}",
+    "worst place": "{tiles_worst:.1f}",
+    "trusted": "{tiles_trusted:.0%}",
+    "**joint fit, as reported**": "**{reported:.1f}**",
+    "its worst place": "{reported_worst:.1f}",
+}
+
+
+def tiles_work(task: tuple[FieldFrame, str]) -> Row:
+    """Return the figures of one frame and of its tiles, in a worker process."""
+    torch.set_num_threads(1)
+    frame, model = task
+    return score(frame, model) | score_tiles(frame, model) | {"kind": ""}
 
 
 def work(task: tuple[FieldFrame, str, bool]) -> Row:
@@ -103,6 +128,12 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--deblurred", type=int, default=0, help="deblur frames of so many fields"
     )
+    parser.add_argument(
+        "--tiles", type=int, default=0, help="compare with tiles of so many fields"
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="PNG", help="draw the first two fields instead"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every frame")
     parser.add_argument(
@@ -114,6 +145,7 @@ def options() -> argparse.Namespace:
         if chosen.split != "test":
             parser.error("--write publishes the test pictures: leave --split out")
         marks = ["fields", *(["fields-deblurred"] if chosen.deblurred else [])]
+        marks = ["fields-tiles"] if chosen.tiles else marks
         if error := publish.missing_marks(chosen.card, marks):
             parser.error(error)
     return chosen
@@ -127,10 +159,25 @@ def main() -> None:
     pictures = field_pictures(asked.data, asked.split)
     frames = [
         FieldFrame(path, kind, number, sigma, averaged)
-        for number in range(asked.fields)
+        for number in range(asked.tiles or asked.fields)
         for kind, path in [pictures[number % len(pictures)]]
         for sigma, averaged in CONDITIONS
     ]
+    if asked.picture is not None:
+        # Single frames at the second noise level.
+        draw_fields(frames[1 :: len(CONDITIONS)][:2], asked.model, asked.picture)
+        return
+    if asked.tiles:
+        single = [(frame, asked.model) for frame in frames if frame.frames == 1]
+        done = list(parallel(tiles_work, single, asked.jobs, "frames", 2))
+        section = Section(lambda plan: [], lambda case: {}, TILES)
+        text = section.table(section.summarise(sorted(done, key=lambda r: r["sigma"])))
+        print(f"\n{text}\n\n{(time.monotonic() - began) / 60:.1f} minutes")
+        if asked.json is not None:
+            asked.json.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+        if asked.write:
+            publish.into_page(asked.card, {"fields-tiles": text})
+        return
     tasks = [
         (frame, asked.model, frame.frames == 1 and frame.number < asked.deblurred)
         for frame in frames

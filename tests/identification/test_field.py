@@ -13,7 +13,7 @@ from deepblur_live.identification.field.cells import (
     CellSpectra,
     observed_cells,
 )
-from deepblur_live.identification.field.fit import FieldFitter
+from deepblur_live.identification.field.fit import FieldFitter, _positive
 from deepblur_live.identification.field.identifier import FieldIdentifier
 from deepblur_live.identification.field.phase import (
     CellPhases,
@@ -174,6 +174,15 @@ def test_normal_equations_are_those_of_all_unknowns_together(frame, truth):
     assert slope == pytest.approx(-float(step @ equations.gradient), rel=0.15)
 
 
+def test_variances_are_not_negative():
+    # The Schur complement with another point's curvature need not be positive.
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
+    values = torch.tensor([[2.0, 1.0, -0.5], [3.0, 2.0, 1.0]], dtype=torch.float64)
+    found = _positive(turn @ torch.diag_embed(values) @ turn.T)
+    expected = turn @ torch.diag_embed(values.clamp(min=0)) @ turn.T
+    torch.testing.assert_close(found, expected)
+
+
 def test_the_fit_finds_a_field(frame, truth):
     fit, every = fitter(frame)
     model = every.within(terms(FIELD).nodal)
@@ -279,6 +288,9 @@ def test_a_field_is_found_and_followed(frame, truth):
     second = identifier.accept(identifier.solve(following))
     assert second.trusted, second.reason
     assert abs(closeness(second.coefficients) - closeness(first.coefficients)) < 2
+    # The phases of one cell are new; its share of edges is that of the first frame.
+    newest = [phase for phase in identifier._tracked.phases if phase.time == 1.0]
+    assert [phase.edges_time for phase in newest] == [0.0]
     # A step: two frames contradict the average, and the field is followed at once.
     moved = truth.clone()
     moved[FIELD.names.index("defocus, linear, along x")] -= 0.12

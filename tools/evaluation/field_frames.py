@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from deepblur_live.identification.field.problem import FieldSolution
     from evaluation.table import Row
 
-__all__ = ["FieldFrame", "deblurred", "field_pictures", "score"]
+__all__ = [
+    "FieldFrame",
+    "blurred_field",
+    "deblurred",
+    "field_pictures",
+    "identified_field",
+    "pack_of",
+    "places",
+    "score",
+    "snr_of",
+]
 
 # Range of every mode, waves rms; eigen-PSFs of the simulation; places, along each side,
 # at which PSFs are compared; sides of frames: a multiple of this, at most so large.
@@ -43,7 +53,7 @@ _INTERVAL_S = 0.05
 # pixels.
 _SHIFT_STEP = 0.02
 
-_pack = lru_cache(maxsize=2)(load_pack)
+pack_of = lru_cache(maxsize=2)(load_pack)
 
 
 @dataclass(frozen=True)
@@ -81,19 +91,19 @@ def _side(path: Path) -> int:
         shorter = min(image.size)
     if path.parent.name == "microscopy":
         shorter //= 2
-    border = _pack("zernike7").family.window - 1
+    border = pack_of("zernike7").family.window - 1
     return min(_LARGEST, (shorter - border) // _MULTIPLE * _MULTIPLE)
 
 
 @lru_cache(maxsize=1)
-def _blurred(
+def blurred_field(
     path: Path, number: int, model: str
 ) -> tuple[torch.Tensor, ZernikeField, torch.Tensor, torch.Tensor]:
     """Return a frame without noise, its truth's family, the field and the sharp frame.
 
     The truth has the sixteen terms of nodal aberration theory for Noll 4 to 10.
     """
-    side, local = _side(path), _pack(model).family
+    side, local = _side(path), pack_of(model).family
     local = replace(local, noll=PAPER_MODES, ranges=_RANGE)
     family = ZernikeField(local, FieldView(side, side), remainder=0.0)
     sharp = scene(path, side + local.window - 1)
@@ -108,12 +118,12 @@ def _blurred(
 
 
 @lru_cache(maxsize=1)
-def _identified(
+def identified_field(
     frame: FieldFrame, model: str
 ) -> tuple[ZernikeField, FieldSolution, torch.Tensor]:
     """Return the fitted family, the solution, and the newest frame."""
-    pack = _pack(model)
-    clean, family, _, _ = _blurred(frame.path, frame.number, model)
+    pack = pack_of(model)
+    clean, family, _, _ = blurred_field(frame.path, frame.number, model)
     fitted = ZernikeField(pack.family, family.view)
     errors = pack.manifest.error_model
     identifier = FieldIdentifier(fitted, errors, None, 5.0, pack.specimen)
@@ -126,8 +136,8 @@ def _identified(
 
 def score(frame: FieldFrame, model: str) -> Row:
     """Return how well a field is identified; PSF SNR in dB over 7 × 7 places."""
-    clean, family, truth, _ = _blurred(frame.path, frame.number, model)
-    fitted, solution, _ = _identified(frame, model)
+    clean, family, truth, _ = blurred_field(frame.path, frame.number, model)
+    fitted, solution, _ = identified_field(frame, model)
     found, fit = solution.found, solution.fit
     assert solution.one is not None and found is not None and fit is not None
     true = _psfs(family, truth.double())
@@ -136,18 +146,18 @@ def score(frame: FieldFrame, model: str) -> Row:
     phases = found.used @ fit.coefficients
     one = fitted.constant(solution.one.estimate.coefficients)
     scores = {
-        "oracle": _snr(true.mean(0).expand_as(true), true),
-        "one": _snr(_psfs(fitted, torch.from_numpy(one)), true),
+        "oracle": snr_of(true.mean(0).expand_as(true), true),
+        "one": snr_of(_psfs(fitted, torch.from_numpy(one)), true),
         # The spectrum alone does not know the orientation.
-        "joint": max(_snr(_psfs(fitted, s * spectrum), true) for s in (1.0, even)),
-        "phases": _snr(_psfs(fitted, phases), true),
-        "reported": _snr(
+        "joint": max(snr_of(_psfs(fitted, s * spectrum), true) for s in (1.0, even)),
+        "phases": snr_of(_psfs(fitted, phases), true),
+        "reported": snr_of(
             _psfs(fitted, torch.from_numpy(solution.estimate.coefficients)), true
         ),
     }
     row: Row = {name: mean for name, (mean, _) in scores.items()}
     row |= {f"{name}_worst": worst for name, (_, worst) in scores.items()}
-    turned = _snr(_psfs(fitted, even * phases), true)[0]
+    turned = snr_of(_psfs(fitted, even * phases), true)[0]
     return row | {
         "kind": frame.kind,
         "file": frame.path.name,
@@ -171,9 +181,9 @@ def deblurred(frame: FieldFrame, model: str) -> Row:
     With the weights for quality. Noise and, but for the true field, covariance are
     those that were identified.
     """
-    pack = _pack(model)
-    _, family, truth, sharp = _blurred(frame.path, frame.number, model)
-    fitted, solution, observed = _identified(frame, model)
+    pack = pack_of(model)
+    _, family, truth, sharp = blurred_field(frame.path, frame.number, model)
+    fitted, solution, observed = identified_field(frame, model)
     assert solution.one is not None
     single, estimate = solution.one.estimate, solution.estimate
     into = fitted.constant(np.eye(fitted.local.n_coefficients)).T
@@ -199,16 +209,17 @@ def deblurred(frame: FieldFrame, model: str) -> Row:
     return row
 
 
-def _places() -> NDArray[np.float64]:
+def places() -> NDArray[np.float64]:
+    """Return the 7 × 7 places (49, 2) at which PSFs are compared."""
     return FieldView().grid(_PLACES)
 
 
 def _psfs(family: ZernikeField, coefficients: torch.Tensor) -> torch.Tensor:
     """Return the PSFs (49, K, K) of a field."""
-    return family.local.psf(family.at(coefficients, _places()).float())
+    return family.local.psf(family.at(coefficients, places()).float())
 
 
-def _snr(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
+def snr_of(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
     """Return the mean and the least PSF SNR, after the best common shift."""
     side = 2 * true.shape[-1]
     spectrum = torch.fft.rfft2(found, s=(side, side))
@@ -240,9 +251,9 @@ def _allowed(
     cells, fit, found = solution.problem.cells, solution.fit, solution.found
     assert cells is not None and fit is not None and found is not None
     model = model_of(family, cells.cells.positions).within(found.used)
-    design = torch.from_numpy(family.design(_places())) @ found.used
+    design = torch.from_numpy(family.design(places())) @ found.used
     local = design @ fit.covariance(model) @ design.mT
-    gamma = family.at(coefficients, _places()).float()
+    gamma = family.at(coefficients, places()).float()
     psf, change = family.local.psf_and_jacobian(gamma)
     change = change.flatten(2).double()
     error = torch.einsum("nmx,nmk,nkx->n", change, local, change)
@@ -264,7 +275,7 @@ def _deviations(
     where = [fitted.names.index(name) for name in family.names]
     true[where] = truth.double().numpy()
     near = nearest(true, found.numpy(), orbit(fitted, ResolvedBy.NEVER))
-    design = fitted.design(_places())
+    design = fitted.design(places())
     variance = np.einsum("nmp,pq,nmq->nm", design, solution.stated, design)
     error = np.abs(design @ (found.numpy() - near))
     deviations: list[float] = (error / np.sqrt(variance)).ravel().round(3).tolist()

@@ -314,8 +314,19 @@ class FieldFitter:
             state.coefficients,
             state.objective,
             equations.hessian,
-            equations.sensitivity / factor.double()[:, None, None] ** 2,
+            _positive(equations.sensitivity) / factor.double()[:, None, None] ** 2,
             state.nuisance,
             float(quality.square().mean().sqrt()),
             equations.curvature,
         )
+
+
+def _positive(information: torch.Tensor) -> torch.Tensor:
+    """Return symmetric matrices (..., M, M) without their negative eigenvalues.
+
+    A Schur complement with the curvature of another point may have some, and would
+    give negative variances.
+    """
+    values, vectors = torch.linalg.eigh(information)
+    result: torch.Tensor = (vectors * values.clamp(min=0)[..., None, :]) @ vectors.mT
+    return result

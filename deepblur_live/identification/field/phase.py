@@ -56,9 +56,11 @@ class CellPhases:
         """Return the terms of all cells, at γ (C, M)."""
         return [self.of(cell, row) for cell, row in enumerate(gamma)]
 
-    def local(self, cell: int, gamma: torch.Tensor) -> LocalPhase:
-        """Return the quadratic model of a cell's term near γ (M,)."""
-        return self.of(cell, gamma).local(gamma[None])
+    def local(
+        self, cell: int, gamma: torch.Tensor, edges: torch.Tensor | None = None
+    ) -> LocalPhase:
+        """Return the quadratic model of a cell's term near γ (M,): `Phase.local`."""
+        return self.of(cell, gamma).local(gamma[None], edges)
 
 
 def advantage(phases: Sequence[Phase], gamma: torch.Tensor) -> float:

@@ -25,10 +25,14 @@ __all__ = ["CellPhase", "FieldProblem", "FieldSolution", "Tracked"]
 
 
 class CellPhase(NamedTuple):
-    """A cell's model of the phase term, and the time of its frame in seconds."""
+    """A cell's model of the phase term, and the time of its frame in seconds.
+
+    And the time at which its share of edges was measured.
+    """
 
     model: LocalPhase
     time: float
+    edges_time: float = -math.inf
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ _CERTAIN = 0.5
 # the cells whose phases are evaluated with one frame, as all of them take longer than
 # the rest of the fit.
 _PHASE_STEPS, _WARM_STEPS, _PHASE_PARTS = 8, 1, 9
+# The share of edges in a cell, a property of its specimen, is kept for so many seconds.
+_EDGES_S = 60.0
 # Share by which the number of averages may change until the curvature in specimens and
 # noises is computed again.
 _AS_MANY = 0.1
@@ -129,7 +131,7 @@ class FieldSolver:
             now, gamma = problem.one.time, model.at(field).float()
             last: list[CellPhase | None] = [None] * len(cells.cells)
             for cell, phase in enumerate(phases):
-                last[cell] = CellPhase(phase.local(gamma[cell, None]), now)
+                last[cell] = CellPhase(phase.local(gamma[cell, None]), now, now)
             tracked = Tracked(
                 found.used,
                 fit.nuisance,
@@ -266,7 +268,11 @@ class FieldSolver:
         number = math.ceil(count / _PHASE_PARTS)
         chosen = [(tracked.next_cell + k) % count for k in range(number)]
         for cell in chosen:
-            last[cell] = CellPhase(terms_of.local(cell, gamma[cell]), now)
+            known, measured, edges = last[cell], now, None
+            if known is not None and 0 <= now - known.edges_time <= _EDGES_S:
+                edges, measured = known.model.edges, known.edges_time
+            model = terms_of.local(cell, gamma[cell], edges)
+            last[cell] = CellPhase(model, now, measured)
         models: list[LocalPhase | None] = []
         for row, phase in zip(gamma, last, strict=True):
             usable = (
