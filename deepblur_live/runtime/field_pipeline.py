@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from deepblur_live.blur.field_basis import FieldView
 from deepblur_live.drift import Gaussian
 from deepblur_live.identification.field.identifier import LEAST_SIDE
 from deepblur_live.runtime.frame_view import frame_view
+from deepblur_live.runtime.inner_pipelines import InnerFuture, RetiredPipelines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["FieldPipeline"]
-
-# A pipeline waits 30 s for its last identification.
-_CLOSE_S = 45.0
 
 
 class FieldPipeline:
@@ -72,14 +70,15 @@ class FieldPipeline:
         self._known: Gaussian | None = None
         self._reason = ""
         self._notes: list[str] = []
-        self._ending: list[threading.Thread] = []
+        self._retired = RetiredPipelines()
 
     def submit(self, frame: Frame) -> FrameFuture:
         """As in `deepblur_live.runtime.frame.FramePipeline`."""
         pipeline = self._pipeline_for(frame)
         self._time = frame.time
         notes, self._notes = tuple(self._notes), []
-        return _InField(pipeline.submit(frame), self._result, self._view, notes)
+        complete = partial(self._result, view=self._view, notes=notes)
+        return InnerFuture(pipeline.submit(frame), complete)
 
     def start_from(self, known: Gaussian) -> None:
         """As in `deepblur_live.runtime.frame.FramePipeline`; in the field's terms."""
@@ -91,17 +90,7 @@ class FieldPipeline:
         """End what runs in the background."""
         if self._pipeline is not None:
             self._pipeline.close()
-        for ending in self._ending:
-            ending.join(_CLOSE_S)
-
-    def _retire(self, pipeline: FramePipeline) -> None:
-        """Close a pipeline on a thread, as its last identification may take long."""
-        self._ending = [ending for ending in self._ending if ending.is_alive()]
-        ending = threading.Thread(
-            target=pipeline.close, name="end of a pipeline", daemon=True
-        )
-        ending.start()
-        self._ending.append(ending)
+        self._retired.join()
 
     def _pipeline_for(self, frame: Frame) -> FramePipeline:
         view = self._view_of(frame)
@@ -111,7 +100,7 @@ class FieldPipeline:
         if current is not None:
             # If the next one cannot be made, no frame must go to this one.
             self._pipeline = None
-            self._retire(current)
+            self._retired.retire(current)
         local = self._field.local
         family = local if view is None else replace(self._field, view=view)
         pipeline = self._make(family)
@@ -194,29 +183,3 @@ class FieldPipeline:
         """Return the covariance (P, P) of a constant field, of that of γ (M, M)."""
         spread: NDArray[np.float64] = self._constant.T @ covariance @ self._constant
         return spread
-
-
-class _InField:
-    """A pipeline's future whose result is completed with its place in the field."""
-
-    def __init__(
-        self,
-        future: FrameFuture,
-        complete: Callable[
-            [FrameResult, FieldView | None, tuple[str, ...]], FrameResult
-        ],
-        view: FieldView | None,
-        notes: tuple[str, ...],
-    ) -> None:
-        self._future, self._complete = future, complete
-        self._view, self._notes = view, notes
-        self._result: FrameResult | None = None
-
-    def done(self) -> bool:
-        return self._future.done()
-
-    def result(self) -> FrameResult:
-        if self._result is None:
-            found = self._future.result()
-            self._result = self._complete(found, self._view, self._notes)
-        return self._result

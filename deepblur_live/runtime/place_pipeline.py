@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from deepblur_live.blur.field_basis import FieldView
 from deepblur_live.drift import Gaussian
 from deepblur_live.runtime.frame_view import frame_view
+from deepblur_live.runtime.inner_pipelines import InnerFuture, RetiredPipelines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,6 @@ __all__ = ["PlacePipeline", "Region"]
 
 Region = tuple[int, int, int, int]
 """(top, left, height, width) of frames in the calibrated frame, in its pixels."""
-
-# A pipeline waits 30 s for its last identification.
-_CLOSE_S = 45.0
 
 
 class PlacePipeline:
@@ -77,9 +74,9 @@ class PlacePipeline:
         self._time = -np.inf
         self._size: tuple[int, ...] = ()
         self._known: Gaussian | None = None
-        self._pending: _WithNotes | None = None
+        self._pending: InnerFuture | None = None
         self._notes: list[str] = []
-        self._ending: list[threading.Thread] = []
+        self._retired = RetiredPipelines()
 
     def submit(self, frame: Frame) -> FrameFuture:
         """As in `deepblur_live.runtime.frame.FramePipeline`."""
@@ -87,7 +84,12 @@ class PlacePipeline:
         self._time = frame.time
         future = pipeline.submit(frame)
         notes, self._notes = tuple(self._notes), []
-        self._pending = _WithNotes(future, self._collected, self._lost, notes)
+        self._pending = InnerFuture(
+            future,
+            partial(self._completed, notes),
+            partial(self._lost, notes),
+            self._collected,
+        )
         return self._pending
 
     def start_from(self, known: Gaussian) -> None:
@@ -100,8 +102,7 @@ class PlacePipeline:
         """End what runs in the background."""
         if self._pipeline is not None:
             self._pipeline.close()
-        for ending in self._ending:
-            ending.join(_CLOSE_S)
+        self._retired.join()
 
     def _pipeline_for(self, frame: Frame) -> FramePipeline:
         place = self._place_of(frame)
@@ -115,13 +116,11 @@ class PlacePipeline:
                 self._place = place
                 return current
             if self._pending is not None:
-                # Pipelines share a card's buffers: one frame at a time. An error is
-                # raised by the frame's own result.
-                with contextlib.suppress(Exception):
-                    self._pending.result()
+                # Pipelines share a card's buffers: one frame at a time.
+                self._pending.settle()
             # If the next one cannot be made, no frame must go to this one.
             self._pipeline = self._family = None
-            self._retire(current)
+            self._retired.retire(current)
         pipeline = self._make(family)
         self._place, self._pipeline, self._family = place, pipeline, family
         known, track = self._known, self._track
@@ -179,17 +178,11 @@ class PlacePipeline:
         top, left, height, width = region
         return None if region == (0, 0, rows, columns) else (top, left, height, width)
 
-    def _retire(self, pipeline: FramePipeline) -> None:
-        """Close a pipeline on a thread, as its last identification may take long."""
-        self._ending = [ending for ending in self._ending if ending.is_alive()]
-        ending = threading.Thread(
-            target=pipeline.close, name="end of a pipeline", daemon=True
-        )
-        ending.start()
-        self._ending.append(ending)
-
-    def _collected(self, future: _WithNotes, result: FrameResult) -> None:
+    def _completed(self, notes: tuple[str, ...], result: FrameResult) -> FrameResult:
         self._track = result.track or self._track
+        return replace(result, notes=(*notes, *result.notes))
+
+    def _collected(self, future: InnerFuture) -> None:
         # It holds pixels whose memory may now be used for others.
         if self._pending is future:
             self._pending = None
@@ -212,33 +205,3 @@ def _said(place: Region | str | None) -> str:
         f"the calibration is used with its value at rows {top} to {top + height}, "
         f"columns {left} to {left + width} of the calibrated frame"
     )
-
-
-class _WithNotes:
-    """A pipeline's future whose result is completed with notes."""
-
-    def __init__(
-        self,
-        future: FrameFuture,
-        collected: Callable[[_WithNotes, FrameResult], None],
-        lost: Callable[[tuple[str, ...]], None],
-        notes: tuple[str, ...],
-    ) -> None:
-        self._future, self._notes = future, notes
-        self._collected, self._lost = collected, lost
-        self._result: FrameResult | None = None
-
-    def done(self) -> bool:
-        return self._future.done()
-
-    def result(self) -> FrameResult:
-        if self._result is None:
-            try:
-                found = self._future.result()
-            except Exception:
-                self._lost(self._notes)
-                self._notes = ()
-                raise
-            self._result = replace(found, notes=(*self._notes, *found.notes))
-            self._collected(self, found)
-        return self._result

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from deepblur_live.drift import Gaussian
+from deepblur_live.runtime.inner_pipelines import InnerFuture, RetiredPipelines
 from deepblur_live.runtime.series_key import MOST_SERIES, SeriesKey, series_key
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ColourParts", "SeriesPipeline"]
 
-# A pipeline waits 30 s for its last identification.
-_CLOSE_S = 45.0
 # Series that were dropped are named up to this number: a scan may have thousands.
 _MOST_NAMED = 8
 
@@ -94,19 +93,21 @@ class SeriesPipeline:
         self._spare: FramePipeline | None = self._parts[wavelength_nm].make()
         # The most recent last.
         self._series: OrderedDict[SeriesKey, _Series] = OrderedDict()
-        self._pending: _InSeries | None = None
+        self._pending: InnerFuture | None = None
+        # That of the last frame.
+        self._current: _Series | None = None
         self._known: Gaussian | None = None
         self._notes: list[str] = []
         # In the order of their first frames.
         self._channels_seen: dict[str, None] = {}
         self._unlisted: set[str] = set()
         self._dropped: set[str] = set()
-        self._ending: list[threading.Thread] = []
+        self._retired = RetiredPipelines()
 
     def submit(self, frame: Frame) -> FrameFuture:
         """As in `deepblur_live.runtime.frame.FramePipeline`."""
         series = self._series_of(frame)
-        if self._pending is not None and self._pending.series is not series:
+        if self._pending is not None and self._current is not series:
             # Two pipelines share a card's buffers: one frame at a time.
             self._pending.settle()
         if self._known is not None:
@@ -114,7 +115,9 @@ class SeriesPipeline:
             self._known = None
         notes, self._notes = tuple(self._notes), []
         future = series.pipeline.submit(frame)
-        self._pending = _InSeries(future, series, notes, self._collected)
+        complete = partial(_completed, series, notes)
+        self._pending = InnerFuture(future, complete, collected=self._collected)
+        self._current = series
         return self._pending
 
     def start_from(self, known: Gaussian) -> None:
@@ -128,11 +131,10 @@ class SeriesPipeline:
             pipelines.append(self._spare)
         for pipeline in pipelines:
             pipeline.close()
-        for ending in self._ending:
-            ending.join(_CLOSE_S)
+        self._retired.join()
         self._close()
 
-    def _collected(self, future: _InSeries) -> None:
+    def _collected(self, future: InnerFuture) -> None:
         # It holds pixels whose memory may now be used for others.
         if self._pending is future:
             self._pending = None
@@ -169,15 +171,9 @@ class SeriesPipeline:
         return series
 
     def _end(self, series: _Series) -> None:
-        if self._pending is not None and self._pending.series is series:
+        if self._pending is not None and self._current is series:
             self._pending.settle()
-        self._ending = [ending for ending in self._ending if ending.is_alive()]
-        # On a thread, as its last identification may take a while.
-        ending = threading.Thread(
-            target=series.pipeline.close, name="end of a series", daemon=True
-        )
-        ending.start()
-        self._ending.append(ending)
+        self._retired.retire(series.pipeline)
         name = series.key.text
         if name not in self._dropped and len(self._dropped) < _MOST_NAMED:
             self._dropped.add(name)
@@ -204,44 +200,9 @@ class SeriesPipeline:
         return self._channels.get(channel, self._default)
 
 
-class _InSeries:
-    """A pipeline's future that keeps the series' track, and its own outcome."""
-
-    def __init__(
-        self,
-        future: FrameFuture,
-        series: _Series,
-        notes: tuple[str, ...],
-        collected: Callable[[_InSeries], None],
-    ) -> None:
-        self.series = series
-        self._future, self._notes, self._collected = future, notes, collected
-        self._result: FrameResult | None = None
-        self._error: Exception | None = None
-
-    @property
-    def _settled(self) -> bool:
-        return self._result is not None or self._error is not None
-
-    def settle(self) -> None:
-        """Wait for the outcome; an error is raised by `result`."""
-        if self._settled:
-            return
-        try:
-            result = self._future.result()
-        except Exception as error:
-            self._error = error
-            return
-        self.series.track = result.track or self.series.track
-        self._result = replace(result, notes=(*self._notes, *result.notes))
-
-    def done(self) -> bool:
-        return self._settled or self._future.done()
-
-    def result(self) -> FrameResult:
-        self.settle()
-        self._collected(self)
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
+def _completed(
+    series: _Series, notes: tuple[str, ...], result: FrameResult
+) -> FrameResult:
+    """Return a result with its series' notes; the series keeps its track."""
+    series.track = result.track or series.track
+    return replace(result, notes=(*notes, *result.notes))
