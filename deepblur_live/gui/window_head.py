@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING
 from deepblur_live.gui.binding import QtWidgets
 
 if TYPE_CHECKING:
+    from deepblur_live.gui.binding import QtGui
     from deepblur_live.gui.menus import Menus
     from deepblur_live.gui.toolbar import Toolbar
 
 __all__ = ["WindowHead"]
 
+# Below this width in pixels menus, state and quality do not fit beside each other.
+_NARROW = 560
+
 
 class WindowHead(QtWidgets.QWidget):
     """The menus and the state in one line, the toolbar in the next.
 
-    In another program's window the menus are behind a button of the toolbar.
+    In another program's window, and in a narrow one, the menus are behind a button of
+    the toolbar.
 
     Parameters
     ----------
@@ -28,7 +33,7 @@ class WindowHead(QtWidgets.QWidget):
 
     def __init__(self, menus: Menus, toolbar: Toolbar) -> None:
         super().__init__()
-        self._toolbar = toolbar
+        self._toolbar, self._docked = toolbar, False
         self._bar = QtWidgets.QMenuBar()
         # In the window on every system: a host has a bar of its own.
         self._bar.setNativeMenuBar(False)
@@ -49,6 +54,16 @@ class WindowHead(QtWidgets.QWidget):
 
     def set_docked(self, docked: bool) -> None:
         """Adapt to a window of its own, or to a place in another."""
+        self._docked = docked
+        self._show_menus()
+
+    def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
+        """Leave the line to the state where it would be cut off."""
+        super().resizeEvent(event)
+        self._show_menus()
+
+    def _show_menus(self) -> None:
         # Two menu bars in a window would compete for the same keys.
-        self._bar.setVisible(not docked)
-        self._toolbar.show_menu_button(docked)
+        behind_button = self._docked or self.width() < _NARROW
+        self._bar.setVisible(not behind_button)
+        self._toolbar.show_menu_button(behind_button)

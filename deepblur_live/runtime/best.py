@@ -33,6 +33,7 @@ __all__ = ["BestExecutor", "build_executor"]
 
 _log = logging.getLogger(__name__)
 _CLOSE_S = 15.0
+_FULL = "the card's memory is full"
 
 
 def build_executor(
@@ -143,7 +144,7 @@ class BestExecutor:
                 if has_lost_card(error):
                     raise
                 if is_out_of_memory(error):
-                    self._drop_size(current, "the card's memory is full", shape)
+                    self._drop_size(current, _FULL, shape)
                 else:
                     self.distrust(current, str(error))
         return self.reference.deblur(*frame)
@@ -217,7 +218,8 @@ class BestExecutor:
                 )
                 self._preparation.start()
                 return None
-            if executor.any_admitted:
+            # A full memory is not its fault: a smaller size may fit.
+            if executor.any_admitted or fault == _FULL:
                 self._drop_size(executor, fault, shape)
             else:
                 self.distrust(executor, fault)
@@ -240,7 +242,8 @@ class BestExecutor:
         try:
             verdicts = executor.admit(shape, progress)
         except Exception as error:  # reported when the executor is asked for
-            self._faults[executor, shape] = str(error) or repr(error)
+            full = is_out_of_memory(error)
+            self._faults[executor, shape] = _FULL if full else str(error) or repr(error)
         else:
             text = "; ".join(verdict.text for verdict in verdicts)
             _log.info("%s is ready: %s", executor.name, text)

@@ -105,9 +105,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether the card, or page-locked memory, has no room left."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    text = str(error)
-    # cuFFT, cuBLAS and cuDNN have statuses of their own.
-    return "ALLOC_FAILED" in text or ("CUDA" in text and "out of memory" in text)
+    # cuFFT, cuBLAS and cuDNN have statuses of their own; TensorRT writes "Cuda".
+    text = str(error).lower()
+    return "alloc_failed" in text or ("cuda" in text and "out of memory" in text)
 
 
 def has_lost_card(error: BaseException) -> bool:

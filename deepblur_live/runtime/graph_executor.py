@@ -270,7 +270,7 @@ class PreparedExecutor(GraphExecutor):
 
     def release_size(self, shape: tuple[int, int]) -> None:
         """Give back what frames of (H, W) hold."""
-        if shape in self._graphs:
+        if shape in self._graphs or shape in self._fistas:
             self._forget(shape)
 
     def _forget(self, shape: tuple[int, int]) -> None:

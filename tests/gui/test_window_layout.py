@@ -57,6 +57,21 @@ def test_nothing_is_hidden_in_the_toolbar(opened, session, width: int) -> None:
     window.close()
 
 
+def test_the_state_is_not_cut_off_in_a_narrow_window(opened) -> None:
+    window = opened(1024, 768)
+    window.refresh()
+    assert window._head._bar.isVisible()
+    window.resize(400, 300)
+    QApplication.processEvents()
+    assert not window._head._bar.isVisible()
+    assert window.toolbar.menu_button.isVisible()
+    for label in (window.toolbar.chip, window.toolbar.quality):
+        assert label.isVisible() and label.width() >= label.sizeHint().width()
+    window.resize(1024, 768)
+    QApplication.processEvents()
+    assert window._head._bar.isVisible() and not window.toolbar.menu_button.isVisible()
+
+
 def test_panels_close_and_open_by_key_and_menu(opened) -> None:
     window = opened(1400, 900)
     toggle = window.panels["PSF"].toggleViewAction()

@@ -1,12 +1,17 @@
 """Frames in, scaled pictures out, and back; bad frames by name."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.optics import CameraNoise
+from deepblur_live.runtime import calibration
 from deepblur_live.runtime.calibration import BadFrame, scale
+from deepblur_live.runtime.device import page_locked
+from deepblur_live.runtime.scaling_graph import ScalingGraph
 
 
 def texture(shape=(96, 80), dtype=np.uint16, peak=4000):
@@ -36,6 +41,29 @@ def test_pixels_are_not_touched_and_may_be_read_only_and_strided():
     before = floats.copy()
     scale(floats).image.add_(1)
     np.testing.assert_array_equal(floats, before)
+
+
+@pytest.mark.parametrize("layout", ["plain", "strided", "read-only"])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "i2", "u4", "f2", ">f8"])
+def test_a_card_gets_the_pixels_that_a_processor_would(monkeypatch, dtype, layout):
+    """By way of page-locked memory, inspected and not; the card is played."""
+
+    def uploaded(pixels):
+        locked = page_locked(pixels)
+        return SimpleNamespace(to=lambda *_, **__: locked)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    monkeypatch.setattr(calibration, "page_locked", uploaded)
+    pixels = texture((192, 160), dtype, peak=40_000 if dtype[1:] == "u2" else 150)
+    pixels = pixels[::2, ::2] if layout == "strided" else pixels
+    pixels.flags.writeable = layout != "read-only"
+    like, card = scale(pixels), torch.device("cuda")
+    assert torch.equal(scale(pixels, card).image, like.image)
+    graph = ScalingGraph(torch.device("cpu"), calibration.COARSEST)
+    between = scale(pixels, inner=like.inner, graph=graph)
+    graph._device = card
+    again = scale(pixels, card, inner=like.inner, graph=graph)
+    assert torch.equal(again.image, between.image)
 
 
 def one_hot_pixel():

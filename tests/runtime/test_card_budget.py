@@ -167,12 +167,14 @@ def test_a_frame_between_inspections_waits_for_the_card_once(make, side):
     assert finish.calls <= FINISH
 
 
-@pytest.mark.parametrize("side", [96, 512])
-def test_the_host_is_fast_enough_for_small_frames(pack, side):
-    """Measured: 0.4 and 0.5 ms (docs/speed.md); on a busy computer three times that."""
+@pytest.mark.parametrize(
+    ("side", "most", "runs"), [(96, 1.5, 300), (512, 1.5, 300), (2048, 5.0, 60)]
+)
+def test_the_host_is_fast_enough(pack, side, most, runs):
+    """In ms, three times what was measured (docs/speed.md), for a busy computer."""
     from benchmarking.host import host_time
 
-    assert sum(host_time(pack, side)) < 1.5
+    assert sum(host_time(pack, side, runs)) < most
 
 
 def test_spectra_are_averaged_twenty_times_a_second(make):

@@ -31,6 +31,7 @@ from deepblur_live.runtime.graph_executor import (
 )
 from deepblur_live.runtime.order import executor_order
 from deepblur_live.runtime.parity import compare, trial_frame, trial_spectra
+from deepblur_live.runtime.tensorrt import EngineError
 
 FAMILY = ZernikeFamily()
 CPU = torch.device("cpu")
@@ -389,6 +390,36 @@ def test_a_full_card_costs_an_executor_one_size_alone(best, played, monkeypatch)
     assert note == "played is not used for frames of 64 × 70: the card's memory is full"
     assert SHAPE not in played._graphs
     served(best, other)
+    assert best.backend is played
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("_make_fista", FULL),
+        (
+            "_make_fista",
+            EngineError("not ready: Error Code 1: Cuda Runtime (out of memory)"),
+        ),
+        ("_compare", FULL),
+    ],
+)
+def test_a_card_that_fills_up_in_preparation_costs_one_size_alone(
+    best, played, monkeypatch, step, error
+):
+    """Also the first size; nothing of it stays in the memory that is full."""
+
+    def full(*_):
+        raise error
+
+    with monkeypatch.context() as now:
+        now.setattr(played, step, full)
+        served(best)
+    assert best.backend is best.reference
+    (note,) = (note for note in best.take_notes() if "memory" in note)
+    assert note == "played is not used for frames of 64 × 70: the card's memory is full"
+    assert not played._fistas
+    served(best, (66, 64))
     assert best.backend is played
 
 
