@@ -364,16 +364,30 @@ class Model(Section):
                     f'{key} = "{value}" does not go with the family {self.family!r}: '
                     "leave one of the two out"
                 )
-            varies = key == "calibration" and self.calibration_set != "hull"
-            if self.blur == "field" and not varies:
+            if self.blur == "field" and key == "psf":
                 raise ValueError(
-                    f'{key} = "{value}" is one blur for the whole frame: leave it '
+                    f'psf = "{value}" is one blur for the whole frame: leave it '
                     'out, or set blur to "uniform"'
+                )
+            if self.blur == "field" and self.calibration_set == "hull":
+                raise ValueError(
+                    'calibration_set = "hull" is that of means over the frame: leave '
+                    'it out, or set blur to "uniform"'
                 )
         if self.calibration is not None and self.psf is not None:
             raise ValueError(
                 "calibration and psf are two blurs: leave one of the two out"
             )
+        for key in ("calibration_basis", "calibration_set"):
+            value = getattr(self, key)
+            if (
+                self.calibration is None
+                and value != type(self).model_fields[key].default
+            ):
+                raise ValueError(
+                    f'{key} = "{value}" is said of a calibration, and there is none: '
+                    "give calibration, or leave it out"
+                )
         if self.calibration_basis == "psf" and self.calibration_set != "ellipsoid":
             raise ValueError(
                 f'calibration_set = "{self.calibration_set}" is that of states in '

@@ -210,7 +210,9 @@ class CalibratedZernikeFamily:
         local, basis = self.local.metric, self.learned.basis
         return replace(local, matrix=basis.T @ local.matrix @ basis)
 
-    def _local(self, coefficients: torch.Tensor) -> torch.Tensor:
+    def _local(
+        self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
+    ) -> torch.Tensor:
         """Return γ (..., M) of coefficients (..., P), differentiable."""
         if coefficients.shape[-1] != self.n_coefficients:
             raise ValueError(
@@ -225,13 +227,13 @@ class CalibratedZernikeFamily:
         self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
     ) -> torch.Tensor:
         """Return the PSF (..., K, K) of c (..., P), sum 1."""
-        return self.local.psf(self._local(coefficients), position)
+        return self.local.psf(self._local(coefficients, position))
 
     def psf_and_jacobian(
         self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the PSF (..., K, K) and its derivatives (..., P, K, K) in c."""
-        psf, slopes = self.local.psf_and_jacobian(self._local(coefficients), position)
+        psf, slopes = self.local.psf_and_jacobian(self._local(coefficients, position))
         basis = torch.from_numpy(self.learned.basis).to(slopes)
         return psf, torch.einsum("...mij,mp->...pij", slopes, basis)
 

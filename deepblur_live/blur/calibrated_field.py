@@ -9,7 +9,7 @@ import torch
 
 from deepblur_live.blur.calibrated import CalibratedZernikeFamily
 from deepblur_live.blur.marginal import marginal_change
-from deepblur_live.blur.tiled import GRID, TiledBlur, on_grid
+from deepblur_live.blur.tiled import GRID, TiledBlur, grid_weights, on_grid
 
 __all__ = ["CalibratedField"]
 
@@ -20,8 +20,8 @@ class CalibratedField(CalibratedZernikeFamily):
 
     At a place x the modes are γ(x) = mean + basis · c + offset(x). What is identified,
     and drifts, is c, the same in the whole frame; the offsets, of mean zero over the
-    frame, are those of the calibration. Everything but the operator is that of the mean
-    over the frame, as one spectrum of it is identified.
+    frame, are those of the calibration. Everything but the operator, and the PSF at a
+    position, is that of the mean over the frame, as one spectrum of it is identified.
 
     Parameters
     ----------
@@ -44,6 +44,16 @@ class CalibratedField(CalibratedZernikeFamily):
             raise ValueError(
                 f"offsets of shape {shape}: must be {(GRID**2, len(self.local.noll))}"
             )
+
+    def _local(
+        self, coefficients: torch.Tensor, position: tuple[float, float] | None = None
+    ) -> torch.Tensor:
+        """Return γ (..., M) of c (..., P) at a position; without one the mean."""
+        modes = super()._local(coefficients)
+        if position is None:
+            return modes
+        offset = grid_weights(position).ravel() @ np.array(self.offsets)
+        return modes + torch.from_numpy(offset).to(modes)
 
     def kernels(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the PSFs (..., N, N, K, K) of c (..., P) at `grid_positions`."""

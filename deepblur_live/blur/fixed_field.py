@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from deepblur_live.blur.fixed_psf import FixedPsf
-from deepblur_live.blur.tiled import GRID, TiledBlur
+from deepblur_live.blur.tiled import GRID, TiledBlur, grid_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,12 +66,7 @@ class FixedField(FixedPsf):
         """Return the PSF (..., K, K) for coefficients (..., 0)."""
         if position is None:
             return super().psf(coefficients)
-        node = np.arange(GRID)
-        down, right = (
-            (1 - np.abs(np.clip(place, 0, 1) * (GRID - 1) - node)).clip(0)
-            for place in position
-        )
-        own = np.einsum("i,j,ijkl->kl", down, right, self.grid)
+        own = np.einsum("ij,ijkl->kl", grid_weights(position), self.grid)
         psf = torch.from_numpy(own).to(coefficients)
         return psf.expand(*coefficients.shape[:-1], *psf.shape)
 

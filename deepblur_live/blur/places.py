@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deepblur_live.blur.calibrated_field import CalibratedField
 from deepblur_live.blur.zernike_field import ZernikeField
 
 if TYPE_CHECKING:
@@ -19,6 +20,6 @@ def places(family: BlurFamily) -> tuple[tuple[float, float] | None, ...]:
 
     As `BlurFamily.psf` takes them: (row, column) from 0 to 1.
     """
-    if not isinstance(family, ZernikeField):
+    if not isinstance(family, ZernikeField | CalibratedField):
         return (None,)
     return tuple((row, column) for row in _LINE for column in _LINE)

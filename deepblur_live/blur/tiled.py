@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["GRID", "TiledBlur", "grid_positions", "on_grid"]
+__all__ = ["GRID", "TiledBlur", "grid_positions", "grid_weights", "on_grid"]
 
 GRID = 8
 """PSFs along each side of the frame (docs/decisions/0167-tiled-blur.md)."""
@@ -41,6 +41,16 @@ def _interpolation(grid: int, positions: torch.Tensor) -> torch.Tensor:
     place = positions.clamp(0, 1)[:, None] * (grid - 1)
     node = torch.arange(grid, device=positions.device)
     return (1 - (place - node).abs()).clamp(min=0)
+
+
+def grid_weights(position: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the weights (GRID, GRID) of `grid_positions` at a place between them.
+
+    Of linear interpolation; `position` is (row, column) in the frame, 0 to 1.
+    """
+    both = _interpolation(GRID, torch.tensor(position, dtype=torch.float64))
+    weights: NDArray[np.float64] = np.outer(*both.numpy())
+    return weights
 
 
 def on_grid(kernels: torch.Tensor, grid: int = GRID) -> torch.Tensor:

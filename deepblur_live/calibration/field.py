@@ -36,8 +36,9 @@ _LENGTHS = np.geomspace(0.08, 2.0, 12)
 _RATIOS = np.concatenate([[0.0], np.geomspace(0.1, 1000.0, 21)])
 # Least scatter, waves rms: identical beads must not cause a division by 0.
 _LEAST_SCATTER = 1e-6
-# A place is too far from any bead if its error is this many times that at the beads.
-_TOO_FAR = 2.0
+# A place is too far from any bead if its error is this many times that at the beads,
+# and more than what the model of the pupil leaves uncertain anyway: 2 nm at 540 nm.
+_TOO_FAR, _KNOWN = 2.0, 0.004
 # Places along rows and columns that stand for the whole frame.
 _CELLS = 16
 
@@ -101,10 +102,11 @@ class CoefficientField:
     def far(self, place: Array) -> NDArray[np.bool_]:
         """Return whether places (..., 2), pixels, are too far from any bead.
 
-        There the error, over all modes, is more than twice that at a typical bead.
+        There the error, over all modes, is more than twice that at a typical bead, and
+        more than 0.004 waves rms.
         """
         sigma = np.linalg.norm(self.at(place).sigma, axis=-1)
-        return np.asarray(sigma > _TOO_FAR * self._at_beads)
+        return np.asarray(sigma > max(_TOO_FAR * self._at_beads, _KNOWN))
 
     def even_places(self) -> Array:
         """Return (256, 2) rows and columns, evenly over the frame, pixels."""

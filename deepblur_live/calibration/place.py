@@ -27,6 +27,9 @@ ASSUMED_NM = 40.0
 """Rms change of the wavefront that is assumed between a measured state and that of a
 session, nm (docs/decisions/0198-calibration-in-a-session.md)."""
 
+# Side of the largest PSF that is used, pixels; as for Zernike families.
+_LARGEST_WINDOW = 63
+
 
 def fixed_field(
     saved: SavedCalibration, region: tuple[int, int, int, int] | None = None
@@ -53,6 +56,8 @@ def fixed_field(
     places = (top, left) + grid_positions() * (height, width)
     fields = learn_psf_fields(saved)
     light = np.mean([field.psf(places) for field in fields], axis=0).clip(0)
+    cut = max(0, (light.shape[-1] - _LARGEST_WINDOW) // 2)
+    light = light[:, cut : light.shape[-1] - cut, cut : light.shape[-1] - cut]
     psfs = light / light.sum((1, 2), keepdims=True)
     mean = psfs.mean(0)
     cutoff = optics.numerical_aperture * optics.pixel_size_nm / optics.wavelength_nm

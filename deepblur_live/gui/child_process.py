@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,8 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 # No console window beside ours on Windows.
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                # On Windows a file would get the system's code page.
+                env=os.environ | {"PYTHONIOENCODING": "utf-8"},
             )
         except OSError:
             self._output.close()

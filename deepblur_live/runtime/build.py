@@ -76,11 +76,14 @@ def build_field_pipeline(
     Raises
     ------
     ValueError
-        When the profile's blur is uniform.
+        When the profile's blur is uniform, or known from a calibration.
     """
     field = rig_family(profile)
     if not isinstance(field, ZernikeField):
-        raise ValueError('the profile\'s blur is uniform: give model.blur = "field"')
+        raise ValueError(
+            'the profile identifies no field: give model.blur = "field", and no '
+            "calibration"
+        )
     tune_process(profile.model.threads)
     pack = _load(profile)
     make = partial(
@@ -127,10 +130,11 @@ def build_series_pipeline(
         if isinstance(family, FixedPsf):
 
             def make_fixed(own: FixedPsf) -> FramePipeline:
-                if own != family:
-                    executors.append(build_executor(pack, own, rig.model.device))
-                used = executor if own == family else executors[-1]
-                return FixedPsfPipeline(own, used, rig, thread)
+                if own == family:
+                    return FixedPsfPipeline(own, executor, rig, thread)
+                # Ended with its pipeline, when another region is shown.
+                used = build_executor(pack, own, rig.model.device)
+                return FixedPsfPipeline(own, used, rig)
 
             fixed: Callable[[], FramePipeline] = partial(make_fixed, family)
             if isinstance(family, FixedField):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,7 +82,8 @@ def calibrate_files(
 ) -> CalibratedFiles:
     """Calibrate a microscope from files of bead slides, as the command does.
 
-    A file that cannot be used, or has other optics than the first, is left out.
+    A file that cannot be used, has other optics than the first, or is given twice, is
+    left out.
 
     Parameters
     ----------
@@ -129,7 +131,9 @@ def calibrate_files(
     if not names:
         raise ValueError("no stack of a bead slide is given")
     if single and len(names) > 1:
-        raise ValueError(f"--single: give one stack, not {len(names)}")
+        raise ValueError(
+            f"a PSF alone is made of one stack: give one, not {len(names)}"
+        )
     if profile is not None and not isinstance(profile, Profile):
         profile = load_profile(Path(profile))
     ending = ".psf.ome.tif" if single else ".calib"
@@ -142,19 +146,23 @@ def calibrate_files(
         tell(f"Left out: {error}")
 
     found: list[tuple[Source, Calibration]] = []
-    for name in names:
+    for name, short in zip(names, _short_names(names), strict=True):
         try:
+            source = replace(Source.of(Path(name)), file=short)
+            _check_new(name, source, [known for known, _ in found])
             first = found[0][1] if found else None
             one = _calibrate(
                 name, profile, bead_nm, z_step_um, channel, first, progress, leave_out
             )
-        except (CalibrationError, SeriesError, ProfileError) as error:
+        # One bad file must not end the run, whatever is wrong with it.
+        except (OSError, RuntimeError, ValueError) as error:
             if len(names) == 1:
                 raise
-            leave_out(error)
+            known = isinstance(error, CalibrationError | SeriesError | ProfileError)
+            leave_out(error if known else CalibrationError(f"{name}: {error}"))
             continue
-        found.append((Source.of(Path(name)), one))
-        for line in summary(name, one, several=len(names) > 1):
+        found.append((source, one))
+        for line in summary(name, one, short if len(names) > 1 else ""):
             tell(line)
     if not found:
         raise CalibrationError("none of the files gives a calibration")
@@ -174,10 +182,10 @@ def calibrate_files(
     return CalibratedFiles(target, calibrations, tuple(left_out))
 
 
-def summary(name: str, one: Calibration, *, several: bool = False) -> list[str]:
+def summary(name: str, one: Calibration, about: str = "") -> list[str]:
     """Return what a calibration is worth, and what to do better, in sentences.
 
-    With `several` files what is to be done names the file.
+    What is to be done names the file `about` which it is, if there are several.
     """
     counts = ", ".join(f"{n} {state}" for state, n in one.counts().items())
     lines = [f"{name}: {len(one.beads)} beads: {counts}."]
@@ -188,7 +196,7 @@ def summary(name: str, one: Calibration, *, several: bool = False) -> list[str]:
             f"({judged.pupil_db:.1f} dB by the pupil alone); beads scatter by "
             f"{one.scatter_nm:.1f} nm; the Gaussian blur is {one.blur_nm:.0f} nm."
         )
-    about = f"{Path(name).name}: " if several else ""
+    about = f"{about}: " if about else ""
     for item in advice(one):
         lines.append(f"{'Redo' if item.redo else 'Note'}: {about}{item.text}")
     return lines
@@ -197,11 +205,29 @@ def summary(name: str, one: Calibration, *, several: bool = False) -> list[str]:
 def _check_output(target: Path, *, single: bool) -> None:
     """Refuse an output that cannot be written, before the fit, which takes long."""
     if single and not target.name.lower().endswith(_TIFF):
-        raise ValueError(f"{target}: --single writes a TIFF: end it in {_TIFF[0]}")
+        raise ValueError(f"{target}: a PSF alone is a TIFF: end it in {_TIFF[0]}")
     if target.exists() and (single or target.is_file() or any(target.iterdir())):
-        raise FileExistsError(f"{target} exists already: give another name with -o")
+        raise FileExistsError(f"{target} exists already: give another name")
     whole = target.absolute()
-    require_folder(whole.parent if single else whole, "--output")
+    require_folder(whole.parent if single else whole, "the calibration")
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Return names without folders; with the last one where two files have one name."""
+    own = [Path(name).name for name in names]
+    return [
+        f"{Path(name).absolute().parent.name}/{short}"
+        if own.count(short) > 1
+        else short
+        for name, short in zip(names, own, strict=True)
+    ]
+
+
+def _check_new(name: str, source: Source, others: Sequence[Source]) -> None:
+    """Refuse a recording that was used before: it would count as two states."""
+    for other in others:
+        if source.sha256 and source.sha256 == other.sha256:
+            raise CalibrationError(f"{name}: is the same recording as {other.file}")
 
 
 def _stem(file: str) -> str:
@@ -251,19 +277,19 @@ def _check_same_optics(file: str, own: Optics, first: Optics) -> None:
 
 
 def _z_step_um(series: Series, given_um: float | None) -> float:
-    """Return the distance of the planes; its sign is known from the option only."""
+    """Return the distance of the planes; only a given one has a sign."""
     own_um = series.z_step_um
     if given_um and own_um and abs(abs(given_um) / abs(own_um) - 1) > _TOLERANCE:
         raise CalibrationError(
-            f"{series.path}: has planes {1e3 * abs(own_um):g} nm apart, and --z-step "
-            f"is {1e3 * given_um:g} nm: leave --z-step out, or correct the file's "
-            "metadata"
+            f"{series.path}: has planes {1e3 * abs(own_um):g} nm apart, and "
+            f"{1e3 * given_um:g} nm are given: leave the distance out, or correct the "
+            "file's metadata"
         )
     step = given_um or own_um
     if not step:
         raise CalibrationError(
-            f"{series.path}: does not say how far apart the planes are: give --z-step, "
-            "such as 300nm"
+            f"{series.path}: does not say how far apart the planes are: give their "
+            "distance (--z-step 300nm; in Python z_step_um=0.3)"
         )
     return step
 
@@ -319,7 +345,7 @@ def file_optics(series: Series, profile: Profile | None) -> Profile:
             content["optics"][key] = value
     if missing:
         raise CalibrationError(
-            f"{series.path}: does not hold {', '.join(missing)}: give a profile with "
-            "it, --profile rig.toml"
+            f"{series.path}: does not hold {', '.join(missing)}: give a profile that "
+            "sets it"
         )
     return check_profile(content, str(series.path))

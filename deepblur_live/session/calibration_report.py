@@ -118,7 +118,8 @@ def _field(one: Calibration) -> str:
     return (
         "The modes that vary most, and the error of all: a polynomial and a Gaussian "
         f"process through the beads (dots). {smooth} Hatched: too far from any bead, "
-        "with more than twice the error at the beads; record more beads there."
+        "with more than twice the error at the beads and more than 0.004 waves rms; "
+        "record more beads there."
     )
 
 

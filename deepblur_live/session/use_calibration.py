@@ -16,9 +16,10 @@ __all__ = ["use_calibration"]
 
 
 def use_calibration(rig: Profile, calibration: Path, path: Path) -> str:
-    """Write a profile that uses a calibration; return what else it changes, or empty.
+    """Write a profile that uses a calibration; return what to know of it, or empty.
 
-    What contradicts a calibration, a fixed PSF and another Gaussian, is left out.
+    What contradicts a calibration, a fixed PSF and another Gaussian, is left out. That
+    the specimen is beads stays in, as it was said of sessions with this profile.
 
     Parameters
     ----------
@@ -56,4 +57,7 @@ def use_calibration(rig: Profile, calibration: Path, path: Path) -> str:
     if whole.is_relative_to(folder):
         model["calibration"] = whole.relative_to(folder).as_posix()
     write_profile(check_profile(content, str(path)), path)
-    return f"left out: {', '.join(dropped)}" if dropped else ""
+    said = [f"left out: {', '.join(dropped)}"] if dropped else []
+    if model.get("bead_diameter_nm") is not None:
+        said.append("model.bead_diameter_nm stays: delete it for other specimens")
+    return "; ".join(said)

@@ -79,6 +79,17 @@ def test_places_without_beads_are_known():
     assert far.tolist() == [True, False]
 
 
+def test_what_is_known_to_a_nanometre_is_not_too_far():
+    """Beads that agree well must not make the rest of the frame unknown."""
+    places, found = beads(13)
+    own = np.random.default_rng(1).normal(0, 1e-4, found.shape)
+    field = fit_field(0.02 + own, places, SHAPE)
+    grid = field.even_places()
+    error = np.linalg.norm(field.at(grid).sigma, axis=-1)
+    assert error.max() > 2 * np.linalg.norm(field.at(places).sigma, axis=-1).mean()
+    assert not field.far(grid).any()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 def test_few_beads_have_a_mean_or_a_slope(count):
     places, found = beads(count)

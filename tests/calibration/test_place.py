@@ -7,6 +7,7 @@ from stack_slides import PROFILE
 from written_calibration import NOLL, write_calibration
 
 from deepblur_live.blur.calibrated_field import CalibratedField
+from deepblur_live.blur.places import places
 from deepblur_live.blur.tiled import GRID, grid_positions
 from deepblur_live.calibration import CalibrationError, load_calibration
 from deepblur_live.calibration.place import place_family
@@ -99,6 +100,23 @@ def test_the_blur_varies_as_the_field_does(saved, family):
     assert offsets.mean(0) == pytest.approx(0, abs=1e-3)
 
 
+def test_its_psf_at_a_position_is_that_of_the_place(saved):
+    """The check of a deblurred frame, comparisons of spectra and reports need it."""
+    field = rig_family(profile(saved, blur="field"))
+    c = torch.zeros(2, 8, dtype=torch.float64)
+    (psfs,) = field.kernels(c)
+    position = tuple(grid_positions()[11])
+    own, slopes = field.psf_and_jacobian(c, position)
+    assert torch.allclose(own, psfs.flatten(1, 2)[:, 11], rtol=1e-9)
+    assert torch.allclose(field.psf(c, position), own, rtol=1e-9)
+    step = torch.zeros(8, dtype=torch.float64)
+    step[1] = 1e-5
+    change = (field.psf(c + step, position) - field.psf(c - step, position)) / 2e-5
+    assert torch.allclose(change, slopes[:, 1], atol=1e-6)
+    assert torch.equal(field.psf(c), field.local.psf(field._local(c)))
+    assert len(places(field)) == 9
+
+
 def test_its_operator_spreads_light_by_the_psf_of_its_place(saved):
     field = rig_family(profile(saved, blur="field"))
     shape = (320, 64)
@@ -125,8 +143,10 @@ def test_its_operator_spreads_light_by_the_psf_of_its_place(saved):
 
 
 def test_what_is_no_field_is_refused(saved, family, tmp_path):
-    with pytest.raises(ProfileError, match="one blur for the whole frame"):
+    with pytest.raises(ProfileError, match="is that of means over the frame"):
         profile(saved, blur="field", calibration_set="hull")
+    with pytest.raises(ProfileError, match="of a calibration, and there is none"):
+        check_profile({"model": {"calibration_set": "hull"}}, "test")
     two = load_calibration(
         write_calibration(tmp_path / "two.calib", [TREND, 1.1 * TREND])
     )

@@ -11,7 +11,7 @@ from stack_slides import MODES, PROFILE
 from deepblur_live.blur.convolution import Convolution
 from deepblur_live.blur.fixed_field import FixedField
 from deepblur_live.blur.tiled import GRID, grid_positions
-from deepblur_live.calibration import CalibrationError
+from deepblur_live.calibration import CalibrationError, place
 from deepblur_live.calibration.model import BeadParameters, StackModel
 from deepblur_live.calibration.place import fixed_field
 from deepblur_live.calibration.psf_field import learn_psf_fields, product_convolution
@@ -143,7 +143,7 @@ def test_a_folder_without_images_is_refused_by_name():
         learn_psf_fields(saved)
 
 
-def test_sessions_take_it_as_fixed_psfs_over_the_frame(field):
+def test_sessions_take_it_as_fixed_psfs_over_the_frame(field, monkeypatch):
     saved = calibration(40, 1e5)
     saved.manifest.optics = PROFILE.optics
     fixed = fixed_field(saved)
@@ -171,3 +171,8 @@ def test_sessions_take_it_as_fixed_psfs_over_the_frame(field):
     with pytest.raises(ValueError, match="must have the sum 1"):
         FixedField(fixed.image, 0.2, "", 2 * fixed.grid)
     assert part != fixed and hash(fixed) == hash(fixed_field(saved))
+    # The tiles of an operator hold PSFs of some size only.
+    monkeypatch.setattr(place, "_LARGEST_WINDOW", 11)
+    small, middle = fixed_field(saved).grid, slice(SIDE // 2 - 5, SIDE // 2 + 6)
+    cut = fixed.grid[..., middle, middle]
+    assert small == pytest.approx(cut / cut.sum((2, 3), keepdims=True))

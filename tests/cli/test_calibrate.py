@@ -197,6 +197,39 @@ def test_the_python_function_is_the_command(beads, tmp_path, fitted, monkeypatch
         dbl.calibrate_files([], bead_nm=100)
 
 
+def test_no_file_ends_the_run_or_counts_twice(beads, tmp_path, fitted, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    days = [tmp_path / day / "beads.ome.tif" for day in ("monday", "tuesday", "copy")]
+    for number, path in enumerate(days):
+        path.parent.mkdir()
+        content = beads[0].read_bytes()
+        path.write_bytes(content + b"\0" if number == 1 else content)
+    fit = command.calibrate_stack
+
+    def fails_at_second(*arguments):
+        if len(fitted) == 1:
+            fitted.append(None)
+            raise RuntimeError("no memory")
+        return fit(*arguments)
+
+    monkeypatch.setattr(command, "calibrate_stack", fails_at_second)
+    said = []
+    made = dbl.calibrate_files(
+        [*days, days[1]], beads[1], bead_nm=100, output="rig.calib", tell=said.append
+    )
+    assert made.left_out == (
+        f"{days[1]}: no memory",
+        f"{days[2]}: is the same recording as monday/beads.ome.tif",
+    )
+    # Files with one name are told apart by their folders'.
+    names = ["monday/beads.ome.tif", "tuesday/beads.ome.tif"]
+    manifest = load_calibration(made.path).manifest
+    assert [state.file for state in manifest.states] == names
+    assert any(line.startswith(f"Note: {names[1]}: Only 6") for line in said)
+    page = (made.path / "report.html").read_text("utf-8")
+    assert all(state.sha256 in page for state in manifest.states)
+
+
 def test_a_psf_alone(beads, tmp_path, fitted):
     target = tmp_path / "psf.ome.tif"
     done = invoke(
@@ -209,7 +242,7 @@ def test_a_psf_alone(beads, tmp_path, fitted):
         assert series.pixel_size_nm == pytest.approx(100)
     two = invoke(beads[0], beads[0], "--bead", 100, "--single")
     assert two.exit_code == 2
-    assert "give one stack" in two.output
+    assert "made of one stack" in two.output
 
 
 def test_an_output_is_checked_before_the_fit(beads, tmp_path, no_fit):
@@ -217,8 +250,8 @@ def test_an_output_is_checked_before_the_fit(beads, tmp_path, no_fit):
     there.write_bytes(b"mine")
     (tmp_path / "folder.tif").mkdir()
     for output, single, reason in (
-        (there / "rig.calib", (), "cannot be used for --output"),
-        (there / "psf.tif", ("--single",), "cannot be used for --output"),
+        (there / "rig.calib", (), "cannot be used for the calibration"),
+        (there / "psf.tif", ("--single",), "cannot be used for the calibration"),
         (there, ("--single",), "exists already"),
         (tmp_path / "folder.tif", ("--single",), "exists already"),
         (tmp_path / "psf.png", ("--single",), "end it in .ome.tif"),
@@ -233,7 +266,7 @@ def test_an_output_is_checked_before_the_fit(beads, tmp_path, no_fit):
 def test_a_distance_of_planes_that_contradicts_the_file_is_refused(full, no_fit):
     done = invoke(full, "--bead", 100, "--z-step=300nm")
     assert done.exit_code == 2
-    assert "250 nm apart, and --z-step is 300 nm" in " ".join(done.output.split())
+    assert "250 nm apart, and 300 nm are given" in " ".join(done.output.split())
     with open_series(full) as series:
         # The file does not say which way the planes go.
         assert command._z_step_um(series, -0.251) == -0.251

@@ -190,6 +190,16 @@ def test_the_frame_before_is_finished_when_the_region_changes():
     assert rig.made[1].known[0].coefficients == pytest.approx([20.5])
 
 
+@dataclass
+class Executor:
+    device: object
+    family: object
+    closed: int = 0
+
+    def close(self):
+        self.closed += 1
+
+
 @pytest.fixture
 def wired(monkeypatch, tmp_path):
     """Profile → series pipeline of a calibration, its parts replaced by recorders."""
@@ -199,32 +209,34 @@ def wired(monkeypatch, tmp_path):
     made = []
 
     def make(profile, pack, family, asynchronous, executor=None, thread=None):
-        made.append((family, executor))
+        made.append((family, executor, thread))
         return Recorder(family)
 
     monkeypatch.setattr(build, "_pipeline", make)
-    monkeypatch.setattr(
-        build,
-        "FixedPsfPipeline",
-        lambda family, executor, *_: make(None, None, family, None, executor),
-    )
+
+    def make_fixed(family, executor, profile, thread=None):
+        pipeline = make(None, None, family, None, executor, thread)
+        if thread is None:
+            # As a pipeline does, whose executor no other uses.
+            pipeline.close = executor.close
+        return pipeline
+
+    monkeypatch.setattr(build, "FixedPsfPipeline", make_fixed)
     monkeypatch.setattr(build, "_load", lambda profile: None)
     monkeypatch.setattr(build, "tune_process", lambda threads: None)
     device = SimpleNamespace(type="cpu")
     monkeypatch.setattr(
         build,
         "build_executor",
-        lambda pack, family, wanted: SimpleNamespace(
-            device=device, family=family, close=lambda: None
-        ),
+        lambda pack, family, wanted: Executor(device, family),
     )
 
-    def show(**model):
+    def show(regions=((0, 0, 170, 170), (0, 0, 60, 60)), **model):
         made.clear()
         content = PROFILE.model_dump()
         content["model"] |= {"calibration": str(folder), **model}
         series = build.build_series_pipeline(check_profile(content, "test"))
-        for number, region in enumerate([(0, 0, 170, 170), (0, 0, 60, 60)]):
+        for number, region in enumerate(regions):
             pixels = np.zeros(region[2:], np.uint16)
             metadata = {"region": region, "sensor": (170, 170)}
             frame = Frame(pixels, number, float(number), "live", metadata)
@@ -258,3 +270,12 @@ def test_fields_have_an_operator_of_their_own(wired):
     whole, corner = wired(blur="field", calibration_basis="psf")
     assert isinstance(corner[0], FixedField) and corner[0] != whole[0]
     assert corner[1].family == corner[0]
+
+
+def test_the_executor_of_a_region_ends_with_it(wired):
+    """Regions may change a thousand times in a session."""
+    regions = [(0, 0, 170, 170), (0, 0, 60, 60), (9, 0, 60, 60), (18, 0, 60, 60)]
+    made = wired(regions, blur="field", calibration_basis="psf")
+    shared = [thread is not None for *_, thread in made]
+    assert shared == [True, False, False, False]
+    assert [executor.closed for _, executor, _ in made] == [1, 1, 1, 1]

@@ -17,6 +17,7 @@ from deepblur_live.profile import check_profile
 from deepblur_live.session import LiveSession
 from deepblur_live.session.report import computed, write_report
 from deepblur_live.session.report.moments import moments, reference
+from deepblur_live.session.report.page import page
 from deepblur_live.session.report.read import read_session
 from deepblur_live.session.report.stored import FILE, read_stored
 
@@ -62,10 +63,11 @@ def said(folder):
 
 @pytest.fixture
 def calibrated(tmp_path, listener, results):
-    trend = np.stack([np.full(7, 0.03), np.zeros(7), np.zeros(7)])
+    slope = np.array([0.1, *np.zeros(6)])
+    trend = np.stack([np.full(7, 0.03), slope, np.zeros(7)])
     content = PROFILE.model_dump()
     calibration = write_calibration(tmp_path / "rig.calib", [trend])
-    content["model"] |= {"calibration": str(calibration)}
+    content["model"] |= {"calibration": str(calibration), "blur": "field"}
     content["drift"] |= {"batch_s": 2, "reference": "calibration"}
     profile = check_profile(content, "test")
     session = LiveSession(profile, rig_family(profile), listener, tmp_path / "rig")
@@ -111,6 +113,19 @@ def test_reports_import_no_torch_and_agree_with_computed_ones(
         assert path.read_bytes() == (paths[0] / path.name).read_bytes()
     for folder, copied in zip(folders, copies, strict=True):
         assert said(folder) == said(copied)
+
+
+def test_a_calibrated_field_is_shown_as_one(calibrated):
+    data = read_session(calibrated)
+    psfs = data.stored[0].psfs
+    # In the middles of the frame's ninths: it varies from row to row.
+    assert len(psfs) == 9
+    assert psfs[1] == pytest.approx(psfs[0], abs=1e-4 * float(psfs.max()))
+    assert np.abs(psfs[6] - psfs[0]).max() > 0.1 * psfs.max()
+    figures = dict.fromkeys(("change", "psf", "coefficients", "quality"), "")
+    text = page(data, figures, moments(data))
+    assert "the frame&#x27;s ninths" in text
+    assert "varies over the frame as calibrated" in text
 
 
 @pytest.fixture

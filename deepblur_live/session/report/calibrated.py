@@ -35,9 +35,15 @@ def calibration_note(data: SessionData, shown: Sequence[Moment]) -> str:
     left_out = ", ".join(family.left_out) or "nothing"
     name = Path(str(data.profile.model.calibration)).name
     expected = show(family.expected)
+    varies = (
+        " The blur varies over the frame as calibrated; the coefficients are those of "
+        "its mean."
+        if data.profile.model.blur == "field"
+        else ""
+    )
     text = (
         f"The coefficients count from the mean state of the calibration {name}. "
         f"Distance from it ({left_out} left out): {', '.join(distances)}. A state of "
-        f"this microscope is expected within {expected}."
+        f"this microscope is expected within {expected}.{varies}"
     )
     return f"<p class=note>{html.escape(text)}</p>"

@@ -72,6 +72,9 @@ def page(data: SessionData, figures: Mapping[str, str], shown: Sequence[Moment])
         "truth_note": " Thin and dashed: the truth, which is known here."
         if known
         else "",
+        "psf_note": " Of each, the nine are those in the middles of the frame's ninths."
+        if shown and len(shown[0].psfs) > 1
+        else "",
         "profile": profile,
         "events": "\n".join(events),
         "n_events": str(len(data.events)),
