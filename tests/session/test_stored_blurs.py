@@ -108,7 +108,11 @@ def test_reports_import_no_torch_and_agree_with_computed_ones(
     *lines, refused, last = ran.stdout.splitlines()
     assert [*lines, last] == ["[]"] * 5
     assert "fixed PSF" in refused
-    copies = [without_stored(folder, tmp_path / "cut off") for folder in folders]
+    # Two sessions may have begun in the same second, and have the same name.
+    copies = [
+        without_stored(folder, tmp_path / f"cut off {k}")
+        for k, folder in enumerate(folders)
+    ]
     for path in write_report(copies[0], tmp_path / "computed"):
         assert path.read_bytes() == (paths[0] / path.name).read_bytes()
     for folder, copied in zip(folders, copies, strict=True):
