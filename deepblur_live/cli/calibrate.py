@@ -44,7 +44,7 @@ def calibrate_on_console(
             channel=channel,
             single=single,
             progress=progress,
-            tell=lambda text: say(console, text),
+            on_message=lambda text: say(console, text),
         )
 
 

@@ -156,7 +156,7 @@ class SweepDialog(QtWidgets.QDialog):
         self,
         work: Callable[[Callable[[float], None]], SessionSweep | FocusCheck | str],
     ) -> None:
-        """Have an answer found, or something done with it and told."""
+        """Start a sweep, a check, or what follows from its answer."""
         self.start.setEnabled(False)
         self.check.setEnabled(False)
         self.refocus.setEnabled(False)

@@ -78,7 +78,7 @@ def calibrate_files(
     channel: str | None = None,
     single: bool = False,
     progress: Callable[[str, float], None] = lambda text, share: None,
-    tell: Callable[[str], None] = lambda text: None,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> CalibratedFiles:
     """Calibrate a microscope from files of bead slides, as the command does.
 
@@ -107,7 +107,7 @@ def calibrate_files(
     progress
         Called with the file and what is being done with it, and the share of that
         file's work that is done, 0 to 1.
-    tell
+    on_message
         Called with each sentence for the user, when it is known: what is left out, and
         for each file the `summary` of its calibration.
 
@@ -143,7 +143,7 @@ def calibrate_files(
 
     def leave_out(error: Exception) -> None:
         left_out.append(str(error))
-        tell(f"Left out: {error}")
+        on_message(f"Left out: {error}")
 
     found: list[tuple[Source, Calibration]] = []
     for name, short in zip(names, _short_names(names), strict=True):
@@ -163,14 +163,14 @@ def calibrate_files(
             continue
         found.append((source, one))
         for line in summary(name, one, short if len(names) > 1 else ""):
-            tell(line)
+            on_message(line)
     if not found:
         raise CalibrationError("none of the files gives a calibration")
     calibrations = tuple(one for _, one in found)
     if single:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_psf(calibrations[0], target)
-        tell(f"{target}: the PSF, for Fiji and others")
+        on_message(f"{target}: the PSF, for Fiji and others")
     else:
         version = importlib.metadata.version("deepblur-live")
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -178,7 +178,7 @@ def calibrate_files(
         program = f"deepblur-live {version}"
         manifest = save_calibration(target, found, rig, created, program)
         report = write_calibration_report(target, manifest, calibrations)
-        tell(f"{report}: the report")
+        on_message(f"{report}: the report")
     return CalibratedFiles(target, calibrations, tuple(left_out))
 
 

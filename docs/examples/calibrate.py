@@ -31,7 +31,7 @@ if __name__ == "__main__":
         bead_nm=200,
         output="rig.calib",
         progress=lambda text, share: print(f"{text} ({share:.0%})"),
-        tell=print,
+        on_message=print,
     )
     state = made.calibrations[0]
     wavelength_nm = state.model.optics.wavelength_nm

@@ -177,7 +177,7 @@ def test_the_python_function_is_the_command(beads, tmp_path, fitted, monkeypatch
         beads[1],
         bead_nm=100,
         progress=lambda text, share: steps.append((text, share)),
-        tell=said.append,
+        on_message=said.append,
     )
     assert made.path == Path("bad.calib")
     assert len(made.calibrations) == 1
@@ -215,13 +215,17 @@ def test_no_file_ends_the_run_or_counts_twice(beads, tmp_path, fitted, monkeypat
     monkeypatch.setattr(command, "calibrate_stack", fails_at_second)
     said = []
     made = dbl.calibrate_files(
-        [*days, days[1]], beads[1], bead_nm=100, output="rig.calib", tell=said.append
+        [*days, days[1]],
+        beads[1],
+        bead_nm=100,
+        output="rig.calib",
+        on_message=said.append,
     )
     assert made.left_out == (
         f"{days[1]}: no memory",
         f"{days[2]}: is the same recording as monday/beads.ome.tif",
     )
-    # Files with one name are told apart by their folders'.
+    # Files of the same name are named with their folders.
     names = ["monday/beads.ome.tif", "tuesday/beads.ome.tif"]
     manifest = load_calibration(made.path).manifest
     assert [state.file for state in manifest.states] == names

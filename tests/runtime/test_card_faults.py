@@ -424,10 +424,10 @@ def test_a_card_that_fills_up_in_preparation_costs_one_size_alone(
 
 
 def test_executors_are_told_of_the_end_of_the_program(best, played, monkeypatch):
-    told = []
-    monkeypatch.setattr(played, "program_ends", lambda: told.append(1))
+    called = []
+    monkeypatch.setattr(played, "program_ends", lambda: called.append(1))
     best.close()
-    assert told == [1]
+    assert called == [1]
 
 
 def test_a_full_card_costs_no_executor_that_only_identifies(best, played, monkeypatch):
