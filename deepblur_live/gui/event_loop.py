@@ -86,10 +86,18 @@ def _event_loop_runs() -> bool:
 
 @contextmanager
 def _closed_by_signals(window: MainWindow) -> Iterator[None]:
-    """Close the window on Ctrl+C: a KeyboardInterrupt in a Qt slot would abort."""
+    """Close the window on Ctrl+C: a KeyboardInterrupt in a Qt slot would abort.
+
+    Python runs a signal's handler between any two instructions, also within a paint
+    event: a window that is closed there crashes. Qt's event loop closes it instead.
+    """
+
+    def close(*_: object) -> None:
+        QtCore.QTimer.singleShot(0, window.close)
+
     numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     handled = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
-    before = [signal.signal(n, lambda *_: window.close()) for n in handled]
+    before = [signal.signal(n, close) for n in handled]
     try:
         yield
     finally:

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow
+from qtpy.QtGui import QPainter
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
 from deepblur_live.gui import MainWindow, show
 
@@ -61,6 +62,37 @@ def test_ctrl_c_closes_the_window(session, qapp: QApplication) -> None:
     window = show(session, seconds=30)
     assert not window.isVisible()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+class Interrupting(QWidget):
+    """Raises Ctrl+C while it is painted, and records whether it was still shown then."""
+
+    shown_after: bool | None = None
+
+    def paintEvent(self, _: object) -> None:
+        painter = QPainter(self)
+        if self.shown_after is None:
+            signal.raise_signal(signal.SIGINT)
+            self.shown_after = self.isVisible()
+        painter.end()
+
+
+def test_ctrl_c_within_a_paint_event_closes_the_window_after_it(
+    session, qapp: QApplication
+) -> None:
+    """A window that is closed while it is painted crashes."""
+    painted = Interrupting()
+
+    def put_in_the_window() -> None:
+        (window,) = (w for w in qapp.topLevelWidgets() if isinstance(w, MainWindow))
+        painted.setParent(window)
+        painted.resize(50, 50)
+        painted.show()
+
+    QTimer.singleShot(100, put_in_the_window)
+    window = show(session, seconds=30)
+    assert painted.shown_after is True
+    assert not window.isVisible()
 
 
 def test_the_window_closes_after_some_time(session, qapp: QApplication) -> None:
