@@ -65,7 +65,7 @@ def test_ctrl_c_closes_the_window(session, qapp: QApplication) -> None:
 
 
 class Interrupting(QWidget):
-    """Raises Ctrl+C while it is painted, and records whether it was still shown then."""
+    """Raises Ctrl+C while it is painted, and records whether it was shown after it."""
 
     shown_after: bool | None = None
 
