@@ -63,6 +63,10 @@ class Prior:
     binding
         Whether an estimate outside the admissible set is replaced by the nearest one
         in it, as for a set that was learned from the microscope.
+    small
+        (P,) deviations from the mean that are small for a good microscope, infinite
+        where none is; blurs near the mean are then likelier than the Gaussian says
+        (docs/decisions/0251-prior-near-zero.md).
     """
 
     mean: NDArray[np.float64]
@@ -70,3 +74,4 @@ class Prior:
     scale: NDArray[np.float64]
     admissible: AdmissibleSet
     binding: bool = False
+    small: NDArray[np.float64] | None = None

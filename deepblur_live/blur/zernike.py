@@ -53,6 +53,8 @@ _DIFFRACTION_LIMITED = 0.8
 # Prior standard deviation of a coefficient, over the half-width of its range; the
 # range counts up to the second number, in waves rms: most defocus is small.
 _PRIOR_SIGMA, _USUAL_RANGE = 0.6, 0.33
+# A wavefront error that is small for a good microscope, waves rms; Maréchal's is 0.071.
+_SMALL = 0.04
 # Errors are measured relative to a mode's range, but at most to this, in waves rms.
 _LARGEST_SCALE = 0.15
 # Ranges of the default family, waves rms: spherical aberration by immersion or cover
@@ -262,7 +264,8 @@ class ZernikeFamily:
         zero = np.zeros(self.n_coefficients)
         sigma = _PRIOR_SIGMA * np.minimum(half, _USUAL_RANGE)
         scale = np.minimum(half, _LARGEST_SCALE)
-        return Prior(zero, np.diag(sigma**2), scale, Box(zero, half))
+        small = np.full(self.n_coefficients, _SMALL)
+        return Prior(zero, np.diag(sigma**2), scale, Box(zero, half), small=small)
 
     @cached_property
     def focus_direction(self) -> NDArray[np.float64] | None:

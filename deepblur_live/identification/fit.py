@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ class Fit:
     nuisance
         (1, Q+1), the chosen one's specimen parameters b and noise log σ²; the next
         frame's fit starts from them.
+    centre
+        Objective of the prior's mean; infinite where it was not computed.
     """
 
     coefficients: NDArray[np.float64]
@@ -51,6 +54,7 @@ class Fit:
     error_model: ErrorModel
     scale: NDArray[np.float64]
     nuisance: torch.Tensor | None = None
+    centre: float = math.inf
 
     @property
     def covariance(self) -> NDArray[np.float64]:

@@ -380,7 +380,9 @@ class Identifier:
         order = torch.argsort((then - now).square().sum(1))
         objective = torch.from_numpy(competing.objective)[order]
         temperature = self.errors.competing_temperature
-        scatter = competing_scatter(self.family, then[order], objective, temperature)
+        scatter = competing_scatter(
+            self.family, then[order], objective, temperature, competing.centre
+        )
         return replace(fit, competing=scatter)
 
     def _network_prior(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from deepblur_live.blur.symmetry import (
@@ -16,6 +16,7 @@ from deepblur_live.blur.symmetry import (
 from deepblur_live.identification.otf import coarse
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily, Symmetry
@@ -140,7 +141,7 @@ def best_first(
         fit,
         coefficients=gamma.double().numpy(),
         objective=objective.double().numpy(),
-        competing=competing_scatter(family, gamma, objective, temperature),
+        competing=competing_scatter(family, gamma, objective, temperature, fit.centre),
     )
 
 
@@ -159,17 +160,22 @@ def competing_scatter(
     gamma: torch.Tensor,
     objective: torch.Tensor,
     temperature: float,
+    centre: float = math.inf,
 ) -> NDArray[np.float64]:
     """Return (P, P): scatter of other minima about the first, weighted by likelihood.
 
-    The curvature of one minimum ignores another that fits nearly as well, or better.
-    Likelihoods are softened by `temperature`.
+    The curvature of one minimum ignores another that fits nearly as well, or better,
+    and a prior mean that does: a power spectrum depends on small aberrations by their
+    squares, so that minima lie around it. Likelihoods are softened by `temperature`;
+    `centre` is the objective of the prior's mean.
     """
-    if len(gamma) == 1:
-        return np.zeros((gamma.shape[1], gamma.shape[1]))
+    mean = torch.as_tensor(family.prior.mean)
+    offset = gamma[0].double() - mean
+    share = 1 / (1 + math.exp(min((centre - float(objective[0])) / temperature, 99.0)))
+    about = share * torch.outer(offset, offset)
     behind = (objective - objective[0]) / temperature
     likelihood = torch.exp((-behind).clamp(max=_MUCH_BETTER))
     distance = (aligned(family, gamma, gamma[0]) - gamma[0]).double()
     scatter = torch.einsum("s,sp,sq->pq", likelihood.double(), distance, distance)
-    result: NDArray[np.float64] = (scatter / likelihood.sum()).numpy()
+    result: NDArray[np.float64] = (scatter / likelihood.sum() + about).numpy()
     return result

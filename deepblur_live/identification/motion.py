@@ -82,11 +82,13 @@ class MovedFamily:
         p = len(prior.mean)
         covariance = np.diag(np.concatenate([np.zeros(p), displacement**2]))
         covariance[:p, :p] = prior.covariance
+        none, small = np.full(2, np.inf), prior.small
         return Prior(
             np.concatenate([prior.mean, np.zeros(2)]),
             covariance,
             np.concatenate([prior.scale, displacement]),
             prior.admissible,
+            small=None if small is None else np.concatenate([small, none]),
         )
 
     @cached_property

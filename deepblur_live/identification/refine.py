@@ -8,6 +8,7 @@ frequencies: those dominated by noise count for as much as they contain.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -61,6 +62,10 @@ _LINEAR = 0.01
 # Damping of the first step, relative to the curvature: from anywhere, and from the last
 # frame's fit, which is near (docs/decisions/0164-cost-of-a-warm-estimate.md).
 _DAMPING, _DAMPING_NEAR = 1e-2, 1e-3
+# Weight of the prior's preference for small blurs: with 1, all orders of magnitude of
+# the distance from the mean would be equally likely
+# (docs/decisions/0251-prior-near-zero.md).
+_PREFERENCE = 0.3
 
 
 class Slopes(NamedTuple):
@@ -126,6 +131,9 @@ class SpectralRefiner:
             torch.linalg.inv(torch.as_tensor(prior.covariance))
         )
         self._root = root.T.float().contiguous()
+        small = np.full(len(prior.mean), np.inf) if prior.small is None else prior.small
+        self._per_small = torch.as_tensor(small**-2.0, dtype=torch.float32)
+        self._preference = _PREFERENCE * int(np.isfinite(small).sum())
         # Symmetries that a spectrum does not resolve.
         self._blind = [
             symmetry
@@ -205,6 +213,16 @@ class SpectralRefiner:
         prior = 0.5 * (offset @ root.T).square().sum(1)
         return cost.sum(1) / _CORRELATED + prior, residual, robust, slopes
 
+    def _smallness(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a prior's preference for small blurs: cost (S,), precision (S, P).
+
+        The cost is k/2·log(1 + Σ (γ - mean)²/s²), its gradient the precision times
+        (γ - mean).
+        """
+        total = 1 + (gamma - self._mean).square() @ self._per_small
+        precision = self._preference / total[:, None] * self._per_small
+        return self._preference / 2 * torch.log(total), precision
+
     def first_nuisance(
         self, data: ObservedSpectrum, gamma: torch.Tensor
     ) -> torch.Tensor:
@@ -262,11 +280,7 @@ class SpectralRefiner:
         nuisance = (
             self.first_nuisance(data, starts) if nuisance is None else nuisance.clone()
         )
-        if prior is None:
-            centre, root = self._mean.expand_as(starts), self._root
-        else:
-            centre = aligned(self.family, prior[0], starts)
-            root = torch.diag(1 / prior[1])
+        centre, root = self._prior_of(prior, starts)
         anchor = torch.cat([centre, self.usual_nuisance(data, nuisance)], 1)
         root = self.full_root(data, root)
         precision = root.T @ root
@@ -285,6 +299,7 @@ class SpectralRefiner:
             cost, residual, robust, slopes = self.misfit(
                 data, gamma, nuisance, anchor, root, linear
             )
+            cost = cost + self._smallness(gamma)[0]
             if phase is not None:
                 cost = cost + phase.cost(gamma)
             return cost, residual, robust, *slopes
@@ -306,6 +321,9 @@ class SpectralRefiner:
             hessian += precision
             offset = torch.cat([gamma[rows], nuisance[rows]], 1) - anchor[rows]
             gradient -= offset @ precision
+            _, small = self._smallness(gamma[rows])
+            hessian[:, :p, :p] += torch.diag_embed(small)
+            gradient[:, :p] -= small * (gamma[rows] - self._mean)
             if phase is not None:
                 if better.any():
                     pull, bend = phase.slope(gamma[rows])
@@ -351,15 +369,15 @@ class SpectralRefiner:
         quality = float(size)
         weights = robust[best] / factor**2
         there = Slopes(*(part[best, None] for part in slopes))
+        _, small = self._smallness(gamma[best, None])
         information = self._information(
-            data, gamma[best], nuisance[best], there, weights
+            data, gamma[best], nuisance[best], there, weights, precision
         )
-        information = information + precision.double()
-        information[:p, :p] += bend[0].double()
+        information += bend[0].double() + torch.diag(small[0]).double()
         return Fit(
             gamma[order].double().numpy(),
             objective[order].double().numpy(),
-            torch.linalg.inv(information)[:p, :p].numpy(),
+            torch.linalg.inv(information).numpy(),
             competing_scatter(
                 self.family,
                 gamma[order],
@@ -421,29 +439,65 @@ class SpectralRefiner:
         full[:p, :p], full[p:, p:] = root, torch.diag(rest)
         return full
 
+    def known(
+        self,
+        data: ObservedSpectrum,
+        gamma: torch.Tensor,
+        prior: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> float:
+        """Return the objective of a known γ (P,), as `fit` has it without phases."""
+        _, _, _, cost = self._fitted_nuisance(data, gamma, prior)
+        return cost + float(self._smallness(gamma[None])[0])
+
     def bound(self, data: ObservedSpectrum, gamma: torch.Tensor) -> NDArray[np.float64]:
         """Return the Cramér–Rao bound (P, P) at a known γ (P,), including the prior.
 
         Specimen and noise are fitted with γ fixed, then all count as unknown.
         """
+        nuisance, robust, precision, _ = self._fitted_nuisance(data, gamma)
+        _, slopes = self._predict(data, gamma[None], nuisance)
+        information = self._information(
+            data, gamma, nuisance[0], slopes, robust[0], precision
+        )
+        bound: NDArray[np.float64] = torch.linalg.inv(information).numpy()
+        return bound
+
+    def _fitted_nuisance(
+        self,
+        data: ObservedSpectrum,
+        gamma: torch.Tensor,
+        prior: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
+        """Fit specimen and noise with γ (P,) fixed.
+
+        Returns them (1, Q+1), the weights (1, N) of the bins, the prior's precision
+        (P+Q+1, P+Q+1) and the misfit.
+        """
         p, nuisance = len(gamma), self.first_nuisance(data, gamma[None])
         usual = self.usual_nuisance(data, nuisance)
-        anchor = torch.cat([gamma[None], usual], 1)
-        root = self.full_root(data, self._root)
+        centre, root = self._prior_of(prior, gamma[None])
+        anchor = torch.cat([centre, usual], 1)
+        root = self.full_root(data, root)
         precision = root.T @ root
+        least = math.inf
         for _ in range(_FIXED_STEPS):
-            _, residual, robust, slopes = self.misfit(
+            cost, residual, robust, slopes = self.misfit(
                 data, gamma[None], nuisance, anchor, root
             )
+            least = min(least, float(cost))
             hessian, gradient = normal_equations(data, slopes, robust, residual)
             curved = hessian[0, p:, p:] + precision[p:, p:]
             pull = gradient[0, p:] - precision[p:, p:] @ (nuisance - usual)[0]
             nuisance = nuisance + torch.linalg.solve(curved, pull)
-        _, slopes = self._predict(data, gamma[None], nuisance)
-        information = self._information(data, gamma, nuisance[0], slopes, robust[0])
-        information = information + precision.double()
-        bound: NDArray[np.float64] = torch.linalg.inv(information)[:p, :p].numpy()
-        return bound
+        return nuisance, robust, precision, least
+
+    def _prior_of(
+        self, prior: tuple[torch.Tensor, torch.Tensor] | None, gamma: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean (S, P) of a prior, or the family's, and its root (P, P)."""
+        if prior is None:
+            return self._mean.expand_as(gamma), self._root
+        return aligned(self.family, prior[0], gamma), torch.diag(1 / prior[1])
 
     def _information(
         self,
@@ -452,10 +506,12 @@ class SpectralRefiner:
         nuisance: torch.Tensor,
         slopes: Slopes,
         weights: torch.Tensor,
+        precision: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the information (P+Q+1, P+Q+1) at one γ (P,), averaged over nearby γ.
+        """Return the information (P, P) on one γ (P,), averaged over nearby γ.
 
-        `slopes` are the derivatives at γ, `weights` (N,) those of the bins. A spectrum
+        Specimen and noise are unknown. `slopes` are the derivatives at γ, `weights`
+        (N,) those of the bins, `precision` (P+Q+1, P+Q+1) the prior's. A spectrum
         that does not resolve a symmetry has no slope at its fixed points (Zernike:
         where all even, or all odd, coefficients are zero), and yet determines that γ is
         near them. There the derivatives are taken a little off, along each coefficient
@@ -475,7 +531,14 @@ class SpectralRefiner:
         information, _ = normal_equations(
             data, slopes, weights, torch.zeros_like(weights)
         )
-        return information.mean(0).double()
+        information = information.double() + precision
+        # At each of the points on its own: specimen and noise take up other parts of
+        # its derivatives.
+        p = len(gamma)
+        shared = information[:, :p, p:]
+        taken = shared @ torch.linalg.solve(information[:, p:, p:], shared.mT)
+        averaged: torch.Tensor = (information[:, :p, :p] - taken).mean(0)
+        return averaged
 
 
 def normal_equations(

@@ -87,11 +87,22 @@ class Search:
         family = self.refiner.family
         phase = problem.phase(family, _first(fit, 1)[0])
         if phase is None:
-            return fit
+            return self._with_centre(problem, fit, None)
         fit = rank_by_phase(family, fit, phase, problem.hysteresis)
-        if thorough is None:
+        if thorough is not None:
+            fit = self._with_phases(problem, thorough, fit, rough, phase)
+        return self._with_centre(problem, fit, phase)
+
+    def _with_centre(self, problem: Problem, fit: Fit, phase: Phase | None) -> Fit:
+        """Return a fit with the objective of the prior's mean beside its minima."""
+        prior = self.refiner.family.prior
+        if prior.small is None:
             return fit
-        return self._with_phases(problem, thorough, fit, rough, phase)
+        mean = torch.as_tensor(prior.mean, dtype=torch.float32)
+        centre = self.refiner.known(problem.data, mean, problem.prior)
+        if phase is not None:
+            centre += float(phase.cost(mean[None])[0])
+        return replace(fit, centre=centre)
 
     def _basin_hopping(
         self, problem: Problem, search: SearchConfig, fit: Fit

@@ -41,6 +41,14 @@ def test_competing_minima_add_scatter_weighted_by_likelihood():
     np.testing.assert_allclose(less, near * 2 / (1 + np.exp(1 / 4)), rtol=1e-4)
 
 
+def test_a_prior_mean_that_fits_as_well_adds_the_distance_to_it():
+    gamma, zero = ONE[None], torch.zeros(1)
+    offset = np.outer(ONE.double(), ONE.double())
+    for centre, share in ((0.0, 0.5), (4.0, 1 / (1 + np.e)), (np.inf, 0.0)):
+        found = competing_scatter(FAMILY, gamma, zero, 4.0, centre)
+        np.testing.assert_allclose(found, share * offset, rtol=1e-6, atol=1e-12)
+
+
 def test_equivalents_of_a_competing_minimum_add_the_same_scatter():
     even = torch.from_numpy(FAMILY.even)
     other = ONE + torch.linspace(-0.03, 0.03, 7)

@@ -239,11 +239,15 @@ def modes(case: Case) -> Row:
 
 
 def near_zero(case: Case) -> Row:
-    """Return the wavefront found, in waves rms, and whether the frame was refused."""
+    """Return the wavefront found, waves rms, whether refused, how sure.
+
+    The last as in `coverage`.
+    """
     estimate, _ = case.shipped
     row: Row = {"true": f"{case.spec.rms:g}", "refused": not estimate.trusted}
     if estimate.trusted:
         row["found"] = case.family.quality(estimate.coefficients)[0].value
+        row["inside"] = coverage(case)["inside_95"]
     return row
 
 

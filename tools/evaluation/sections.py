@@ -145,7 +145,7 @@ SECTIONS = {
     "zero": Section(
         _conditions([{"rms": rms} for rms in _NEAR_ZERO]),
         scores.near_zero,
-        _PICTURES | {"": "{found:.3f} ({refused:.0%})"},
+        _PICTURES | {"": "{found:.3f} ({refused:.0%}), {inside:.0%}"},
         across="true",
     ),
     "deblurring": Section(
