@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # No test needs a screen. Before Qt is imported, and for child processes too.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -30,6 +31,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def one_thread():
     """On a busy machine, several torch threads wait for each other."""
     torch.set_num_threads(1)
+
+
+class _Operations(TorchDispatchMode):
+    """Records the names of the operations that torch runs within a ``with``."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def operations():
+    return _Operations()
 
 
 @pytest.fixture

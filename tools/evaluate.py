@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from evaluation.table import Row
 from evaluation import pictures, publish
 from evaluation.case import BLURS, Case, Plan, Spec
+from evaluation.held_out import held_out_pictures
+from evaluation.parallel import parallel
 from evaluation.sections import SECTIONS
-from held_out import held_out_pictures
-from parallel import parallel
-from training_data import one_line_errors
+from training.pictures import one_line_errors
 
 SIGMAS = (0.001, 0.01, 0.03, 0.05)
 QUICK_SIGMAS = (0.01, 0.05)

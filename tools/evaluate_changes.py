@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from evaluation.contradictions import simulated_contradictions, stack_contradictions
+from evaluation.held_out import held_out_pictures
+from evaluation.parallel import parallel
 from evaluation.spectral_changes import changes, moving, through_focus, unchanged
 from evaluation.stacks import STACKS
 from evaluation.table import grouped, markdown
-from held_out import held_out_pictures
-from parallel import parallel
 from scipy.special import chdtri
-from training_data import one_line_errors
+from training.pictures import one_line_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

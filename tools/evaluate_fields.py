@@ -24,9 +24,9 @@ from evaluation import publish
 from evaluation.field_frames import FieldFrame, deblurred, field_pictures, score
 from evaluation.field_picture import draw_fields
 from evaluation.field_tiles import score_tiles
+from evaluation.parallel import parallel
 from evaluation.table import Section
-from parallel import parallel
-from training_data import one_line_errors
+from training.pictures import one_line_errors
 
 from deepblur_live.runtime.pack import find_packs, load_manifest
 

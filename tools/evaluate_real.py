@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from evaluation import publish
 from evaluation.bead_scores import bead_row
+from evaluation.held_out import held_out_pictures
+from evaluation.parallel import parallel
 from evaluation.realism import CONDITIONS
 from evaluation.realism_scores import REALISM, RealSpec, score
 from evaluation.replay import replay
 from evaluation.stack_tables import CONTROL, REPLAY, stack_table
 from evaluation.stacks import STACKS, control, plane
 from evaluation.table import Section
-from held_out import held_out_pictures
-from parallel import parallel
-from training_data import one_line_errors
+from training.pictures import one_line_errors
 
 from deepblur_live.profile import Model, Profile
 from deepblur_live.runtime.pack import find_packs

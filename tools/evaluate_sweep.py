@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from evaluation.effects import View as Seen
 from evaluation.effects import convolved, haze, shot_noise
+from evaluation.held_out import held_out_pictures, scene
 from evaluation.stacks import STACKS
 from evaluation.true_optics import TrueOptics
-from held_out import held_out_pictures, scene
-from training_data import one_line_errors
+from training.pictures import one_line_errors
 
 from deepblur_live.blur import family_from_profile, focus_direction, nearest, orbit
 from deepblur_live.blur.symmetry import ResolvedBy

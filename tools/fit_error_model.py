@@ -28,20 +28,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from error_streams import BLEACHED, LEAST_ANSWERED, Stream, measure
 from evaluation.case import Case, Spec
 from evaluation.effects import MARGIN
+from evaluation.held_out import SIDE, blurred, held_out_pictures, scene
+from evaluation.parallel import parallel
 from evaluation.realism import CONDITIONS as REALISM
 from evaluation.realism import expose
 from evaluation.realism_scores import aligned_snr, cropped
 from evaluation.stacks import STACKS, TOLERANCE
 from evaluation.table import markdown
 from evaluation.troubles import TROUBLES
-from held_out import SIDE, blurred, held_out_pictures, scene
-from parallel import parallel
 from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import t as student
-from training_data import DataError, one_line_errors
+from simulation.error_streams import BLEACHED, LEAST_ANSWERED, Stream, measure
+from training.pictures import DataError, one_line_errors
 
 from deepblur_live.blur import BlurFamily, ErrorModel, nearest, orbit
 from deepblur_live.identification.verdict import features

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from evaluation.held_out import SIDE, blurred, held_out_pictures, scene
 from evaluation.real_prior import held_out_planes
 from evaluation.table import markdown
-from held_out import SIDE, blurred, held_out_pictures, scene
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.calibration.learning import WIDE_MODES, learn_family

@@ -34,9 +34,9 @@ from evaluation.deblurring_frames import (
 )
 from evaluation.deblurring_methods import deblurred, networks
 from evaluation.effects import MARGIN
-from held_out import held_out_pictures, scene
+from evaluation.held_out import held_out_pictures, scene
 from scipy import ndimage
-from training_data import one_line_errors
+from training.pictures import one_line_errors
 
 from deepblur_live.blur import family_from_profile
 from deepblur_live.optics import measure_noise, psnr

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from evaluation.held_out import SIDE, blurred, held_out_pictures, scene
 from evaluation.table import markdown
-from held_out import SIDE, blurred, held_out_pictures, scene
 from measure_calibrated_prior import Microscope, modes_of, score
 
 from deepblur_live.blur.zernike import ZernikeFamily

@@ -14,7 +14,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from deepblur_live.acquisition.simulated import simulated_core
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
-from deepblur_live.cli.runs import demo_profile
+from deepblur_live.cli.demo import demo_profile
 from deepblur_live.gui import MainWindow, application
 from deepblur_live.gui.binding import QtCore
 from deepblur_live.session import LiveSession

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from drift_scenarios import SCENARIOS, Scenario, fwhm
-from error_streams import (
+from evaluation.parallel import parallel
+from evaluation.publish import into_page, missing_marks
+from simulation.error_streams import (
     AVERAGE_S,
     ESTIMATE_S,
     LEAST_ANSWERED,
@@ -31,10 +32,9 @@ from error_streams import (
     load_streams,
     measure,
 )
-from evaluation.publish import into_page, missing_marks
-from operating_table import Outcome, summary, table
-from parallel import parallel
-from training_data import one_line_errors
+from simulation.operating_table import Outcome, summary, table
+from simulation.scenarios import SCENARIOS, Scenario, fwhm
+from training.pictures import one_line_errors
 
 from deepblur_live.blur import (
     ErrorModel,

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from deblurring_scenes import draw_examples, example_loss
 from torch import nn
-from training_data import CropBank, one_line_errors, read_tiles
-from training_loop import arguments, description, train
+from training.crops import CropBank
+from training.loop import arguments, description, train
+from training.pictures import one_line_errors, read_tiles
+from training.scenes import draw_examples, example_loss
 
 from deepblur_live.blur import family_from_profile
 from deepblur_live.blur.zernike import ZernikeFamily

@@ -18,8 +18,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from training_data import CropBank, one_line_errors, puncta, read_tiles
-from training_loop import arguments, description, train
+from training.crops import CropBank, puncta
+from training.loop import arguments, description, train
+from training.pictures import one_line_errors, read_tiles
 
 from deepblur_live.blur import family_from_profile
 from deepblur_live.identification import SpecimenSpectrum, signal_bins, welch
@@ -38,7 +39,7 @@ from deepblur_live.runtime.device import choose_precision, tune_process
 if TYPE_CHECKING:
     import argparse
 
-    from training_data import TileList
+    from training.pictures import TileList
 
 # Half of the batches are of one frame, the others of up to this many, uniform in log.
 MOST_FRAMES = 300

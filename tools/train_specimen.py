@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from training_data import CropBank, one_line_errors, read_tiles
-from training_loop import description
+from training.crops import CropBank
+from training.loop import description
+from training.pictures import one_line_errors, read_tiles
 
 from deepblur_live.identification import SpecimenSpectrum, welch
 

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Backlog"]
 
-# Frames that wait for the backlog's thread; a single one may be larger.
+# Most memory of frames that wait for the backlog's thread; a single frame may exceed
+# it.
 _MEMORY_BYTES = 256 << 20
 _TICK_S = 0.05
-# How often the ring is looked at while frames wait for it.
+# Time between two looks at the ring while frames wait for room in it.
 _POLL_S = 0.005
-# For a write that is under way when the backlog is closed, perhaps by a window.
+# Longest wait for a write under way when the backlog is closed: a window may be
+# waiting.
 _END_S = 0.5
 
 
@@ -173,7 +175,7 @@ class Backlog:
             self._bytes -= _size(frame)
 
     def _has_room(self, frame: _Waiting) -> bool:
-        # Of its size, without its memory.
+        # An array of the frame's size that takes no memory.
         stand_in = np.broadcast_to(np.zeros((), frame.dtype), frame.shape)
         return self._ring.wait_room(0, stand_in)
 

@@ -77,7 +77,7 @@ class CoreRegion:
         return self._metadata
 
     def _resized(self) -> bool:
-        """Return whether the pixel size is another one now."""
+        """Return whether the pixel size has changed."""
         now = self._clock()
         if now - self._size_at < _CHECK_SIZE_S:
             return False
@@ -94,7 +94,7 @@ class CoreRegion:
         left, top, width, height = core.getROI()
         binning = _binning(core, camera)
         known: dict[str, Any] = {"region": None, "binning": binning}
-        # With the binning, and that of the objective in use; 0 if none is known.
+        # The core includes the binning and the objective in use; 0 if it knows no size.
         self._size_um, self._size_at = core.getPixelSizeUm(True), self._clock()
         self._stated |= self._size_um > 0
         if self._stated:
@@ -103,7 +103,7 @@ class CoreRegion:
         if before != binning:
             known["binning_before"] = before
         if (height, width) != tuple(shape[:2]):
-            # The region is that of a later frame already.
+            # The region has been changed since this frame was taken.
             return known
         top, left, height, width = (
             binning * value for value in (top, left, height, width)

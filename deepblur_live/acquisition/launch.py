@@ -86,7 +86,7 @@ class ProcessWorker(Worker):
             with _interrupts_blocked():
                 self._process.start()
         finally:
-            # Open here, they would keep the pipes alive after the worker's death.
+            # Left open here, they would keep the pipes open after the worker's death.
             self._their_tasks.close()
             self._their_replies.close()
 
@@ -119,7 +119,7 @@ class ProcessWorker(Worker):
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 name = signal.Signals(-code).name
-                # What Linux does to the largest process.
+                # When memory runs out, Linux kills the largest process.
                 memory = ", as when memory runs out" if name == "SIGKILL" else ""
                 return f"killed by {name}{memory}"
         return f"exit code {code}"

@@ -130,7 +130,8 @@ class DeblurListener:
         self._started = self._closed = False
         self._source: CoreSource | None = None
         self._keeps_all = policy == "all"
-        # One for each time that every frame was processed; the last may be in use.
+        # One for each period in which every frame was processed; the last may be in
+        # use.
         self._backlogs: list[Backlog] = []
         self._also_attached = False
 
@@ -203,9 +204,9 @@ class DeblurListener:
         walk: NDArray[np.float64] | None = None,
         series: SeriesKey | None = None,
     ) -> None:
-        """Have the worker go on from coefficients that were measured otherwise.
+        """Have the worker go on from coefficients measured by other means.
 
-        By a focus sweep, for example. They hold from the first frame that is captured
+        For example by a focus sweep. They hold from the first frame that is captured
         at ``known.time`` or later, and for workers that are started again, until
         `forget_known`.
 
@@ -389,7 +390,7 @@ class DeblurListener:
             # Not by `_report`, as a callback of errorRaised that raises would be called
             # again for ever.
             text = f"a callback of {signal} failed: {error}"
-            # One that fails at every frame must not displace other errors.
+            # A callback that fails at every frame must not displace other errors.
             if text not in self._errors:
                 self._errors.append(text)
 

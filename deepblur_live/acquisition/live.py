@@ -268,7 +268,7 @@ class LiveTap:
         return replace(missed, unread=missed.unread - delivered)
 
     def _report_unexpected_end(self, now: float) -> None:
-        # The event of a stop on purpose comes a moment after the end.
+        # After a deliberate stop, the event comes a moment later than the end.
         if self._continuous and now - self._ended_at > _IDLE_S:
             self._continuous = False
             self._on_error(

@@ -1,4 +1,4 @@
-"""Live frames that did not reach the listener, by what became of them.
+"""Live frames that did not reach the listener, counted by reason.
 
 The core numbers each image that a camera inserts into its buffer, and keeps it there
 until a reader takes it or the buffer is full. So a jump of the numbers is not the
@@ -62,7 +62,7 @@ class Missed:
 
     @property
     def named(self) -> tuple[tuple[str, int], ...]:
-        """What became of them, in words, and how many; none that did not occur."""
+        """Each reason that occurred, as text, with its count."""
         named = (
             ("not sent by the camera", self.not_sent),
             ("taken by another reader", self.taken),
@@ -74,7 +74,7 @@ class Missed:
 
     @property
     def text(self) -> str:
-        """All in words; empty if there are none."""
+        """Reasons and counts as text; empty if no frame was missed."""
         return ", ".join(f"{n} {name}" for name, n in self.named)
 
 
@@ -100,7 +100,7 @@ def classify(
         return Missed(unknown=missing)
     unread = min(missing, max(0, now - 1))
     gone = missing - unread
-    # It can have been full only if it would hold that many without another reader.
+    # The buffer can have been full only if these frames would have filled it.
     if before + missing + 1 < capacity:
         return Missed(taken=gone, unread=unread)
     if read or not capacity:
@@ -116,7 +116,7 @@ class CameraNumbers:
         self._agreed: dict[tuple[str, str], int] = {}
 
     def clear(self) -> None:
-        """Begin another sequence; a number that was believed still is."""
+        """Begin another sequence; the camera's numbers stay trusted if they were."""
         self._last.clear()
 
     def not_sent(self, camera: str, number: int, tags: Mapping[str, object]) -> int:

@@ -79,7 +79,7 @@ def acquisition_paused(
     finally:
         if live and resume():
             core.startContinuousSequenceAcquisition()
-            # The answer may have changed while the camera started.
+            # Whether to resume may have changed while the camera started.
             if not resume():
                 core.stopSequenceAcquisition()
 

@@ -35,7 +35,7 @@ __all__ = ["SimulatedFrame", "SimulatedSample", "StageDrift"]
 # frames; the truth that is reported is the one used. For Zernike modes 0.0005 waves:
 # such a step changes the PSF by -50 dB of its energy.
 _QUANTUM = 1 / 300
-# Of a field: PSFs along each side, and side of the tiles in pixels.
+# For a field: number of PSFs along each side, and side of the tiles in pixels.
 _GRID, _TILE = 16, 64
 
 

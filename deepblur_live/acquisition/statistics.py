@@ -175,7 +175,7 @@ def _rate(times: deque[float], now: float, since_s: float) -> float:
         span = max(span, min(since_s, _SILENCE_S))
     usual = span / (len(recent) - 1)
     silence = now - times[-1]
-    # The rate of a source that stopped falls; jitter between frames does not count.
+    # When a source stops, its rate falls over time; jitter between frames is ignored.
     if silence > max(_SILENCE_S, 3 * usual):
         return 1 / silence
     return 1 / usual if usual > 0 else 0.0

@@ -106,10 +106,11 @@ class Supervisor:
         self._worker: Worker | None = None
         self._state = WorkerState.STOPPED
         self._at_worker: deque[tuple[SlotLease, float]] = deque()
-        # Taken for a worker that has died meanwhile; the collector delivers them raw.
+        # Leases taken for a worker that has since died; the collector delivers them
+        # raw.
         self._stranded: deque[SlotLease] = deque()
-        # What workers start from in each series, with its drift per second; and which
-        # of it the present one has.
+        # The blur and its drift per second that workers start from in each series; and
+        # the series for which the present worker has it.
         self._known: dict[SeriesKey, tuple[Gaussian, NDArray[np.float64] | None]] = {}
         self._known_sent: set[SeriesKey] = set()
 
@@ -229,7 +230,7 @@ class Supervisor:
     def _assign(self, lease: SlotLease) -> tuple[Worker | None, Gaussian | None]:
         """Note that a frame is sent to the running worker.
 
-        Return that, and what it is to start from if it does not have it yet.
+        Return the worker, and the blur to start from if the worker lacks it.
         """
         with self._lock:
             worker = self._worker if self._state is WorkerState.RUNNING else None
@@ -239,7 +240,7 @@ class Supervisor:
             return worker, self._known_for(lease.info)
 
     def _known_for(self, frame: FrameInfo) -> Gaussian | None:
-        """Return what the worker lacks of a frame's series, after the drift since."""
+        """Return a series' known blur at a frame's time, if the worker lacks it."""
         series, time = series_key(frame.metadata), frame.time
         if series not in self._known or series in self._known_sent:
             return None
@@ -252,7 +253,7 @@ class Supervisor:
 
     @property
     def _waits(self) -> bool:
-        """Whether frames wait for the next worker: where every one of them counts."""
+        """Whether frames wait for the next worker: if every one is to be processed."""
         return self.keep_all and self._awaited
 
     # ------------------------------------------------------------- collector

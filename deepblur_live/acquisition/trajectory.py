@@ -106,8 +106,8 @@ _STILL = {
     "vertical trefoil": 0.02,
     "oblique trefoil": 0.015,
 }
-# Those that vary over the field: a tilted specimen, a curved field, a decentred lens.
-# The scale of their prior is half as large.
+# Terms that vary over the field: a tilted specimen, a curved field, a decentred lens.
+# The scale of their prior is half that of the others.
 _FIELD = {
     "defocus, linear, along x": 0.08,
     "field curvature": 0.16,
@@ -131,7 +131,7 @@ def _vector(
     """
     vector = np.array([by_name.get(name, 0.0) for name in family.names])
     if vector.any():
-        # Exactly the amounts above where the scale is theirs.
+        # Where the prior has the scale above, exactly the amounts above.
         return vector * (family.prior.scale / _SCALE)
     signs = (-1.0) ** np.arange(len(vector))
     return share * signs * family.prior.scale / math.sqrt(len(vector))

@@ -118,7 +118,7 @@ def serve(
     factory: PipelineFactory,
     open_block: Callable[[str], memoryview],
 ) -> None:
-    """Make the pipeline and process tasks until None comes or the other side is gone.
+    """Make the pipeline and process tasks until None comes or the owner is gone.
 
     Parameters
     ----------

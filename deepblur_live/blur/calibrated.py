@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibratedZernikeFamily"]
 
-# Relative difference of squared distances that is rounding.
+# Largest relative difference of squared distances that counts as rounding.
 _EQUAL = 1e-6
-# Share of the wide prior that its admissible ellipsoid holds.
+# Probability of the wide prior inside its admissible ellipsoid.
 _HELD = 0.99
 
 
@@ -144,9 +144,9 @@ class CalibratedZernikeFamily:
 
     @cached_property
     def focus_direction(self) -> NDArray[np.float64] | None:
-        """(P,) change of c when the focus moves by 1 µm; None if that is no blur of it.
+        """(P,) change of c when the focus moves by 1 µm; None if outside the basis.
 
-        That is where the local family has none, or it is outside the basis.
+        None also if the local family has no such direction.
         """
         modes = self.local.focus_direction
         if modes is None:
@@ -186,14 +186,14 @@ class CalibratedZernikeFamily:
 
     @cached_property
     def symmetries(self) -> tuple[Symmetry, ...]:
-        """Those symmetries of the PSF that the prior does not decide.
+        """Symmetries of the PSF that the prior does not resolve.
 
         A learned mean breaks them: of two blurs with the same PSF the prior of a good
-        calibration allows one. Such a symmetry of the data is none of the family. Where
-        the sign of the wide modes is then left, a search tries both: the spectrum tells
-        them apart, but hardly (docs/decisions/0186-calibrated-family.md).
+        calibration allows one. Such a symmetry of the data is not one of the family. If
+        the sign of the wide modes is still ambiguous, a search tries both signs: the
+        spectrum hardly distinguishes them (docs/decisions/0186-calibrated-family.md).
         """
-        # Two of them make the third.
+        # The third is the product of the first two.
         kept = self.learned.undecided(orbit(self.local)[1:])[:2]
         if not any(symmetry.resolved_by is ResolvedBy.NEVER for symmetry in kept):
             wide = list(self.learned.wide)
@@ -272,7 +272,7 @@ class CalibratedZernikeFamily:
     def sample(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw (n, P) coefficients from the prior, the wide modes from their range.
 
-        What leaves the admissible set is replaced by the nearest blur in it.
+        Draws outside the admissible set are replaced by the nearest blur in it.
         """
         drawn = self.learned.draw(n, generator)
         return self._with_wide(drawn, self.local.sample(n, generator))
@@ -282,7 +282,7 @@ class CalibratedZernikeFamily:
     ) -> torch.Tensor:
         """Draw (n, P): half from the prior, half evenly over the admissible ellipsoid.
 
-        Wide modes as the local family searches them.
+        The wide modes are drawn as in the local family's search.
         """
         half = n // 2
         draws = [

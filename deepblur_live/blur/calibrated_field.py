@@ -9,7 +9,7 @@ import torch
 
 from deepblur_live.blur.calibrated import CalibratedZernikeFamily
 from deepblur_live.blur.marginal import marginal_change
-from deepblur_live.blur.tiled import GRID, TiledBlur, grid_weights, on_grid
+from deepblur_live.blur.tiled import GRID, TiledBlur, as_grid, grid_weights, on_grid
 
 __all__ = ["CalibratedField"]
 
@@ -59,7 +59,7 @@ class CalibratedField(CalibratedZernikeFamily):
         """Return the PSFs (..., N, N, K, K) of c (..., P) at `grid_positions`."""
         offsets = torch.tensor(self.offsets, dtype=torch.float64).to(coefficients)
         psfs = self.local.psf(self._local(coefficients)[..., None, :] + offsets)
-        return (psfs.view(*psfs.shape[:-3], GRID, GRID, *psfs.shape[-2:]),)
+        return (as_grid(psfs),)
 
     def expected_kernels(
         self, coefficients: torch.Tensor, covariance: torch.Tensor
@@ -80,7 +80,7 @@ class CalibratedField(CalibratedZernikeFamily):
 
     def describe(self) -> str:
         """Return what the family was learned from, and that it varies."""
-        # The outer places stand for half a cell.
+        # Places at the frame's edges represent half a cell.
         line = np.ones(GRID)
         line[[0, -1]] = 0.5
         share = np.outer(line, line).ravel() / line.sum() ** 2
@@ -97,6 +97,5 @@ class CalibratedField(CalibratedZernikeFamily):
         frame: tuple[int, int] | None = None,
     ) -> TiledBlur:
         """Return the blur with the grid of PSFs that `kernels` holds."""
-        psfs, spread = (*kernels, None)[:2]
-        assert psfs is not None
-        return TiledBlur(psfs, shape, frame, spread)
+        psfs, *spread = kernels
+        return TiledBlur(psfs, shape, frame, *spread)

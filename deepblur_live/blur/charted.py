@@ -13,8 +13,8 @@ __all__ = ["charted", "curve_kinds"]
 def charted(family: BlurFamily) -> int:
     """Return how many of the first coefficients have a chart and a curve of their own.
 
-    All, except for a field: of its terms those of nodal aberration theory, which have
-    causes that can be named. The others count in the size of a change.
+    All, except for a field: there, only the terms of nodal aberration theory, which
+    have known causes. The others count in the size of a change.
     """
     terms = getattr(family, "terms", None)
     if terms is None:
@@ -25,7 +25,7 @@ def charted(family: BlurFamily) -> int:
 def curve_kinds(family: BlurFamily) -> tuple[str, ...]:
     """Return the kind of each charted coefficient: the aberration of a field's term.
 
-    Of other families each is of its own kind.
+    In other families each coefficient is a kind of its own.
     """
     terms = getattr(family, "terms", None)
     kinds = family.names if terms is None else [term.kind for term in terms]

@@ -25,7 +25,7 @@ _NEWTON_STEPS = 60
 _HULL_STEPS = 5000
 # Steps between two tests of convergence.
 _TEST_EVERY = 10
-# What counts as 0 relative to the size of a set: rounding.
+# Lengths below this share of a set's size count as 0: rounding.
 _FLAT = 1e-9
 
 
@@ -192,7 +192,8 @@ class Hull:
             slope = ahead @ gram - target[rows]
             new = project_on_simplex(ahead - slope / bound)
             change = new - weights
-            # Gradient scheme: the step has turned against the slope.
+            # Adaptive restart (O'Donoghue and Candès): the step points against the
+            # gradient.
             turned = ((ahead - new) * change).sum(1, keepdims=True) > 0
             momentum = np.where(turned, 1, momentum).astype(kind)
             following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2

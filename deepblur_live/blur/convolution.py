@@ -50,7 +50,8 @@ class Convolution:
         spread: torch.Tensor | None = None,
     ) -> None:
         self.shape = shape
-        # In the layout of an image's spectrum: in any other, each step takes longer.
+        # Contiguous, like an image's spectrum: with any other layout each step takes
+        # longer.
         self.otf = otf(psf, shape).contiguous()
         self.power = self.otf.real.square().addcmul_(self.otf.imag, self.otf.imag)
         self._variance: torch.Tensor | None = None
@@ -59,12 +60,12 @@ class Convolution:
             variance = _wrapped_transfer(spread, shape).real.clamp(min=0)
             self._variance = variance.contiguous()
             self.power = self.power + self._variance
-        # For steps without a gradient: what each of them would otherwise recompute.
+        # Computed once for steps without autograd; each step would otherwise repeat it.
         self._adjoint: torch.Tensor | None = None
         self._real_power: torch.Tensor | None = None
         if not torch.is_grad_enabled():
             self._adjoint = self.otf.conj().resolve_conj()
-            # For the real and the imaginary part of each frequency.
+            # One copy each for the real and the imaginary part.
             self._real_power = torch.stack([self.power, self.power], -1)
         self.mask = None if frame is None else frame_mask(shape, frame, psf)
         # The mask applies once to the residual, so twice to its power.
@@ -171,7 +172,7 @@ class Convolution:
         return torch.add(z, self._unscaled(change), alpha=1 / self.pixels)
 
     def shrunk(self, prepared: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """Return `prepare` of a residual, less what is uncertain of the blurred z."""
+        """Return `prepare` of a residual, less the uncertain part of the blurred z."""
         if self._variance is None:
             return prepared
         return self._shrunk(prepared, self._transform(z))
@@ -204,10 +205,10 @@ class Convolution:
     def error_power(
         self, residual: torch.Tensor, weight: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return by how much a proximal step changes an image, mean square.
+        """Return the mean squared change of an image by a proximal step, (B, 1, 1).
 
-        And the share of white error's power by which it would change that: both
-        (B, 1, 1). Parameters as `error_ratio`.
+        And its expected value for white error of unit mean square, (B, 1, 1).
+        Parameters as `error_ratio`.
         """
         rows, columns = self.shape
         balanced = self.power + weight
@@ -241,8 +242,8 @@ def bounded_ratio(
 def _wrapped_transfer(kernel: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """Return `otf` of a kernel that may be larger than the image.
 
-    What reaches beyond the image comes in again at its other side, which leaves the
-    transform at the image's frequencies as it is.
+    Parts beyond the image are wrapped to its other side, which does not change the
+    transform at the image's frequencies.
     """
     if kernel.shape[-2] <= shape[0] and kernel.shape[-1] <= shape[1]:
         return otf(kernel, shape)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ErrorModel", "Estimate", "VerdictModel"]
 
-# A stated standard deviation contains the share of errors that a normal's would.
+# Share of errors within one stated standard deviation: that of a normal distribution.
 _ONE_DEVIATION = 0.6827
 
 

@@ -32,8 +32,8 @@ __all__ = ["FieldTerm", "FieldView", "field_terms"]
 # Pairs of modes that are the real and the imaginary part of a complex coefficient.
 _PAIRS = {6: ("astigmatism", 5), 8: ("coma", 7), 10: ("trefoil", 9)}
 _PARTNERS = {second for _, second in _PAIRS.values()}
-# Monomials H^a·conj(H)^b of up to second order, (a, b), with the name of each. Of a
-# single mode the coefficient is real: those with a ≥ b are all.
+# Monomials H^a·conj(H)^b up to second order: (a, b) and name. For a single mode the
+# coefficient is real, so that those with a ≥ b suffice.
 _MONOMIALS = {
     (0, 0): "",
     (1, 0): "linear",
@@ -42,8 +42,7 @@ _MONOMIALS = {
     (1, 1): "quadratic, rotationally symmetric",
     (0, 2): "quadratic, conjugate",
 }
-# What nodal aberration theory allows: of each kind, the monomials, and whether their
-# factor is complex.
+# The monomials that nodal aberration theory allows for each kind of aberration.
 _NODAL = {
     "defocus": {(0, 0), (1, 0), (1, 1)},
     "astigmatism": {(0, 0), (1, 0), (2, 0)},
@@ -115,7 +114,7 @@ def field_terms(noll: tuple[int, ...], remainder: bool = True) -> tuple[FieldTer
     """Return the terms for some modes: those of nodal aberration theory come first.
 
     With the modes 4 to 10 there are sixteen, with spherical aberration seventeen. Modes
-    besides defocus and complete pairs are constant over the field.
+    other than defocus and complete pairs are constant over the field.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["field_cause", "field_shares"]
 
-# A group is the cause when it holds this share of the squared change; linear
-# astigmatism, which tells a decentred lens from a tilted coverslip, at least the other.
+# A group is the cause from the first share of the squared change. Linear astigmatism,
+# which distinguishes a decentred lens from a tilted coverslip, counts from the second.
 _DOMINANT, _PART = 0.65, 0.15
 
 _TILT, _DECENTRED, _LENSES = "tilt", "decentred", "lenses"
@@ -87,7 +87,7 @@ _TABLE: Mapping[tuple[str, ChangeShape], Cause] = {
 def field_shares(
     terms: Sequence[FieldTerm], shares: NDArray[np.float64]
 ) -> dict[str, float]:
-    """Return what the groups of terms hold of a squared change, as shares of 1.
+    """Return each group's share of a squared change; the shares sum to 1.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def field_shares(
     total = float(shares.sum()) or 1.0
     for term, share in zip(terms, shares, strict=True):
         group = _GROUPS.get((term.kind, term.order), _OTHER) if term.order else ""
-        # Other polynomials than those of nodal aberration theory have no such cause.
+        # Polynomials outside nodal aberration theory have none of these causes.
         group = (group if term.nodal else _OTHER) or _CONSTANT
         groups[group] = groups.get(group, 0.0) + float(share) / total
     return groups

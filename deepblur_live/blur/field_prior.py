@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["field_prior"]
 
-# Of terms of nodal aberration theory that vary, relative to their mode.
+# Standard deviation of a varying term of nodal aberration theory, over its mode's.
 _VARIATION = 0.5
 
 

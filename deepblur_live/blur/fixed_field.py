@@ -29,18 +29,18 @@ class FixedField(FixedPsf):
     ----------
     grid
         (GRID, GRID, K, K) PSFs at `grid_positions`, each not negative, of sum 1.
-        `image` is what stands for all of them where one PSF is shown or measured.
+        `image` represents all of them where one PSF is shown or measured.
 
     Raises
     ------
     ValueError
-        When a PSF is none.
+        When a PSF is not finite, negative somewhere, or does not sum to 1.
     """
 
     grid: NDArray[np.float64] = field(default_factory=lambda: _NO_GRID)
 
     def __post_init__(self) -> None:
-        """Refuse what are not PSFs of one size."""
+        """Refuse anything but PSFs of one size."""
         super().__post_init__()
         shape = (GRID, GRID, *self.image.shape)
         if self.grid.shape != shape:

@@ -54,7 +54,7 @@ class FixedPsf:
     origin: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what is not a PSF."""
+        """Refuse an image that is not a PSF."""
         side = len(self.image)
         if self.image.shape != (side, side) or side % 2 == 0:
             raise ValueError(f"PSF of shape {self.image.shape}: must be (K, K), K odd")
@@ -98,7 +98,7 @@ class FixedPsf:
 
     @property
     def unit(self) -> str:
-        """Unit of the coefficients, of which there are none."""
+        """Unit of the coefficients; there are none."""
         return "waves rms"
 
     @property

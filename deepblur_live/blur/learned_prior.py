@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["LearnedPrior"]
 
 _REQUIRED = ("noll", "mean", "basis", "covariance", "radius", "wide", "states")
-# Largest departure from orthonormal columns, from symmetry, and of a symmetry's image
-# from the span of the basis, that is rounding.
+# Rounding: largest departure from orthonormal columns, from symmetry, and from the span
+# of the basis.
 _ROUNDING = 1e-6
 # Mean log-odds, in nats, from which a prior decides between a blur and its image.
 _DECISIVE = math.log(1000)
@@ -35,7 +35,8 @@ class LearnedPrior:
     """Modes γ = mean + basis · c with a Gaussian prior of c and a convex set.
 
     The first coefficients c are the wide modes, such as defocus, whose prior and range
-    the measured states do not tell. The others are directions of the remaining modes.
+    the measured states do not determine. The others are directions of the remaining
+    modes.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ class LearnedPrior:
             raise ValueError("basis: its columns must be orthonormal")
         wide = list(self.wide)
         if len(set(wide)) != n_wide or not all(0 <= mode < modes for mode in wide):
-            raise ValueError(f"wide {wide}: different indices below {modes}")
+            raise ValueError(f"wide {wide}: must be different indices below {modes}")
         first = self.basis[:, :n_wide]
         if n_wide > count or not np.array_equal(first, np.eye(modes)[:, wide]):
             raise ValueError("basis: its first columns must be the wide modes")
@@ -118,9 +119,9 @@ class LearnedPrior:
         if self.centre is not None and self.centre[:n_wide].any():
             raise ValueError("centre: must be 0 for the wide modes")
         if self.centre is not None and self.vertices is not None:
-            raise ValueError("centre: a hull has its own")
+            raise ValueError("centre: not to be given with a hull, which has its own")
         if self.box and self.vertices is not None:
-            raise ValueError("box: a hull is another set")
+            raise ValueError("box: cannot be combined with a hull")
         size = float(np.abs(self.covariance).max())
         if np.abs(self.covariance - self.covariance.T).max() > _ROUNDING * size:
             raise ValueError("covariance: must be symmetric")
@@ -265,9 +266,9 @@ class LearnedPrior:
         return square
 
     def undecided(self, symmetries: Iterable[Symmetry]) -> list[Symmetry]:
-        """Return those symmetries of γ, as ones of c, that this prior does not decide.
+        """Return the symmetries of γ, as maps of c, that this prior does not resolve.
 
-        Under which the family is closed, and the prior prefers a blur to its image by
+        The family is closed under them, and the prior prefers a blur to its image by
         less than 1000 to 1 on average.
         """
         mapped = [self._mapped(symmetry) for symmetry in symmetries]
@@ -278,7 +279,7 @@ class LearnedPrior:
         ]
 
     def _mapped(self, symmetry: Symmetry) -> Symmetry | None:
-        """Return a symmetry of γ as one of c; None if images leave the family."""
+        """Return a symmetry of γ as a map of c; None if images leave the family."""
         image = symmetry.matrix @ self.basis
         shift = symmetry.apply(self.mean) - self.mean
         matrix, offset = self.basis.T @ image, self.basis.T @ shift

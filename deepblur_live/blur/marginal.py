@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["expected_kernels", "marginal_change", "marginal_kernels", "sigma_points"]
 
-# Standard deviation of a wide prior over its scale, as that of the Zernike family.
+# Standard deviation of a wide prior over its scale, as in the Zernike family.
 _PRIOR_SIGMA = 0.6
 
 

@@ -26,9 +26,9 @@ def as_field(
     coefficients: NDArray[np.float64],
     covariance: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return coefficients (P,) and covariance (P, P) of what is known of one PSF.
+    """Return one PSF's coefficients and covariance as those of a constant field.
 
-    The terms of a field that vary are 0 and as uncertain as beforehand.
+    Terms that vary over the field are 0, with the uncertainty of the prior.
 
     Parameters
     ----------

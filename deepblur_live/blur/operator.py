@@ -1,4 +1,4 @@
-"""The seam of operators: a linear blur, and its proximal step where none is closed."""
+"""The interface of operators, and a proximal step where none has a closed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symmetries of a family: coefficients that data can hardly, or not, distinguish.
+"""Symmetries of a family: coefficients that data cannot, or can hardly, distinguish.
 
 A power spectrum, an image, or no measurement at all distinguishes γ from its image
 under a symmetry. Whatever aligns estimates with one another does it here.
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ResolvedBy", "Symmetry", "identity", "nearest", "nearest_rows", "orbit"]
+__all__ = [
+    "ResolvedBy",
+    "Symmetry",
+    "identity",
+    "nearest",
+    "nearest_rows",
+    "orbit",
+    "parity_symmetries",
+    "with_positive_even",
+]
 
 
 class ResolvedBy(StrEnum):
@@ -139,6 +148,41 @@ def orbit(family: _Symmetric, *kinds: ResolvedBy) -> tuple[Symmetry, ...]:
                 element = part.after(element)
             elements.append(element)
     return tuple(elements)
+
+
+def parity_symmetries(
+    even: NDArray[np.bool_], explanation: str
+) -> tuple[Symmetry, ...]:
+    """Return the sign ambiguity of even terms and the 180° ambiguity of odd ones.
+
+    Parameters
+    ----------
+    even
+        (P,) True for terms of modes with Z(-ρ) = Z(ρ), False for those of odd modes.
+    explanation
+        Of the sign ambiguity, for the user.
+    """
+    found = []
+    if even.any():
+        sign = Symmetry.sign_change(
+            "sign ambiguity", even, ResolvedBy.NEVER, explanation
+        )
+        found.append(sign)
+    if not even.all():
+        found.append(Symmetry.sign_change("180° ambiguity", ~even, ResolvedBy.IMAGE))
+    return tuple(found)
+
+
+def with_positive_even(
+    coefficients: NDArray[np.float64], even: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return γ (..., P), or γ with the even terms' signs changed: the first ≥ 0."""
+    coefficients = np.asarray(coefficients, dtype=np.float64)
+    if not even.any():
+        return coefficients.copy()
+    leading = coefficients[..., int(np.argmax(even))]
+    flip = np.where(leading < 0, -1.0, 1.0)[..., None]
+    return np.where(even, coefficients * flip, coefficients)
 
 
 def nearest(

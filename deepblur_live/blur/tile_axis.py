@@ -9,8 +9,8 @@ import torch
 
 __all__ = ["TileAxis"]
 
-# Least width in pixels over which neighbours are blended; so many tiles across an image
-# suffice where their size and that width allow it.
+# Least width in pixels over which neighbouring tiles are blended; and the number of
+# tiles across an image that is enough, if size and width allow it.
 _RAMP, _ENOUGH = 32, 8
 # The residual of a proximal step falls to 0 over so many pixels at a tile's edges.
 _TAPER = 8

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["GRID", "TiledBlur", "grid_positions", "grid_weights", "on_grid"]
+__all__ = ["GRID", "TiledBlur", "as_grid", "grid_positions", "grid_weights", "on_grid"]
 
 GRID = 8
 """PSFs along each side of the frame (docs/decisions/0167-tiled-blur.md)."""
@@ -53,14 +53,19 @@ def grid_weights(position: tuple[float, float]) -> NDArray[np.float64]:
     return weights
 
 
+def as_grid(kernels: torch.Tensor) -> torch.Tensor:
+    """Return kernels (..., n, n, K, K) of those (..., n², K, K) at `grid_positions`."""
+    side = math.isqrt(kernels.shape[-3])
+    return kernels.view(*kernels.shape[:-3], side, side, *kernels.shape[-2:])
+
+
 def on_grid(kernels: torch.Tensor, grid: int = GRID) -> torch.Tensor:
     """Return kernels (..., grid, grid, K, K), interpolated from few (..., n², K, K).
 
     Both at `grid_positions`.
     """
-    side = math.isqrt(kernels.shape[-3])
-    line = _interpolation(side, torch.linspace(0, 1, grid).to(kernels))
-    few = kernels.view(*kernels.shape[:-3], side, side, *kernels.shape[-2:])
+    few = as_grid(kernels)
+    line = _interpolation(few.shape[-3], torch.linspace(0, 1, grid).to(kernels))
     return torch.einsum("ia,jb,...abkl->...ijkl", line, line, few)
 
 
@@ -106,6 +111,7 @@ class TiledBlur:
         shape: tuple[int, int],
         frame: tuple[int, int] | None = None,
         spread: torch.Tensor | None = None,
+        *,
         tile: int = _TILE,
     ) -> None:
         self.shape = shape

@@ -1,4 +1,4 @@
-"""The same blurs without what was learned of one microscope: an optional member."""
+"""A calibrated family with the wide prior of its optics: an optional member."""
 
 from __future__ import annotations
 

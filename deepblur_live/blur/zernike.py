@@ -14,7 +14,7 @@ from deepblur_live.blur.convolution import Convolution
 from deepblur_live.blur.family import ChangeMetric, Quality
 from deepblur_live.blur.marginal import marginal_kernels
 from deepblur_live.blur.prior import Box, Prior
-from deepblur_live.blur.symmetry import ResolvedBy, Symmetry
+from deepblur_live.blur.symmetry import Symmetry, parity_symmetries, with_positive_even
 from deepblur_live.blur.zernike_causes import zernike_cause
 from deepblur_live.optics.pupil import (
     PUPIL_SAMPLES,
@@ -50,8 +50,8 @@ _HALF_WINDOW, _LEAST_ENERGY, _LARGEST_WINDOW = 3.9, 0.9, 63
 _COARSE_SAMPLES = 63
 # Maréchal's criterion: the Strehl ratio of a diffraction-limited system.
 _DIFFRACTION_LIMITED = 0.8
-# Prior standard deviation of a coefficient, over the half-width of its range; the
-# range counts up to the second number, in waves rms: most defocus is small.
+# Prior standard deviation of a coefficient over the half-width of its range, which
+# counts up to the second number (waves rms): most defocus is small.
 _PRIOR_SIGMA, _USUAL_RANGE = 0.6, 0.33
 # A wavefront error that is small for a good microscope, waves rms; Maréchal's is 0.071.
 _SMALL = 0.04
@@ -237,25 +237,12 @@ class ZernikeFamily:
     @cached_property
     def symmetries(self) -> tuple[Symmetry, ...]:
         """The sign ambiguity of the even modes, the 180° ambiguity of the odd ones."""
-        found = []
-        if self.even.any():
-            names = ", ".join(
-                n for n, e in zip(self.names, self.even, strict=True) if e
-            )
-            found.append(
-                Symmetry.sign_change(
-                    "sign ambiguity",
-                    self.even,
-                    ResolvedBy.NEVER,
-                    f"The common sign of all even modes ({names}) is ambiguous: both "
-                    "signs give the same PSF.",
-                )
-            )
-        if not self.even.all():
-            found.append(
-                Symmetry.sign_change("180° ambiguity", ~self.even, ResolvedBy.IMAGE)
-            )
-        return tuple(found)
+        names = ", ".join(n for n, e in zip(self.names, self.even, strict=True) if e)
+        return parity_symmetries(
+            self.even,
+            f"The common sign of all even modes ({names}) is ambiguous: both signs "
+            "give the same PSF.",
+        )
 
     @cached_property
     def prior(self) -> Prior:
@@ -482,12 +469,7 @@ class ZernikeFamily:
 
     def canonical(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return γ, or γ with the even modes' signs changed: first even mode ≥ 0."""
-        coefficients = np.asarray(coefficients, dtype=np.float64)
-        if not self.even.any():
-            return coefficients.copy()
-        leading = coefficients[..., int(np.argmax(self.even))]
-        flip = np.where(leading < 0, -1.0, 1.0)[..., None]
-        return np.where(self.even, coefficients * flip, coefficients)
+        return with_positive_even(coefficients, self.even)
 
     def wavefront_rms(
         self, coefficients: NDArray[np.float64]

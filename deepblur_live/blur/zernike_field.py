@@ -15,8 +15,8 @@ from deepblur_live.blur.field_causes import field_cause
 from deepblur_live.blur.field_prior import field_prior
 from deepblur_live.blur.marginal import marginal_change
 from deepblur_live.blur.prior import Box
-from deepblur_live.blur.symmetry import ResolvedBy, Symmetry
-from deepblur_live.blur.tiled import GRID, TiledBlur, grid_positions, on_grid
+from deepblur_live.blur.symmetry import Symmetry, parity_symmetries, with_positive_even
+from deepblur_live.blur.tiled import TiledBlur, as_grid, grid_positions, on_grid
 from deepblur_live.blur.zernike import ZernikeFamily
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ __all__ = ["ZernikeField"]
 # Parts of the frame, along each side, over which a field is averaged.
 _PARTS = 9
 _CENTRE = (0.5, 0.5)
-
-
 # Positions, along each side, at which the effect of uncertain coefficients is computed.
 _UNCERTAIN = 4
 
@@ -132,22 +130,11 @@ class ZernikeField:
     @cached_property
     def symmetries(self) -> tuple[Symmetry, ...]:
         """One sign ambiguity and one 180° ambiguity for the whole field."""
-        found = []
-        if self.even.any():
-            found.append(
-                Symmetry.sign_change(
-                    "sign ambiguity",
-                    self.even,
-                    ResolvedBy.NEVER,
-                    "The common sign of all terms of even modes (defocus, astigmatism, "
-                    "spherical) is ambiguous: both signs give the same PSFs.",
-                )
-            )
-        if not self.even.all():
-            found.append(
-                Symmetry.sign_change("180° ambiguity", ~self.even, ResolvedBy.IMAGE)
-            )
-        return tuple(found)
+        return parity_symmetries(
+            self.even,
+            "The common sign of all terms of even modes (defocus, astigmatism, "
+            "spherical) is ambiguous: both signs give the same PSFs.",
+        )
 
     @cached_property
     def prior(self) -> Prior:
@@ -205,8 +192,7 @@ class ZernikeField:
     def kernels(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the PSFs (..., N, N, K, K) of c (..., P) at `grid_positions`."""
         local = self.at(coefficients, grid_positions())
-        psfs = self.local.psf(local)
-        return (psfs.view(*psfs.shape[:-3], GRID, GRID, *psfs.shape[-2:]),)
+        return (as_grid(self.local.psf(local)),)
 
     def expected_kernels(
         self, coefficients: torch.Tensor, covariance: torch.Tensor
@@ -233,9 +219,8 @@ class ZernikeField:
         frame: tuple[int, int] | None = None,
     ) -> TiledBlur:
         """Return the blur with the grid of PSFs that `kernels` holds."""
-        psfs, spread = (*kernels, None)[:2]
-        assert psfs is not None
-        return TiledBlur(psfs, shape, frame, spread)
+        psfs, *spread = kernels
+        return TiledBlur(psfs, shape, frame, *spread)
 
     def operator(
         self,
@@ -277,12 +262,7 @@ class ZernikeField:
 
     def canonical(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return c, or c with the even terms' signs changed: first even term ≥ 0."""
-        coefficients = np.asarray(coefficients, dtype=np.float64)
-        if not self.even.any():
-            return coefficients.copy()
-        leading = coefficients[..., int(np.argmax(self.even))]
-        flip = np.where(leading < 0, -1.0, 1.0)[..., None]
-        return np.where(self.even, coefficients * flip, coefficients)
+        return with_positive_even(coefficients, self.even)
 
     def quality(self, coefficients: NDArray[np.float64]) -> tuple[Quality, ...]:
         """Return wavefront error and Strehl ratio over the frame of c (P,)."""

@@ -1,4 +1,4 @@
-"""The command line: demo, run, replay, doctor, profile."""
+"""The command line."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def say(console: Console, text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     except (OSError, SystemExit):  # rich exits when a pipe is closed
         console.quiet = True
-        # What is still buffered would fail once more when the program ends.
+        # Otherwise writing what is still buffered would fail again at exit.
         with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), console.file.fileno())
 
@@ -60,5 +60,5 @@ def one_line_errors(*, debug: bool) -> Iterator[Console]:
 
 
 def _adapters_are_optional(record: logging.LogRecord) -> bool:
-    # The simulated microscope needs none; `run` names those that are missing.
+    # The simulated microscope needs no adapters; `run` names those that are missing.
     return "compatible Micro-Manager installation" not in record.getMessage()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from deepblur_live.cli.console import say
 from deepblur_live.cli.cores import core_from_config
-from deepblur_live.cli.sweep import optics_text, read_planes, with_progress
+from deepblur_live.cli.sweep import read_planes, say_answer, with_progress
 from deepblur_live.runtime.focus_check import check_frames
 from deepblur_live.session.check_report import check_json, check_text
 
@@ -93,9 +91,5 @@ def _evaluate(
         partial(check_frames, profile, frames, z_um),
         quiet=as_json,
     )
-    if as_json:
-        say(console, json.dumps(check_json(family, result, origin), indent=1))
-        return
-    for line in check_text(family, result, origin):
-        say(console, line)
-    say(console, optics_text(profile))
+    answer = check_json if as_json else check_text
+    say_answer(console, profile, answer(family, result, origin))

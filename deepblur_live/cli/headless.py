@@ -28,8 +28,8 @@ __all__ = ["feed", "watch_live", "watch_mda", "watch_replay", "watch_waiting"]
 
 _TICK_S = 0.25
 _SILENCE_S = 10.0
-# Give up a recording after this long without a result: longer than a worker that hangs
-# may take, and its restart.
+# Give up a recording after this long without a result: more than it takes to detect a
+# worker that hangs, and to restart it.
 _STALLED_S = 120.0
 # Frames of a recording in flight: enough to keep the worker busy; few enough for the
 # display to be up to date, and for the ring to hold them at 4096².

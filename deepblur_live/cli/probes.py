@@ -1,4 +1,4 @@
-"""The probes of the doctor, one for each subject."""
+"""The checks of the doctor, one for each subject."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def devices(profile: Profile) -> Iterator[Finding]:
         text = f"none: {why_no_card()}; the CPU is used"
         remedy = "if there is one: "
         if torch.version.cuda is None:
-            # PyPI has only this one for Windows.
+            # For Windows, PyPI has torch without CUDA only.
             remedy += "install torch for CUDA: https://pytorch.org/get-started"
         else:
             remedy += "check that `nvidia-smi` shows it; if not, install its driver"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
-    "optics_text",
     "parse_length",
     "parse_planes",
     "read_planes",
+    "say_answer",
     "sweep_file",
     "sweep_live",
 ]
@@ -75,7 +76,7 @@ def parse_planes(text: str) -> list[int]:
         raise ValueError(f"--planes {text}: give numbers such as 15,17,19") from None
 
 
-def optics_text(profile: Profile) -> str:
+def _optics_text(profile: Profile) -> str:
     """Return the optics that an answer supposes, and whether they are the defaults."""
     optics = profile.optics
     origin = ""
@@ -210,12 +211,24 @@ def _evaluate(
         partial(sweep_frames, profile, frames, z_um),
         quiet=as_json,
     )
-    if as_json:
-        say(console, json.dumps(sweep_json(family, result, z_um, origin), indent=1))
+    answer = (
+        sweep_json(family, result, z_um, origin)
+        if as_json
+        else sweep_text(family, result, origin)
+    )
+    say_answer(console, profile, answer)
+
+
+def say_answer(
+    console: Console, profile: Profile, answer: Mapping[str, Any] | Sequence[str]
+) -> None:
+    """Print an answer as JSON; or its lines, and the optics that it supposes."""
+    if isinstance(answer, Mapping):
+        say(console, json.dumps(answer, indent=1))
         return
-    for line in sweep_text(family, result, origin):
+    for line in answer:
         say(console, line)
-    say(console, optics_text(profile))
+    say(console, _optics_text(profile))
 
 
 def with_progress(

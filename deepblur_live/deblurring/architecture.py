@@ -28,7 +28,7 @@ def build_deblurring(architecture: Mapping[str, int | str]) -> UnrolledFista:
     sizes: dict[str, Any] = dict(architecture)
     kind = sizes.pop("kind", "fista")
     if kind != "fista":
-        raise ValueError(f"kind {kind!r}: this version knows 'fista'")
+        raise ValueError(f"kind {kind!r}: this version supports 'fista' only")
     try:
         return UnrolledFista(**sizes)
     except (TypeError, ValueError) as error:

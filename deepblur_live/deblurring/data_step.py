@@ -36,5 +36,5 @@ def finish(
     at low noise the data still determine them.
     """
     x = operator.prox_data(x, y, weight, NETWORK_ERROR)
-    # A convolution keeps the flux; a learned operator need not.
+    # A convolution conserves flux; the learned operator may not.
     return x + (y - x).mean((-2, -1), keepdim=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FoldedFista"]
 
 _LAST = torch.channels_last
-# Pixels that stay neighbours are moved as one number of that many bytes.
+# Pixels that stay neighbours are moved together, as one number of so many bytes.
 _WIDE = {4: torch.int32, 8: torch.int64, 16: torch.complex128}
 # oneDNN always computes so many output channels at once, one or two vectors of them;
 # the last layer then computes this many rows × columns of positions together.
@@ -159,7 +159,8 @@ class FoldedFista:
         if self._inputs is None:
             features = _unshuffled(z.to(self._dtype), fold)
         else:
-            # Beside the contrast, which stays: joining both would copy them again.
+            # The contrast beside them stays in place: concatenating would copy both
+            # again.
             for channel, (i, j) in enumerate(itertools.product(range(fold), repeat=2)):
                 self._inputs[..., channel].copy_(z[:, i::fold, j::fold])
             features = self._inputs.permute(0, 3, 1, 2)

@@ -10,11 +10,11 @@ from deepblur_live.optics import box_mean, local_light
 
 __all__ = ["noise_contrast", "noise_level"]
 
-# Side in pixels of the mean that structure is measured against.
+# Side in pixels of the mean from which the image's structure is measured.
 _WIDE = 17
-# Squared contrast that counts as none.
+# Squared contrast below which an image counts as flat.
 _FLAT = 1e-18
-# Local noise counts up to ten to this power of the level, and down to its inverse.
+# Local noise is limited to this many decades above and below the level.
 _DECADES = 1.5
 
 

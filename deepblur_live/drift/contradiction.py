@@ -1,4 +1,4 @@
-"""Do the estimates follow the spectra? Whether a measured change contradicts them.
+"""Whether the estimates contradict a change of the blur that the spectra measure.
 
 The ratio of two spectra of one specimen is measured without a model of the optics, and
 the two estimates predict it. Where both disagree by more than their errors allow, the

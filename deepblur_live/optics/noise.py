@@ -95,7 +95,7 @@ class NoiseModel:
         """Return the model on a device."""
         values = (self.slope, self.intercept, self.least)
         if device.type == "cuda" and self.slope.device.type == "cpu":
-            # Page-locked, and at once: any other copy waits for the card.
+            # One copy from page-locked memory: any other would wait for the card.
             together = torch.stack(values).pin_memory()
             return NoiseModel(*together.to(device, non_blocking=True))
         return NoiseModel(*(value.to(device) for value in values))

@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["contradiction", "measure_noise"]
 
-# Side of the windows in pixels; frames with a shorter side than this have half
-# overlapping ones; more than so many windows add nothing.
+# Side of the windows in pixels; frame side below which they overlap by half; number of
+# windows beyond which more add nothing.
 _WINDOW, _OVERLAPPING, _MOST = 64, 512, 400
-# Leakage of the taper reaches a little beyond the cut-off; fewest bins to measure in.
+# Frequencies from here on, over the cut-off: the taper leaks a little beyond it; and
+# the fewest bins to measure in.
 _BEYOND, _FEWEST = 1.04, 12
-# Neighbouring bins of a Hann window are correlated: so many count as one.
+# Bins of a Hann window that count as one: neighbours are correlated.
 _CORRELATED = 2.25
-# Of the fit: iterations, and the deviations from which a window counts less.
+# Iterations of the fit; deviation from which a window gets less weight.
 _ITERATIONS, _ROBUST = 8, 3.0
 # A slope of fewer standard deviations is no evidence of shot noise.
 _EVIDENT = 3.0
-# Side in pixels of the means whose least is the darkest light.
+# The darkest light is the least mean over squares of this side in pixels.
 _DARK_SIDE = 8
 # Calibration and measurement disagree from this ratio of variances on.
 _CONTRADICTION = 2.0
@@ -96,7 +97,7 @@ def measure_noise(
     dark = _darkest(image)
     light = beyond.light.double().cpu().numpy() - dark
     slope, base = _line(light, variance, deviation, least)
-    # Less than in the darkest part of the frame would be extrapolated.
+    # The line is not extrapolated below the darkest part of the frame.
     values = (slope, base - slope * dark, base)
     return NoiseModel(*(image.new_tensor([value]) for value in values))
 
@@ -206,7 +207,7 @@ def _line(
             values = both @ variance
             errors = np.sqrt(((both * deviation * expected) ** 2).sum(1))
             if values[0] > _EVIDENT * errors[0]:
-                # Below its error the variance of the dark is not known.
+                # A dark variance smaller than its error is not known.
                 base = max(float(values[1]), float(errors[1]), least)
                 moments = weight @ (light * (variance - base)), weight @ light**2
                 slope = max(0.0, float(moments[0] / moments[1]))

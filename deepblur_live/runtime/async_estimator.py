@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncEstimator", "EstimatorThread"]
 
-# A problem takes a second or two; one that takes longer than this is lost.
+# A problem takes a second or two; after this time it is given up.
 _TIMEOUT_S = 30.0
 # Linux: how much lower the priority of the thread is, in steps of `nice`. See
 # docs/decisions/0163-identification-beside-the-frames.md
@@ -46,7 +46,7 @@ class EstimatorThread:
         self._on_card = on_card
         self._thread: ThreadPoolExecutor | None = None
         self._stream: AbstractContextManager[object] = contextlib.nullcontext()
-        # How many it still has to solve, even if they are no longer wanted.
+        # Problems not yet solved, including those that are no longer wanted.
         self._given, self._lock = 0, threading.Lock()
         self._last: Future[Solution] | None = None
 
@@ -85,7 +85,8 @@ class EstimatorThread:
         else:
             count = torch.get_num_threads()
             self._thread.submit(_give_way).result(_TIMEOUT_S)
-            # Torch keeps one number for threads that start later.
+            # The thread's setting has become torch's default for later threads: restore
+            # it.
             torch.set_num_threads(count)
 
     def _solve(self, solve: Callable[[], Solution]) -> Solution:
@@ -164,7 +165,7 @@ class AsyncEstimator:
 
 def _give_way() -> None:
     """Leave the cores to the other threads of this process, on the calling thread."""
-    # Without this, the thread's first operation would take the number of all threads.
+    # Without this, the thread's first operation would reset the number of its threads.
     torch.get_num_threads()
     torch.set_num_threads(1)
     if sys.platform == "linux":

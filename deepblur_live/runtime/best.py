@@ -205,10 +205,11 @@ class BestExecutor:
                     self._notes.append(f"{name} is now used for frames of {sides}")
                 return executor
             if self._preparation is not None and self._preparation.is_alive():
-                # Another size's is not ended: the camera may come back to it.
+                # The build for another frame size goes on: the camera may return to
+                # that size.
                 return None
             if (fault := self._faults.pop((executor, shape), None)) is None:
-                # Not joined when the program ends: a build ends with its parent.
+                # A daemon, as the build's process ends with this one.
                 self._preparing = executor
                 self._preparation = threading.Thread(
                     target=self._prepare,

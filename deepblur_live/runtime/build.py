@@ -209,7 +209,7 @@ def _by_place(
         return None
     else:
         varies = isinstance(family, CalibratedField)
-        # Of an unknown place the variation is not known, and counts as uncertainty.
+        # At an unknown place the variation over the field counts as uncertainty.
         anywhere = rig_family(profile.uniform) if varies else family
         at = partial(place_family, saved, family, varies=varies)
     return partial(
@@ -284,7 +284,7 @@ def _identifier(
             pack.specimen,
             least_side=least_side,
         )
-        # It has an identifier's methods, for problems of its own.
+        # It has the methods of an `Identifier`, with another type of problem.
         return cast("Identifier", field)
     return BeadIdentifier(
         family,

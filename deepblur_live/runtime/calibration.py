@@ -29,11 +29,11 @@ _CEILINGS = (255, 1023, 4095, 16383, 65535)
 # Percentiles that become 0 and 1, computed from about so many pixels.
 _PERCENTILES = 0.1, 99.9
 _SAMPLE = 65_536
-# And between inspections: the host has less than a millisecond for a frame.
+# Fewer between inspections, where the host has less than a millisecond per frame.
 _SAMPLE_BETWEEN = 16_384
 _CPU = torch.device("cpu")
-# Relative change of flux that is allowed at this side of a frame: deblurring conserves
-# flux except across the border (docs/decisions/0007-flux-check.md).
+# Allowed relative change of flux, for a frame of this side in pixels: deblurring
+# conserves flux except across the border (docs/decisions/0007-flux-check.md).
 _FLUX, _FLUX_SIDE = 0.01, 512
 # The flux of a darker frame is compared with this share of its range.
 _DARK = 0.1

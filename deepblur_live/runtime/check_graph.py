@@ -1,4 +1,4 @@
-"""What a deblurred frame, blurred again, leaves of the raw one: on the frame's device.
+"""Compare deblurred frames, blurred again, with the raw ones on the frames' device.
 
 On a card these steps are a CUDA graph, and nothing is read back meanwhile.
 """
@@ -22,11 +22,11 @@ __all__ = ["BANDS", "WINDOW", "CheckGraph", "band", "band_means"]
 
 WINDOW = 64
 """Side in pixels of the windows in which the residual's spectrum is measured."""
-# So many of them suffice.
+# Largest number of windows; more would add nothing.
 _MOST = 32
 # Reach in pixels of the mean that the noise at a pixel depends on (`local_light`).
 _LIGHT = 2
-# Least side in pixels of what is judged.
+# Least side in pixels of the part of a frame that is judged.
 _LEAST_INNER = 16
 BANDS = ((0.1, 0.5), (0.5, 0.98), (1.04, 2.0), (0.12, 0.3), (0.5, 0.85))
 """Bands of frequencies as shares of the OTF's cut-off.
@@ -62,7 +62,7 @@ class CheckGraph(FrameSteps):
         self._sharp = torch.zeros(shape, device=device)
         self._numbers = torch.zeros(2 * len(BANDS) + 2, device=device)
         self._shape = seven_smooth(shape[0]), seven_smooth(shape[1])
-        # What crosses the border is not known.
+        # Near the border the blurred image depends on light from outside.
         self._edge = family.window // 2
         inner = min(shape) - 2 * self._edge
         self.windows = 0.0

@@ -139,7 +139,7 @@ def _is_of_cuda(error: BaseException) -> bool:
 
 def _fails_again() -> bool:
     try:
-        # Not all of them: that fails while another thread records a CUDA graph.
+        # Not the whole device: that fails while another thread records a CUDA graph.
         torch.cuda.current_stream().synchronize()
     except RuntimeError:
         return True

@@ -128,7 +128,8 @@ class EngineCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = default_folder() if folder is None else folder
-        # Failures counted in advance, of the engines that are being opened here.
+        # Engines that are being opened here: each is counted as a failure until it is
+        # open.
         self._counted: set[Path] = set()
         self._ends = False
 

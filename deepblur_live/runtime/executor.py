@@ -153,7 +153,7 @@ class TorchExecutor:
 
 
 def extended_shape(shape: tuple[int, int], window: int, fold: int) -> tuple[int, int]:
-    """Return the sides of a frame extended over its border, as `extend` makes them.
+    """Return the sides of a frame after `extend` has extended it over its border.
 
     Parameters
     ----------
@@ -216,7 +216,8 @@ def deblur_frame(
     """
     frame, border = (image.shape[0], image.shape[1]), margin(window)
     extended = extend(image[None], border, fold)
-    # The map is extended, not made of the extension, whose cross-fades have less noise.
+    # Extend the noise map itself: where the frame's extension is blended, its own noise
+    # is less than the map should say.
     sigma = extend(noise.map(image[None]), border, fold)
     sharp = fista(extended, operator, sigma)
     return sharp[0][frame_part(operator.shape, frame)].float()

@@ -98,7 +98,7 @@ class FieldPipeline:
         if current is not None and view == self._view:
             return current
         if current is not None:
-            # If the next one cannot be made, no frame must go to this one.
+            # If making the next pipeline fails, no frame may go to the old one.
             self._pipeline = None
             self._retired.retire(current)
         local = self._field.local
@@ -180,6 +180,6 @@ class FieldPipeline:
         )
 
     def _spread(self, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the covariance (P, P) of a constant field, of that of γ (M, M)."""
+        """Return the covariance (P, P) of a constant field from that of γ (M, M)."""
         spread: NDArray[np.float64] = self._constant.T @ covariance @ self._constant
         return spread

@@ -67,16 +67,19 @@ class FixedPsfPipeline(DeblurPipeline):
             average_frames=model.average_frames,
             thread=thread,
         )
+        self._measured = -math.inf
         none = np.zeros(0)
-        self._track = TrackState(0.0, none, np.zeros((0, 0)), math.nan, False)
+        self._identification.track = TrackState(
+            0.0, none, np.zeros((0, 0)), math.nan, False
+        )
 
     def _reduce(self, frame: Frame, scaled: Scaled) -> ReducedSpectrum | None:
         return None
 
     def _identify(self, frame: Frame, scaled: Scaled, observe: bool) -> Estimate | None:
-        due = not 0 <= frame.time - self._identified < self.identify_every_s
+        due = not 0 <= frame.time - self._measured < self._identification.every_s
         if (observe and due) or not self.identifier.spectrum.frames:
-            self._identified = frame.time
+            self._measured = frame.time
             self.identifier.observe(scaled.image, frame.time)
         return None
 

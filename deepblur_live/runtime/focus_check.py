@@ -33,8 +33,8 @@ __all__ = ["check_frames"]
 
 # Bins of the spectra by which the frames are compared.
 _BINS = 64
-# Change of the spectra between two frames at one position, over that of the steps,
-# from which something but the focus has changed: as from half a step.
+# Change of the spectra between two frames at one position, over that of a step, from
+# which something other than the focus has changed (as by half a step).
 _DRIFT = 0.25
 
 
@@ -85,7 +85,7 @@ def check_frames(
 def _steady(
     family: BlurFamily, planes: torch.Tensor, z_um: NDArray[np.float64]
 ) -> bool:
-    """Return whether nothing but the focus has changed; refuse what is no check."""
+    """Return whether nothing but the focus has changed; refuse unsuitable positions."""
     per_um = focus_direction(family)
     # The same position may be reported a few nanometres off.
     same_place = abs(z_um[-1] - z_um[0]) < 0.1 * np.ptp(z_um)

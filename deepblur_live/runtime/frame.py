@@ -102,7 +102,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a frame, without any full-frame array.
+    """The outcome of a frame, without any full-frame array.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ class FramePipeline(Protocol):
         """
 
     def start_from(self, known: Gaussian) -> None:
-        """Go on from coefficients that were measured otherwise, by a focus sweep.
+        """Go on from coefficients measured by other means, such as a focus sweep.
 
         From the first frame that is captured at ``known.time`` or later.
         """

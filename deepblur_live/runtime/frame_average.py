@@ -19,7 +19,7 @@ _BLOCK = 8
 # The specimen is still while the variance of their difference is at most so many times
 # that of the noise, and the brightness within this factor.
 _STILL, _BRIGHTNESS = 2.0, 1.25
-# The same for each single block: an object that moves in a still field.
+# The same ratio for each single block: an object may move in a still field.
 _STILL_BLOCK = 40.0
 
 
@@ -40,7 +40,8 @@ class FrameAverage:
 
     def reset(self) -> None:
         """Forget the frames so far: the camera's settings have changed."""
-        # Grey values (H, W), their number, and the variance over that of one frame.
+        # Mean of the frames in grey values (H, W), their number, and the variance of
+        # the mean over that of one frame.
         self._mean: torch.Tensor | None = None
         self._number, self._share = 0, 1.0
 

@@ -20,7 +20,7 @@ __all__ = ["FrameNoise", "Noises"]
 _LEAST, _LARGEST = 1e-12, 1e6
 # Variance of rounding to whole grey values.
 _ROUNDING = 1 / 12
-# Relative difference of the range of frames up to which their light is alike.
+# Two frames whose ranges differ by at most this share have similar light.
 _ALIKE = 0.25
 
 
@@ -122,7 +122,7 @@ class FrameNoise:
 
 
 def _in_light(scaled: Scaled, slope: float, base: float, least: float) -> NoiseModel:
-    """Return the noise of a scaled frame, of the line in its grey values."""
+    """Return the noise of a scaled frame from the line in its grey values."""
     span = scaled.span
     return _bounded(
         slope / span,

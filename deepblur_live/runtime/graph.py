@@ -35,13 +35,13 @@ __all__ = [
 _log = logging.getLogger(__name__)
 _WARM_UP = 3
 _RECORDING = threading.Lock()
-# Their recording failed: torch's allocators go on asking them what they record.
+# Graphs whose recording failed are kept: torch's allocators still refer to them.
 _failed: list[torch.cuda.CUDAGraph] = []
 
 
 @contextlib.contextmanager
 def no_recording() -> Iterator[None]:
-    """Keep CUDA graphs from being recorded meanwhile.
+    """Prevent the recording of CUDA graphs in the meantime.
 
     A recording fails when another thread synchronizes with the card, which opening an
     engine may do.
@@ -52,7 +52,7 @@ def no_recording() -> Iterator[None]:
 
 @contextlib.contextmanager
 def recording_if_free() -> Iterator[bool]:
-    """Yield whether a CUDA graph may be recorded now; nothing else is meanwhile.
+    """Yield whether a CUDA graph may be recorded now; no other is in the meantime.
 
     A frame does not wait for an engine being opened: the next one records.
     """
@@ -65,7 +65,7 @@ def recording_if_free() -> Iterator[bool]:
 
 
 def return_memory(device: torch.device) -> None:
-    """Give a card's unused memory back, if nothing is recorded, which it would fail."""
+    """Give a card's unused memory back, unless a recording is on, which would fail."""
     if device.type == "cuda":
         with recording_if_free() as free:
             if free:
@@ -208,7 +208,7 @@ class Recorded:
         except RuntimeError as error:
             self.why_not = str(error).strip().splitlines()[0]
             _log.warning("steps could not be recorded: %s", self.why_not)
-            # What they had made was never computed while recording.
+            # Nothing is computed while recording: compute now.
             for part in self._parts:
                 part()
 
@@ -241,7 +241,7 @@ class FrameSteps(ABC):
         self._family = family
         self._image = torch.zeros(shape, device=device)
         self._noise = NoiseModel(*torch.zeros(3, 1, device=device))
-        # Allocated with the first frame: their number is the family's matter.
+        # Allocated with the first frame: their number depends on the family.
         self._kernels: tuple[torch.Tensor, ...] = ()
         # The kernels that were copied into them last, and their operator.
         self._given: tuple[torch.Tensor, ...] | None = None

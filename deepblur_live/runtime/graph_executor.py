@@ -199,7 +199,7 @@ class PreparedExecutor(GraphExecutor):
         wait(self.device)
         if self._released:
             self.release()
-            raise EngineError("it was rejected meanwhile")
+            raise EngineError("it has been rejected in the meantime")
         self._admitted.add(shape)
         return verdicts
 
@@ -257,7 +257,7 @@ class PreparedExecutor(GraphExecutor):
         """Count a failure of the card, where that is kept."""
 
     def program_ends(self) -> None:
-        """Do not take the end of the program for a failure, where they are kept."""
+        """Do not count the end of the program as a failure, where failures are kept."""
 
     def release(self) -> None:
         """Give back the card's memory: these are not used any more."""

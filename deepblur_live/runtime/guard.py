@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence", "FrameGuard", "Verdict", "untreatable"]
 
-# What counts as more than noise in the finer of the specimen's two bands.
+# Excess over the noise, in the finer of the specimen's two bands, that is visible.
 _VISIBLE = 0.1
-# Neighbouring bins of a Hann window are correlated: so many count as one. Deviations
-# that are no chance.
+# Bins of a Hann window that count as one, as neighbours are correlated; and the number
+# of standard deviations that is not by chance.
 _CORRELATED, _CERTAIN = 2.25, 3.0
-# Limits; how they were found: docs/decisions/0158-guard.md. The residual may grow with
-# the stated error of the coefficients, relative to the family's range: by how much.
+# Limits of `Evidence`; two grow with the stated error of the coefficients over the
+# family's range (docs/decisions/0158-guard.md).
 _FINE, _FINE_PER_ERROR = 1.6, 3.0
 _UNEXPLAINED, _UNEXPLAINED_PER_ERROR = 0.7, 1.5
 _RISE = 0.7
-# Such an error at which half of the result is shown, how steeply its share falls with
-# the error, and the error from which nothing is shown (docs/decisions/0175).
+# Stated error at which half of the result is shown, how steeply the share falls with
+# it, and the error from which nothing is shown (docs/decisions/0175).
 _HALF_ERROR, _STEEPNESS, _RAW_ERROR = 0.4, 1.2, 0.8
-# From this share on all is shown, and below this one the reason is shown.
+# From the first share on, all of the result is shown; below the second, a reason is.
 _ALL, _MOST_OF_IT = 0.95, 0.75
-# With more pixels of one highest value than this share, and so many times as many as of
-# the value below it, a frame is clipped.
+# A frame is clipped if more than this share of its pixels have the highest value, and
+# so many times as many as have the value below it.
 _CLIPPED, _PLATEAU = 0.01, 3.0
 # Places of the frame, along each side, over which |ĥ|² is averaged.
 _PLACES = (1 / 6, 1 / 2, 5 / 6)
@@ -74,7 +74,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a deblurred frame, blurred again, leaves of the raw frame.
+    """How a deblurred frame, blurred again, differs from the raw frame.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class _Blur(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a deblurred frame is judged by.
+    """Measurements by which a deblurred frame is judged.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ class FrameGuard:
     def __init__(self, family: BlurFamily) -> None:
         self._family = family
         self._blur: _Blur | None = None
-        # The last covariance, and what it means: it changes with the track only.
+        # The last covariance and its stated error, which change only with the track.
         self._uncertainty: torch.Tensor | None = None
         self._error = math.nan
         self._check: CheckGraph | None = None
@@ -198,7 +198,7 @@ class FrameGuard:
         return ""
 
     def strength(self, covariance: torch.Tensor) -> float:
-        """Return the share of a result that may be shown if nothing speaks against it.
+        """Return the share of a result that may be shown if the checks pass.
 
         Parameters
         ----------

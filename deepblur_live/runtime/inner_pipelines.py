@@ -1,4 +1,4 @@
-"""What pipelines that are made of other pipelines have in common."""
+"""Common parts of pipelines that are made of other pipelines."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class FrameInspector:
         self._every_s = _EVERY_S if device.type == "cuda" else 0.0
         self._noise = FrameNoise(camera, cutoff, noise_every_s)
         self._graph = ScalingGraph(device, cutoff)
-        # Of the last inspected frame.
+        # Range and geometry of the last inspected frame.
         self._inner: tuple[float, float] | None = None
         self._geometry: tuple[object, ...] = ()
         self.reset()

@@ -19,7 +19,7 @@ _LOWEST = 0.4
 # without offsets. At 512² pixels this is an offset of 0.04 σ.
 _LEAST_RATIO = 2.0
 # Factor of the offsets' power in the filter, 1 for Wiener's: where a mean is mostly an
-# offset, chance in its power must not leave a part of it.
+# offset, a chance fluctuation of its power must not leave part of it behind.
 _OVER = 2.0
 # Frequencies over which the power of the lines' means is averaged.
 _SMOOTHED = 9
@@ -69,7 +69,7 @@ def _offsets(image: torch.Tensor, unread: bool) -> torch.Tensor | None:
     pool = torch.nn.functional.avg_pool1d
     smooth = pool(power[:1], _SMOOTHED, 1, _SMOOTHED // 2, count_include_pad=False)
     share = (_OVER * (mean - other) / smooth[0]).clamp(max=1)
-    # The frame's brightness is no offset.
+    # The frame's mean brightness is not an offset.
     share[:1].zero_()
     offsets: torch.Tensor = torch.fft.irfft(torch.where(found, share, 0) * spectra[0])
     return offsets[: image.shape[1]]

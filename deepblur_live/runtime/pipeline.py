@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 
-from deepblur_live.identification.whole_frame import WholeFrameSpectrum
-from deepblur_live.runtime.async_estimator import AsyncEstimator, EstimatorThread
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.cuda_streams import CudaStreams
 from deepblur_live.runtime.device import (
@@ -30,33 +26,33 @@ from deepblur_live.runtime.frame_average import FrameAverage
 from deepblur_live.runtime.graph import return_memory
 from deepblur_live.runtime.guard import FrameGuard
 from deepblur_live.runtime.inspection import FrameInspector
+from deepblur_live.runtime.stream_identification import StreamIdentification
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily, Estimate
     from deepblur_live.drift import Gaussian, Tracker, TrackState
-    from deepblur_live.identification import Identifier, Noise
+    from deepblur_live.identification import Identifier
     from deepblur_live.optics import NoiseModel
     from deepblur_live.optics.reduced_spectrum import ReducedSpectrum
     from deepblur_live.profile import Camera
+    from deepblur_live.runtime.async_estimator import EstimatorThread
     from deepblur_live.runtime.best import BestExecutor
     from deepblur_live.runtime.executor import TorchExecutor
-    from deepblur_live.runtime.guard import Measured
+    from deepblur_live.runtime.guard import Measured, Verdict
 
     # Yields the event of a frame's download, if others may be submitted meanwhile.
     Steps = Generator[Any, None, FrameResult]
 
 __all__ = ["DeblurPipeline"]
 
-# Sources of frames that come one after another in real time.
-_STREAMS = ("live", "mda")
-
 
 class _Blur(NamedTuple):
-    """What frames are deblurred with until the next identification.
+    """The blur that frames are deblurred with until the next identification.
 
     Parameters
     ----------
@@ -139,48 +135,25 @@ class DeblurPipeline:
     ) -> None:
         self.family, self.identifier, self.tracker = family, identifier, tracker
         self.executor, self.camera = executor, camera
-        self.identify_every_s = identify_every_s
-        self._asynchronous = asynchronous
-        on_card = executor.device.type == "cuda"
-        self._shared = thread is not None
-        self._estimator = AsyncEstimator(
-            identifier.solve, thread or EstimatorThread(on_card)
+        self._identification = StreamIdentification(
+            identifier,
+            tracker,
+            camera,
+            identify_every_s,
+            executor.device.type == "cuda",
+            asynchronous,
+            thread,
         )
+        self._shared = thread is not None
         self._guard = FrameGuard(family)
         self._average = FrameAverage(average_frames)
         self._inspector = FrameInspector(
             camera, family.cutoff, executor.device, identify_every_s
         )
-        # Why the last frames to be identified are not as the camera made them.
-        self._processed = ""
         self._streams = CudaStreams(executor.device)
         self._geometry: tuple[object, ...] = ()
-        self._identified = self._before = self._reduced = -np.inf
-        self._held_up = 0.0
-        self._whole = WholeFrameSpectrum()
-        self._track: TrackState | None = None
         self._blur: _Blur | None = None
-        self._known: Gaussian | None = None
         self._device_lost = False
-
-    @property
-    def _overlaps(self) -> bool:
-        """Whether it helps to submit a frame before the last one is done.
-
-        Not where each frame is identified by itself, which takes longest by far.
-        """
-        return self._averaged and self.executor.device.type == "cuda"
-
-    @property
-    def _averaged(self) -> bool:
-        """Whether a frame is identified together with those before it."""
-        return self.identifier.spectrum.average_s > 0
-
-    def _in_background(self, frame: Frame) -> bool:
-        """Whether the blur is identified while further frames are deblurred."""
-        if self._asynchronous is not None:
-            return self._asynchronous
-        return self._overlaps or (self._averaged and frame.source in _STREAMS)
 
     def submit(self, frame: Frame) -> FrameFuture:
         """Start on a frame; on a card its result comes later than this returns.
@@ -205,7 +178,7 @@ class DeblurPipeline:
 
     def start_from(self, known: Gaussian) -> None:
         """As in `deepblur_live.runtime.frame.FramePipeline`."""
-        self._known = known
+        self._identification.announce(known)
 
     def identify_alone(self, pixels: NDArray[Any]) -> Estimate:
         """Return the blur of one frame (H, W) by itself, without a prediction.
@@ -222,15 +195,15 @@ class DeblurPipeline:
         self.identifier.observe(scaled.image, 0.0)
         if not self.identifier.spectrum.frames:
             raise BadFrame("its values are out of range")
-        return self.identifier.estimate(scaled.image, None, self._noise(scaled))
+        return self.identifier.estimate(
+            scaled.image, None, self._identification.noise(scaled)
+        )
 
     def close(self) -> None:
         """End what runs in the background, unless it is shared."""
-        if self._shared:
-            self._estimator.cancel()
-            return
-        self._estimator.close()
-        self.executor.close()
+        self._identification.close()
+        if not self._shared:
+            self.executor.close()
 
     def _steps(self, frame: Frame) -> Steps:
         """Process a frame; raise `DeviceLost` if the device fails meanwhile."""
@@ -258,7 +231,9 @@ class DeblurPipeline:
             with self._streams.upload():
                 scaled, inspect = self._inspector.scale(frame)
                 self._reset_if_geometry_changed(frame)
-                self._start_from_known(frame.time)
+                if self._identification.take_known(frame.time):
+                    # The frames so far may have been taken at another focus.
+                    self._reset()
                 if inspect:
                     spectrum = self._reduce(frame, scaled)
                     sigma = self.identifier.noise_sigma
@@ -268,42 +243,21 @@ class DeblurPipeline:
         except BadFrame as error:
             return self._raw(frame, str(error), estimate, spectrum)
         identified = time.perf_counter()
-        track, sigma = self._track, self.identifier.noise_sigma
+        track, sigma = self._identification.track, self.identifier.noise_sigma
         if track is None:
-            reason = "the blur is not known yet"
-            if estimate is not None and not estimate.trusted:
-                reason += f": {estimate.reason}"
-            elif self._estimator.busy:
-                reason += ": it is being identified"
+            reason = self._identification.why_unknown(estimate)
             return self._raw(frame, reason, estimate, spectrum)
         blur = self._blur_of(track)
-        if refusal := self._processed or blur.refusal:
+        if refusal := self._identification.processed or blur.refusal:
             return self._raw(frame, refusal, estimate, spectrum)
         with self._streams.upload():
             noise = self._inspector.noise(frame, scaled, sigma)
             scaled, share, averaged = self._average.add(scaled, noise)
             if averaged > 1:
                 noise = noise.times(share)
-        result = self._deblur(self.executor, scaled, blur, noise)
-        downloaded, backend = self._streams.downloaded(), self.executor.backend
-        if downloaded is not None:
-            if self._overlaps:
-                yield downloaded
-            downloaded.synchronize()
-        verdict = self._guard.judge(result.measured, blur.uncertainty)
+        result, verdict, backend = yield from self._judged(scaled, blur, noise)
         if verdict.strength == 0:
-            reference, first = self.executor.reference, verdict
-            if backend is not reference:
-                result = self._deblur(reference, scaled, blur, noise)
-                if downloaded is not None:
-                    self._streams.downloaded().synchronize()
-                verdict = self._guard.judge(result.measured, blur.uncertainty)
-                if verdict.strength > 0:
-                    # Torch can deblur the frame: the fault was the engine's.
-                    self.executor.distrust(backend, first.reason)
-                    backend = reference
-            if verdict.strength == 0:
-                return self._raw(frame, first.reason, estimate, spectrum)
+            return self._raw(frame, verdict.reason, estimate, spectrum)
         grey = result.grey
         # Integers and what is made of them fit float32; floats need not.
         if frame.pixels.dtype.kind == "f" and not grey.isfinite().all():
@@ -333,7 +287,7 @@ class DeblurPipeline:
         )
 
     def _blur_of(self, track: TrackState) -> _Blur:
-        """Return what changes with identifications only."""
+        """Return the blur of a track, computed once for each track."""
         if self._blur is None or self._blur.track is not track:
             gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
             uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
@@ -347,6 +301,33 @@ class DeblurPipeline:
             )
         return self._blur
 
+    def _judged(
+        self, scaled: Scaled, blur: _Blur, noise: NoiseModel
+    ) -> Generator[Any, None, tuple[_Deblurred, Verdict, TorchExecutor]]:
+        """Deblur and judge a frame; in torch again where an engine's result is refused.
+
+        Yields as `Steps`. Returns the result, the verdict on it, and what deblurred it.
+        """
+        result = self._deblur(self.executor, scaled, blur, noise)
+        downloaded, backend = self._streams.downloaded(), self.executor.backend
+        if downloaded is not None:
+            if self._identification.overlaps:
+                yield downloaded
+            downloaded.synchronize()
+        verdict = self._guard.judge(result.measured, blur.uncertainty)
+        reference = self.executor.reference
+        if verdict.strength > 0 or backend is reference:
+            return result, verdict, backend
+        again = self._deblur(reference, scaled, blur, noise)
+        if downloaded is not None:
+            self._streams.downloaded().synchronize()
+        second = self._guard.judge(again.measured, blur.uncertainty)
+        if second.strength == 0:
+            return result, verdict, backend
+        # Torch can deblur the frame: the fault was the engine's.
+        self.executor.distrust(backend, verdict.reason)
+        return again, second, reference
+
     def _deblur(
         self,
         executor: BestExecutor | TorchExecutor,
@@ -354,7 +335,7 @@ class DeblurPipeline:
         blur: _Blur,
         noise: NoiseModel,
     ) -> _Deblurred:
-        """Queue the steps of a frame from its deblurring on."""
+        """Queue the deblurring of a frame, what it is judged by, and the download."""
         image, gamma = scaled.image, blur.gamma
         with self._streams.compute():
             sharp = executor.deblur(image, gamma, blur.uncertainty, noise)
@@ -391,109 +372,20 @@ class DeblurPipeline:
             self._geometry = geometry
             self._reset()
 
-    def _start_from_known(self, now: float) -> None:
-        known = self._known
-        if known is not None and now >= known.time:
-            self._known = None
-            # The frames so far may have been taken at another focus.
-            self._reset()
-            self._track = self.tracker.start_from(known)
-
     def _reset(self) -> None:
-        self.identifier.reset()
-        self._estimator.cancel()
+        self._identification.reset()
         self._inspector.reset()
         self._average.reset()
-        self._identified = -np.inf
-        self._processed = ""
 
     def _reduce(self, frame: Frame, scaled: Scaled) -> ReducedSpectrum | None:
-        """Return the frame's spectrum, as often as the blur is identified."""
-        if 0 <= frame.time - self._reduced < self.identify_every_s:
-            return None
-        self._reduced = frame.time
-        # The scaling of a frame follows its own brightness.
-        spectrum = self._whole.reduce(scaled.image).times(scaled.span)
-        return spectrum if np.isfinite(spectrum.power).all() else None
+        return self._identification.reduce(frame, scaled)
 
     def _identify(self, frame: Frame, scaled: Scaled, observe: bool) -> Estimate | None:
-        """Return an estimate if one is available; `observe`: average the spectrum."""
-        if observe or not self.identifier.spectrum.frames:
-            self.identifier.observe(scaled.image, frame.time)
-        if not self.identifier.spectrum.frames:
-            # The only frame so far overflowed when squared, and was left out.
-            raise BadFrame("its values are out of range")
-        every = self.identify_every_s
-        # The clock of a replay or after a restart may run backwards: identify at once.
-        due = observe and not 0 <= frame.time - self._identified < every
-        gap, self._before = frame.time - self._before, frame.time
-        stream, background = frame.source in _STREAMS, self._in_background(frame)
-        # A recording may be faster than its clock: wait for an overdue identification.
-        # A picture of a camera never waits for one.
-        estimate = self._take(wait=due and not stream)
-        # An accepted estimate that is not trusted may have reset the average.
-        if due and not self._estimator.busy and self.identifier.spectrum.frames:
-            self._identified = frame.time
-            # There is time to wait for the first, which may be a single frame, and
-            # between slow frames; in a recording also while nothing is known.
-            # Frames that are slow because the last one has waited are not slow.
-            slow = gap < 0 or gap - self._held_up >= every
-            unknown = self._track is None and not stream
-            wait = not background or slow or unknown
-            began = time.perf_counter()
-            # The thread is slower: what is waited for is not given to it.
-            soon = background and frame.source == "live"
-            self._start(frame.time, scaled, not wait, soon)
-            newer = self._take(wait)
-            self._held_up = time.perf_counter() - began
-            estimate = estimate if newer is None else newer
-        return estimate
-
-    def _start(self, time: float, scaled: Scaled, background: bool, soon: bool) -> None:
-        prediction = self.tracker.predict(time)
-        problem = self.identifier.prepare(
-            scaled.image,
-            None if prediction is None else prediction.coefficients,
-            self._noise(scaled),
-        )
-        if soon and prediction is None:
-            # Somebody is watching: rather soon with a simpler blur than raw.
-            problem = problem.simpler
-        self._estimator.start(time, problem, background)
-
-    def _take(self, wait: bool) -> Estimate | None:
-        """Return an estimate that has become available, and update the track."""
-        taken = self._estimator.take(wait)
-        if taken is None:
-            return None
-        posed, solution = taken
-        estimate = self.identifier.accept(solution)
-        if estimate is None:
-            # The blur has changed since: identify again with the next frame.
-            self._identified = -np.inf
-            return None
-        self._processed = estimate.reason if solution.processed else ""
-        if estimate.trusted or self._track is not None:
-            since = self.identifier.spectrum.began
-            self._track = self.tracker.update(posed, estimate, since)
-        if estimate.provisional:
-            self._identified = -np.inf
-        return estimate
-
-    def _noise(self, scaled: Scaled) -> Noise | None:
-        camera = self.camera
-        if camera.gain_e_per_adu is None:
-            return None
-        return partial(
-            scaled.noise_variance,
-            camera.offset_adu or 0.0,
-            camera.gain_e_per_adu,
-            camera.read_noise_e or 0.0,
-        )
+        return self._identification.identify(frame, scaled, observe)
 
 
 def _mixed(image: torch.Tensor, sharp: torch.Tensor, strength: float) -> torch.Tensor:
-    """Return what is shown of a frame and its deblurred image."""
+    """Return the mixture of a frame and its deblurred image that is shown."""
     return sharp if strength == 1 else torch.lerp(image, sharp, strength)
 
 

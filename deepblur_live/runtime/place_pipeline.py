@@ -116,9 +116,9 @@ class PlacePipeline:
                 self._place = place
                 return current
             if self._pending is not None:
-                # Pipelines share a card's buffers: one frame at a time.
+                # Pipelines share the card's buffers: finish the last frame first.
                 self._pending.settle()
-            # If the next one cannot be made, no frame must go to this one.
+            # If making the next pipeline fails, no frame may go to the old one.
             self._pipeline = self._family = None
             self._retired.retire(current)
         pipeline = self._make(family)
@@ -183,12 +183,12 @@ class PlacePipeline:
         return replace(result, notes=(*notes, *result.notes))
 
     def _collected(self, future: InnerFuture) -> None:
-        # It holds pixels whose memory may now be used for others.
+        # Drop the frame: its memory may now be reused.
         if self._pending is future:
             self._pending = None
 
     def _lost(self, notes: tuple[str, ...]) -> None:
-        """Let the next frame say what one without a result cannot."""
+        """Pass a failed frame's notes on to the next frame."""
         self._notes[:0] = notes
 
 

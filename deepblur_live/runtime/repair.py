@@ -21,11 +21,11 @@ _PLACES = 21
 # A pixel that is repaired differs from the mean of four neighbours by so many standard
 # deviations of that difference.
 _DEVIATIONS = 6.0
-# More isolated pixels than this share are no defects: they are what the frame shows.
+# A larger share of isolated pixels is not defects but the specimen.
 _LARGEST_SHARE = 0.005
 # A second pass finds the dimmer of two adjacent hot pixels.
 _PASSES = 2
-# Where nothing is read back, the largest number of pixels that may be isolated.
+# Largest number of isolated pixels where nothing is read back from the card.
 _PIXELS_PER_CANDIDATE = 32
 # The noise is measured on about this many pixels.
 _SAMPLE = 16_384
@@ -55,7 +55,7 @@ def repair_pixels(image: torch.Tensor, cutoff: float = COARSEST) -> int:
     """
     whole, rise, isolated = _rises(image)
     rows, columns = torch.nonzero(isolated, as_tuple=True)
-    # Dark pixels upside down: the rest is the same for both.
+    # Invert dark pixels, so that the rest is the same for both.
     sign = rise[rows, columns].sign()
     largest, total = _LARGEST_SHARE * image.numel() + 1, 0
     for _ in range(_PASSES if len(rows) else 0):

@@ -91,10 +91,10 @@ class SeriesPipeline:
         self._parts = {wavelength_nm: parts(wavelength_nm)}
         # Made while the worker starts, for the first series of its wavelength.
         self._spare: FramePipeline | None = self._parts[wavelength_nm].make()
-        # The most recent last.
+        # In the order of use, the most recent last.
         self._series: OrderedDict[SeriesKey, _Series] = OrderedDict()
         self._pending: InnerFuture | None = None
-        # That of the last frame.
+        # The series of the last frame.
         self._current: _Series | None = None
         self._known: Gaussian | None = None
         self._notes: list[str] = []
@@ -135,7 +135,7 @@ class SeriesPipeline:
         self._close()
 
     def _collected(self, future: InnerFuture) -> None:
-        # It holds pixels whose memory may now be used for others.
+        # Drop the frame: its memory may now be reused.
         if self._pending is future:
             self._pending = None
 

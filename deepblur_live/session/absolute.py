@@ -72,7 +72,7 @@ class AbsoluteEstimates:
         return self._verification.value
 
     def set(self, state: VerificationState, reason: str) -> None:
-        """Set the verification, from any thread; a sweep judges no longer."""
+        """Set the verification, from any thread; a sweep no longer judges estimates."""
         with self._lock:
             self._judge = None
             self._set(state, reason)
@@ -83,7 +83,7 @@ class AbsoluteEstimates:
         self._since = known.blur.time
         self._watch.rebaseline(known.known_to)
         with self._lock:
-            # Earlier changes of specimen are no reason to drop the sweep.
+            # Only a later change of specimen invalidates the sweep.
             self._specimens = self._watch.spectral.specimens
             self._judge = SweepJudge(
                 self._family,

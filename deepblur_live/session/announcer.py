@@ -47,8 +47,8 @@ class Announcer:
         # Held briefly, while it is decided which thread announces a change.
         self._lock = threading.Lock()
         self._announced = overall(watches())
-        # Alerts that were raised and still stand, and whether they are acknowledged;
-        # without those that are snoozed or within their cooldown.
+        # Alerts that are active, and whether they are acknowledged; those that are
+        # snoozed or within their cooldown are left out.
         self._standing: dict[SeriesWatch, tuple[Alert, bool]] = {}
 
     def raised(self, alert: Alert, watch: SeriesWatch) -> None:
@@ -100,6 +100,6 @@ class Announcer:
 
 def _announceable(status: DriftStatus) -> tuple[object, ...]:
     """Return the part of a status whose change is announced."""
-    # The reasons of other states change with every frame.
+    # In the other states the reason changes with every frame.
     waiting = status.state is DriftState.BASELINING
     return status.state, status.acknowledged, status.reason if waiting else ""

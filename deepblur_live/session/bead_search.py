@@ -27,7 +27,7 @@ __all__ = ["BeadsInView", "beads_in_view"]
 # Blobs this many times as wide as beads in focus are out of focus: the scales of the
 # search are a factor of 1.4 apart.
 _OUT_OF_FOCUS = 1.9
-# Share of the beads from which crowding is worth a remark.
+# Share of crowded beads from which a remark is made.
 _MANY = 0.25
 # Photons of a bead in a frame: those recommended, and too few
 # (docs/how-to/calibrate.md).
@@ -91,7 +91,7 @@ class BeadsInView:
                 f"A bead has about {self.photons:.0f} photons: expose longer, "
                 f"{_PHOTONS} are good."
             )
-        # Those that a shorter exposure saves are not missing here.
+        # A shorter exposure makes saturated beads usable: count them here.
         if self.usable + self.refused(Refusal.SATURATED) < FEWEST_BEADS:
             found.append(
                 f"Fewer than {FEWEST_BEADS} can be used: move to a place with more "

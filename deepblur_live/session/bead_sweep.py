@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BeadSweep", "SweepCancelled", "suggested_sweep", "sweep_beads"]
 
-# Range over the defocus within which planes are used: the beads may be a little out of
-# focus at the start. And planes per that defocus.
+# Range of the sweep over the defocus within which planes are used, as the beads may be
+# a little out of focus at the start; and planes within that defocus.
 _ROOM, _PLANES = 1.25, 4
 # Fewest planes that a calibration can use, and most that are kept in memory.
 _LEAST_PLANES, _MOST_PLANES = 3, 101

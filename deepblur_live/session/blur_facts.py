@@ -1,4 +1,4 @@
-"""What a report says of a family of blurs; reading it back needs no computing."""
+"""Facts about a family of blurs for reports, which need not be computed again."""
 
 from __future__ import annotations
 

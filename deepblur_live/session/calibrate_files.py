@@ -185,7 +185,7 @@ def calibrate_files(
 def summary(name: str, one: Calibration, about: str = "") -> list[str]:
     """Return what a calibration is worth, and what to do better, in sentences.
 
-    What is to be done names the file `about` which it is, if there are several.
+    If there are several files, advice names the one that it is `about`.
     """
     counts = ", ".join(f"{n} {state}" for state, n in one.counts().items())
     lines = [f"{name}: {len(one.beads)} beads: {counts}."]

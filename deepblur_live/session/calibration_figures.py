@@ -144,7 +144,7 @@ def widths_figure(one: Calibration, sizes: Sequence[Widths]) -> Figure:
 
 
 def pictures_figure(one: Calibration) -> Figure:
-    """Draw a typical bead: measured, by the pupil, with the residual, what is left."""
+    """Draw a typical bead: measured, fitted, and the residuals."""
     bead, fit = min(
         ((b.found, b.fit) for b in one.used if b.fit is not None),
         key=lambda pair: abs(

@@ -36,9 +36,9 @@ _EXPOSURE_SHARE = 0.02
 # many pixels a side: neither noise nor blur shows in them.
 _BLOCKS = 16
 _PIXELS = 256
-# Correlation of consecutive thumbnails: above the first it is the same place, below the
-# second another. Only decided where the last frames were all above the first: not for
-# noise, fast-moving cells, or one frame an hour.
+# Correlation of consecutive thumbnails: above the first the place is the same, below
+# the second it is another. Another place is reported only after a run of frames above
+# the first, so not for noise, fast-moving cells, or one frame an hour.
 _SAME, _OTHER = 0.9, 0.5
 _FRAMES = 8
 
@@ -48,7 +48,7 @@ _DARK_PERCENTILE = 5.0
 
 
 class Comparability:
-    """Restarts the baseline when frames show another specimen, or in another light.
+    """Restarts the baseline when frames show another specimen or other illumination.
 
     The error of an estimate depends on the specimen: a change of specimen would look
     like a change of the optics.
@@ -160,7 +160,7 @@ class AcquisitionChanges:
 
 def _same_exposure(before: Any, now: Any) -> bool:
     if not (isinstance(before, int | float) and isinstance(now, int | float)):
-        # Unknown before or after: no change is known of.
+        # An unknown exposure before or after is not a change.
         return True
     return math.isclose(before, now, rel_tol=_EXPOSURE_SHARE)
 

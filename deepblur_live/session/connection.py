@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "pipeline_factory"]
 
 _START_S = 60.0
-# Frames in flight return within the first. The first frame of all needs the second: it
-# is identified without prior knowledge, which takes longest.
+# Longest wait for frames in flight; and for the very first frame, which is identified
+# without prior knowledge.
 _DRAIN_S, _FIRST_S, _TICK_S = 5.0, 20.0, 0.25
 
 
@@ -93,7 +93,7 @@ class Connection:
                 if self.core.isSequenceRunning():
                     self.core.stopSequenceAcquisition()
                 self.listener.detach()
-            # Called from a slot of the listener's, it cannot wait for other results.
+            # Called from one of the listener's slots, it cannot wait for other results.
             with suppress(RuntimeError):
                 self._drain(wait_for_first)
         finally:

@@ -21,7 +21,7 @@ __all__ = ["follow_core"]
 
 # Encoders report less than this while the stage stands still.
 _MOVED_UM = 5.0
-# A core reports what an MDA has set within this time after its end.
+# After an MDA, a core may report the MDA's own settings for so long.
 _LATE_S = 1.0
 
 
@@ -52,7 +52,7 @@ def follow_core(core: CMMCorePlus, report: Callable[[str], None]) -> Callable[[]
     stage = _Stage(core, report_stage)
     presets = _Settings(_presets(core), report_setting)
     turrets = _Settings(_turrets(core), report_setting)
-    # The slot is held by the core: it must not hold the core.
+    # The core holds the slot, so the slot must not hold the core.
     held = weakref.ref(core)
 
     def on_property(device: str, name: str, value: str) -> None:

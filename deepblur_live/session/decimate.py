@@ -64,7 +64,7 @@ def decimate_band(
     if n <= points:
         return times, lower, upper
     starts = _bins(n, points)
-    # The ends stay where they are, so that the band reaches as far as its curve.
+    # Keep both ends, so that the band reaches as far as its curve.
     centres = times[(starts + np.append(starts[1:], n) - 1) // 2].copy()
     centres[0], centres[-1] = times[0], times[-1]
     return (

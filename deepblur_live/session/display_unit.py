@@ -50,7 +50,7 @@ def change_unit(family: BlurFamily | BlurFacts, display: Display) -> DisplayUnit
     metric = family.metric
     if display.units == "waves":
         return DisplayUnit(metric.unit, 1.0)
-    # An rms value stays one in another unit.
+    # An rms value is still an rms value in another unit.
     rms = " rms" if metric.unit.endswith(" rms") else ""
     name = metric.display_unit.removesuffix(rms) + rms
     return DisplayUnit(name, metric.display_scale)

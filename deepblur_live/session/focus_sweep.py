@@ -40,7 +40,7 @@ _PLANES = 3
 
 @dataclass(frozen=True)
 class SessionSweep(SweepResult):
-    """What a sweep of a session's microscope tells, and where and when it was made.
+    """The result of a sweep of a session's microscope, with its place and time.
 
     Parameters
     ----------
@@ -155,8 +155,8 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
     """Go on from a sweep's answer, at the drive's present position.
 
     The live estimates start from it, are judged by it, and new baselines are measured.
-    Moves of the focus drive since the sweep are allowed for; for what else has drifted
-    the deviations are widened as the tracker's are.
+    Moves of the focus drive since the sweep are corrected; for other drift the
+    deviations are widened as the tracker's are.
 
     Raises
     ------

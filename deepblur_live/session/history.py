@@ -181,7 +181,7 @@ def through_extremes(
         Up to 2 N each.
     """
     both = np.column_stack((low, high))
-    # Of an unknown pair (NaN) one is kept, so that gaps remain.
+    # Keep one of a pair of NaN, so that gaps remain.
     keep = np.column_stack((np.ones(len(low), dtype=bool), high > low))
     return np.repeat(times, 2)[keep.ravel()], both.ravel()[keep.ravel()]
 

@@ -1,4 +1,4 @@
-"""A file of lines that outlives disk faults: each is in it whole, or not at all."""
+"""A file that survives disk faults: each line is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class LineFile:
     def _append(self, line: bytes) -> None:
         assert self._file is not None
         if self._file.write(line) != len(line):
-            # The last bytes of a full disk; the next write would raise this.
+            # The disk has just become full; the next write would raise this error.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += len(line)
 

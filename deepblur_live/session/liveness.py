@@ -20,8 +20,8 @@ __all__ = ["Liveness"]
 
 # A single raw frame does not change the state; this many in a row do.
 _RAW_RUN = 3
-# Frames are still deblurred, with the last identified blur, while no estimate is
-# trusted; after so long, and so many refused estimates, the session is STALE.
+# While no estimate is trusted, frames are deblurred with the last identified blur.
+# After so long, and so many refused estimates, the session is STALE.
 _UNIDENTIFIED_S, _UNIDENTIFIED_RUN = 60.0, 3
 
 
@@ -75,7 +75,7 @@ class Liveness:
         if self._first_time is None:
             self._first_time = time
         self.time = max(self.time, time)
-        # Frames of an MDA come in bursts: what is regular is each of its series.
+        # Frames of an MDA come in bursts; only within each series are they regular.
         key = series_key(result.info.metadata)
         if (before := self._heard_of.get(key, self._heard_at)) is not None:
             self._intervals.append(now - before)

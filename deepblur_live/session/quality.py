@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BlurQuality", "Grade", "blur_quality"]
 
-# At its reference and above, a Strehl ratio of 0.8 (Maréchal's criterion), a blur is
-# good; below this one more than half of the peak is lost.
+# A blur is good from its reference on, a Strehl ratio of 0.8 (Maréchal's criterion),
+# and poor below this: more than half of the peak is lost.
 _POOR = 0.5
 # With more coefficients the error would need too many evaluations of the PSF.
 _MOST = 16

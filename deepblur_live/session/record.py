@@ -39,8 +39,8 @@ _PACKAGES = (
     "tensorrt",
 )
 _MAX_PICTURES = 4
-# At the end: for the disk to accept what waits, to draw the pictures, and to give up
-# drawing after an interrupt.
+# Longest waits at the end: for the disk, for the drawing of the pictures, and for the
+# drawing to stop after an interrupt.
 _FLUSH_S = 10.0
 _PICTURES_S = 120.0
 _INTERRUPTED_S = 3.0
@@ -203,7 +203,7 @@ class SessionRecord:
                 write(self.folder / name)
                 written.append(name)
             except Exception as error:
-                # A picture that fails must not cost the summary.
+                # A failed picture must not prevent the summary.
                 self._on_error(f"{self.folder / name}: cannot be made: {error!r}")
         self._update_about(pictures=[name for name in written if name.endswith("png")])
 

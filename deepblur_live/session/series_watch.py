@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SeriesHistory", "SeriesWatch", "SeriesWatches", "overall"]
 
-# Which state the session shows, of those of its series.
+# The session shows the most severe state of its series.
 _SEVERITY = {DriftState.BASELINING: 1, DriftState.WARN: 2, DriftState.ALARM: 3}
 
 

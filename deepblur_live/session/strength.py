@@ -16,8 +16,8 @@ __all__ = ["StrengthWatch"]
 
 _log = logging.getLogger(__name__)
 
-# The checks give a reason below 0.75; a strength about that must not be noted with
-# every estimate.
+# The checks give a reason below 0.75. Hysteresis: a strength near that must not be
+# noted with every estimate.
 _RESTORED = 0.8
 
 

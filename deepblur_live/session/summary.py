@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SeriesSummary", "SessionSummary", "summarise"]
 
-# Alerts in the text; all of them are in the log and in the report.
+# Most alerts in the text; the log and the report have all of them.
 _MAX_ALERTS = 10
 
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["KnownBlur", "SweepJudge"]
 
-# The mean of so many estimates is judged; of more, up to the second number, if these
-# do not decide (docs/decisions/0140).
+# Number of estimates whose mean is judged; up to the second number if these do not
+# decide (docs/decisions/0140).
 _LEAST, _MOST = 3, 10
-# Shares of the errors within the limits of agreement and of contradiction.
+# Probabilities of the limits of agreement and of contradiction.
 _AGREES, _CONTRADICTS = 0.95, 0.99
 
 

@@ -94,7 +94,7 @@ NOT_VERIFIED_BEADS = Verification(
 )
 """The same, for a slide of beads whose size is given."""
 
-# Changes that wait for a slot to return; of more, the oldest are not reported.
+# Most changes that wait for a slot to return; beyond it the oldest are dropped.
 _MAX_PENDING = 100
 
 
@@ -140,7 +140,7 @@ class CurrentVerification:
             self._pending.append(verification)
 
     def report_changes(self) -> None:
-        """Report what is new, unless this is being done: then it is added there."""
+        """Report changes; if a report is in progress, it includes the new ones."""
         with self._lock:
             if self._reporting:
                 return

@@ -7,7 +7,7 @@ from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.acquisition.trajectory import demonstration_trajectory
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.blur.zernike_field import ZernikeField
-from deepblur_live.cli.runs import (
+from deepblur_live.cli.demo import (
     _simulated_slide,
     _with_field,
     demo_profile,

@@ -15,7 +15,11 @@ from rich.console import Console
 
 from deepblur_live.acquisition import Statistics, open_series
 from deepblur_live.acquisition.simulated import SIMULATED_CONFIG
-from deepblur_live.cli import runs
+from deepblur_live.cli.console_session import (
+    Options,
+    prepare_window,
+    running_session,
+)
 from deepblur_live.cli.cores import MicroscopeError, core_from_config
 from deepblur_live.cli.headless import watch_live, watch_replay
 from deepblur_live.cli.progress import RunProgress, progress_text
@@ -159,12 +163,12 @@ def test_a_recording_that_stalls_ends_and_counts_what_is_lost(
 
 
 def test_a_window_without_a_frame_is_not_an_error(tmp_path):
-    options = runs.Options(Console(quiet=True), tmp_path, window=True, in_process=True)
-    runs._prepare_window(options)
-    with runs._session(options, Profile()):
+    options = Options(Console(quiet=True), tmp_path, window=True, in_process=True)
+    prepare_window(options)
+    with running_session(options, Profile()):
         pass  # opened, and closed again
     with (
         pytest.raises(RuntimeError, match="no frame was processed"),
-        runs._session(replace(options, window=False), Profile()),
+        running_session(replace(options, window=False), Profile()),
     ):
         pass

@@ -69,7 +69,7 @@ def no_pipeline(monkeypatch):
         raise AssertionError("started")
 
     monkeypatch.setattr("deepblur_live.session.live.Connection", refuse)
-    monkeypatch.setattr("deepblur_live.cli.runs.core_from_config", refuse)
+    monkeypatch.setattr("deepblur_live.cli.run.core_from_config", refuse)
 
 
 @pytest.mark.parametrize("command", ["demo", "run", "replay"])

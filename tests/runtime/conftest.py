@@ -1,5 +1,6 @@
 """A stand-in for a card, a TensorRT that needs none, and the shipped model."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 from deepblur_live.runtime import engines
 from deepblur_live.runtime.pack import load_pack
 from deepblur_live.runtime.tensorrt import Card, build_plan, find_library
+
+# The rig of the pipelines that make other pipelines.
+sys.path.insert(0, str(Path(__file__).parent))
 
 NO_CARD = Card(torch.device("cpu"), "test card", (9, 0), "570.1")
 
@@ -25,7 +29,7 @@ def fake_tensorrt(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).with_name("fakes")))
     find_library.cache_clear()
     yield find_library("tensorrt")
-    monkeypatch.delitem(__import__("sys").modules, "tensorrt")
+    monkeypatch.delitem(sys.modules, "tensorrt")
     find_library.cache_clear()
 
 

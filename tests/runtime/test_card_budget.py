@@ -126,7 +126,7 @@ def make(pack):
     def make(side):
         pipeline = played_pipeline(pack, side)
         pipeline._geometry = (side, side), np.dtype(np.uint16).str
-        pipeline._identified = 0.0
+        pipeline._identification.identified = 0.0
         scaling, check = pipeline._inspector._graph, pipeline._guard._check
         scaling._image.on_card = check._numbers.on_card = True
         made.append(pipeline)

@@ -161,7 +161,9 @@ def pipeline(card):
     )
     made = DeblurPipeline(FAMILY, identifier, None, Executor(card), Camera())
     made._reset_if_geometry_changed = made._identify = lambda *_: None
-    made._track = SimpleNamespace(coefficients=np.zeros(7), covariance=np.eye(7))
+    made._identification.track = SimpleNamespace(
+        coefficients=np.zeros(7), covariance=np.eye(7)
+    )
     yield made
     made.close()
 

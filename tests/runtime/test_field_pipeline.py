@@ -6,32 +6,25 @@ import functools
 
 import numpy as np
 import pytest
+from recording_rig import Recorder, RecordingRig
 
 from deepblur_live.acquisition.listener import DeblurListener
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.blur import Estimate
 from deepblur_live.blur.field_basis import FieldView
 from deepblur_live.blur.zernike_field import ZernikeField
-from deepblur_live.cli.runs import demo_profile
+from deepblur_live.cli.demo import demo_profile
 from deepblur_live.drift import Gaussian, TrackState
 from deepblur_live.runtime.build import build_field_pipeline
 from deepblur_live.runtime.field_pipeline import FieldPipeline
-from deepblur_live.runtime.frame import (
-    Frame,
-    FrameResult,
-    FrameState,
-    SynchronousPipeline,
-)
+from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 
 FIELD = ZernikeField()
 LEAST = 192
 
 
-class Recorder(SynchronousPipeline):
-    """Reports a track that is known beforehand, and what it was started from."""
-
-    def __init__(self, family):
-        self.family, self.known, self.closed = family, [], False
+class Tracked(Recorder):
+    """Reports a track that is known beforehand."""
 
     def process(self, frame):
         n = self.family.n_coefficients
@@ -46,28 +39,10 @@ class Recorder(SynchronousPipeline):
             notes=("inner",),
         )
 
-    def start_from(self, known):
-        self.known.append(known)
 
-    def close(self):
-        self.closed = True
-
-
-class Rig:
+class Rig(RecordingRig):
     def __init__(self, **options):
-        self.made = []
-        self.pipeline = FieldPipeline(FIELD, self._make, **options)
-        self._time = 0.0
-
-    def _make(self, family):
-        self.made.append(Recorder(family))
-        return self.made[-1]
-
-    def show(self, *shape, **metadata):
-        self._time += 1.0
-        pixels = np.zeros(shape, np.uint16)
-        frame = Frame(pixels, 0, self._time, "live", metadata)
-        return self.pipeline.submit(frame).result()
+        super().__init__(Tracked, lambda make: FieldPipeline(FIELD, make, **options))
 
 
 def region(*place, sensor=(2048, 2048)):

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.blur.zernike_field import ZernikeField
@@ -133,28 +132,20 @@ def test_all_kernels_of_an_operator_are_copied_into_place(pack):
 
 @pytest.mark.parametrize("family", [FAMILY, ZernikeField()])
 @pytest.mark.parametrize("told", [False, True])
-def test_the_recorded_steps_read_nothing_back(told, family):
+def test_the_recorded_steps_read_nothing_back(told, family, operations):
     """A CUDA graph cannot record what the processor must wait for."""
     cpu, shape = torch.device("cpu"), (64, 160)
     network = UnrolledFista(3, 8, exact=1, noise_map=told, background=told)
     graph = FrameGraph(FoldedFista(network), shape, family, 2, cpu)
-    calls = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            calls.append(function.overloadpacket)
-            return function(*args, **(kwargs or {}))
-
     coefficients = family.sample(1, torch.Generator().manual_seed(0))
     covariance = 1e-3 * torch.eye(family.n_coefficients)[None]
     kernels = family.expected_kernels(coefficients, covariance)
     frame = trial_frame(shape), kernels, NoiseModel.white(0.01)
     graph.run(*frame)
-    with torch.no_grad(), Watch():
+    with torch.no_grad(), operations:
         graph._steps()
-    aten = torch.ops.aten
-    assert aten._fft_r2c in calls
-    assert not {aten._local_scalar_dense, aten.nonzero, aten.equal} & set(calls)
+    assert "_fft_r2c" in operations.names
+    assert not {"_local_scalar_dense", "nonzero", "equal"} & operations.names
 
 
 def test_a_frame_records_only_while_no_engine_opens_and_never_waits(pack, monkeypatch):

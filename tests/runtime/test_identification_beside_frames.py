@@ -49,7 +49,7 @@ def pipeline(built):
         estimate = Estimate(np.asarray(gamma), 1e-4 * np.eye(count), 0.6)
         return Solution(problem, estimate, None)
 
-    made._estimator._solve = when_let_through
+    made._identification.estimator._solve = when_let_through
     yield made
     made.let_through.release(9)
     made.close()
@@ -74,7 +74,7 @@ def test_a_search_holds_up_no_picture_of_a_camera(pipeline, source):
     # Problems do not pile up behind it.
     assert len(pipeline.solved_on) == 2
     pipeline.let_through.release()
-    pipeline._estimator._pending[1].result(30)
+    pipeline._identification.estimator._pending[1].result(30)
     result = submitted(pipeline, 7, 6.0, source)
     # Of the frame that the problem was posed with.
     assert result.estimate is not None
@@ -85,7 +85,7 @@ def test_a_search_holds_up_no_picture_of_a_camera(pipeline, source):
 def test_a_simpler_blur_is_shown_first_in_live_mode(pipeline, monkeypatch, source):
     simpler = property(lambda self: dataclasses.replace(self, phases=False))
     monkeypatch.setattr(Problem, "simpler", simpler)
-    solve, phases = pipeline._estimator._solve, []
+    solve, phases = pipeline._identification.estimator._solve, []
 
     def provisional(problem):
         phases.append(problem.phases)
@@ -95,7 +95,7 @@ def test_a_simpler_blur_is_shown_first_in_live_mode(pipeline, monkeypatch, sourc
         )
         return dataclasses.replace(solution, estimate=estimate)
 
-    pipeline._estimator._solve = provisional
+    pipeline._identification.estimator._solve = provisional
     pipeline.let_through.release(2)
     first = submitted(pipeline, 0, 0.0, source)
     live = source == "live"
@@ -103,12 +103,12 @@ def test_a_simpler_blur_is_shown_first_in_live_mode(pipeline, monkeypatch, sourc
     assert first.track.accepted == (not live)
     # What is provisional is replaced as soon as possible.
     submitted(pipeline, 1, 0.1, source)
-    pipeline._estimator.take(wait=True)
+    pipeline._identification.estimator.take(wait=True)
     assert phases == ([False, True] if live else [True])
 
 
 def test_frames_are_raw_while_a_first_blur_is_searched_for(pipeline):
-    solve = pipeline._estimator._solve
+    solve = pipeline._identification.estimator._solve
 
     def refused(problem):
         solution = solve(problem)
@@ -117,7 +117,7 @@ def test_frames_are_raw_while_a_first_blur_is_searched_for(pipeline):
         )
         return dataclasses.replace(solution, estimate=estimate)
 
-    pipeline._estimator._solve = refused
+    pipeline._identification.estimator._solve = refused
     pipeline.let_through.release()
     first = submitted(pipeline, 0, 0.0, "live")
     assert first.reason == "the blur is not known yet: refused"
@@ -147,15 +147,15 @@ def test_slow_frames_of_a_camera_are_each_identified(pipeline):
 def test_frames_are_not_slow_because_one_has_waited(pipeline, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(
-        "deepblur_live.runtime.pipeline.time.perf_counter", lambda: now[0]
+        "deepblur_live.runtime.stream_identification.time.perf_counter", lambda: now[0]
     )
-    solve = pipeline._estimator._solve
+    solve = pipeline._identification.estimator._solve
 
     def in_four_seconds(problem):
         now[0] += 4
         return solve(problem)
 
-    pipeline._estimator._solve = in_four_seconds
+    pipeline._identification.estimator._solve = in_four_seconds
     pipeline.let_through.release()
     assert submitted(pipeline, 0, 0.0, "live").estimate is not None
     # Nothing lets this one through: a frame that waited would fail.

@@ -61,7 +61,9 @@ def pipeline(pack):
     made._reset_if_geometry_changed = made._identify = lambda *_: None
     count = family.n_coefficients
     covariance = 0.02**2 * (np.eye(count) + 0.5)
-    made._track = TrackState(0.0, np.full(count, 0.02), covariance, np.nan, True)
+    made._identification.track = TrackState(
+        0.0, np.full(count, 0.02), covariance, np.nan, True
+    )
     yield made
     made.close()
 

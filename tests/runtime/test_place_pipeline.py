@@ -10,18 +10,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from recording_rig import Recorder, RecordingRig
 
 from deepblur_live.blur.calibrated_field import CalibratedField
 from deepblur_live.blur.fixed_field import FixedField
 from deepblur_live.drift import Gaussian, TrackState
 from deepblur_live.profile import check_profile
 from deepblur_live.runtime import build
-from deepblur_live.runtime.frame import (
-    Frame,
-    FrameResult,
-    FrameState,
-    SynchronousPipeline,
-)
+from deepblur_live.runtime.frame import Frame, FrameResult, FrameState
 from deepblur_live.runtime.place_pipeline import PlacePipeline
 
 sys.path.append(str(Path(__file__).parents[1] / "calibration"))
@@ -48,9 +44,10 @@ class Placed:
     n_coefficients = 1
 
 
-class Recorder(SynchronousPipeline):
-    def __init__(self, family):
-        self.family, self.known, self.closed, self.frames = family, [], False, 0
+class Counting(Recorder):
+    """Counts its frames, and reports a track beside its prior's mean."""
+
+    frames = 0
 
     def process(self, frame):
         self.frames += 1
@@ -62,30 +59,13 @@ class Recorder(SynchronousPipeline):
             frame.info, state, raw=frame.pixels, track=track, notes=notes
         )
 
-    def start_from(self, known):
-        self.known.append(known)
 
-    def close(self):
-        self.closed = True
-
-
-class Rig:
+class Rig(RecordingRig):
     def __init__(self, anywhere="whole", **options):
-        self.made = []
-        self.pipeline = PlacePipeline(
-            Placed("whole"), Placed(anywhere), Placed, self._make, SHAPE, **options
+        parts = Placed("whole"), Placed(anywhere), Placed
+        super().__init__(
+            Counting, lambda make: PlacePipeline(*parts, make, SHAPE, **options)
         )
-        self._time = 0.0
-
-    def _make(self, family):
-        self.made.append(Recorder(family))
-        return self.made[-1]
-
-    def show(self, *shape, **metadata):
-        self._time += 1.0
-        pixels = np.zeros(shape, np.uint16)
-        frame = Frame(pixels, 0, self._time, "live", metadata)
-        return self.pipeline.submit(frame).result()
 
 
 def test_whole_frames_have_the_whole_fields_prior_and_no_note():
@@ -169,7 +149,7 @@ def test_a_frame_that_fails_leaves_its_note_to_the_next(monkeypatch):
     failed = Future()
     failed.set_exception(TimeoutError())
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "submit", lambda self, frame: failed)
+        patch.setattr(Counting, "submit", lambda self, frame: failed)
         with pytest.raises(TimeoutError):
             rig.show(30, 40, **region)
     assert "rows 20 to 50" in rig.show(30, 40, **region).notes[0]
@@ -210,7 +190,7 @@ def wired(monkeypatch, tmp_path):
 
     def make(profile, pack, family, asynchronous, executor=None, thread=None):
         made.append((family, executor, thread))
-        return Recorder(family)
+        return Counting(family)
 
     monkeypatch.setattr(build, "_pipeline", make)
 

@@ -86,7 +86,7 @@ def test_a_command_is_a_list_without_a_shell(tmp_path, make_notice, written):
         ("mda-pause", "there is no MDA here"),
         ("mda-recalibrate", "there is no MDA here"),
         ("mda-pause:now", "mda-pause takes no argument"),
-        ("mda-recalibrate:rig:function", "works with `deepblur-live run --mda` alone"),
+        ("mda-recalibrate:rig:function", "works only with `deepblur-live run --mda`"),
     ],
 )
 def test_others_are_refused_by_name_and_place(spec, why, tmp_path, monkeypatch):

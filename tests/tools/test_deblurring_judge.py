@@ -200,7 +200,9 @@ def test_methods_get_the_same_frame(tools, picture, monkeypatch):
     images = module.methods(frame, FAMILY, found)
     assert np.array_equal(images["live, shown"], images["raw"])
     monkeypatch.undo()
-    with pytest.raises(tools("training_data").DataError, match="not the folder of a"):
+    with pytest.raises(
+        tools("training.pictures").DataError, match="not the folder of a"
+    ):
         module.networks(Path("zernike7"), (Path("nowhere"),))
 
 

@@ -26,7 +26,7 @@ class Pictures:
 @pytest.fixture
 def scenes(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module("deblurring_scenes")
+    return importlib.import_module("training.scenes")
 
 
 def test_a_cameras_noise_is_what_its_model_says(scenes):

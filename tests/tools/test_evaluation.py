@@ -81,7 +81,7 @@ def test_the_oracle_wiener_is_the_best_of_its_balances(frame):
 
 
 def test_the_validation_split_has_no_test_picture(tmp_path):
-    from held_out import held_out_pictures
+    from evaluation.held_out import held_out_pictures
 
     names = {
         "natural/tampere17__a.png": "0f",

@@ -112,7 +112,7 @@ def test_a_weight_of_two_equals_a_duplicate(tool):
 
 def test_what_streams_have_in_common_is_found(tool, errors):
     """Mean errors twice, and scatter half, as large as stated."""
-    streams_of = importlib.import_module("error_streams")
+    streams_of = importlib.import_module("simulation.error_streams")
     rng = np.random.default_rng(2)
     stated = np.full(P, 0.01)
 

@@ -29,7 +29,7 @@ def tools(monkeypatch):
 @pytest.fixture
 def stream(tools):
     """A specimen whose estimates fluctuate by 0.003 waves a mode, one a second."""
-    error = tools("error_streams")
+    error = tools("simulation.error_streams")
     rng = np.random.default_rng(0)
     still = np.zeros((90, P))
     for k in range(1, 90):
@@ -53,12 +53,12 @@ def stream(tools):
 
 @pytest.fixture
 def scenario(tools):
-    known = {s.name: s for s in tools("drift_scenarios").SCENARIOS}
+    known = {s.name: s for s in tools("simulation.scenarios").SCENARIOS}
     return lambda name: known[name]
 
 
 def test_streams_are_kept_and_read_back(tools, stream):
-    error = tools("error_streams")
+    error = tools("simulation.error_streams")
     silent = replace(stream, still=np.zeros((0, P)), bleached=None)
     for one in (stream, silent):
         back = error._unpacked(json.loads(json.dumps(error._packed(one))))
@@ -71,7 +71,7 @@ def test_streams_are_kept_and_read_back(tools, stream):
 
 def test_shipped_model_was_measured(tools):
     """With these weights, this version and these settings: else measure again."""
-    streams = tools("error_streams").load_streams("zernike7")
+    streams = tools("simulation.error_streams").load_streams("zernike7")
     assert len(streams) >= 10
     assert any(one.answered > 0.9 for one in streams)
     for one in streams:
@@ -81,7 +81,7 @@ def test_shipped_model_was_measured(tools):
 @pytest.fixture
 def mine(tools, tmp_path, monkeypatch):
     """A model of its own: a manifest, and nothing measured."""
-    error = tools("error_streams")
+    error = tools("simulation.error_streams")
 
     def write(weights: str) -> None:
         manifest = {
@@ -99,11 +99,11 @@ def mine(tools, tmp_path, monkeypatch):
 
 def test_model_that_was_not_measured_says_how(tools, mine):
     with pytest.raises(FileNotFoundError, match="--measure"):
-        tools("error_streams").load_streams("mine")
+        tools("simulation.error_streams").load_streams("mine")
 
 
 def test_what_was_measured_otherwise_is_refused(tools, mine, stream, monkeypatch):
-    error = tools("error_streams")
+    error = tools("simulation.error_streams")
     error.keep_streams("mine", [stream])
     (back,) = error.load_streams("mine")
     assert back.specimen == stream.specimen
@@ -120,7 +120,7 @@ def test_what_was_measured_otherwise_is_refused(tools, mine, stream, monkeypatch
 
 def test_measuring_runs_the_real_identification(tools, errors, tmp_path, monkeypatch):
     """Two seconds of a small picture, in place of a minute of large ones."""
-    error = tools("error_streams")
+    error = tools("simulation.error_streams")
     for name, value in {"SIDE": 128, "SETTLE_S": 1, "STILL_S": 2, "OTHER_S": 1}.items():
         monkeypatch.setattr(error, name, value)
     threads = torch.get_num_threads()
@@ -198,7 +198,7 @@ def test_table(tools, stream, scenario, errors):
     still, step = rows
     assert (still["false_alarms"], still["found"]) == (0, None)
     assert step["found"] == 2
-    text = tools("operating_table").table(rows)
+    text = tools("simulation.operating_table").table(rows)
     assert "| still | 0 of 2 (0%–66%) | 2 | – |" in text
     assert "| step of 0.1 waves | 0 of 2" in text
     assert step["shape_right"] + step["shape_unclear"] == 2
@@ -206,7 +206,7 @@ def test_table(tools, stream, scenario, errors):
 
 
 def test_interval_is_wilsons(tools):
-    low, high = tools("operating_table").wilson(2, 50)
+    low, high = tools("simulation.operating_table").wilson(2, 50)
     assert (low, high) == (
         pytest.approx(0.0110, abs=5e-4),
         pytest.approx(0.135, abs=1e-3),
@@ -215,7 +215,7 @@ def test_interval_is_wilsons(tools):
 
 def test_fwhm_grows_as_the_note_says(tools):
     """7 % at 0.072 waves of astigmatism and coma; nothing from defocus alone."""
-    fwhm = tools("drift_scenarios").fwhm
+    fwhm = tools("simulation.scenarios").fwhm
     still = fwhm(np.zeros(P))
     assert still == pytest.approx(0.51 * 540 / 1.41, rel=0.03)
     mixed = np.array([0.0, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0]) * 0.072

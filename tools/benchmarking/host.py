@@ -92,7 +92,7 @@ def played_pipeline(pack: ModelPack, side: int) -> DeblurPipeline:
     parts = cast("Any", identifier), cast("Any", None), BestExecutor(executor)
     made = _Played(family, *parts, Camera(), 1e9)
     count = family.n_coefficients
-    made._track = cast(
+    made._identification.track = cast(
         "Any",
         SimpleNamespace(
             coefficients=np.full(count, 0.03), covariance=1e-4 * np.eye(count)
@@ -140,7 +140,7 @@ def host_time(pack: ModelPack, side: int, runs: int = _RUNS) -> HostTime:
     pipeline._geometry = inspector._geometry = pixels.shape, pixels.dtype.str
     inspector._inner, inspector._at = (0.0, 1.0), 0.0
     inspector._noise._line = 0.5, 10.0, 0.1
-    pipeline._identified = 0.0
+    pipeline._identification.identified = 0.0
     begin, finish = [], []
     for number in range(runs):
         frame = Frame(pixels, number, 0.01, "live")

@@ -7,7 +7,6 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from held_out import HeldOutFrame, held_out_frame
 
 from deepblur_live.blur import Estimate, ResolvedBy, nearest, orbit
 from deepblur_live.blur.zernike import SPHERICAL_MODES, ZernikeFamily
@@ -16,6 +15,7 @@ from deepblur_live.optics import NoiseModel
 from deepblur_live.profile import Optics
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.pack import ModelPack, load_pack
+from evaluation.held_out import HeldOutFrame, held_out_frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from held_out import scene
 from scipy.signal import fftconvolve
 from scipy.special import chdtri
 
@@ -21,6 +20,7 @@ from deepblur_live.identification.whole_frame import WholeFrameSpectrum
 from deepblur_live.profile import Drift, Model, Optics, Profile
 from deepblur_live.runtime.build import build_pipeline
 from deepblur_live.runtime.calibration import BadFrame, scale
+from evaluation.held_out import scene
 from evaluation.stacks import TOLERANCE
 from evaluation.true_optics import TrueOptics
 

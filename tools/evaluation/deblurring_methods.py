@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from training_data import DataError
+from training.pictures import DataError
 
 from deepblur_live.blur import expected_kernels
 from deepblur_live.deblurring import FoldedFista, build_deblurring

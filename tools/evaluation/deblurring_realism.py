@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from held_out import scene
 
 from evaluation.case import Spec
 from evaluation.deblurring_frames import CONDITIONS, SIDE, expose
 from evaluation.deblurring_methods import MEASURED, RAW, SHOWN, methods, networks
 from evaluation.deblurring_scores import agreement, fidelity
 from evaluation.effects import MARGIN
+from evaluation.held_out import scene
 from evaluation.real_planes import PAIRS, PLANES, score_planes
 from evaluation.stacks import STACKS
 from evaluation.table import Row, Section, grouped, markdown

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from held_out import held_out_pictures, scene
 from PIL import Image
 
 from deepblur_live.blur.field_basis import FieldView
@@ -22,6 +21,7 @@ from deepblur_live.identification.field.search import model_of
 from deepblur_live.optics import NoiseModel, psf_snr, psnr, ssim
 from deepblur_live.runtime.executor import TorchExecutor
 from deepblur_live.runtime.pack import load_pack
+from evaluation.held_out import held_out_pictures, scene
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy import ndimage
-from training_data import DataError
+from training.pictures import DataError
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.optics.noise_fit import measure_noise

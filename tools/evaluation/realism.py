@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from held_out import SIDE
 
 from deepblur_live.blur.zernike import PAPER_MODES
 from evaluation.effects import (
@@ -37,6 +36,7 @@ from evaluation.effects import (
     smoothed,
     vignetting,
 )
+from evaluation.held_out import SIDE
 from evaluation.true_optics import TrueOptics
 
 if TYPE_CHECKING:

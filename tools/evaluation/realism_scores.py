@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from held_out import SIDE, scene
 from scipy.optimize import least_squares, minimize
 
 from deepblur_live.blur import ResolvedBy, nearest, orbit
@@ -16,6 +15,7 @@ from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.runtime.build import build_pipeline
 from deepblur_live.runtime.calibration import BadFrame, scale
 from evaluation.effects import MARGIN
+from evaluation.held_out import SIDE, scene
 from evaluation.realism import CONDITIONS, SIGMA, expose
 from evaluation.scores import BANDS
 

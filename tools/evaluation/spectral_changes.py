@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from held_out import scene
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter, map_coordinates, rotate, zoom
 from scipy.signal import fftconvolve
@@ -18,6 +17,7 @@ from deepblur_live.drift.spectral_change import MeanSpectrum, SpectralComparison
 from deepblur_live.drift.spectral_monitor import SpectralMonitor
 from deepblur_live.identification.whole_frame import WholeFrameSpectrum
 from deepblur_live.profile import Drift
+from evaluation.held_out import scene
 from evaluation.true_optics import TrueOptics
 
 if TYPE_CHECKING:

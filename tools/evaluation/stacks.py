@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tifffile
-from training_data import DataError
+from training.pictures import DataError
 
 from deepblur_live.profile import Drift, Model, Optics, Profile
 from deepblur_live.runtime.build import build_pipeline

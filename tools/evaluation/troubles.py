@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from held_out import SIDE, blurred, scene
 
 from deepblur_live.blur import Convolution
+from evaluation.held_out import SIDE, blurred, scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -135,7 +135,7 @@ class _Frames:
             model.identify_every_s,
         )
         if not identified:
-            self._pipeline._estimator = _Idle()
+            self._pipeline._identification.estimator = _Idle()
         gamma = work.coefficients.double().numpy()
         self._pipeline.start_from(Gaussian(0.0, gamma, _KNOWN * np.eye(len(gamma))))
         self.close = self._pipeline.close

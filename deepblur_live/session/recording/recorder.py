@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
-# For a disk to accept what waits, at the end of the session.
+# Longest wait for the disk at the end of the session.
 _END_S = 120.0
 
 

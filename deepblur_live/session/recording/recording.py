@@ -31,7 +31,7 @@ _PIXELS = frozenset(("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"))
 # Frames that wait for the disk; a single one may be larger.
 _QUEUE_BYTES = 256 << 20
 _FLUSH_S = 1.0
-# After the disk has refused a new file.
+# Pause before the next attempt after the disk has refused a new file.
 _RETRY_S = 2.0
 
 
@@ -133,7 +133,7 @@ class Recording:
         self._queue: queue.SimpleQueue[FrameResult | None] = queue.SimpleQueue()
         self._bytes = self._waiting = self._dropped = 0
         self._ending = False
-        # Of the thread alone, which replaces them whole.
+        # Only the thread changes these, replacing the whole tuple.
         self._stores: tuple[FrameStore, ...] = ()
         self._size: object = None
         self._parts = self._written = self._lost = self._unfit = 0

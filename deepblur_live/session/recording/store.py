@@ -1,4 +1,4 @@
-"""One series of frames on disk: what both formats are given, and what they offer."""
+"""One series of frames on disk: the interface of both formats."""
 
 from __future__ import annotations
 

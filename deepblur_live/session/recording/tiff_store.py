@@ -36,7 +36,7 @@ _SAMPLE_FORMAT = {"u": 1, "i": 2, "f": 3}
 _CENTIMETRE = 3
 _HEADER = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0)
 _FIRST_LINK = 8
-# For longer numbers in the description, which is rewritten in its place.
+# Room for longer numbers in the description, which is rewritten in place.
 _SPARE_BYTES = 128
 
 
@@ -91,7 +91,7 @@ class TiffStore:
             self._write_page(np.ascontiguousarray(pixels, self._pages).tobytes())
         except OSError:
             self.lost += 1
-            # The part of the page that was written is linked from nowhere.
+            # Nothing links to the part of the page that was written.
             with contextlib.suppress(OSError):
                 self._file.truncate(self._end if self.written else 0)
             raise

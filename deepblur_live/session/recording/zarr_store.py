@@ -126,7 +126,8 @@ class ZarrStore:
         self._image.publish(end)
         first = new[0]["time_s"] if self.written == 0 else self._times[0]
         self._times, self.written = (first, new[-1]["time_s"]), end
-        # A series that is cut off has the interval of at least half of its frames.
+        # If the series is cut off, its stated interval covers at least half of its
+        # frames.
         if end >= 2 * self._described:
             self._describe()
 

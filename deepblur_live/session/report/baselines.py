@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _MAX_ROWS = 100
-# Events of one cause come within this time.
+# Events with one cause come within this time.
 _SAME_S = 1.0
 _REASONS = {
     "rebaselined": "set by the user",
@@ -100,7 +100,7 @@ def is_of_another(data: SessionData, event: Mapping[str, Any]) -> bool:
     others = [series.name for series in data.series[1:] if series.name]
     if event.get("series") in others:
         return True
-    # The state is the session's: its reason begins with the name of a series.
+    # The state is that of the whole session; its reason begins with a series' name.
     name = str(event.get("reason", "")).partition(": ")[0]
     return event.get("event") == "stateChanged" and name in others
 
@@ -120,7 +120,7 @@ def ended_by(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
     Whether an alert that a new baseline ended would have recovered is unknown.
     """
     found = []
-    # These events carry the alert that stood, with its own time.
+    # These events carry the active alert, with the time at which it was raised.
     of_alert = [
         event
         for kind in ("alertAcknowledged", "alertCleared")

@@ -149,7 +149,7 @@ class SessionData:
         return np.column_stack([self.numbers[name] for name in columns])
 
     def family_of(self, series: str) -> BlurFacts:
-        """Return what is said of the blurs of a series, by its name."""
+        """Return the facts about the blurs of a series, by its name."""
         found = (rows.family for rows in self.series if rows.name == series)
         return next(found, self.family)
 
@@ -172,7 +172,7 @@ class SessionData:
         events = self.events_of(*_NEW_BASELINE)
         if self.series:
             name = self.series[0].name
-            # One without a series is of all of them.
+            # An event without a series concerns all of them.
             events = [event for event in events if event.get("series", name) == name]
         ends = [float(event["time_s"]) for event in events[1:]]
         return [
@@ -273,7 +273,7 @@ def _family(profile: Profile) -> BlurFamily:
 
 
 def _facts(profile: Profile, known: dict[float, BlurFacts]) -> BlurFacts:
-    """Return what is said of a rig's blurs: what is known at its wavelength, or new."""
+    """Return the facts about a rig's blurs, which are kept in `known` by wavelength."""
     wavelength = profile.optics.wavelength_nm
     if wavelength not in known:
         from deepblur_live.session.report import computed

@@ -21,7 +21,7 @@ __all__ = ["AlertDispatcher", "SinkStatistics"]
 _log = logging.getLogger(__name__)
 
 _MAX_WAITING = 32
-# For a sink to return after it was asked to abort.
+# Longest wait for a sink to return after it was asked to abort.
 _ABORT_S = 1.0
 
 
@@ -99,7 +99,7 @@ class AlertDispatcher:
             thread.stop()
         for thread in self._threads:
             thread.join(deadline)
-            # Of a sink that is done this only releases what it holds.
+            # If the sink is done, this only releases what it holds.
             thread.abort()
         deadline = time.monotonic() + _ABORT_S
         for thread in self._threads:

@@ -75,7 +75,7 @@ class JsonlSink(AlertSink):
         # A single write in append mode: lines of two programs do not mix.
         with self.path.open("a+b", buffering=0) as file:
             if not _ends_a_line(file):
-                # A part of a line, from when the disk was full, would spoil this one.
+                # The file may end with part of a line, from when the disk was full.
                 line = "\n" + line
             data = line.encode()
             if file.write(data) != len(data):

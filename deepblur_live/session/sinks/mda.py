@@ -90,7 +90,7 @@ class MdaPauseSink(AlertSink):
             return
         requested = self._requested()
         with self._lock:
-            # A pause requested by others may be lost as well.
+            # A pause that others requested may be lost in the same way.
             self._unconfirmed = True
             self._ours = self._ours or not requested
         if not requested:

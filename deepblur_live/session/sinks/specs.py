@@ -88,7 +88,7 @@ def without_secret(spec: str) -> str:
 def _make(spec: str, mda: MdaHandles | None) -> AlertSink:
     kind, _, rest = spec.partition(":")
     if kind == "mda-recalibrate" and rest:
-        raise ValueError("works with `deepblur-live run --mda` alone")
+        raise ValueError("works only with `deepblur-live run --mda`")
     if kind.startswith("mda-") and rest:
         raise ValueError(f"{kind} takes no argument here")
     match kind, bool(rest):

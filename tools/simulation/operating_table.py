@@ -14,7 +14,7 @@ from deepblur_live.blur import ChangeShape
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from drift_scenarios import Scenario
+    from simulation.scenarios import Scenario
 
 __all__ = ["Outcome", "summary", "table", "wilson"]
 

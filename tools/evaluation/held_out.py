@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from training_data import DataError, load_picture, sharp_share, split_of
+from training.pictures import DataError, load_picture, sharp_share, split_of
 
 if TYPE_CHECKING:
     from pathlib import Path

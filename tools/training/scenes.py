@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from training_data import puncta
 
 from deepblur_live.blur import Convolution, marginal_kernels
 from deepblur_live.optics import NoiseModel, extend, frame_part, margin
+from training.crops import puncta
 
 if TYPE_CHECKING:
-    from training_data import CropBank
-
     from deepblur_live.blur import LinearBlur
     from deepblur_live.blur.zernike import ZernikeFamily
+    from training.crops import CropBank
 
 __all__ = ["Example", "draw_examples", "example_loss"]
 

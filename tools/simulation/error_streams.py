@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from held_out import SIDE, blurred, held_out_pictures, scene
-from parallel import parallel
-from training_data import DataError
+from evaluation.held_out import SIDE, blurred, held_out_pictures, scene
+from evaluation.parallel import parallel
+from training.pictures import DataError
 
 from deepblur_live.blur import (
     BlurFamily,

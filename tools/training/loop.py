@@ -20,7 +20,7 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from training_data import TileList
+    from training.pictures import TileList
 
 __all__ = ["Progress", "arguments", "description", "train"]
 
