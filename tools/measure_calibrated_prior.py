@@ -321,7 +321,12 @@ def main() -> None:
     rows = []
     if options.real:
         with TemporaryDirectory() as kept:
-            rows = held_out_planes(options.data, Path(kept) / "slide.calib")
+            rows = held_out_planes(
+                options.data,
+                Path(kept) / "slide.calib",
+                options.pictures,
+                options.sigma,
+            )
         head = [
             "plane",
             "fit",

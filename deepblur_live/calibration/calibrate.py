@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,19 +19,23 @@ from deepblur_live.calibration.detect import (
 )
 from deepblur_live.calibration.far_light import fit_beside_far_light
 from deepblur_live.calibration.field import CoefficientField, fit_field
-from deepblur_live.calibration.fit import fit_bead
-from deepblur_live.calibration.held_out import Bead, HeldOut, explained, held_out
+from deepblur_live.calibration.held_out import (
+    Bead,
+    HeldOut,
+    held_out,
+    shared_residual,
+)
 from deepblur_live.calibration.model import StackModel
 from deepblur_live.calibration.modes import choose_modes, fewest_modes
-from deepblur_live.calibration.neighbours import Crop, fit_crop, neighbours_of
+from deepblur_live.calibration.neighbours import Crop, neighbours_of
 from deepblur_live.calibration.pooled import (
     Aperture,
     alike,
     fit_aperture,
-    measured_gain,
     shared_blur,
 )
 from deepblur_live.calibration.registered import MeanBead, mean_bead
+from deepblur_live.calibration.slide_fits import fit_all, refitted, with_noise
 from deepblur_live.calibration.stack import (
     BeadStack,
     CalibrationError,
@@ -53,10 +56,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibratedBead", "Calibration", "calibrate_stack"]
 
-_log = logging.getLogger(__name__)
-
-# Beads that the noise and the NA are judged by.
-_FOR_NOISE, _FOR_APERTURE = 6, 8
+# Beads that the NA is judged by.
+_FOR_APERTURE = 8
+_NONE_LEFT = "no bead is left after the fit: "
 # Beads without neighbours that are enough to show what all have in common.
 _ENOUGH = 8
 
@@ -196,8 +198,8 @@ def calibrate_stack(
             f"none of {len(found)} beads can be used: "
             + ", ".join(sorted({str(bead.state) for bead in found}))
         )
-    stack = _with_noise(model, stack, _alone_first(crops))
-    fits = _fit_all(model, stack, crops, progress, (0.05, 0.4))
+    stack = with_noise(model, stack, crops.values())
+    fits = fit_all(model, stack, crops, progress, (0.05, 0.4))
     fits = fit_beside_far_light(model, found, crops, fits, stack.noise)
     for k in crops:
         state = BeadState.USED if k in fits else BeadState.FAILED
@@ -209,10 +211,8 @@ def calibrate_stack(
             found[k] = replace(found[k], state=state)
     used = [k for k in fits if found[k].state is BeadState.USED]
     if not used:
-        raise CalibrationError(
-            "no bead is left after the fit: "
-            + ", ".join(sorted({str(found[k].state) for k in crops}))
-        )
+        states = sorted({str(found[k].state) for k in crops})
+        raise CalibrationError(_NONE_LEFT + ", ".join(states))
     shape = (stack.light.shape[1], stack.light.shape[2])
     beads = {k: _bead(found[k], crops[k].light, fits[k]) for k in used}
     tried: tuple[tuple[int, float], ...] = ()
@@ -226,17 +226,19 @@ def calibrate_stack(
     )
     blur, blur_error = shared_blur([bead.fit for bead in _alone(beads, crops)])
     progress("fitting the shared blur", 0.9)
-    beads = {
-        k: bead._replace(fit=_refitted(model, stack, bead, blur))
-        for k, bead in beads.items()
-    }
+    beads = refitted(model, stack, beads, blur)
+    for k in used:
+        if k not in beads:
+            found[k] = replace(found[k], state=BeadState.FAILED)
+    if not beads:
+        raise CalibrationError(_NONE_LEFT + str(BeadState.FAILED))
     gammas = np.array([bead.fit.coefficients for bead in beads.values()])
     trend = fit_trend(gammas, np.array([b.place for b in beads.values()]), shape)
-    residual, _ = explained(model, _alone(beads, crops), stack.noise, trend, blur)
+    residual = shared_residual(model, _alone(beads, crops), stack.noise, trend, blur)
     if judged is None or judged.total_db <= judged.pupil_db:
         # Of few or dim beads it is noise, which other beads do not have.
         residual = torch.zeros_like(residual)
-    for k in used:
+    for k in beads:
         if crops[k].neighbours:
             found[k] = replace(found[k], state=BeadState.TOGETHER)
     progress("done", 1.0)
@@ -276,10 +278,6 @@ def _crops(
     return crops
 
 
-def _alone_first(crops: dict[int, Crop]) -> list[Crop]:
-    return sorted(crops.values(), key=lambda crop: len(crop.neighbours))
-
-
 def _alone(beads: dict[int, Bead], crops: dict[int, Crop]) -> list[Bead]:
     """Return the beads without neighbours, or all if too few stand alone.
 
@@ -292,73 +290,6 @@ def _alone(beads: dict[int, Bead], crops: dict[int, Crop]) -> list[Bead]:
 def _bead(found: FoundBead, crop: torch.Tensor, fit: StackFit) -> Bead:
     place = (found.row + fit.bead.row, found.column + fit.bead.column)
     return Bead(crop, place, fit)
-
-
-def _with_noise(
-    model: StackModel, stack: BeadStack, crops: Sequence[Crop]
-) -> BeadStack:
-    """Return the stack with its noise measured, unless the camera is calibrated."""
-    if stack.calibrated:
-        return stack
-    for _ in range(2):
-        tried = [_fit(model, stack, crop) for crop in crops[:_FOR_NOISE]]
-        fits = [fit for fit in tried if fit is not None]
-        if not fits:
-            return stack
-        gain = measured_gain(fits, stack.noise)
-        stack = replace(stack, noise=stack.noise._replace(gain=gain))
-    return stack
-
-
-def _fit_all(
-    model: StackModel,
-    stack: BeadStack,
-    crops: dict[int, Crop],
-    progress: Callable[[str, float], None],
-    span: tuple[float, float],
-) -> dict[int, StackFit]:
-    """Return the fits by the bead's number; a bead that cannot be fitted is left out.
-
-    Each from an ideal pupil, and from the median of all if that is better: a wrong
-    minimum is one bead's own, the median is not.
-    """
-    fits: dict[int, StackFit] = {}
-    low, high = span
-    for done, (k, crop) in enumerate(crops.items()):
-        share = low + (high - low) * done / len(crops)
-        progress(f"fitting bead {done + 1} of {len(crops)}", share)
-        fit = _fit(model, stack, crop)
-        if fit is not None:
-            fits[k] = fit
-    if not fits:
-        return fits
-    median = np.median([fit.coefficients for fit in fits.values()], axis=0)
-    worst = float(np.median([fit.chi2 for fit in fits.values()])) * 1.3
-    for k, fit in fits.items():
-        if fit.chi2 > worst:
-            start = torch.from_numpy(median), fit.bead.blur
-            again = _fit(model, stack, crops[k], *start) or fit
-            fits[k] = min(fit, again, key=lambda one: one.objective)
-    return fits
-
-
-def _fit(
-    model: StackModel, stack: BeadStack, crop: Crop, *start: Any
-) -> StackFit | None:
-    """Return a bead's fit from coefficients and Gaussian `start`; None if it fails."""
-    try:
-        return fit_crop(model, crop, stack.noise, *start)
-    # One bad bead must not end the calibration, whatever is wrong with it.
-    except Exception:
-        _log.debug("a bead cannot be fitted", exc_info=True)
-        return None
-
-
-def _refitted(model: StackModel, stack: BeadStack, bead: Bead, blur: float) -> StackFit:
-    start = bead.fit.bead._replace(blur=blur)
-    return fit_bead(
-        model, bead.crop, stack.noise, start, fit_blur=False, beside=bead.fit.beside
-    )
 
 
 def _covariance(gammas: NDArray[np.float64]) -> NDArray[np.float64]:

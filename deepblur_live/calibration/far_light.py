@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepblur_live.calibration.fit import fit_bead
+import torch
+
+from deepblur_live.calibration.fit import ToFit, fit_beads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import torch
 
     from deepblur_live.calibration.detect import FoundBead
     from deepblur_live.calibration.fit import StackFit
@@ -41,24 +41,25 @@ def fit_beside_far_light(
     Parameters
     ----------
     model, noise
-        As for `fit_bead`.
+        As for `fit_beads`.
     found
         All beads of the slide.
     crops, fits
         What was fitted, and the fits, by the bead's number.
     """
-    result = dict(fits)
+    beside = {}
     for k, fit in fits.items():
         light = _far_light(model, found, crops, fits, k)
-        if light is None:
-            continue
-        beside = light if fit.beside is None else fit.beside + light
-        try:
-            result[k] = fit_bead(model, crops[k].light, noise, fit.bead, beside=beside)
-        # One bad bead must not end the calibration: it keeps its first fit.
-        except Exception:
-            continue
-    return result
+        if light is not None:
+            beside[k] = light if fit.beside is None else fit.beside + light
+    again = fit_beads(
+        model,
+        [ToFit(crops[k].light, fits[k].bead, beside=beside[k]) for k in beside],
+        noise,
+    )
+    # A bead that cannot be fitted again keeps its first fit.
+    better = {k: fit for k, fit in zip(beside, again, strict=True) if fit is not None}
+    return {**fits, **better}
 
 
 def _far_light(
@@ -71,7 +72,7 @@ def _far_light(
     """Return the light (Z, K, K) of other beads in the crop of bead `k`, if any."""
     here, reach = found[k], 2 * (model.side // 2)
     together = {(one.row, one.column) for one in crops[k].neighbours}
-    total: torch.Tensor | None = None
+    beads = []
     for j, other in fits.items():
         row, column = found[j].row - here.row, found[j].column - here.column
         if j == k or max(abs(row), abs(column)) > reach or (row, column) in together:
@@ -79,6 +80,5 @@ def _far_light(
         bead = other.bead._replace(
             row=row + other.bead.row, column=column + other.bead.column
         )
-        light = model.images(bead).double()
-        total = light if total is None else total + light
-    return total
+        beads.append(bead.vector())
+    return model.images(torch.stack(beads)).double().sum(0) if beads else None

@@ -1,7 +1,8 @@
-"""Maximum-likelihood fit of one bead through a stack."""
+"""Maximum-likelihood fits of beads through a stack, in batches."""
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,14 +12,23 @@ import torch
 
 from deepblur_live.calibration.least_squares import LeastSquares, border
 from deepblur_live.calibration.model import BeadParameters
+from deepblur_live.calibration.unknowns import ToFit, Unknowns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
-    from deepblur_live.calibration.least_squares import PixelNoise, Solved
+    from deepblur_live.calibration.least_squares import PixelNoise
     from deepblur_live.calibration.model import StackModel
 
-__all__ = ["StackFit", "finished", "fit_bead", "start_of"]
+__all__ = ["StackFit", "ToFit", "fit_beads", "start_of"]
+
+_log = logging.getLogger(__name__)
+
+# Crops that are fitted together: more need more memory, and are not quicker
+# (docs/decisions/0246-cost-of-a-calibration.md).
+_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -115,97 +125,117 @@ def start_of(
     )
 
 
-def fit_bead(
+def fit_beads(
     model: StackModel,
-    crop: torch.Tensor,
+    crops: Sequence[ToFit],
     noise: PixelNoise,
-    start: BeadParameters,
     *,
     fit_blur: bool = True,
     fit_coefficients: bool = True,
-    extra: torch.Tensor | None = None,
-    beside: torch.Tensor | None = None,
     steps: int = 25,
-) -> StackFit:
-    """Fit one bead.
+    on_fitted: Callable[[int], None] = lambda count: None,
+) -> list[StackFit | None]:
+    """Fit beads, each by itself; None for one that fails, whatever is wrong with it.
 
     Parameters
     ----------
     model
         Images of beads.
-    crop
-        (Z, K, K) light, a bead near the middle.
+    crops
+        What is fitted.
     noise
         Of a pixel.
-    start
-        Where the fit begins, from `start_of`.
     fit_blur, fit_coefficients
-        Whether these are unknowns, or as in `start`.
-    extra
-        (Z, K, K) what a bead of brightness 1 shows besides the model, at its place.
-    beside
-        (Z, K, K) light of neighbours, see `StackFit`.
+        Whether these are unknowns, or as in the starts.
     steps
         Largest number of steps.
+    on_fitted
+        Called with the number of beads that are done.
     """
-    data = crop.double()
-    theta = start.vector()
-    p = len(start.coefficients)
-    free = torch.ones(len(theta), dtype=torch.bool)
-    free[:p] = fit_coefficients
-    free[-1] = fit_blur
-    if len(model.z_um) == 1:
-        free[p + 2] = False
 
-    def light(theta: torch.Tensor) -> torch.Tensor:
-        bead = BeadParameters.of(theta)
-        image = model.images(bead).double()
-        if extra is not None:
-            image = image + bead.brightness * extra
-        return image if beside is None else image + beside
+    def fitted(some: Sequence[ToFit]) -> list[StackFit | None]:
+        try:
+            return _fitted(model, some, noise, fit_blur, fit_coefficients, steps)
+        except Exception:
+            # One bad bead must not end the calibration, nor the fits of the others.
+            if len(some) > 1:
+                return [fit for one in some for fit in fitted([one])]
+            _log.debug("a bead cannot be fitted", exc_info=True)
+            return [None]
 
-    def light_and_slopes(theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        bead = BeadParameters.of(theta)
-        images = model.images_and_slopes(bead, by_modes=fit_coefficients)
-        image, slopes = images.image.double(), images.slopes.double()
-        if extra is not None:
-            image = image + bead.brightness * extra
-            slopes[-2] += extra
-        return image if beside is None else image + beside, slopes
-
-    def bounded(theta: torch.Tensor) -> torch.Tensor:
-        theta[p + 3] = theta[p + 3].clamp(min=1e-6)
-        theta[-1] = theta[-1].clamp(0.0, model.largest_blur)
-        return theta
-
-    least = LeastSquares(light, light_and_slopes, bounded, free)
-    solved = least.solve(data, noise, theta, border(data), steps)
-    return finished(solved, solved.theta, solved.covariance, data, noise, beside)
+    found: dict[int, StackFit | None] = {}
+    counts = [len(one.neighbours) for one in crops]
+    for count in sorted(set(counts)):
+        alike = [k for k, n in enumerate(counts) if n == count]
+        for first in range(0, len(alike), _BATCH):
+            batch = alike[first : first + _BATCH]
+            fits = fitted([crops[k] for k in batch])
+            found |= zip(batch, fits, strict=True)
+            on_fitted(len(found))
+    return [found[k] for k in range(len(crops))]
 
 
-def finished(
-    solved: Solved,
+def _fitted(
+    model: StackModel,
+    crops: Sequence[ToFit],
+    noise: PixelNoise,
+    fit_blur: bool,
+    fit_coefficients: bool,
+    steps: int,
+) -> list[StackFit | None]:
+    """Return the fits of a batch, see `fit_beads`; None if one is not finite."""
+    unknowns = Unknowns(model, crops, fit_blur, fit_coefficients)
+    free, start = unknowns.free, unknowns.starts(crops)
+    least = LeastSquares(
+        unknowns.light, unknowns.light_and_slopes, unknowns.bounded, free
+    )
+    data = torch.stack([one.crop for one in crops]).double()
+    solved = least.solve(data.to(model.dtype), noise, start, border(data), steps)
+    covariance = torch.zeros(*start.shape, start.shape[1], dtype=torch.float64)
+    covariance[:, free[:, None], free] = solved.covariance
+    beside = [one.beside for one in crops]
+    if crops[0].neighbours:
+        beside = [
+            near if known is None else near + known
+            for near, known in zip(unknowns.others(solved.theta), beside, strict=True)
+        ]
+    size = len(model.noll) + 5
+    return [
+        _finished(
+            solved.theta[k, :size],
+            solved.background[k],
+            covariance[k, :size, :size],
+            data[k],
+            solved.light[k].double(),
+            noise,
+            beside[k],
+        )
+        for k in range(len(crops))
+    ]
+
+
+def _finished(
     theta: torch.Tensor,
+    background: torch.Tensor,
     covariance: torch.Tensor,
     data: torch.Tensor,
+    light: torch.Tensor,
     noise: PixelNoise,
     beside: torch.Tensor | None,
-) -> StackFit:
-    """Return the fit of a bead with parameters (P+5,) and covariance (P+5, P+5).
-
-    `solved` is what its crop `data` (Z, K, K) was fitted by, `beside` (Z, K, K) the
-    light of its neighbours.
-    """
-    light = solved.light
+) -> StackFit | None:
+    """Return the fit of one crop, if it is finite."""
     variance = noise.variance(light)
     squares = (data - light) ** 2 / variance
-    own = light - solved.background[:, None, None]
+    objective = 0.5 * float((squares + variance.log()).sum())
+    if not (math.isfinite(objective) and theta.isfinite().all()):
+        return None
+    own = light - background[:, None, None]
     return StackFit(
         BeadParameters.of(theta),
-        solved.background.numpy(),
+        background.numpy(),
         covariance.numpy(),
         float(squares.mean()),
-        0.5 * float((squares + variance.log()).sum()),
+        objective,
         (own if beside is None else own - beside).numpy(),
         (data - light).numpy(),
         beside,

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from deepblur_live.calibration.fit import fit_bead
+from deepblur_live.calibration.fit import ToFit, fit_beads
 from deepblur_live.calibration.registered import mean_residual, moved_to
 from deepblur_live.calibration.trend import fit_trend
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from deepblur_live.calibration.fit import StackFit
     from deepblur_live.calibration.least_squares import PixelNoise
     from deepblur_live.calibration.model import StackModel
     from deepblur_live.calibration.trend import LinearTrend
 
-__all__ = ["Bead", "HeldOut", "explained", "held_out", "shared_fit"]
+__all__ = ["Bead", "HeldOut", "held_out", "shared_residual", "with_fits"]
 
 # Fewest beads that can be split.
 _FEWEST = 4
@@ -31,6 +31,17 @@ class Bead(NamedTuple):
     crop: torch.Tensor  # (Z, K, K)
     place: tuple[float, float]  # row and column in the frame, pixels
     fit: StackFit
+
+
+def with_fits(
+    beads: Mapping[int, Bead], fits: Sequence[StackFit | None]
+) -> dict[int, Bead]:
+    """Return beads with new fits, in the same order; without those that have none."""
+    return {
+        k: bead._replace(fit=fit)
+        for (k, bead), fit in zip(beads.items(), fits, strict=True)
+        if fit is not None
+    }
 
 
 class HeldOut(NamedTuple):
@@ -52,42 +63,34 @@ class HeldOut(NamedTuple):
     lowest_db: float
 
 
-def shared_fit(
-    model: StackModel,
-    bead: Bead,
-    noise: PixelNoise,
-    trend: LinearTrend,
-    blur: float,
-    residual: torch.Tensor | None = None,
-) -> StackFit:
-    """Return the fit of a bead's place, focus, brightness and background alone."""
-    gamma = torch.from_numpy(trend.at(np.array(bead.place)))
-    start = bead.fit.bead._replace(coefficients=gamma, blur=blur)
-    extra = None
-    if residual is not None:
-        extra = moved_to(residual, start, model.z_um)
-    return fit_bead(
-        model,
-        bead.crop,
-        noise,
-        start,
-        fit_blur=False,
-        fit_coefficients=False,
-        extra=extra,
-        beside=bead.fit.beside,
-    )
-
-
-def explained(
+def _shared_fits(
     model: StackModel,
     beads: Sequence[Bead],
     noise: PixelNoise,
     trend: LinearTrend,
     blur: float,
-) -> tuple[torch.Tensor, list[StackFit]]:
-    """Return what beads show beside what they share, (Z, K, K), and their fits."""
-    fits = [shared_fit(model, bead, noise, trend, blur) for bead in beads]
-    return mean_residual(fits, model.z_um), fits
+    residual: torch.Tensor | None = None,
+) -> list[StackFit | None]:
+    """Return the fits of beads' places, focus, brightness and background alone."""
+    starts = []
+    for bead in beads:
+        gamma = torch.from_numpy(trend.at(np.array(bead.place)))
+        start = bead.fit.bead._replace(coefficients=gamma, blur=blur)
+        extra = None if residual is None else moved_to(residual, start, model.z_um)
+        starts.append(ToFit(bead.crop, start, extra=extra, beside=bead.fit.beside))
+    return fit_beads(model, starts, noise, fit_blur=False, fit_coefficients=False)
+
+
+def shared_residual(
+    model: StackModel,
+    beads: Sequence[Bead],
+    noise: PixelNoise,
+    trend: LinearTrend,
+    blur: float,
+) -> torch.Tensor:
+    """Return what beads show beside what they share, (Z, K, K)."""
+    fits = _shared_fits(model, beads, noise, trend, blur)
+    return mean_residual([fit for fit in fits if fit is not None], model)
 
 
 def held_out(
@@ -98,7 +101,7 @@ def held_out(
 ) -> HeldOut | None:
     """Return how well every other bead explains the rest, and the reverse.
 
-    None for fewer than four beads.
+    None for fewer than four beads. A bead whose place cannot be fitted is left out.
 
     Parameters
     ----------
@@ -117,11 +120,15 @@ def held_out(
         gammas = np.array([bead.fit.coefficients for bead in known])
         trend = fit_trend(gammas, np.array([bead.place for bead in known]), shape)
         blur = float(np.median([bead.fit.bead.blur for bead in known]))
-        residual, _ = explained(model, known, noise, trend, blur)
-        for bead in unknown:
-            alone = shared_fit(model, bead, noise, trend, blur)
-            pupil.append(alone.snr_db)
-            moved = bead._replace(fit=alone)
-            total.append(shared_fit(model, moved, noise, trend, blur, residual).snr_db)
+        residual = shared_residual(model, known, noise, trend, blur)
+        fits = _shared_fits(model, unknown, noise, trend, blur)
+        moved = list(with_fits(dict(enumerate(unknown)), fits).values())
+        fits = _shared_fits(model, moved, noise, trend, blur, residual)
+        for bead, fit in zip(moved, fits, strict=True):
+            if fit is not None:
+                pupil.append(bead.fit.snr_db)
+                total.append(fit.snr_db)
+    if not pupil:
+        return None
     best = max(pupil, total, key=np.median)
     return HeldOut(float(np.median(pupil)), float(np.median(best)), min(best))

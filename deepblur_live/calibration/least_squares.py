@@ -1,4 +1,4 @@
-"""Fisher scoring of a stack's light, with a background in each plane.
+"""Fisher scoring of the light of several stacks, with a background in each plane.
 
 The background of each plane only meets the other unknowns in its own plane, and is
 eliminated from the normal equations.
@@ -50,18 +50,19 @@ class PixelNoise(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """Where a fit has ended.
+    """Where the fits of n stacks have ended.
 
     Parameters
     ----------
     theta
-        (T,) the unknowns.
+        (n, T) the unknowns.
     background
-        (Z,) light of each plane's background.
+        (n, Z) light of each plane's background.
     covariance
-        (T, T) from the Fisher information; zero for what was not fitted.
+        (n, F, F) of the free unknowns, from the Fisher information; NaN where it is
+        singular.
     light
-        (Z, K, K) expected, with background.
+        (n, Z, K, K) expected, with background.
     """
 
     theta: torch.Tensor
@@ -70,24 +71,40 @@ class Solved(NamedTuple):
     light: torch.Tensor
 
 
+class _Equations(NamedTuple):
+    """Normal equations of n stacks, in float64."""
+
+    hessian: torch.Tensor  # (n, F, F) of the unknowns
+    cross: torch.Tensor  # (n, F, Z) of unknowns and background
+    own: torch.Tensor  # (n, Z) of the background
+    gradient: torch.Tensor  # (n, F) right side of the unknowns
+    level: torch.Tensor  # (n, Z) right side of the background
+
+    def of(self, stacks: torch.Tensor) -> _Equations:
+        """Return those of some stacks."""
+        return _Equations(*(part[stacks] for part in self))
+
+
 @dataclass(frozen=True)
 class LeastSquares:
-    """A model of a stack's light without background, and its unknowns (T,).
+    """A model of stacks' light without background, and its unknowns (T,).
 
     Parameters
     ----------
     light
-        Unknowns → (Z, K, K).
+        Unknowns (b, T) and which b of the stacks they are of → (b, Z, K, K).
     light_and_slopes
-        Unknowns → the same and its derivatives (T, Z, K, K).
+        The same and its derivatives in the free unknowns (b, F, Z, K, K).
     bounded
-        Puts unknowns into their range.
+        Puts unknowns (b, T) into their range.
     free
-        (T,) which are fitted.
+        (F,) places of those that are fitted.
     """
 
-    light: Callable[[torch.Tensor], torch.Tensor]
-    light_and_slopes: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    light: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    light_and_slopes: Callable[
+        [torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
+    ]
     bounded: Callable[[torch.Tensor], torch.Tensor]
     free: torch.Tensor
 
@@ -99,81 +116,112 @@ class LeastSquares:
         background: torch.Tensor,
         steps: int,
     ) -> Solved:
-        """Fit `data` (Z, K, K) from unknowns `theta` (T,) and background (Z,).
+        """Fit n stacks from unknowns `theta` (n, T) and `background` (n, Z).
 
-        In at most so many steps.
+        In at most so many steps. A stack whose fit has ended takes no more part.
+
+        Parameters
+        ----------
+        data
+            (n, Z, K, K).
 
         Notes
         -----
         Reweighted least squares with the model's own variance: at the end the score of
         the Poisson likelihood (shifted by the read noise) is zero.
         """
-        free, damping = self.free, _DAMPING
+        theta, background = theta.clone(), background.clone()
+        covariance = data.new_zeros(len(data), *[len(self.free)] * 2).double()
+        light = torch.zeros_like(data)
+        damping = torch.full((len(data),), _DAMPING, dtype=torch.float64)
+        left = torch.arange(len(data))
         for _ in range(steps):
-            image, slopes = self.light_and_slopes(theta)
-            expected = image + background[:, None, None]
-            weight = 1 / noise.variance(expected)
-            before = 0.5 * float(((data - expected) ** 2 * weight).sum())
-            equations = _equations(data - expected, slopes[free], weight)
-            gain = 0.0
-            while damping < _LARGEST:
-                step, lift = _solve(*equations, damping)
-                moved = theta.clone()
-                moved[free] += step
-                moved, there = self.bounded(moved), background + lift
-                trial = self.light(moved) + there[:, None, None]
-                after = 0.5 * float(((data - trial) ** 2 * weight).sum())
-                if after < before:
-                    gain, theta, background = before - after, moved, there
-                    damping *= _BETTER
-                    break
-                damping *= _WORSE
-            if gain < _CONVERGED + _NEGLIGIBLE * before:
+            image, slopes = self.light_and_slopes(theta[left], left)
+            light[left] = image + _of_planes(background[left], image)
+            weight = 1 / noise.variance(light[left])
+            residual = data[left] - light[left]
+            before = _misfit(residual, weight)
+            equations = _equations(residual, slopes, weight)
+            covariance[left] = _covariance(equations)
+            gain = torch.zeros(len(left), dtype=torch.float64)
+            # Stacks without a good step yet, as places in `left`.
+            trying = torch.arange(len(left))
+            while len(trying):
+                who = left[trying]
+                step, lift = _step(equations.of(trying), damping[who])
+                moved, there = theta[who], background[who] + lift
+                moved[:, self.free] += step
+                moved = self.bounded(moved)
+                trial = self.light(moved, who)
+                trial = trial + _of_planes(there, trial)
+                gained = before[trying] - _misfit(data[who] - trial, weight[trying])
+                good = gained > 0
+                gain[trying[good]] = gained[good]
+                theta[who[good]], background[who[good]] = moved[good], there[good]
+                light[who[good]] = trial[good]
+                damping[who] *= torch.where(good, _BETTER, _WORSE)
+                trying = trying[~good & (damping[who] < _LARGEST)]
+            left = left[gain >= _CONVERGED + _NEGLIGIBLE * before]
+            if not len(left):
                 break
-        image, slopes = self.light_and_slopes(theta)
-        expected = image + background[:, None, None]
-        hessian, cross, own, *_ = _equations(
-            data - expected, slopes[free], 1 / noise.variance(expected)
-        )
-        covariance = torch.zeros(len(theta), len(theta), dtype=torch.float64)
-        inverse = torch.linalg.pinv(hessian - (cross / own) @ cross.T, hermitian=True)
-        places = torch.nonzero(free)[:, 0]
-        covariance[places[:, None], places] = inverse
-        return Solved(theta, background, covariance, expected)
+        return Solved(theta, background, covariance, light)
 
 
 def border(crop: torch.Tensor) -> torch.Tensor:
-    """Return the median light (Z,) along the border of a crop (Z, K, K)."""
-    rows = torch.cat([crop[:, 0], crop[:, -1]], 1)
-    columns = torch.cat([crop[:, :, 0], crop[:, :, -1]], 1)
-    return torch.cat([rows, columns], 1).median(1).values
+    """Return the median light (..., Z) along the border of crops (..., Z, K, K)."""
+    rows = torch.cat([crop[..., 0, :], crop[..., -1, :]], -1)
+    columns = torch.cat([crop[..., 0], crop[..., -1]], -1)
+    return torch.cat([rows, columns], -1).median(-1).values
+
+
+def _of_planes(background: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Return a background (b, Z) as light (b, Z, 1, 1) of the type of `image`."""
+    return background[..., None, None].to(image.dtype)
+
+
+def _misfit(residual: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return half of the weighted sum of squares (n,) of residuals (n, Z, K, K)."""
+    return 0.5 * (residual**2 * weight).sum((1, 2, 3), dtype=torch.float64)
 
 
 def _equations(
     residual: torch.Tensor, slopes: torch.Tensor, weight: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the normal equations: of the unknowns, cross terms, of the background.
+) -> _Equations:
+    weighted = slopes * weight[:, None]
+    cross, weighted = weighted.sum((3, 4)), weighted.flatten(2)
+    return _Equations(
+        (weighted @ slopes.flatten(2).mT).double(),
+        cross.double(),
+        weight.sum((2, 3)).double(),
+        (weighted @ residual.flatten(1)[..., None])[..., 0].double(),
+        (weight * residual).sum((2, 3)).double(),
+    )
 
-    (F, F), (F, Z), (Z,), and the right sides (F,), (Z,).
-    """
-    flat, weights = slopes.flatten(2), weight.flatten(1)
-    weighted = flat * weights
-    hessian = weighted.flatten(1) @ flat.flatten(1).T
-    gradient = weighted.flatten(1) @ residual.flatten()
-    level = (weights * residual.flatten(1)).sum(1)
-    return hessian, weighted.sum(2), weights.sum(1), gradient, level
 
-
-def _solve(
-    hessian: torch.Tensor,
-    cross: torch.Tensor,
-    own: torch.Tensor,
-    gradient: torch.Tensor,
-    level: torch.Tensor,
-    damping: float,
+def _step(
+    equations: _Equations, damping: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the steps of the unknowns (F,) and of the background (Z,)."""
-    damped = hessian + damping * torch.diag(hessian.diagonal())
-    reduced = damped - (cross / own) @ cross.T
-    step = torch.linalg.lstsq(reduced, gradient - cross @ (level / own)).solution
-    return step, (level - cross.T @ step) / own
+    """Return the steps of the unknowns (n, F) and of the background (n, Z).
+
+    Not finite where the equations cannot be solved.
+    """
+    hessian, cross, own, gradient, level = equations
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    damped = hessian + torch.diag_embed(damping[:, None] * diagonal)
+    shares = cross / own[:, None]
+    wanted = gradient - (shares @ level[..., None])[..., 0]
+    step, _ = torch.linalg.solve_ex(damped - shares @ cross.mT, wanted)
+    return step, (level - (cross.mT @ step[..., None])[..., 0]) / own
+
+
+def _covariance(equations: _Equations) -> torch.Tensor:
+    """Return the covariance (n, F, F) of the unknowns; NaN where it is singular."""
+    hessian, cross, own, *_ = equations
+    reduced = hessian - (cross / own[:, None]) @ cross.mT
+    # Unknowns of very different sizes: with a diagonal of 1 rounding does no harm.
+    size = reduced.diagonal(dim1=1, dim2=2).sqrt()
+    size = size[:, :, None] * size[:, None]
+    factor, failed = torch.linalg.cholesky_ex(reduced / size)
+    covariance = torch.cholesky_inverse(factor) / size
+    covariance[failed != 0] = torch.nan
+    return covariance

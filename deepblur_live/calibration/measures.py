@@ -62,7 +62,7 @@ def widths(model: StackModel, bead: BeadParameters) -> Widths:
     reach = max(abs(z) for z in model.z_um)
     planes = np.linspace(-reach, reach, _PLANES)
     centred = bead._replace(row=0.0, column=0.0, z_um=0.0, brightness=1.0)
-    stack = replace(model, z_um=tuple(planes.tolist())).images(centred).double().numpy()
+    stack = replace(model, z_um=tuple(planes.tolist())).image(centred).double().numpy()
     middle = model.side // 2
     axis = stack[:, middle, middle]
     image = stack[int(axis.argmax())]
@@ -105,6 +105,6 @@ def point_images(
     """
     point = BeadParameters(torch.from_numpy(coefficients), 0.0, 0.0, 0.0, 1.0, blur)
     images: NDArray[np.float64] = (
-        replace(model, diameter_nm=0.0).images(point).double().numpy()
+        replace(model, diameter_nm=0.0).image(point).double().numpy()
     )
     return images

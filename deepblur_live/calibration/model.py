@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BeadParameters", "StackImages", "StackModel"]
 
-# Points across the pupil: PSFs agree with converged ones to 55 dB.
-_SAMPLES = 63
+# Points across the pupil: PSFs agree with converged ones to 49 dB, fits to 0.07 nm
+# (docs/decisions/0246-cost-of-a-calibration.md).
+_SAMPLES = 47
 # Pixels around an image, besides the bead's radius, that light is blurred in from.
 _MARGIN = 6
 # Full width at half maximum of a PSF in focus, over λ/NA.
@@ -76,17 +77,17 @@ class BeadParameters(NamedTuple):
 
 
 class StackImages(NamedTuple):
-    """Images of a bead without background, and their derivatives.
+    """Images of beads without background, and their derivatives.
 
     Parameters
     ----------
-    image
-        (Z, K, K).
+    images
+        (n, Z, K, K).
     slopes
-        (P+5, Z, K, K), in the order of `BeadParameters`.
+        (n, P+5, Z, K, K), in the order of `BeadParameters`.
     """
 
-    image: torch.Tensor
+    images: torch.Tensor
     slopes: torch.Tensor
 
 
@@ -172,7 +173,7 @@ class StackModel:
     @cached_property
     def _points(self) -> int:
         least = self._finer * self.side + 2 * self._margin
-        return int(next_fast_len(least, real=True)) | 1
+        return int(next_fast_len(least, real=True))
 
     @cached_property
     def _pupil(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -213,84 +214,87 @@ class StackModel:
         )
         return replace(self, optics=optics)
 
-    def images(self, bead: BeadParameters) -> torch.Tensor:
-        """Return the images (Z, K, K) of a bead."""
-        rows, columns = self._shifted(bead)
-        amplitude = self._amplitude(self._fields(bead), rows, columns)
-        light = amplitude.real**2 + amplitude.imag**2
-        spectrum = torch.fft.rfft2(light) * self._blurred(bead.blur)
-        return bead.brightness * self._cropped(spectrum)
+    def image(self, bead: BeadParameters) -> torch.Tensor:
+        """Return the images (Z, K, K) of one bead."""
+        return self.images(bead.vector()[None])[0]
+
+    def images(self, beads: torch.Tensor) -> torch.Tensor:
+        """Return the images (n, Z, K, K) of beads (n, P+5), see `BeadParameters`."""
+        rows, columns = self._shifted(beads)
+        amplitude = self._amplitude(self._fields(beads), rows, columns)
+        spectra = torch.fft.rfft2(amplitude.real**2 + amplitude.imag**2)
+        images = self._cropped(spectra * self._blurred(beads)[:, None])
+        return beads[:, -2, None, None, None].to(self.dtype) * images
 
     def images_and_slopes(
-        self, bead: BeadParameters, *, by_modes: bool = True
+        self, beads: torch.Tensor, *, by_modes: bool = True
     ) -> StackImages:
-        """Return the images of a bead and their derivatives.
+        """Return the images of beads (n, P+5) and their derivatives.
 
         Without `by_modes` those in the coefficients, which take most of the time, are
-        left zero.
+        left out: slopes are (n, 5, Z, K, K).
         """
         modes, _, _, tilt = self._pupil
         if not by_modes:
             modes = modes[:1]
-        fields = self._fields(bead)
-        rows, columns = self._shifted(bead)
+        fields = self._fields(beads)
+        rows, columns = self._shifted(beads)
         amplitude = self._amplitude(fields, rows, columns)
         # Noll 4 comes first: its coefficient is the plane's distance from the bead.
-        turned = (-2j * math.pi * modes) * fields[:, None]
-        by_mode = self._amplitude(turned, rows, columns)
+        turned = (-2j * math.pi * fields[:, None]) * modes[:, None]
         slope = (-1j * tilt).to(rows.dtype)
-        by_row = self._amplitude(fields, rows * slope, columns)
-        by_column = self._amplitude(fields, rows, columns * slope)
-        change = torch.cat([by_mode, by_row[:, None], by_column[:, None]], 1)
+        change = torch.cat(
+            [
+                self._amplitude(turned, rows, columns),
+                self._amplitude(fields, rows * slope, columns)[:, None],
+                self._amplitude(fields, rows, columns * slope)[:, None],
+            ],
+            1,
+        )
         change = 2 * (amplitude.conj()[:, None] * change).real
         light = amplitude.real**2 + amplitude.imag**2
         spectra = torch.fft.rfft2(torch.cat([light[:, None], change], 1))
-        spectra = spectra * self._blurred(bead.blur)
+        spectra = spectra * self._blurred(beads)[:, None, None]
         square = self._transfer[1].to(self.dtype)
         by_blur = -2 * math.pi**2 * square * spectra[:, :1]
-        images = self._cropped(torch.cat([spectra, by_blur], 1)).movedim(0, 1)
-        n, p, image = bead.brightness, len(self.noll), images[0]
-        slopes = image.new_zeros(p + 5, *image.shape)
-        if by_modes:
-            slopes[:p] = n * images[2:-3]
-        slopes[p : p + 2] = n * images[-3:-1]
-        slopes[p + 2] = -n * self.waves_per_um * images[1]
-        slopes[p + 3] = image
-        slopes[p + 4] = n * images[-1]
-        return StackImages(n * image, slopes)
+        images = self._cropped(torch.cat([spectra, by_blur], 1))
+        n = beads[:, -2, None, None, None, None].to(self.dtype)
+        image, by_focus = images[:, :1], -self.waves_per_um * images[:, 1:2]
+        slopes = [n * images[:, 2:-1], n * by_focus, image, n * images[:, -1:]]
+        return StackImages((n * image)[:, 0], torch.cat(slopes, 1))
 
-    def _fields(self, bead: BeadParameters) -> torch.Tensor:
-        """Return the field in the pupil (Z, M²) for each plane."""
+    def _fields(self, beads: torch.Tensor) -> torch.Tensor:
+        """Return the fields in the pupil (n, Z, M²) for each plane."""
         modes, weight, _, _ = self._pupil
-        planes = torch.tensor(self.z_um, dtype=torch.float64) - bead.z_um
-        aberration = bead.coefficients.to(self.dtype) @ modes[1:]
-        defocus = (self.waves_per_um * planes).to(self.dtype)[:, None] * modes[0]
-        phase = -2 * math.pi * (aberration + defocus)
+        planes = torch.tensor(self.z_um, dtype=torch.float64) - beads[:, -3, None]
+        aberration = beads[:, :-5].to(self.dtype) @ modes[1:]
+        defocus = (self.waves_per_um * planes).to(self.dtype)[..., None] * modes[0]
+        phase = -2 * math.pi * (aberration[:, None] + defocus)
         return torch.polar(weight.expand_as(phase), phase)
 
-    def _shifted(self, bead: BeadParameters) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the transforms (G, M) to rows and columns around the bead."""
+    def _shifted(self, beads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the transforms (n, G, M) to rows and columns around the beads."""
         _, _, transform, tilt = self._pupil
-        return (
-            transform * torch.exp(-1j * tilt * bead.row).to(transform.dtype),
-            transform * torch.exp(-1j * tilt * bead.column).to(transform.dtype),
-        )
+        turns = torch.exp(-1j * tilt * beads[:, -5:-3, None]).to(transform.dtype)
+        rows, columns = (transform * turns[:, :, None]).unbind(1)
+        return rows, columns
 
     @staticmethod
     def _amplitude(
         fields: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor:
-        """Return the amplitude (..., G, G) of fields (..., M²)."""
-        points, samples = rows.shape
-        # Two large products instead of a batch of small ones.
-        half = fields.reshape(-1, samples) @ columns.T
-        half = half.reshape(-1, samples, points).transpose(1, 2)
-        whole = half.reshape(-1, samples) @ rows.T
-        whole = whole.reshape(-1, points, points).transpose(1, 2)
+        """Return the amplitudes (n, ..., G, G) of fields (n, ..., M²)."""
+        n, points, samples = rows.shape
+        # Two large products a bead instead of many small ones.
+        half = fields.reshape(n, -1, samples) @ columns.mT
+        half = half.reshape(n, -1, samples, points).transpose(2, 3)
+        whole = half.reshape(n, -1, samples) @ rows.mT
+        whole = whole.reshape(n, -1, points, points).transpose(2, 3)
         return whole.reshape(*fields.shape[:-1], points, points)
 
-    def _blurred(self, blur: float) -> torch.Tensor:
+    def _blurred(self, beads: torch.Tensor) -> torch.Tensor:
         fixed, square = self._transfer
+        blur = beads[:, -1, None, None]
         return (fixed * torch.exp(-2 * math.pi**2 * blur * square)).to(self.dtype)
 
     def _cropped(self, spectra: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.calibration.fit import fit_bead
-from deepblur_live.calibration.held_out import held_out
+from deepblur_live.calibration.fit import ToFit, fit_beads
+from deepblur_live.calibration.held_out import held_out, with_fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,8 @@ def choose_modes(
 ) -> tuple[StackModel, dict[int, Bead], tuple[tuple[int, float], ...]]:
     """Return the model with as many modes as held-out beads support, and its fits.
 
+    Beads that cannot be fitted with these modes are left out.
+
     Parameters
     ----------
     model, noise
@@ -70,26 +72,28 @@ def choose_modes(
     for count, last in enumerate(_LAST_MODES[1:]):
         progress(f"trying modes up to Noll {last}", 0.4 + 0.2 * count)
         richer = replace(model, noll=_modes(last))
-        more = {k: _with_modes(richer, noise, bead) for k, bead in some.items()}
+        more = _with_modes(richer, noise, some)
         score = held_out(richer, list(more.values()), noise, shape)
-        assert score is not None
+        if score is None:
+            break
         tried.append((last, score.total_db))
         if score.total_db < best.total_db + _BETTER_DB:
             break
-        rest = {
-            k: _with_modes(richer, noise, bead)
-            for k, bead in beads.items()
-            if k not in more
-        }
-        model, beads, some, best = richer, {**more, **rest}, more, score
+        others = {k: bead for k, bead in beads.items() if k not in some}
+        beads = more | _with_modes(richer, noise, others)
+        model, some, best = richer, more, score
     return model, beads, tuple(tried)
 
 
-def _with_modes(model: StackModel, noise: PixelNoise, bead: Bead) -> Bead:
-    """Return a bead fitted with more modes, from its present fit."""
-    old = bead.fit.bead.coefficients
-    gamma = torch.zeros(len(model.noll), dtype=torch.float64)
-    gamma[: len(old)] = old
-    start = bead.fit.bead._replace(coefficients=gamma)
-    fit = fit_bead(model, bead.crop, noise, start, beside=bead.fit.beside)
-    return bead._replace(fit=fit)
+def _with_modes(
+    model: StackModel, noise: PixelNoise, beads: dict[int, Bead]
+) -> dict[int, Bead]:
+    """Return the beads that can be fitted with more modes, from their present fits."""
+    starts = []
+    for bead in beads.values():
+        old = bead.fit.bead.coefficients
+        gamma = torch.zeros(len(model.noll), dtype=torch.float64)
+        gamma[: len(old)] = old
+        start = bead.fit.bead._replace(coefficients=gamma)
+        starts.append(ToFit(bead.crop, start, beside=bead.fit.beside))
+    return with_fits(beads, fit_beads(model, starts, noise))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from deepblur_live.calibration.detect import BeadState
-from deepblur_live.calibration.fit import fit_bead
+from deepblur_live.calibration.fit import ToFit, fit_beads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,16 +139,20 @@ def fit_aperture(
     if step < 0.2 * _STEP * start:
         # As large as an NA can be in this medium: smaller ones alone are no test.
         return None
+    starts = [
+        ToFit(crop, fit.bead, beside=fit.beside)
+        for crop, fit in zip(crops, fits, strict=True)
+    ]
+    below, above = (
+        fit_beads(model.with_aperture(na), starts, noise)
+        for na in (start - step, start + step)
+    )
     found = []
-    for crop, fit in zip(crops, fits, strict=True):
-        below, above = (
-            fit_bead(
-                model.with_aperture(na), crop, noise, fit.bead, beside=fit.beside
-            ).objective
-            for na in (start - step, start + step)
-        )
-        bend = below - 2 * fit.objective + above
-        shift = 0.5 * (below - above) / bend if bend > 0 else math.inf
+    for low, fit, high in zip(below, fits, above, strict=True):
+        if low is None or high is None:
+            continue
+        bend = low.objective - 2 * fit.objective + high.objective
+        shift = 0.5 * (low.objective - high.objective) / bend if bend > 0 else math.inf
         if abs(shift) < 3:
             found.append(start + step * shift)
     if 2 * len(found) <= len(fits) or len(found) < 2:

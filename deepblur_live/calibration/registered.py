@@ -38,7 +38,7 @@ def registered(fits: Sequence[StackFit], model: StackModel) -> NDArray[np.float6
     for fit in fits:
         bead = fit.bead._replace(row=0.0, column=0.0, z_um=0.0, brightness=1.0)
         left = _moved(fit.residual, fit.bead, model.z_um, -1.0) / fit.bead.brightness
-        images.append(model.images(bead).double().numpy() + left)
+        images.append(model.image(bead).double().numpy() + left)
     return np.stack(images)
 
 
@@ -49,12 +49,16 @@ def mean_bead(fits: Sequence[StackFit], model: StackModel) -> MeanBead:
     return MeanBead(stack.mean(0), deviation)
 
 
-def mean_residual(fits: Sequence[StackFit], z_um: Sequence[float]) -> torch.Tensor:
-    """Return (Z, K, K): what the model lacks of a centred bead of brightness 1."""
-    images = [
-        _moved(fit.residual, fit.bead, z_um, -1.0) / fit.bead.brightness for fit in fits
-    ]
-    return torch.from_numpy(np.mean(images, 0))
+def mean_residual(fits: Sequence[StackFit], model: StackModel) -> torch.Tensor:
+    """Return (Z, K, K): what the model lacks of a centred bead of brightness 1.
+
+    Zero if there are no fits.
+    """
+    total = np.zeros((len(model.z_um), model.side, model.side))
+    for fit in fits:
+        moved = _moved(fit.residual, fit.bead, model.z_um, -1.0)
+        total += moved / (fit.bead.brightness * len(fits))
+    return torch.from_numpy(total)
 
 
 def moved_to(

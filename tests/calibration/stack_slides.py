@@ -51,7 +51,7 @@ def simulated_slide(seed=0):
                 0.5,
             )
             rows, columns = (slice(m, m + 2 * _REACH + 1) for m in middle)
-            light[:, rows, columns] += model.images(bead).double().numpy()
+            light[:, rows, columns] += model.image(bead).double().numpy()
     light = light[:, _REACH:-_REACH, _REACH:-_REACH]
     electrons = rng.poisson(light) + rng.normal(0, 1.6, light.shape)
     grey = np.clip(electrons / 0.5 + 100, 0, 2**14 - 1)

@@ -6,14 +6,14 @@ import torch
 from stack_slides import MODES, PROFILE
 
 from deepblur_live.calibration.detect import FoundBead
-from deepblur_live.calibration.fit import fit_bead
+from deepblur_live.calibration.fit import ToFit, fit_beads
 from deepblur_live.calibration.least_squares import PixelNoise
 from deepblur_live.calibration.model import BeadParameters, StackModel
 from deepblur_live.calibration.neighbours import (
     Crop,
     Neighbour,
-    fit_crop,
     neighbours_of,
+    to_fit,
 )
 
 Z = tuple(np.linspace(-0.75, 0.75, 5))
@@ -31,7 +31,7 @@ def crop(*others, seed=0):
         place = BeadParameters(
             torch.from_numpy(GAMMA), row, column, 0.05, 2e4 * share, 0.4
         )
-        light += MODEL.images(place).double()
+        light += MODEL.image(place).double()
     data = rng.poisson(light.numpy()) + rng.normal(0, 1.6, light.shape)
     near = tuple(Neighbour(round(r), round(c), s) for r, c, s in others)
     return Crop(torch.from_numpy(data), near)
@@ -49,7 +49,7 @@ def crop(*others, seed=0):
     ],
 )
 def test_a_bead_with_neighbours_is_measured_as_well_as_one_alone(others):
-    found = fit_crop(MODEL, crop(*others), NOISE)
+    (found,) = fit_beads(MODEL, [to_fit(MODEL, crop(*others))], NOISE)
     error = NM * np.linalg.norm(found.coefficients - GAMMA)
     stated = NM * np.linalg.norm(found.sigma)
     assert stated < 1.6
@@ -61,14 +61,16 @@ def test_a_bead_with_neighbours_is_measured_as_well_as_one_alone(others):
 
 
 def test_without_the_neighbour_the_fit_is_wrong():
-    blind = fit_crop(MODEL, crop((-6.3, 1.6, 2.0))._replace(neighbours=()), NOISE)
+    blind = crop((-6.3, 1.6, 2.0))._replace(neighbours=())
+    (blind,) = fit_beads(MODEL, [to_fit(MODEL, blind)], NOISE)
     assert NM * np.linalg.norm(blind.coefficients - GAMMA) > 20
 
 
 def test_a_refit_keeps_the_neighbours_light():
     both = crop((4.4, 2.2, 0.8))
-    found = fit_crop(MODEL, both, NOISE)
-    again = fit_bead(MODEL, both.light, NOISE, found.bead, beside=found.beside)
+    (found,) = fit_beads(MODEL, [to_fit(MODEL, both)], NOISE)
+    start = ToFit(both.light, found.bead, beside=found.beside)
+    (again,) = fit_beads(MODEL, [start], NOISE)
     assert NM * np.linalg.norm(again.coefficients - found.coefficients) < 1.5
     assert again.beside is found.beside
     # What is left and the bead's own light are the crop without neighbour.

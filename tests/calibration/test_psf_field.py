@@ -27,9 +27,7 @@ def psfs_at(places, change=0.0):
     """PSFs (n, K, K) of sum 1: a linear field of astigmatism and coma."""
     unit = places / np.array(SHAPE) - 0.5
     images = [
-        MODEL.images(BeadParameters(torch.from_numpy(gamma), 0.0, 0.0, 0.0, 1.0, 0.5))[
-            0
-        ]
+        MODEL.image(BeadParameters(torch.from_numpy(gamma), 0.0, 0.0, 0.0, 1.0, 0.5))[0]
         for gamma in MIDDLE + change + unit @ SLOPES
     ]
     images = torch.stack(images).double().numpy()

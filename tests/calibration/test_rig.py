@@ -58,7 +58,7 @@ def test_its_psf_is_the_image_of_a_small_bead(folder):
     model = StackModel(PROFILE.optics, NOLL, 1.0, (0.0,), side)
     variance = (BLUR_NM / PROFILE.optics.pixel_size_nm) ** 2
     bead = BeadParameters(torch.from_numpy(modes), 0.0, 0.0, 0.0, 1.0, variance)
-    image = model.images(bead)[0].double()
+    image = model.image(bead)[0].double()
     psf = family.psf(torch.zeros(8, dtype=torch.float64))
     assert psf_snr(psf, image / image.sum()) > 35
 

@@ -155,7 +155,7 @@ def test_a_folder_is_written_and_a_bad_file_left_out(beads, tmp_path, few_modes)
     assert "has pixel_size_nm 80, and the first file 100" in output
     assert "6 used" in done.output
     # Where there is no terminal, progress is printed line by line.
-    assert "fitting bead 2 of" in done.output
+    assert "fitting beads: 4 of" in done.output
     saved = load_calibration(target, PROFILE.optics)
     assert [state.file for state in saved.manifest.states] == ["beads.ome.tif"]
     names = {"report.html", "beads.csv", "psf.ome.tif", "mean_bead.ome.tif"}

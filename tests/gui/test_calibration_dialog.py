@@ -47,7 +47,7 @@ class FakeFit:
 
     def __init__(self, purpose, arguments, log):
         self.arguments, self.log, self.ended = arguments, log, False
-        self.lines = ["beads.ome.tif: fitting bead 1 of 2 (5%)"]
+        self.lines = ["beads.ome.tif: fitting beads: 1 of 2 (5%)"]
         FakeFit.made.append(self)
 
     def finish(self, code=0, said=SAID):
@@ -173,7 +173,7 @@ def test_without_a_microscope_a_recording_is_fitted(qtbot, dialog, fits, stack):
     assert rig.optics.numerical_aperture == PROFILE.optics.numerical_aperture
     assert not dialog.back.isEnabled()
     qtbot.waitUntil(lambda: dialog.fit.progress.value() == 5, timeout=5000)
-    assert dialog.fit.step.text() == "beads.ome.tif: fitting bead 1 of 2"
+    assert dialog.fit.step.text() == "beads.ome.tif: fitting beads: 1 of 2"
     fit.finish()
     qtbot.waitUntil(lambda: dialog.page is dialog.results, timeout=5000)
     page = dialog.results

@@ -12,7 +12,7 @@ from deepblur_live.acquisition.bead_slide import bead_slide
 from deepblur_live.acquisition.simulated import simulated_core
 from deepblur_live.blur import family_from_profile
 from deepblur_live.calibration.detect import BeadState, cut_out, find_beads
-from deepblur_live.calibration.fit import fit_bead, start_of
+from deepblur_live.calibration.fit import ToFit, fit_beads, start_of
 from deepblur_live.calibration.model import StackModel
 from deepblur_live.calibration.stack import bead_stack, crop_side
 from deepblur_live.identification import SweepError
@@ -90,7 +90,7 @@ def test_a_stack_is_recorded_and_gives_the_aberrations(session, live, slide, tmp
     used = [bead for bead in found if bead.state is BeadState.USED]
     assert len(used) >= 4
     crop = cut_out(stack.light, used[0], side)
-    fit = fit_bead(model, crop, stack.noise, start_of(model, crop))
+    (fit,) = fit_beads(model, [ToFit(crop, start_of(model, crop))], stack.noise)
     np.testing.assert_allclose(
         fit.coefficients, slide.coefficients(0.0)[1:], atol=0.004
     )

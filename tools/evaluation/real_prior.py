@@ -3,6 +3,7 @@
 The slide is calibrated from every other plane; a plane that was left out is identified
 as an independent frame, with the calibrated prior and with the wide one. The PSF that
 is found is compared with the mean of the beads in that plane, which no model made.
+So are frames of other specimens: micrographs that were blurred by this mean bead.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from held_out import SIDE, held_out_pictures, scene
 
 from deepblur_live.calibration import Source, calibrate_stack, save_calibration
 from deepblur_live.calibration.folder import load_calibration
@@ -24,6 +26,7 @@ from deepblur_live.runtime.pack import load_pack
 from evaluation.stacks import STACKS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -41,16 +44,25 @@ _USED, _LEFT_OUT = (-4, -2, 0, 2, 4), (-3, -1, 1, 3)
 _HALF = 12
 
 
-def held_out_planes(data: Path, folder: Path) -> list[list[str]]:
-    """Return table rows: plane, prior, defocus, its error, PSF, whether trusted.
+def held_out_planes(
+    data: Path, folder: Path, pictures: int, sigmas: Sequence[float]
+) -> list[list[str]]:
+    """Return table rows: plane, fit, prior, error of the defocus, PSF, trusted.
 
     Parameters
     ----------
     data
-        With the folder ``real``.
+        With the folder ``real`` and validation pictures.
     folder
         Where the calibration is written.
+    pictures
+        How many micrographs are blurred by each plane's mean bead; medians over them
+        are returned.
+    sigmas
+        Standard deviations of their noise.
     """
+    scenes = held_out_pictures(data, "validation")["micrographs"]
+    scenes = scenes[:: max(1, len(scenes) // pictures)][:pictures]
     slide = STACKS["beads"]
     update = {"apodisation": 1.0, "pixel_aperture": 1.0}
     profile = Profile(optics=slide.optics.model_copy(update=update))
@@ -64,7 +76,10 @@ def held_out_planes(data: Path, folder: Path) -> list[list[str]]:
     save_calibration(folder, [(Source(slide.file), one)], "slide", "", "evaluation")
     calibrated = calibrated_family(load_calibration(folder), profile.optics)
     print(calibrated.describe(), flush=True)
-    priors = {"wide": calibrated.local, "calibrated": calibrated}
+    priors: dict[str, BlurFamily] = {
+        "wide": calibrated.local,
+        "calibrated": calibrated,
+    }
     # Where the beads are in focus, on the drive.
     heights = [bead.fit.bead.z_um for bead in one.used if bead.fit is not None]
     first = used[one.stack.numbers[0]]
@@ -96,6 +111,26 @@ def held_out_planes(data: Path, folder: Path) -> list[list[str]]:
                     ]
                 )
                 print(*rows[-1], flush=True)
+            for sigma in sigmas:
+                estimates = [
+                    _of_specimen(family, bead, path, sigma, number)
+                    for number, path in enumerate(scenes)
+                ]
+                snrs = [
+                    _explained(one, family, f.coefficients, bead) for f in estimates
+                ]
+                away = [(f.coefficients[0] - true) / per_um * 1000 for f in estimates]
+                rows.append(
+                    [
+                        f"{offset:+d}",
+                        f"micrographs, σ = {sigma:g}",
+                        name,
+                        f"{np.median(np.abs(away)):.0f} (median size)",
+                        f"{np.median(snrs):.1f}",
+                        f"{sum(f.trusted for f in estimates)} of {len(estimates)}",
+                    ]
+                )
+                print(*rows[-1], np.round(snrs, 1), np.round(away), flush=True)
     return rows
 
 
@@ -116,6 +151,27 @@ def _identified(
         identifier = BeadIdentifier(family, errors, size, None, 5.0, specimen, pixel_nm)
     identifier.observe(image, 0.0)
     return identifier.estimate(image)
+
+
+def _of_specimen(
+    family: BlurFamily, bead: torch.Tensor, path: Path, sigma: float, seed: int
+) -> Estimate:
+    """Return the estimate from a micrograph that a mean bead (K, K) has blurred."""
+    border = torch.cat([bead[0], bead[-1], bead[:, 0], bead[:, -1]])
+    psf = bead - border.median()
+    psf = psf / psf.sum()
+    cut = len(psf) - 1
+    shape = (SIDE + cut, SIDE + cut)
+    spectrum = torch.fft.rfft2(scene(path, SIDE + cut).double())
+    spectrum = spectrum * torch.fft.rfft2(psf, s=shape)
+    clean = torch.fft.irfft2(spectrum, s=shape)[cut:, cut:].float()
+    noise = torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    pack = load_pack("zernike7")
+    errors, specimen = pack.manifest.error_model, pack.specimen
+    identifier: Identifier = Identifier(family, errors, None, 5.0, specimen)
+    frame = clean + sigma * noise
+    identifier.observe(frame, 0.0)
+    return identifier.estimate(frame, noise=lambda _: sigma**2)
 
 
 def _mean_bead(one: Calibration, pixels: NDArray[np.generic]) -> torch.Tensor:
