@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = ["Section", "as_toml", "explain", "meaning", "setting"]
+
+# Longest line of a comment in TOML.
+_COMMENT = 86
 
 # Likely mistakes of unit: factor to the right unit, and name of the wrong one.
 _UNIT_MISTAKES: Mapping[str, Mapping[float, str]] = {
@@ -118,7 +122,8 @@ def _toml_key(name: str) -> str:
 
 def _entry(key: str, value: Any, field: FieldInfo) -> list[str]:
     _, example = _extra(field)
-    lines = [f"# {meaning(field)}"]
+    text = textwrap.wrap(meaning(field), _COMMENT, break_on_hyphens=False)
+    lines = [f"# {line}" for line in text]
     # JSON numbers, strings and lists of them are valid TOML.
     if value is None:
         return [*lines, f"# {key} = {json.dumps(example)}"]

@@ -75,6 +75,8 @@ def test_the_written_file_has_units_and_examples(rig: Path) -> None:
     text = Profile().to_toml()
     assert "from 300 to 1200 nm" in text
     assert "# gain_e_per_adu = 0.46" in text
+    comments = [line for line in text.splitlines() if line.startswith("# ")]
+    assert max(map(len, comments)) <= 88
 
 
 def test_a_file_of_windows_notepad_is_read(rig: Path) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "Series",
     "SeriesError",
     "choose_channel",
+    "parse_binning",
     "plane_order",
 ]
 
@@ -75,6 +76,8 @@ class Series:
         Objective and emission of the channel, as far as recorded.
     channel
         The channel's name, if recorded.
+    binning
+        Pixels of the sensor in one of the frames along each side, if recorded.
     close
         Closes the files.
     """
@@ -90,6 +93,7 @@ class Series:
     z_step_um: float | None = None
     optics: RecordedOptics = _UNKNOWN
     channel: str = ""
+    binning: int | None = None
     close: Callable[[], None] = _nothing_to_close
 
     def __len__(self) -> int:
@@ -116,6 +120,8 @@ class Series:
                 metadata["time_s"] = index * self.interval_s
             if self.pixel_size_nm is not None:
                 metadata["pixel_size_nm"] = self.pixel_size_nm
+            if self.binning is not None:
+                metadata["binning"] = self.binning
             yield self[index], metadata
 
     def __enter__(self) -> Series:
@@ -123,6 +129,17 @@ class Series:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def parse_binning(text: object) -> int | None:
+    """Return a camera's binning; None unless it is the same along both sides.
+
+    >>> parse_binning("2x2"), parse_binning(4), parse_binning("2x1")
+    (2, 4, None)
+    """
+    sides = set(str(text).lower().split("x"))
+    side = sides.pop() if len(sides) == 1 else ""
+    return int(side) if side.isdecimal() and int(side) > 0 else None
 
 
 class PlaneOrder(NamedTuple):

@@ -151,6 +151,9 @@ def _open_image(
         z_step_um=scales.z_step_um,
         optics=scales.optics(order.channel),
         channel=order.name,
+        binning=scales.binnings[order.channel]
+        if order.channel < len(scales.binnings)
+        else None,
         close=tif.close,
     )
 

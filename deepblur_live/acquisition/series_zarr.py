@@ -10,7 +10,12 @@ import numpy as np
 from pydantic import ValidationError
 from yaozarrs import ZarrGroup, open_group
 
-from deepblur_live.acquisition.series import Series, SeriesError, plane_order
+from deepblur_live.acquisition.series import (
+    Series,
+    SeriesError,
+    parse_binning,
+    plane_order,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,4 +149,6 @@ def open_zarr(path: Path, channel: int | str | None = None) -> Series:
         planes=order.focal_planes,
         z_step_um=None if z_step_nm is None else z_step_nm / 1000,
         channel=order.name,
+        # As a session of this program keeps it.
+        binning=parse_binning(group.attrs.get("deepblur_live", {}).get("binning")),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deepblur_live.acquisition.specimen import load_specimen
+from deepblur_live.acquisition.specimen import load_specimen, mosaic
 from deepblur_live.acquisition.trajectory import (
     AberrationTrajectory,
     demonstration_trajectory,
@@ -35,7 +35,8 @@ __all__ = ["SimulatedFrame", "SimulatedSample", "StageDrift"]
 # frames; the truth that is reported is the one used. For Zernike modes 0.0005 waves:
 # such a step changes the PSF by -50 dB of its energy.
 _QUANTUM = 1 / 300
-# For a field: number of PSFs along each side, and side of the tiles in pixels.
+# For a field: number of PSFs along each side, and side of the tiles in pixels; these
+# are so many times larger as hold a PSF.
 _GRID, _TILE = 16, 64
 
 
@@ -91,7 +92,8 @@ class SimulatedSample:
     Parameters
     ----------
     specimen
-        (H, W) fluorescence, 0 to 1; the shipped micrograph by default.
+        (H, W) fluorescence, 0 to 1; by default the shipped micrograph, or as many of
+        it as the field and the PSF need.
     family
         The blurs; those of the default profile by default.
     trajectory
@@ -115,8 +117,8 @@ class SimulatedSample:
     Raises
     ------
     ValueError
-        When the specimen is too small for the field, its drift and the PSF, or when
-        the trajectory does not fit the family.
+        When the given specimen is too small for the field, its drift and the PSF, or
+        when the trajectory does not fit the family.
     """
 
     def __init__(
@@ -149,10 +151,10 @@ class SimulatedSample:
                 f"family {self.family.n_coefficients} ({', '.join(self.family.names)})"
             )
 
-        picture = load_specimen() if specimen is None else specimen
         blur = self.family.window // 2
         margin = blur + math.ceil(self.stage.amplitude_px)
         needed = (shape[0] + 2 * margin, shape[1] + 2 * margin)
+        picture = _shipped(max(needed)) if specimen is None else specimen
         if picture.shape[0] < needed[0] or picture.shape[1] < needed[1]:
             raise ValueError(
                 f"a specimen of {picture.shape[0]} × {picture.shape[1]} is too small: "
@@ -269,7 +271,8 @@ class SimulatedSample:
         local = family.at(coefficients, positions / self.shape)
         psfs = family.local.psf(local)
         psfs = psfs.reshape(_GRID, _GRID, *psfs.shape[-2:])
-        return TiledBlur(psfs, self._extent, tile=_TILE)
+        tile = _TILE * math.ceil(family.window / _TILE)
+        return TiledBlur(psfs, self._extent, tile=tile)
 
     def _electrons(self, time: float, blur: LinearBlur | None) -> torch.Tensor:
         """Return mean electrons (H, W) of the field at `time`, blurred or sharp."""
@@ -293,3 +296,11 @@ def _ramp(frequencies: torch.Tensor, shift: float) -> torch.Tensor:
     """Return exp(-2πi f·shift): the Fourier factor of a shift in pixels."""
     phase = -2 * torch.pi * shift * frequencies
     return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)
+
+
+def _shipped(side: int) -> NDArray[np.float32]:
+    """Return the shipped specimen, or a mosaic of it, of at least that side."""
+    picture = load_specimen()
+    while picture.shape[0] < side:
+        picture = mosaic(picture)
+    return picture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
-from deepblur_live.acquisition.series import RecordedOptics
+from deepblur_live.acquisition.series import RecordedOptics, parse_binning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,9 @@ _SECONDS = {"µs": 1e-6, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60
 
 _ONE = {"": 1.0}
 
+# The tag with what Micro-Manager knows of a plane.
+_MICRO_MANAGER = 51123
+
 # Screens and scanners write 72 to 1200 dpi, which is not a size in the specimen.
 _COARSEST_NM = 20_000.0
 
@@ -50,6 +53,8 @@ class TiffScales:
         Of the objective and its immersion.
     wavelengths_nm
         Emission of each channel.
+    binnings
+        Of the camera, in each channel.
     """
 
     pixel_size_nm: float | None = None
@@ -59,6 +64,7 @@ class TiffScales:
     numerical_aperture: float | None = None
     refractive_index: float | None = None
     wavelengths_nm: tuple[float | None, ...] = ()
+    binnings: tuple[int | None, ...] = ()
 
     def optics(self, channel: int) -> RecordedOptics:
         """Return what is recorded of the microscope for a channel."""
@@ -129,7 +135,22 @@ def _ome(xml: str) -> TiffScales:
             )
             for channel in channels
         ),
+        binnings=tuple(
+            parse_binning(channel.get("DetectorSettings", {}).get("Binning"))
+            or _kept_binning(root)
+            for channel in channels or [{}]
+        ),
     )
+
+
+def _kept_binning(root: Mapping[str, Any]) -> int | None:
+    """Return the binning that a session of this program has kept with its frames."""
+    for notes in _listed(root.get("StructuredAnnotations", {}).get("MapAnnotation")):
+        if notes.get("Namespace") == "deepblur-live":
+            for pair in _listed(notes["Value"]["M"]):
+                if pair["K"] == "binning":
+                    return parse_binning(pair["value"])
+    return None
 
 
 def _objective(root: Mapping[str, Any], image: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -181,7 +202,11 @@ def read_scales(tif: tifffile.TiffFile) -> TiffScales:
     page = tif.pages.first
     try:
         if tif.is_ome and tif.ome_metadata:
-            return _ome(tif.ome_metadata)
+            scales = _ome(tif.ome_metadata)
+            if tif.is_micromanager and not any(scales.binnings):
+                kept = parse_binning(page.tags[_MICRO_MANAGER].value.get("Binning"))
+                scales = replace(scales, binnings=(kept,) * len(scales.binnings))
+            return scales
         if tif.is_imagej and tif.imagej_metadata:
             return _imagej(page, tif.imagej_metadata)
         return _plain(page)

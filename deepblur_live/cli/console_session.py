@@ -114,6 +114,8 @@ def running_session(
         )
     # In the window it is the user who starts the camera, or does not.
     may_be_empty = options.window
+    # Errors that have been printed already, without a window.
+    early, printed = set(session.background_errors), set[str]()
     try:
         with contextlib.ExitStack() as at_the_end, session:
             try:
@@ -135,14 +137,17 @@ def running_session(
                     "Interrupted: the session ends here. Writing its files takes a few "
                     "seconds; Ctrl-C again leaves them unfinished.",
                 )
+            finally:
+                if not options.window:
+                    printed |= set(session.listener.background_errors)
+                    printed |= set(session.background_errors) - early
     except Exception:
         if session.summary is not None and session.summary.processed:
             say(console, session.summary.text())
         raise
-    # Without a window, the errors of the listener have been printed already.
-    errors = session.listener.background_errors if options.window else []
-    for error in (*errors, *session.background_errors):
-        say(console, f"Note: {error.splitlines()[0]}")
+    for error in (*session.listener.background_errors, *session.background_errors):
+        if error not in printed:
+            say(console, f"Note: {error.splitlines()[0]}")
     summary = session.summary
     assert summary is not None
     say(console, summary.text())

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from deepblur_live.acquisition.bead_slide import bead_slide
 from deepblur_live.acquisition.simulated import simulated_core
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
-from deepblur_live.acquisition.specimen import load_specimen, mosaic
 from deepblur_live.acquisition.truth import read_truth
 from deepblur_live.blur import family_from_profile
 from deepblur_live.blur.field_basis import FieldView
@@ -47,6 +46,8 @@ _STARTED = time.monotonic()
 # takes up to 0.2 s of a core there, deblurring it 1.5 s.
 _UNIFORM_MS, _FIELD_MS = 50.0, 400.0
 _FIELD_SHAPE = (768, 768)
+# Half of the frame's side.
+_LARGEST_PSF = 256
 
 # Fewer and shorter points than a real microscope needs (docs/decisions/0082).
 _DEMO_DRIFT = {
@@ -150,7 +151,6 @@ def simulated_sample(rig: Profile) -> SimulatedSample:
     if not isinstance(family, ZernikeField):
         return SimulatedSample(family=family, pixel_size_nm=pixel_size_nm)
     return SimulatedSample(
-        mosaic(load_specimen()),
         family=replace(family, view=FieldView(*_FIELD_SHAPE)),
         shape=_FIELD_SHAPE,
         pixel_size_nm=pixel_size_nm,
@@ -158,11 +158,24 @@ def simulated_sample(rig: Profile) -> SimulatedSample:
 
 
 def _simulated_family(rig: Profile) -> BlurFamily:
-    """Return a rig's blurs, or those of its optics where they are fixed."""
-    if rig.model.psf is not None:
-        return family_from_profile(rig)
-    family = rig_family(rig)
-    return family_from_profile(rig) if isinstance(family, FixedPsf) else family
+    """Return a rig's blurs, or those of its optics where they are fixed.
+
+    Raises
+    ------
+    ValueError
+        The PSF is too large for the simulated camera's frame.
+    """
+    family = rig_family(rig) if rig.model.psf is None else family_from_profile(rig)
+    if isinstance(family, FixedPsf):
+        family = family_from_profile(rig)
+    if family.window > _LARGEST_PSF:
+        optics = rig.optics
+        raise ValueError(
+            f"--profile: with NA {optics.numerical_aperture:g} and pixels of "
+            f"{optics.pixel_size_nm:g} nm the PSF is {family.window} pixels wide, too "
+            "large for the simulated camera: give a larger optics.pixel_size_nm"
+        )
+    return family
 
 
 def _simulated_slide(rig: Profile) -> SimulatedSample:

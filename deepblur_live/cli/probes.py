@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from itertools import groupby
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,14 +76,19 @@ def executor(profile: Profile) -> Iterator[Finding]:
     from deepblur_live.runtime.order import executor_order
 
     taken = False
-    for attempt in executor_order(profile.model.device):
-        first = attempt.usable and not taken
-        taken |= attempt.usable
-        # It may still be rejected when it is built or compared with torch.
-        chosen = "tried first" if attempt.must_be_prepared else "used"
-        verdict = chosen if first else "next" if attempt.usable else "not used"
-        level = Level.OK if attempt.usable else Level.NOTE
-        yield Finding("executor", f"{attempt.name}, {verdict}: {attempt.why}", level)
+    order = executor_order(profile.model.device)
+    # Without a card most are unavailable for one reason, which is said once.
+    for why, group in groupby(order, lambda one: None if one.usable else one.why):
+        if why is not None:
+            names = "; ".join(attempt.name for attempt in group)
+            yield Finding("executor", f"not used, as {why}: {names}", Level.NOTE)
+            continue
+        for attempt in group:
+            # It may still be rejected when it is built or compared with torch.
+            chosen = "tried first" if attempt.must_be_prepared else "used"
+            verdict = "next" if taken else chosen
+            taken = True
+            yield Finding("executor", f"{attempt.name}, {verdict}: {attempt.why}")
     if kept := EngineCache().contents():
         wrong = sum(bool(engine.fault) for engine in kept)
         busy = sum(engine.timed_busy for engine in kept)

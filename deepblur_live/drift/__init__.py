@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from deepblur_live.drift.monitor import DriftMonitor
     from deepblur_live.drift.reference import ReferenceMonitor, distance
     from deepblur_live.drift.spectral_monitor import SpectralMonitor
-    from deepblur_live.drift.status import DriftState, DriftStatus, SpectralChange
+    from deepblur_live.drift.status import (
+        NO_LIMITS,
+        DriftState,
+        DriftStatus,
+        Limits,
+        SpectralChange,
+    )
     from deepblur_live.drift.track import Gaussian, TrackState
     from deepblur_live.drift.tracker import Tracker, random_walk
     from deepblur_live.drift.unfollowed import UnfollowedBlur
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTRAST_UNIT",
+    "NO_LIMITS",
     "Alert",
     "Brightness",
     "DriftMonitor",
@@ -29,6 +36,7 @@ __all__ = [
     "DriftWatch",
     "EstimateCheck",
     "Gaussian",
+    "Limits",
     "ReferenceMonitor",
     "SpectralChange",
     "SpectralMonitor",
@@ -52,6 +60,8 @@ __getattr__ = lazy_names(
         "DriftWatch": "watch",
         "EstimateCheck": "contradiction",
         "Gaussian": "track",
+        "Limits": "status",
+        "NO_LIMITS": "status",
         "ReferenceMonitor": "reference",
         "SpectralChange": "status",
         "SpectralMonitor": "spectral_monitor",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepblur_live.drift.status import DriftState
+from deepblur_live.drift.status import NO_LIMITS, DriftState, Limits
 
 if TYPE_CHECKING:
     from deepblur_live.profile import Drift
@@ -53,6 +53,14 @@ class AlertLevel:
             DriftState.ALARM: float("-inf"),
         }
         self._below = 0
+        self._undecided = False
+
+    @property
+    def limits(self) -> Limits:
+        """Those in force: none while the change exceeds one without evidence."""
+        if self._undecided:
+            return NO_LIMITS
+        return Limits(self._settings.warn, self._settings.alarm)
 
     def snooze(self, until: float) -> None:
         """Notify nothing before `until`, seconds since the session began."""
@@ -65,6 +73,7 @@ class AlertLevel:
     def step(self, time: float, change: float, evidence: bool) -> bool:
         """Update with the size of a change; return whether a notification is due."""
         reached = self._level(change, 1.0)
+        self._undecided = rank(reached) > rank(self.state) and not evidence
         if rank(reached) > rank(self.state):
             self._below = 0
             if evidence:

@@ -359,6 +359,7 @@ class DriftMonitor:
                 change_sigma=sigma,
                 change_text=self._family.metric.show(change),
                 evidence=max(evidence.cusum, evidence.mewma),
+                limits=self._level.limits,
             )
         elif rank(state) == 0:
             state = DriftState.BASELINING

@@ -21,7 +21,7 @@ from deepblur_live.drift.level import AlertLevel, rank
 from deepblur_live.drift.recent import RecentMean
 from deepblur_live.drift.shape import ShapeFit
 from deepblur_live.drift.size import change_size
-from deepblur_live.drift.status import DriftState, DriftStatus
+from deepblur_live.drift.status import NO_LIMITS, DriftState, DriftStatus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,6 +161,7 @@ class ReferenceMonitor:
         state = self._level.state
         if status.n_baseline == 0 and rank(state) == 0:
             state = DriftState.BASELINING
+        judged = status.n_baseline > 0
         self._status = replace(
             status,
             state=state,
@@ -169,6 +170,7 @@ class ReferenceMonitor:
             change_text=self._family.metric.show(change),
             acknowledged=self._level.acknowledged,
             snoozed_until=until,
+            limits=self._level.limits if judged else NO_LIMITS,
         )
 
     def _alert(self) -> Alert:

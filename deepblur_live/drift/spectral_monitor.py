@@ -17,7 +17,7 @@ from deepblur_live.drift.provisional import ProvisionalComparison
 from deepblur_live.drift.size import change_size, scatter_size
 from deepblur_live.drift.spectral_baseline import SpectralBaseline, SpectralPoint
 from deepblur_live.drift.spectral_change import SHAPES
-from deepblur_live.drift.status import DriftState, SpectralChange
+from deepblur_live.drift.status import NO_LIMITS, DriftState, Limits, SpectralChange
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,12 +40,20 @@ _SIGNIFICANT = float(chdtri(SHAPES, 1e-3))
 # Changes of a specimen that moves count as this much smaller: within hours cells wander
 # to more than a warning of one at rest (docs/decisions/0146).
 _WANDERING = 1.5
+_MOVING = (
+    "the change is above the warning level of a specimen at rest; this one moves, and "
+    "that changes its spectra too"
+)
 _WITHIN_SCATTER = (
     "the change is above the warning level, but not certain yet: the frames of the "
     "baseline differ about as much among themselves"
 )
 # Another specimen is believed after so many batches; a passing bubble is not one.
 _OTHERS = 2
+_NO_SIGNAL = (
+    "the change is above the warning level, but not certain yet: the charts need more "
+    "points to be sure that it is not chance"
+)
 _CHANGED = "the blur changed while the baseline was made; it is made again"
 
 
@@ -276,6 +284,23 @@ class SpectralMonitor:
         squared = float(difference @ np.linalg.solve(covariance, difference))
         return squared >= _SIGNIFICANT
 
+    @property
+    def _limits(self) -> Limits:
+        """The limits in force for the strength."""
+        if self.armed:
+            wider = 1.0 if self._at_rest else _WANDERING
+            warn, alarm = self.level.limits
+            return Limits(wider * warn, wider * alarm)
+        if not self.status.provisional:
+            return NO_LIMITS
+        # A level that has been reached is kept by the profile's limits.
+        settings, reached = self._settings, rank(self.level.state)
+        least = self.status.least
+        return Limits(
+            max(settings.warn_contrast, least if reached < 1 else 0.0),
+            max(settings.alarm_contrast, least if reached < 2 else 0.0),
+        )
+
     def _refresh(self) -> None:
         baseline, state = self._baseline, self.level.state
         status = replace(
@@ -305,5 +330,11 @@ class SpectralMonitor:
                 least=math.nan,
             )
             if state is DriftState.OK and strength >= self._settings.warn_contrast:
-                status = replace(status, reason=_WITHIN_SCATTER)
-        self.status = status
+                status = replace(status, reason=self._why_unchanged(strength))
+        self.status = replace(status, limits=self._limits)
+
+    def _why_unchanged(self, strength: float) -> str:
+        """Return why a strength above the profile's warning level is no warning."""
+        if not self._at_rest and strength < _WANDERING * self._settings.warn_contrast:
+            return _MOVING
+        return _NO_SIGNAL if self._is_significant() else _WITHIN_SCATTER

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DriftState", "DriftStatus", "SpectralChange"]
+__all__ = ["NO_LIMITS", "DriftState", "DriftStatus", "Limits", "SpectralChange"]
 
 
 class DriftState(StrEnum):
@@ -25,6 +25,17 @@ class DriftState(StrEnum):
     RAW_ONLY = "raw-only"
     NOT_FOLLOWED = "not followed"
     """The PSF is given: changes of the blur are not monitored."""
+
+
+class Limits(NamedTuple):
+    """From which size on a change is a warning or an alarm now; NaN if no size is."""
+
+    warn: float
+    alarm: float
+
+
+NO_LIMITS = Limits(np.nan, np.nan)
+"""No size of a change would raise the level now: it is not judged, or not certain."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,9 @@ class SpectralChange:
     begin
         Start of the frames that changes are measured from, seconds since the session
         began; NaN before there is a baseline.
+    limits
+        Those in force for the strength, nepers: wider than the profile's while they are
+        provisional, and for a specimen that moves.
     """
 
     state: DriftState
@@ -79,6 +93,7 @@ class SpectralChange:
     least: float = np.nan
     sure_in_s: float = np.nan
     begin: float = np.nan
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,8 @@ class DriftStatus:
     begin
         When the baseline began, seconds since the session began; NaN before it is
         complete. A later one that carried the change forward keeps the first one's.
+    limits
+        Those in force for `change`; none where the spectra decide instead.
     """
 
     state: DriftState
@@ -140,6 +157,7 @@ class DriftStatus:
     spectral: SpectralChange | None = None
     contradiction: str = ""
     begin: float = np.nan
+    limits: Limits = NO_LIMITS
 
     @property
     def provisional(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deepblur_live.drift.alert import CONTRAST_UNIT, Alert, clock_text
 from deepblur_live.drift.level import rank
 from deepblur_live.drift.reference import ReferenceMonitor
-from deepblur_live.drift.status import DriftState
+from deepblur_live.drift.status import NO_LIMITS, DriftState
 
 if TYPE_CHECKING:
     from deepblur_live.drift.contradiction import EstimateCheck
@@ -113,10 +113,14 @@ class DriftWatch:
                     acknowledged=level.acknowledged,
                     reason=spectral.reason,
                     begin=spectral.begin,
+                    limits=status.limits if self._known_state else NO_LIMITS,
                 )
             elif self.unreliable and status.state is not DriftState.NOT_FOLLOWED:
                 status = replace(
-                    status, state=DriftState.BASELINING, reason=self.unreliable
+                    status,
+                    state=DriftState.BASELINING,
+                    reason=self.unreliable,
+                    limits=NO_LIMITS,
                 )
             return replace(status, spectral=spectral, contradiction=self._contradiction)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepblur_live.blur.charted import charted, curve_kinds
-from deepblur_live.drift import CONTRAST_UNIT
+from deepblur_live.drift import CONTRAST_UNIT, Limits
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, pg
 from deepblur_live.gui.coefficient_table import CoefficientTable
 from deepblur_live.gui.palette import colours_of
 from deepblur_live.gui.plot_parts import (
+    LimitLines,
     TimeAxis,
     ValueAxis,
     add_curve,
-    add_limit,
     fit_height,
     mark_alerts,
 )
@@ -28,6 +29,8 @@ from deepblur_live.session.history import through_extremes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily
     from deepblur_live.drift import Alert
@@ -61,49 +64,47 @@ class DriftPlot(QtWidgets.QWidget):
     The first plot has one curve per charted coefficient with its ±1σ band, and the true
     values dashed where they are known. The second shows the change from the baseline.
     The third shows the change of the contrast of details, from the spectra without
-    coefficients. Both have warning and alarm limits; alerts are marked in the
-    third where it is known, else in the second.
+    coefficients. Both have warning and alarm limits, in colour where they are in
+    force; alerts are marked in the third where it is known, else in the second.
     """
 
     def __init__(self, profile: Profile, family: BlurFamily) -> None:
         super().__init__()
         self._names = family.names[: charted(family)]
         self._kinds = curve_kinds(family)
-        self._limits: list[tuple[Any, str]] = []
         self._titles: list[PlotTitle] = []
         self._side_by_side: bool | None = None
         self._unit = coefficient_unit(family, profile.display)
         self._change_unit = change_unit(family, profile.display)
         self._drawn: tuple[Any, ...] = ()
         self._display, self._series = profile.display, SeriesKey()
-        self._warn, self._alarm = profile.drift.warn, profile.drift.alarm
-        # Lines of the change, with their limits in the metric's unit.
-        self._change_limits: list[tuple[Any, float]] = []
+        drift = profile.drift
+        self._change_limits = Limits(drift.warn, drift.alarm)
+        self._contrast_limits = Limits(drift.warn_contrast, drift.alarm_contrast)
 
         graphics = pg.GraphicsLayoutWidget(parent=self)
         self._graphics = graphics
         graphics.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
         graphics.setMinimumSize(120, 80)
         graphics.ci.layout.setSpacing(2)
-        drift, unit = profile.drift, self._change_unit
-        long, short = _CHANGES[profile.drift.reference]
+        unit = self._change_unit
+        long, short = _CHANGES[drift.reference]
         names = ("coefficients", long, short)
         coefficients, change, short_change = (
             f"{name}, {(unit if k else self._unit).name}"
             for k, name in enumerate(names)
         )
         self.coefficients = self._add_plot([coefficients])
-        self.change = self._add_plot([change, short_change], self._change_texts())
+        self.change = self._add_plot(
+            [change, short_change], self._change_texts(self._change_limits)
+        )
         self.contrast = self._add_plot(
             [
                 "change of the contrast of details, by the spectra, %",
                 "change of the contrast, %",
                 "contrast, %",
             ],
-            {
-                "warn": f"{100 * drift.warn_contrast:.3g}",
-                "alarm": f"{100 * drift.alarm_contrast:.3g}",
-            },
+            _percent(self._contrast_limits),
         )
         for plot in (self.change, self.contrast):
             plot.setXLink(self.coefficients)
@@ -115,19 +116,18 @@ class DriftPlot(QtWidgets.QWidget):
         self._fills: list[Any] = []
         for _ in self._names:
             self._add_coefficient()
-        for name, limit, contrast in (
-            ("warn", drift.warn, drift.warn_contrast),
-            ("alarm", drift.alarm, drift.alarm_contrast),
-        ):
-            line = add_limit(self.change, limit * unit.scale)
-            self._change_limits.append((line, limit))
-            self._limits.append((line, name))
-            self._limits.append((add_limit(self.contrast, 100 * contrast), name))
+        self._change_lines = LimitLines(
+            self.change, drift.warn * unit.scale, drift.alarm * unit.scale
+        )
+        self._contrast_lines = LimitLines(
+            self.contrast, 100 * drift.warn_contrast, 100 * drift.alarm_contrast
+        )
         self._change_curve, self._marks = add_curve(self.change)
         self._contrast_curve, self._contrast_marks = add_curve(self.contrast)
         # The limits stay in view for comparison with a small change.
         self._top = 1.5 * drift.alarm * unit.scale
-        self._contrast_top = 150 * drift.alarm_contrast
+        # Those of a specimen that moves, too, which are 1.5 times as high.
+        self._contrast_top = 170 * drift.alarm_contrast
         self.change.setYRange(0, self._top, padding=0)
         self.contrast.setYRange(0, self._contrast_top, padding=0)
 
@@ -191,9 +191,11 @@ class DriftPlot(QtWidgets.QWidget):
         self._change_unit = unit = change_unit(family, self._display)
         self._top *= unit.scale / before
         self.legend.use_family(family)
-        for line, limit in self._change_limits:
-            line.setValue(limit * unit.scale)
-        self._titles[1].set_limits(self._change_texts())
+        warn, alarm = self._change_limits
+        self._change_lines.set_values(warn * unit.scale, alarm * unit.scale)
+        self._contrast_lines.show(np.empty(0), np.empty((0, 2)))
+        self._titles[1].set_limits(self._change_texts(self._change_limits))
+        self._titles[2].set_limits(_percent(self._contrast_limits))
         curves = (
             *self._curves,
             *self._truths,
@@ -244,6 +246,12 @@ class DriftPlot(QtWidgets.QWidget):
         self._change_curve.setData(*decimate_curve(*line, 1000))
         strength = 100 * history.strength
         self._contrast_curve.setData(*decimate_curve(times, strength, 1000))
+        self._change_lines.show(times, history.limits * scale)
+        self._contrast_lines.show(times, 100 * history.strength_limits)
+        now = _in_force(history.limits, self._change_limits)
+        self._titles[1].set_limits(self._change_texts(now))
+        now = _in_force(history.strength_limits, self._contrast_limits)
+        self._titles[2].set_limits(_percent(now))
         spectral = [alert for alert in alerts if alert.unit == CONTRAST_UNIT]
         absolute = [alert for alert in alerts if alert.unit != CONTRAST_UNIT]
         mark_alerts(self._marks, times, history.change * scale, absolute)
@@ -271,12 +279,10 @@ class DriftPlot(QtWidgets.QWidget):
         plot.getAxis("left").setWidth(40)
         return plot
 
-    def _change_texts(self) -> dict[str, str]:
-        """Return the limits of the change as its title shows them."""
-        return {
-            name: self._change_unit.number(limit)
-            for name, limit in (("warn", self._warn), ("alarm", self._alarm))
-        }
+    def _change_texts(self, limits: Limits) -> dict[str, str]:
+        """Return limits of the change as its title shows them."""
+        number = self._change_unit.number
+        return {"warn": number(limits.warn), "alarm": number(limits.alarm)}
 
     def _arrange(self, *, side_by_side: bool) -> None:
         """Place the plots, each below its title."""
@@ -325,9 +331,8 @@ class DriftPlot(QtWidgets.QWidget):
                 axis.setTextPen(colours.muted)
                 axis.setPen(colours.axis)
         dash = QtCore.Qt.PenStyle.DashLine
-        for line, name in self._limits:
-            colour = colours.alarm if name == "alarm" else colours.warn
-            line.setPen(pg.mkPen(colour, width=1, style=dash))
+        for lines in (self._change_lines, self._contrast_lines):
+            lines.set_colours(colours)
         for curve, truth, fill, colour in zip(
             self._curves, self._truths, self._fills, self._colours, strict=True
         ):
@@ -346,3 +351,14 @@ class DriftPlot(QtWidgets.QWidget):
         width = self.legend.sizeHint().width() + 24
         if width > self._table.minimumWidth():
             self._table.setFixedWidth(width)
+
+
+def _in_force(limits: NDArray[np.float64], settings: Limits) -> Limits:
+    """Return the newest limits (N, 2), or the profile's while none are in force."""
+    newest = Limits(*limits[-1].tolist())
+    return newest if math.isfinite(newest.warn) else settings
+
+
+def _percent(limits: Limits) -> dict[str, str]:
+    """Return limits of the contrast, nepers, as its title shows them."""
+    return {"warn": f"{100 * limits.warn:.3g}", "alarm": f"{100 * limits.alarm:.3g}"}

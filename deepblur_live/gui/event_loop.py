@@ -61,16 +61,25 @@ def show(
         The recording that the session is fed with, for progress and a slider.
     """
     app = application()
+    if _event_loop_runs():
+        return _opened(session, seconds, replay)
+    with _closed_by_signals() as windows:
+        window = _opened(session, seconds, replay)
+        windows.append(window)
+        try:
+            app.exec()
+        finally:
+            window.close()
+    return window
+
+
+def _opened(
+    session: LiveSession, seconds: float | None, replay: Replay | None
+) -> MainWindow:
     window = MainWindow(session, replay=replay)
     window.show()
     if seconds is not None:
         QtCore.QTimer.singleShot(round(1000 * seconds), window.close)
-    if not _event_loop_runs():
-        try:
-            with _closed_by_signals(window):
-                app.exec()
-        finally:
-            window.close()
     return window
 
 
@@ -85,21 +94,28 @@ def _event_loop_runs() -> bool:
 
 
 @contextmanager
-def _closed_by_signals(window: MainWindow) -> Iterator[None]:
-    """Close the window on Ctrl+C: a KeyboardInterrupt in a Qt slot would abort.
+def _closed_by_signals() -> Iterator[list[MainWindow]]:
+    """Close the windows that are added on Ctrl+C, at the earliest in the event loop.
 
-    Python runs a signal's handler between any two instructions, also within a paint
-    event: a window that is closed there crashes. Qt's event loop closes it instead.
+    A KeyboardInterrupt in a Qt slot, or in an event while a window is made, would abort
+    or get lost. Python runs a signal's handler between any two instructions, also
+    within a paint event: a window that is closed there crashes. Qt's event loop closes
+    it instead.
     """
+    windows: list[MainWindow] = []
+
+    def close_all() -> None:
+        for window in windows:
+            window.close()
 
     def close(*_: object) -> None:
-        QtCore.QTimer.singleShot(0, window.close)
+        QtCore.QTimer.singleShot(0, close_all)
 
     numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     handled = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
     before = [signal.signal(n, close) for n in handled]
     try:
-        yield
+        yield windows
     finally:
         for number, handler in zip(handled, before, strict=True):
             signal.signal(number, handler)

@@ -234,7 +234,7 @@ class ImagePane(QtWidgets.QWidget):
     def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
         """Keep the overlays in their corners."""
         super().resizeEvent(event)
-        for label in (self._caption, self._badge, self._readout, self._notice):
+        for label in (self._caption, self._scale, self._notice):
             self._place(label)
         self._dirty = self._image is not None
 
@@ -277,6 +277,18 @@ class ImagePane(QtWidgets.QWidget):
             self._scale: (right, low),
         }.get(label, ((self.width() - label.width()) // 2, low // 2))
         label.move(x, y)
+        # In a narrow pane two labels do not fit side by side.
+        if label is self._caption:
+            self._place(self._badge)
+        elif label is self._badge and self._is_under(label, self._caption):
+            label.move(x, self._caption.geometry().bottom() + 1)
+        elif label is self._scale:
+            self._place(self._readout)
+        elif label is self._readout and self._is_under(label, self._scale):
+            label.move(x, self._scale.y() - label.height() - 1)
+
+    def _is_under(self, label: QtWidgets.QLabel, other: QtWidgets.QLabel) -> bool:
+        return not other.isHidden() and label.geometry().intersects(other.geometry())
 
     def _update_scale(self, visible_width: float) -> None:
         if visible_width <= 0:
@@ -287,8 +299,8 @@ class ImagePane(QtWidgets.QWidget):
         self._scale.setText(text)
         across = pixels / visible_width * self.view_box.width()
         self._scale.setFixedWidth(round(across))
-        self._place(self._scale)
         self._scale.show()
+        self._place(self._scale)
 
     def _is_fitted(self, visible: QtCore.QRectF) -> bool:
         height, width = self._shape[:2]

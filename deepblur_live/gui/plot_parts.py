@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.drift import DriftState
-from deepblur_live.gui.binding import pg
+from deepblur_live.gui.binding import QtCore, pg
 from deepblur_live.gui.state_text import session_time
 from deepblur_live.gui.theme import ALARM, WARN
+from deepblur_live.session.decimate import decimate_curve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,18 +19,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.drift import Alert
+    from deepblur_live.gui.theme import Colours
 
 __all__ = [
+    "LimitLines",
     "TimeAxis",
     "ValueAxis",
     "add_curve",
-    "add_limit",
     "fit_height",
     "mark_alerts",
 ]
 
 _MAX_MARKS = 200
 _TICKS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
+
+# Of a line that seldom changes its height.
+_LIMIT_POINTS = 400
 
 # Height of the label of a tick, and the width of a time with hours; pixels.
 _LABEL_PX, _TIME_PX = 15, 60
@@ -71,11 +76,52 @@ class TimeAxis(pg.AxisItem):  # type: ignore[misc]
         return [session_time(value * scale) for value in values]
 
 
-def add_limit(plot: Any, height: float) -> Any:
-    """Add the line of a limit, which the plot's title names."""
-    line = pg.InfiniteLine(pos=height, angle=0)
-    plot.addItem(line, ignoreBounds=True)
-    return line
+class LimitLines:
+    """Warning and alarm limits of a plot: dashed where in force, else dotted and grey.
+
+    Its title names them.
+
+    Parameters
+    ----------
+    plot
+        Where they are drawn.
+    warn, alarm
+        Those of the profile, in the plot's unit.
+    """
+
+    def __init__(self, plot: Any, warn: float, alarm: float) -> None:
+        self._settings = [pg.InfiniteLine(angle=0) for _ in range(2)]
+        self._curves = [pg.PlotCurveItem(connect="finite") for _ in range(2)]
+        for line in self._settings:
+            plot.addItem(line, ignoreBounds=True)
+        for curve in self._curves:
+            plot.addItem(curve)
+        self.set_values(warn, alarm)
+
+    def set_values(self, warn: float, alarm: float) -> None:
+        """Set other limits, in the plot's unit, and forget where they were in force."""
+        for line, curve, value in zip(
+            self._settings, self._curves, (warn, alarm), strict=True
+        ):
+            line.setValue(value)
+            curve.setData([], [])
+
+    def set_colours(self, colours: Colours) -> None:
+        """Take the colours that fit the host's palette."""
+        style = QtCore.Qt.PenStyle
+        pen = pg.mkPen(colours.axis, width=1, style=style.DotLine)
+        for line, curve, colour in zip(
+            self._settings, self._curves, (colours.warn, colours.alarm), strict=True
+        ):
+            line.setPen(pen)
+            curve.setPen(pg.mkPen(colour, width=1, style=style.DashLine))
+
+    def show(self, times: NDArray[np.float64], in_force: NDArray[np.float64]) -> None:
+        """Draw those in force (N, 2) at times (N,); NaN where there were none."""
+        for curve, limit in zip(self._curves, in_force.T, strict=True):
+            at, values = decimate_curve(times, limit, _LIMIT_POINTS)
+            # Each holds until the next point.
+            curve.setData(np.repeat(at, 2)[1:], np.repeat(values, 2)[:-1])
 
 
 def add_curve(plot: Any) -> tuple[Any, Any]:

@@ -39,6 +39,8 @@ class PlotTitle(pg.LabelItem):  # type: ignore[misc]
 
     def set_limits(self, limits: Mapping[str, str]) -> None:
         """Show other limits from now on."""
+        if dict(limits) == self._limits:
+            return
         self._limits = dict(limits)
         self._explain()
         self._write()
@@ -68,6 +70,8 @@ class PlotTitle(pg.LabelItem):  # type: ignore[misc]
 
     def _explain(self) -> None:
         limits = [f"{name} {text}" for name, text in self._limits.items()]
+        if limits:
+            limits.append("dotted while a change is not judged, or not certain yet")
         self.setToolTip("\n".join((self._wordings[0], *limits)))
 
     def _write(self) -> None:

@@ -57,7 +57,7 @@ def save_snapshot(
     with ExitStack() as stack:
         paths, files = _create(folder, stem, tuple(images), stack)
         for file, image in zip(files, images.values(), strict=False):
-            _write_picture(file, image, session.profile.optics.pixel_size_nm)
+            _write_picture(file, image, session.optics.pixel_size_nm)
         description = plain(
             {
                 "saved_at": saved_at.isoformat(timespec="milliseconds"),
@@ -71,22 +71,29 @@ def save_snapshot(
 
 
 def _write_picture(
-    file: BinaryIO, image: np.ndarray[Any, Any], pixel_size_nm: float
+    file: BinaryIO, image: np.ndarray[Any, Any], pixel_size_nm: float | None
 ) -> None:
-    """Write a TIFF with its pixel size: for ImageJ, and as OME for other readers."""
+    """Write a TIFF with its pixel size: for ImageJ, and as OME for other readers.
+
+    Without one if it is None.
+    """
     rgb = image.ndim == 3 and image.shape[-1] in (3, 4)
-    size = {"PhysicalSizeX": pixel_size_nm / 1000, "PhysicalSizeXUnit": "µm"}
-    size |= {"PhysicalSizeY": pixel_size_nm / 1000, "PhysicalSizeYUnit": "µm"}
+    size: dict[str, Any] = {}
+    resolution: dict[str, Any] = {}
+    if pixel_size_nm is not None:
+        size = {"PhysicalSizeX": pixel_size_nm / 1000, "PhysicalSizeXUnit": "µm"}
+        size |= {"PhysicalSizeY": pixel_size_nm / 1000, "PhysicalSizeYUnit": "µm"}
+        per_cm = 1e7 / pixel_size_nm
+        resolution = {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
     # OME has no such numbers as booleans of a byte or integers of 64 bits.
     ome = image.dtype.str[1:] in ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8")
     tifffile.imwrite(
         file,
         np.ascontiguousarray(image),
         photometric="rgb" if rgb else "minisblack",
-        resolution=(1e7 / pixel_size_nm, 1e7 / pixel_size_nm),
-        resolutionunit="CENTIMETER",
         ome=ome,
         metadata=size if ome else None,
+        **resolution,
     )
 
 
@@ -140,6 +147,8 @@ def _description(result: FrameResult, session: LiveSession) -> dict[str, Any]:
         "profile": profile.name,
         "model": profile.model.name,
         "optics": profile.optics.model_dump(),
+        # If not empty, the pictures are without a pixel size.
+        "optics_contradicted": session.optics.contradiction,
         "coefficient_names": family.names,
         "coefficient_unit": family.unit,
         "coefficients": None,

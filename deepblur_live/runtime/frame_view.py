@@ -29,7 +29,8 @@ def frame_view(
         Of the frame, as a core's frames have it: ``"region"`` (top, left, height,
         width; None if it could not be read) and ``"sensor"`` (rows, columns) in
         unbinned pixels, ``"binning"``, and ``"binning_before"`` where that has changed.
-        Without a region the frame is the whole sensor, or a region of unknown place.
+        Without a region the frame is the whole sensor, or a region of unknown place:
+        which of them, its size with the binning tells where the sensor's is known.
     sensor
         Rows and columns of the sensor, by the profile; None if unknown.
     least_side
@@ -50,10 +51,10 @@ def frame_view(
     if region is None and "region" in metadata:
         return "the camera's region of interest could not be read"
     if region is None:
-        if sensor is None:
-            return FieldView(shape[0], shape[1])
-        rows, columns = sensor
         binning = metadata.get("binning", 1)
+        if sensor is None:
+            return FieldView(binning * shape[0], binning * shape[1])
+        rows, columns = sensor
         if shape == (rows // binning, columns // binning):
             return FieldView(rows, columns)
         return (

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from deepblur_live.session.watched import Watched
 
 __all__ = [
+    "CONTRAST_LIMITS",
     "MISSED_COLUMNS",
     "change_columns",
+    "change_limit_columns",
     "coefficient_columns",
     "log_columns",
     "log_values",
@@ -34,6 +36,8 @@ __all__ = [
 
 MISSED_COLUMNS = tuple(f"missed_{field.name}" for field in fields(Missed))
 """Of the live frames that did not reach the session, by what became of them."""
+CONTRAST_LIMITS = ("contrast_warn_np", "contrast_alarm_np")
+"""The limits in force for the change of contrast."""
 _MISSED = (
     "frames that the camera numbered but did not send, so far",
     "frames that another reader took from the core's buffer, so far",
@@ -74,8 +78,10 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
     return columns | {
         change: f"size of the change from the baseline, {family.metric.unit}, debiased",
         sigma: "its standard deviation",
+        **_limit_meanings(change_limit_columns(family), "size"),
         "contrast_change_np": "rms change of the contrast of details from the "
         "baseline, by the spectra, Np; 0.03 is 3 %",
+        **_limit_meanings(CONTRAST_LIMITS, "change of contrast"),
         "sharpening_np": "its steady rise with the frequency, Np: negative if softer",
         "spectral_t": "T of the last batch of spectra: one unchanged batch in a "
         "thousand exceeds 1",
@@ -119,6 +125,20 @@ def quality_columns(family: BlurFamily) -> tuple[Quality, ...]:
     return family.quality(family.prior.mean)
 
 
+def change_limit_columns(family: BlurFamily | BlurFacts) -> tuple[str, str]:
+    """Return the columns of the limits in force for the change."""
+    unit = _suffix(family.metric.unit)
+    return f"warn_{unit}", f"alarm_{unit}"
+
+
+def _limit_meanings(columns: tuple[str, str], what: str) -> dict[str, str]:
+    meaning = f"{what} from which there is {{}} now; empty if from none"
+    levels = ("a warning", "an alarm")
+    return {
+        name: meaning.format(level) for name, level in zip(columns, levels, strict=True)
+    }
+
+
 def _suffix(unit: str) -> str:
     return unit.removesuffix(" rms").replace(" ", "_")
 
@@ -126,9 +146,10 @@ def _suffix(unit: str) -> str:
 def _spectral(status: DriftStatus) -> list[Any]:
     spectral = status.spectral
     if spectral is None:
-        return [None] * 4
+        return [None] * 6
     return [
         spectral.strength,
+        *spectral.limits,
         spectral.sharpening,
         spectral.test,
         spectral.residual,
@@ -167,6 +188,7 @@ def log_values(
         *qualities,
         status.change,
         status.change_sigma,
+        *status.limits,
         *_spectral(status),
         None if estimate is None else float(estimate.quality),
         None if track is None else track.nis,

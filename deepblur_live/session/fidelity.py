@@ -52,6 +52,8 @@ class ImageSample:
         The frame's.
     frame_shape
         (H, W) of the whole frame.
+    pixel_size_nm
+        In the specimen; None if it is not known, or contradicted.
     """
 
     time: float
@@ -61,6 +63,7 @@ class ImageSample:
     metadata: Mapping[str, Any]
     frame_shape: tuple[int, int]
     truth: NDArray[np.float32] | None = None
+    pixel_size_nm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class ImageFidelity:
     n: int = 0
 
 
-def take_sample(result: FrameResult) -> ImageSample:
+def take_sample(result: FrameResult, pixel_size_nm: float | None) -> ImageSample:
     """Copy the centre of a deblurred result."""
     assert result.deblurred is not None
     height, width = result.deblurred.shape
@@ -116,6 +119,7 @@ def take_sample(result: FrameResult) -> ImageSample:
         deblurred=np.array(result.deblurred[window], dtype=np.float32),
         metadata=dict(result.frame.metadata),
         frame_shape=(height, width),
+        pixel_size_nm=pixel_size_nm,
     )
 
 

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from deepblur_live.drift import NO_LIMITS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from deepblur_live.drift import Limits
 
 __all__ = ["EvenSample", "History", "HistoryBuffer", "through_extremes"]
 
@@ -38,6 +42,8 @@ class History:
         (N,) change from the baseline, metric's unit; NaN while there is none.
     strength
         (N,) the same as the spectra show it, in nepers.
+    limits, strength_limits
+        (N, 2) limits in force for both, warning and alarm; NaN where none was.
     low, high
         (N, P) least and greatest coefficients.
     change_low, change_high
@@ -50,6 +56,8 @@ class History:
     truth: NDArray[np.float64]
     change: NDArray[np.float64]
     strength: NDArray[np.float64]
+    limits: NDArray[np.float64]
+    strength_limits: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     change_low: NDArray[np.float64]
@@ -76,12 +84,12 @@ class HistoryBuffer:
             raise ValueError(f"max_points must be 2 or more, got {max_points}")
         p = self._p = n_coefficients
         self._capacity = max_points // 2 * 2
-        # A row: time; the last change, γ, σ, truth and strength; the least change and
-        # γ; the greatest change and γ.
-        self._newest = slice(0, 3 + 3 * p)
-        self._low = slice(3 + 3 * p, 4 + 4 * p)
-        self._high = slice(4 + 4 * p, 5 + 5 * p)
-        self._table = np.empty((self._capacity, 5 + 5 * p))
+        # A row: time; the last change, γ, σ, truth, strength and limits; the least
+        # change and γ; the greatest change and γ.
+        self._newest = slice(0, 7 + 3 * p)
+        self._low = slice(7 + 3 * p, 8 + 4 * p)
+        self._high = slice(8 + 4 * p, 9 + 5 * p)
+        self._table = np.empty((self._capacity, 9 + 5 * p))
         self._length = 0
         self._stride = 1
         self._in_last = 0
@@ -97,13 +105,16 @@ class HistoryBuffer:
         truth: NDArray[np.float64] | None,
         change: float,
         strength: float = np.nan,
+        limits: Limits = NO_LIMITS,
+        strength_limits: Limits = NO_LIMITS,
     ) -> None:
         """Add the newest point."""
         unknown = np.full(self._p, np.nan)
         true = unknown if truth is None else truth
         extreme = np.concatenate(([change], coefficients))
+        last = [strength, *limits, *strength_limits]
         row = np.concatenate(
-            ([time, change], coefficients, sigma, true, [strength], extreme, extreme)
+            ([time, change], coefficients, sigma, true, last, extreme, extreme)
         )
         with self._lock:
             self._appended += 1
@@ -152,9 +163,11 @@ class HistoryBuffer:
                     times=newest[:, 0],
                     coefficients=newest[:, 2 : 2 + p],
                     sigma=newest[:, 2 + p : 2 + 2 * p],
-                    truth=newest[:, 2 + 2 * p : -1],
+                    truth=newest[:, 2 + 2 * p : 2 + 3 * p],
                     change=newest[:, 1],
-                    strength=newest[:, -1],
+                    strength=newest[:, -5],
+                    limits=newest[:, -4:-2],
+                    strength_limits=newest[:, -2:],
                     low=low[:, 1:],
                     high=high[:, 1:],
                     change_low=low[:, 0],

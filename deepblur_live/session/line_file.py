@@ -50,8 +50,8 @@ class LineFile:
     """An append-only file that survives a disk that fills up or disappears.
 
     A line that cannot be written is counted and dropped. The file is tried again after
-    `retry_s`, and then continues after its last whole line. An outage makes two log
-    messages: when it begins and when it ends. :meth:`write` never raises.
+    `retry_s`, and then continues after its last whole line. The end of an outage is
+    logged; its begin is for the caller to report. :meth:`write` never raises.
 
     Parameters
     ----------
@@ -98,7 +98,11 @@ class LineFile:
         self._lost_now = 0
         self._retry_at = 0.0
         self._file: BinaryIO | None = self._open("xb")
-        self._append(head)
+        try:
+            self._append(head)
+        except OSError:
+            self._close_file()
+            raise
 
     def write(self, line: bytes) -> bool:
         """Append a line with its line end; return whether it is in the file."""
@@ -152,13 +156,6 @@ class LineFile:
     def _fail(self, error: OSError) -> None:
         self._close_file()
         self._retry_at = self._clock() + self._retry_s
-        if not self.error:
-            _log.error(
-                "%s: cannot be written (%s); rows are lost until it can be; the "
-                "session continues",
-                self.path,
-                error.strerror or error,
-            )
         self.error = error.strerror or str(error)
         self._lose()
 

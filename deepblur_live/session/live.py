@@ -1,58 +1,35 @@
-"""A session: takes in results, watches the drift, keeps history, log and summary."""
+"""A session: what is seen of it, what changes it, and how it begins and ends."""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from deepblur_live.acquisition.truth import read_truth
-from deepblur_live.blur import ResolvedBy, nearest, orbit
 from deepblur_live.calibration.rig import rig_family
 from deepblur_live.drift import (
     Alert,
-    DriftMonitor,
     DriftStatus,
     DriftWatch,
-    EstimateCheck,
-    SpectralMonitor,
     random_walk,
 )
 from deepblur_live.profile import Profile, load_profile
-from deepblur_live.runtime.frame import FrameResult, FrameState
 from deepblur_live.runtime.pack import load_manifest
 from deepblur_live.runtime.series_key import SeriesKey, series_key
-from deepblur_live.session.absolute import AbsoluteEstimates
-from deepblur_live.session.announcer import Announcer
-from deepblur_live.session.comparability import Comparability
 from deepblur_live.session.connection import Connection
-from deepblur_live.session.fidelity import ImageSample, take_sample, with_truth
+from deepblur_live.session.fidelity import with_truth
 from deepblur_live.session.folder import require_folder
-from deepblur_live.session.history import EvenSample, History, HistoryBuffer
+from deepblur_live.session.intake import Intake
 from deepblur_live.session.kept_blur import keep_blur
-from deepblur_live.session.liveness import Liveness
-from deepblur_live.session.measured_blur import monitor_of, why_not_followed
+from deepblur_live.session.measured_blur import why_not_followed
 from deepblur_live.session.notifier import Notifier
-from deepblur_live.session.optics_check import OpticsCheck
 from deepblur_live.session.record import SessionRecord
-from deepblur_live.session.recording import Recorder
-from deepblur_live.session.result_log import ResultLog
-from deepblur_live.session.series_watch import (
-    SeriesHistory,
-    SeriesWatch,
-    SeriesWatches,
-    overall,
-)
+from deepblur_live.session.series_watch import SeriesHistory
 from deepblur_live.session.sinks import MdaHandles, make_sinks
-from deepblur_live.session.strength import StrengthWatch
 from deepblur_live.session.summary import SeriesSummary, SessionSummary, summarise
 from deepblur_live.session.verification import NOT_VERIFIED, VerificationState
-from deepblur_live.session.watched import Watched, WatchedTime
 
 if TYPE_CHECKING:
     from collections import deque
@@ -63,19 +40,18 @@ if TYPE_CHECKING:
 
     from deepblur_live.acquisition.listener import DeblurListener
     from deepblur_live.blur import BlurFamily
+    from deepblur_live.runtime.frame import FrameResult
+    from deepblur_live.session.history import History
     from deepblur_live.session.notifier import SessionEvents
     from deepblur_live.session.sinks.base import AlertSink
     from deepblur_live.session.sinks.dispatch import SinkStatistics
     from deepblur_live.session.sweep_judge import KnownBlur
     from deepblur_live.session.verification import Verification
+    from deepblur_live.session.watched import Watched
 
     TruthImage = Callable[[Mapping[str, Any]], NDArray[Any] | None]
 
 __all__ = ["LiveSession"]
-
-_MAX_SAMPLES = 12
-_MAX_ALERTS = 1000
-_CLOSE_TIMEOUT_S = 10.0
 
 
 class LiveSession:
@@ -145,37 +121,10 @@ class LiveSession:
         self.listener = listener
         self.core: CMMCorePlus | None = None
         self.summary: SessionSummary | None = None
-        errors = self._errors = load_manifest(profile.model.name)[1].error_model
+        self._now, self._truth_image = now, truth_image
         self._notifier = Notifier(profile.name, sinks, now)
-        self._snoozed_until = 0.0
-        self._series = SeriesWatches(
-            self._make_series,
-            lambda channel: (
-                profile.wavelength_of(channel) == profile.optics.wavelength_nm
-            ),
-        )
-        self._truth_image = truth_image
-        self._now = now
-        self._liveness = Liveness(clock, stale_after_s)
-        self._samples: EvenSample[ImageSample] = EvenSample(_MAX_SAMPLES)
-        self._alerts: tuple[Alert, ...] = ()
-        self._connection: Connection | None = None
-        self._closed = False
-        # Re-entrant, as is the next: a slot may close the session.
-        self._closing = threading.RLock()
-        self._ending = False
-        # Held while a result is taken in; and the thread whose slots run meanwhile.
-        self._taking = threading.RLock()
-        self._slot_thread = 0
-        self._watched = WatchedTime()
-        self.optics = OpticsCheck(
-            profile, self._notifier, self._deny_optics, self._settle_optics
-        )
-        self._announcer = Announcer(
-            self._notifier, lambda: self._series.all, self._current_status
-        )
+        errors = load_manifest(profile.model.name)[1].error_model
         self._record: SessionRecord | None = None
-        self._log: ResultLog | None = None
         if folder is not None:
             self._record = SessionRecord(
                 folder,
@@ -187,20 +136,28 @@ class LiveSession:
                 clock=clock,
             )
             self._notifier.record = self._record
-            self._log = ResultLog(self._record, family, self._notifier, clock)
             try:
                 keep_blur(profile, self._record.folder)
             except OSError as error:
                 self._notifier.error(f"the measured blur cannot be copied: {error}")
-        self.recorder = Recorder(
+        self._intake = Intake(
             profile,
             family,
-            "" if self._record is None else self._record.folder.name,
-            self._notifier.error,
-            self._notifier.event,
+            errors,
+            self._notifier,
+            self._record,
+            lambda: self.listener.statistics,
+            clock,
+            stale_after_s,
         )
+        self.recorder, self.optics = self._intake.recorder, self._intake.optics
+        self._series, self._announcer = self._intake.series, self._intake.announcer
+        self._connection: Connection | None = None
+        # Re-entrant: a slot may close the session.
+        self._closing = threading.RLock()
+        self._ending = False
         self._notifier.event("sessionStarted", rig=profile.name, blur=family.describe())
-        listener.events.resultReady.connect(self._on_result)
+        listener.events.resultReady.connect(self._intake.take)
         listener.events.errorRaised.connect(self._on_listener_note)
 
     @classmethod
@@ -291,40 +248,6 @@ class LiveSession:
         session._connection = connection
         return session
 
-    def _make_series(self, key: SeriesKey) -> SeriesWatch:
-        """Begin to follow a channel, position and plane."""
-        profile, errors, notifier = self.profile, self._errors, self._notifier
-        wavelength = profile.wavelength_of(key.channel)
-        family = self.family
-        if wavelength != profile.optics.wavelength_nm:
-            family = rig_family(profile.at_wavelength(wavelength))
-        monitor = DriftWatch(
-            monitor_of(profile, family, errors)
-            or DriftMonitor(family, profile.drift, errors),
-            SpectralMonitor(family.cutoff, profile.drift),
-            check=EstimateCheck(family, profile.drift),
-        )
-        if self._snoozed_until > notifier.time:
-            # From a time of 0, as it has no frame yet.
-            monitor.snooze(self._snoozed_until)
-        return SeriesWatch(
-            key,
-            family,
-            monitor,
-            Comparability(monitor, notifier, profile.camera.offset_adu),
-            AbsoluteEstimates(
-                family,
-                errors,
-                monitor,
-                notifier,
-                profile.drift,
-                beads=profile.model.bead_diameter_nm is not None,
-            ),
-            HistoryBuffer(family.n_coefficients),
-            StrengthWatch(notifier),
-            orbit(family, ResolvedBy.NEVER),
-        )
-
     def __enter__(self) -> Self:
         """Return the session, which is running already."""
         return self
@@ -379,14 +302,14 @@ class LiveSession:
             watch.key,
             watch.family,
             watch.history.snapshot(),
-            tuple(alert for alert in self._alerts if alert.series == name),
+            tuple(alert for alert in self.alerts if alert.series == name),
             watch.absolute.verification,
         )
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
         """The alerts so far, oldest first."""
-        return self._alerts
+        return self._intake.alerts
 
     @property
     def closed(self) -> bool:
@@ -406,7 +329,7 @@ class LiveSession:
     @property
     def watched(self) -> Watched:
         """What share of the session was watched for changes so far."""
-        return self._watched.so_far
+        return self._intake.watched.so_far
 
     def acknowledge(self) -> None:
         """Acknowledge all standing warnings and alarms; announced at once."""
@@ -424,7 +347,7 @@ class LiveSession:
         """
         for watch in self._series.all:
             watch.monitor.snooze(seconds)
-        self._snoozed_until = self._notifier.time + seconds
+        self._intake.snoozed_until = self._notifier.time + seconds
         self._notifier.event("snoozed", seconds=seconds)
         self._announcer.update()
 
@@ -529,8 +452,7 @@ class LiveSession:
 
     def _close(self, *, wait_for_first: bool) -> SessionSummary:
         # A thread that closes waits for a result's slots, so they must not wait for it.
-        in_slot = self._slot_thread == threading.get_ident()
-        if not self._closing.acquire(blocking=not in_slot):
+        if not self._closing.acquire(blocking=not self._intake.in_slot):
             raise RuntimeError("the session is being closed by another thread")
         if self._ending:
             self._closing.release()
@@ -549,7 +471,11 @@ class LiveSession:
             self._closing.release()
 
     def _finish(self) -> SessionSummary:
-        self._stop_taking()
+        # Before disconnecting, which waits without a limit for the slots of a result.
+        self._intake.end()
+        events = self.listener.events
+        events.resultReady.disconnect(self._intake.take, missing_ok=True)
+        events.errorRaised.disconnect(self._on_listener_note, missing_ok=True)
         self.recorder.stop()
         self._notifier.close()
         statistics = self.listener.statistics
@@ -559,15 +485,15 @@ class LiveSession:
             record.end(self._now(), vars(statistics))
         self.recorder.close()
         samples = with_truth(
-            self._samples.items, self._truth_image, self._notifier.error
+            self._intake.samples.items, self._truth_image, self._notifier.error
         )
         summary = summarise(
             statistics,
-            self._liveness,
+            self._intake.liveness,
             self.history,
             samples,
             self._series.newest.family,
-            alerts=self._alerts,
+            alerts=self.alerts,
             sinks=self.sinks,
             recordings=self.recorder.counts,
             not_followed=why_not_followed(self.monitor.status),
@@ -576,6 +502,7 @@ class LiveSession:
                 for watch in self._series.all
             ),
             watched=self.watched,
+            contradiction=self.optics.contradiction,
             rows=0 if record is None else record.rows,
             rows_lost=0 if record is None else record.rows_lost,
             folder=self.folder,
@@ -584,132 +511,6 @@ class LiveSession:
             record.finish(summary, samples)
         return summary
 
-    def _stop_taking(self) -> None:
-        # Before disconnecting, which waits without a limit for the slots of a result.
-        if not self._taking.acquire(timeout=_CLOSE_TIMEOUT_S):
-            raise TimeoutError(
-                f"a result has been in a slot for {_CLOSE_TIMEOUT_S:.0f} s: a slot "
-                "connected to the session's events does not return"
-            )
-        self._closed = True
-        self._taking.release()
-        events = self.listener.events
-        events.resultReady.disconnect(self._on_result, missing_ok=True)
-        events.errorRaised.disconnect(self._on_listener_note, missing_ok=True)
-
     def _on_listener_note(self, text: str) -> None:
         """Log what the pipeline tells the user, such as a blur that was projected."""
         self._notifier.event("note", text=text)
-
-    def _on_result(self, result: FrameResult) -> None:
-        self._slot_thread = threading.get_ident()
-        try:
-            with self._taking:
-                if not self._closed:
-                    self._take(result)
-        except Exception as error:
-            # The thread belongs to the listener and to other slots.
-            self._notifier.error(repr(error), f"frame {result.frame.number}: ")
-        finally:
-            self._slot_thread = 0
-
-    def _take(self, result: FrameResult) -> None:
-        self.recorder.add(result)
-        self._liveness.result(result)
-        self._notifier.time = self._liveness.time
-        watch = self._series.of(series_key(result.info.metadata))
-        with self._notifier.of_series(watch.key.text):
-            self._follow(result, watch)
-        # A slot may have closed the session.
-        if not self._closed:
-            self._announcer.update()
-
-    def _follow(self, result: FrameResult, watch: SeriesWatch) -> None:
-        """Take a result into its series, and into the log."""
-        frame, track, monitor = result.frame, result.track, watch.monitor
-        truth = self._truth(result)
-        self.optics.check_frame(frame)
-        alert = None
-        # Frames that were on their way when the focus was moved show the old blur.
-        fresh = not watch.absolute.precedes(frame.time)
-        if result.spectrum is not None and fresh:
-            alert = monitor.add_spectrum(frame.time, result.spectrum)
-        if track is not None and result.estimate is not None:
-            # A dark frame, or one without detail, is not another specimen.
-            if result.estimate.trusted:
-                watch.comparability.update(frame)
-            watch.absolute.update(result)
-            if fresh:
-                alert = monitor.update(track) or alert
-            # One PSF is no point of a field's curves.
-            if not result.estimate.provisional:
-                watch.history.append(
-                    frame.time,
-                    track.coefficients,
-                    np.sqrt(np.diag(track.covariance)),
-                    None
-                    if truth is None
-                    else nearest(truth, track.coefficients, watch.equivalents),
-                    monitor.status.change,
-                    monitor.spectral.status.strength,
-                )
-        if result.state is FrameState.DEBLURRED and track is not None:
-            self._samples.offer(lambda: take_sample(result))
-        watch.strength.follow(result)
-        status = self._overridden(monitor.status)
-        self._note_contradiction(watch, status.contradiction)
-        self._watched.update(frame.time, status, watch.key)
-        if self._log is not None:
-            statistics = self.listener.statistics
-            self._log.write(
-                result,
-                status,
-                watch.absolute.verification,
-                statistics,
-                truth,
-                self.watched,
-                watch.family,
-            )
-        if alert is not None:
-            alert = watch.named(alert)
-            self._alerts = (*self._alerts, alert)[-_MAX_ALERTS:]
-            self._announcer.raised(alert, watch)
-
-    def _deny_optics(self, reason: str) -> None:
-        """Rely on no coefficients while the optics are contradicted."""
-        wrong = VerificationState.WRONG_OPTICS
-        if (self.verification.state, self.verification.reason) != (wrong, reason):
-            self.set_verification(wrong, reason)
-
-    def _settle_optics(self, reason: str) -> None:
-        """Rely again on the coefficients of all series that it was the reason for."""
-        for watch in self._series.all:
-            found = watch.absolute.verification
-            wrong = found.state is VerificationState.WRONG_OPTICS
-            if wrong and found.reason == reason:
-                watch.absolute.set(NOT_VERIFIED.state, NOT_VERIFIED.reason)
-        self._announcer.update()
-
-    def _note_contradiction(self, watch: SeriesWatch, reason: str) -> None:
-        """Count estimates that the spectra contradict as such, once."""
-        if reason and reason != watch.contradiction:
-            watch.absolute.set(VerificationState.CONTRADICTED, reason)
-            self._announcer.update()
-        watch.contradiction = reason
-
-    def _truth(self, result: FrameResult) -> NDArray[np.float64] | None:
-        truth = read_truth(result.frame.metadata)
-        if truth is None or truth.coefficients.shape != (self.family.n_coefficients,):
-            return None
-        return truth.coefficients
-
-    def _current_status(self) -> DriftStatus:
-        return self._overridden(overall(self._series.all, self._series.newest))
-
-    def _overridden(self, status: DriftStatus) -> DriftStatus:
-        """Return a status, or that no frame comes or is deblurred."""
-        override = self._liveness.override(self.listener.statistics)
-        if override is None:
-            return status
-        state, reason = override
-        return replace(status, state=state, reason=reason)

@@ -31,7 +31,7 @@ class OpticsCheck:
     profile
         The rig.
     notifier
-        Contradiction and confirmation are events.
+        A contradiction, and its confirmation or end, are events.
     denied
         Called with the reason while the optics are contradicted, with every frame.
     settled
@@ -101,6 +101,7 @@ class OpticsCheck:
         if text:
             self._denied(text)
         elif before:
+            self._notifier.event("opticsAgree", reason=before)
             self._settled(before)
 
     def confirm(self) -> None:

@@ -28,7 +28,8 @@ _DPI = 100
 _PANEL_INCHES = 5.12
 _GAP_INCHES = 0.12
 _TOP_INCHES = 0.78
-_SCALE_BARS_UM = (100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1)
+# Lengths of a scale bar, in µm or pixels.
+_SCALE_BARS = (100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1)
 
 
 def save_comparison(path: Path, sample: ImageSample, profile: Profile) -> None:
@@ -59,7 +60,7 @@ def save_comparison(path: Path, sample: ImageSample, profile: Profile) -> None:
             loc="left",
             pad=5,
         )
-    _scale_bar(axes[0], sample.raw.shape[1], profile.optics.pixel_size_nm)
+    _scale_bar(axes[0], sample.raw.shape[1], sample.pixel_size_nm)
     height, width = sample.raw.shape
     figure.text(
         _GAP_INCHES / figure.get_figwidth(),
@@ -101,13 +102,14 @@ def _score(image: NDArray[np.float32], truth: NDArray[np.float32] | None) -> str
     return f"   {psnr(image, truth, peak):.1f} dB, SSIM {ssim(image, truth, peak):.2f}"
 
 
-def _scale_bar(axis: Axes, width: int, pixel_nm: float) -> None:
-    field_um = width * pixel_nm / 1000
-    length = next((um for um in _SCALE_BARS_UM if um <= field_um / 4), None)
+def _scale_bar(axis: Axes, width: int, pixel_nm: float | None) -> None:
+    """Draw a scale bar: in pixels if their size is not known."""
+    field, unit = (width, "px") if pixel_nm is None else (width * pixel_nm / 1000, "µm")
+    length = next((one for one in _SCALE_BARS if one <= field / 4), None)
     if length is None:
         return
     left, bottom = 0.04, 0.05
-    share = length / field_um
+    share = length / field
     axis.plot(
         (left, left + share),
         (bottom, bottom),
@@ -119,7 +121,7 @@ def _scale_bar(axis: Axes, width: int, pixel_nm: float) -> None:
     axis.text(
         left,
         bottom + 0.015,
-        f"{length:g} µm",
+        f"{length:g} {unit}",
         transform=axis.transAxes,
         color="white",
         fontsize=11,

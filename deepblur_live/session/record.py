@@ -44,6 +44,8 @@ _MAX_PICTURES = 4
 _FLUSH_S = 10.0
 _PICTURES_S = 120.0
 _INTERRUPTED_S = 3.0
+_HANGS = "the disk does not respond"
+_LOST = "rows are lost until it can be; the session continues"
 
 
 class SessionRecord:
@@ -91,12 +93,8 @@ class SessionRecord:
         self._identified = family.n_coefficients > 0
         self.folder = new_session_folder(parent, started)
         columns = log_columns(family, coverage_factor)
-        self._log = LineFile(
-            self.folder / "drift.csv", csv_line(list(columns)), clock=clock
-        )
-        self._events = LineFile(self.folder / "events.jsonl", clock=clock)
         self._refused = 0
-        self._outage = False
+        self._outage = self._closed = False
         self._interrupted = False
         self._about: dict[str, Any] = {
             "state": "running",
@@ -114,7 +112,15 @@ class SessionRecord:
             "columns": columns,
             "versions": _versions(),
         }
-        self._write_about()
+        try:
+            self._log = LineFile(
+                self.folder / "drift.csv", csv_line(list(columns)), clock=clock
+            )
+            self._events = LineFile(self.folder / "events.jsonl", clock=clock)
+            self._write_about()
+        except OSError as error:
+            # A full disk names no file.
+            raise OSError(error.errno, error.strerror, str(self.folder)) from error
         self._disk = DiskThread(lambda error: on_error(f"{self.folder}: {error!r}"))
 
     @property
@@ -129,14 +135,14 @@ class SessionRecord:
 
     def row(self, values: Sequence[Any]) -> None:
         """Queue a row of the drift log; returns at once."""
-        if not self._disk.put(lambda: self._write_row(values)):
+        if not self._disk.put(lambda: self._write(self._log, csv_line(values))):
             self._refused += 1
-            self._report_outage("the disk does not respond")
+            self._report_outage(_HANGS)
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Queue an event; returns at once."""
-        if not self._disk.put(lambda: self._events.write(json_line(event))):
-            self._report_outage("the disk does not respond")
+        if not self._disk.put(lambda: self._write(self._events, json_line(event))):
+            self._report_outage(_HANGS)
 
     def engine(self, executor: str) -> None:
         """Queue the note of what runs the networks, with the hashes of its engines."""
@@ -154,7 +160,7 @@ class SessionRecord:
         )
         self._disk.put(self._close_logs)
         if not self.flush():
-            self._report_outage("the disk does not respond")
+            self._report_outage(_HANGS)
 
     def finish(self, summary: SessionSummary, samples: Sequence[ImageSample]) -> None:
         """Write the summary, then draw the pictures; errors are reported.
@@ -174,23 +180,26 @@ class SessionRecord:
             self._disk.close(_INTERRUPTED_S)
             raise
         if not ended:
-            self._report_outage(
-                "the disk does not respond: the end of the session is not written"
-            )
+            self._report_outage(_HANGS, outcome="the end of the session is not written")
 
-    def _write_row(self, values: Sequence[Any]) -> None:
-        self._log.write(csv_line(values))
-        if self._log.error:
-            self._report_outage(self._log.error)
+    def _write(self, file: LineFile, line: bytes) -> None:
+        if file.write(line) or self._closed:
+            # Rows and events are on the same disk.
+            self._outage = self._outage and bool(self._log.error or self._events.error)
         else:
-            self._outage = False
+            self._report_outage(file.error, file.path)
 
-    def _report_outage(self, error: str) -> None:
+    def _report_outage(
+        self, error: str, path: Path | None = None, outcome: str = _LOST
+    ) -> None:
+        """Report that nothing can be written at present, once."""
         if not self._outage:
             self._outage = True
-            self._on_error(f"{self._log.path}: cannot be written: {error}")
+            path = path or self._log.path
+            self._on_error(f"{path}: cannot be written ({error}); {outcome}")
 
     def _close_logs(self) -> None:
+        self._closed = True
         self._log.close()
         self._events.close()
 
@@ -234,7 +243,8 @@ class SessionRecord:
             self._write_about()
         except OSError as error:
             self._on_error(
-                f"{self.folder / 'session.json'}: cannot be written: {error}"
+                f"{self.folder / 'session.json'}: cannot be written: "
+                f"{error.strerror or error}"
             )
 
     def _write_about(self) -> None:

@@ -100,6 +100,8 @@ class SessionSummary:
         Channels, positions and planes that were followed to the end.
     watched
         What share of the session was watched for changes.
+    contradiction
+        What contradicts the pixel size at the end; empty if nothing does.
     rows, rows_lost
         Of the drift log.
     folder
@@ -123,6 +125,7 @@ class SessionSummary:
     not_followed: str = ""
     series: tuple[SeriesSummary, ...] = ()
     watched: Watched = field(default_factory=Watched)
+    contradiction: str = ""
     rows: int = 0
     rows_lost: int = 0
     folder: Path | None = None
@@ -138,6 +141,7 @@ class SessionSummary:
             ("Blur", self._blur()),
             ("Images", self._images()),
             ("Optics", self.watched.text),
+            ("Optics", self._contradicted()),
             *self._alerts(),
             *self._series(),
             *(("Sent to", sink.text) for sink in self.sinks),
@@ -187,6 +191,11 @@ class SessionSummary:
             f"{images.ssim_deblurred:.2f}, over {images.n} frames"
         )
 
+    def _contradicted(self) -> str:
+        if not self.contradiction:
+            return ""
+        return f"{self.contradiction}: coefficients and distances are not reliable"
+
     def _series(self) -> list[tuple[str, str]]:
         if len(self.series) < 2:
             return []
@@ -214,7 +223,7 @@ def summarise(
     """Return the summary; compares with the truth where it is known.
 
     `more` are fields of the summary: alerts, sinks, recordings, not_followed, series,
-    watched, rows, rows_lost and folder.
+    watched, contradiction, rows, rows_lost and folder.
     """
     # A single frame has no rate.
     worked = statistics.worked_s if statistics.processed > 1 else 0.0

@@ -117,6 +117,30 @@ def test_ome_tiff_has_scales_and_channels(tmp_path: Path) -> None:
             open_series(file, channel=channel)
 
 
+@pytest.mark.parametrize(
+    ("said", "binning"), [("2x2", 2), ("1x1", 1), ("Other", None), (None, None)]
+)
+def test_the_binning_of_an_ome_tiff_goes_with_its_frames(tmp_path, said, binning):
+    file = tmp_path / "binned.ome.tif"
+    tifffile.imwrite(file, series(3), metadata={"axes": "TYX"})
+    ome = tifffile.tiffcomment(file)
+    settings = f'<DetectorSettings ID="Detector:0" Binning="{said}"/><LightPath/>'
+    if said is not None:
+        tifffile.tiffcomment(file, ome.replace("<LightPath/>", settings))
+    with open_series(file) as source:
+        assert source.binning == binning
+        assert next(iter(source))[1].get("binning") == binning
+
+
+def test_the_binning_of_a_micro_manager_stack_goes_with_its_frames(tmp_path):
+    file = tmp_path / "MMStack.ome.tif"
+    plane = b'{"Binning": "4", "ROI": "0-0-40-24"}\0'
+    tag = (51123, 2, len(plane), plane, True)
+    tifffile.imwrite(file, series(3), metadata={"axes": "TYX"}, extratags=[tag])
+    with open_series(file) as source:
+        assert source.binning == 4
+
+
 def test_interval_from_the_times_of_the_planes(tmp_path: Path) -> None:
     file = tmp_path / "times.ome.tif"
     planes = {"DeltaT": [0.0, 2.0, 4.0, 6.1], "DeltaTUnit": ["s"] * 4}

@@ -76,3 +76,24 @@ def test_a_bead_slide_has_the_optics_of_the_profile():
     # A ball of twice the diameter, 200 nm without the key, has four times the light.
     light = [s.truth_image(0.0) - s.noise.offset_adu for s in (slide, larger)]
     assert light[1].sum() == pytest.approx(4 * light[0].sum(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("blur", "aperture", "pixel"),
+    [("uniform", 0.95, 108.0), ("uniform", 0.5, 65.0), ("field", 0.5, 100.0)],
+)
+def test_any_optics_have_a_specimen_that_is_large_enough(blur, aperture, pixel):
+    optics = {"numerical_aperture": aperture, "pixel_size_nm": pixel}
+    rig = check_profile({"optics": optics, "model": {"blur": blur}}, "a test")
+    sample = simulated_sample(rig)
+    assert sample.family.window > 37
+    frame = sample.frame(0.0).pixels
+    assert frame.shape == sample.shape and frame.std() > 100
+
+
+@pytest.mark.parametrize("make", [simulated_sample, _simulated_slide])
+def test_a_psf_that_fills_the_frame_is_refused_with_what_to_change(make):
+    optics = {"numerical_aperture": 0.2, "pixel_size_nm": 60.0}
+    rig = check_profile({"optics": optics}, "a test")
+    with pytest.raises(ValueError, match=r"NA 0\.2 .*larger optics\.pixel_size_nm"):
+        make(rig)

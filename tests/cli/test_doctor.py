@@ -72,6 +72,15 @@ def test_this_machine_is_described_and_sound() -> None:
     assert "16 MiB" in found["shared memory"].text
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_why_most_executors_are_not_used_is_said_once() -> None:
+    *unused, used = probes.executor(Profile())
+    assert len(unused) == 1 and unused[0].level is Level.NOTE
+    assert unused[0].text.count("CUDA card") == 1
+    assert "tensorrt; tensorrt-rtx; Triton kernels" in unused[0].text
+    assert used.text.startswith("torch on the CPU, used")
+
+
 @pytest.mark.parametrize(
     ("built_with", "remedy"),
     [(None, "https://pytorch.org/get-started"), ("13.0", "nvidia-smi")],

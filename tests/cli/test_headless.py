@@ -15,6 +15,7 @@ from rich.console import Console
 
 from deepblur_live.acquisition import Statistics, open_series
 from deepblur_live.acquisition.simulated import SIMULATED_CONFIG
+from deepblur_live.cli import headless
 from deepblur_live.cli.console_session import (
     Options,
     prepare_window,
@@ -23,10 +24,12 @@ from deepblur_live.cli.console_session import (
 from deepblur_live.cli.cores import MicroscopeError, core_from_config
 from deepblur_live.cli.headless import watch_live, watch_replay
 from deepblur_live.cli.progress import RunProgress, progress_text
+from deepblur_live.cli.replay import replay_recording
 from deepblur_live.drift import DriftState, DriftStatus
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.frame import FrameResult, FrameState, SynchronousPipeline
 from deepblur_live.session import LiveSession, connection
+from deepblur_live.session.record import SessionRecord
 
 BASELINING = DriftStatus(DriftState.BASELINING, n_baseline=3, n_needed=20)
 
@@ -172,3 +175,28 @@ def test_a_window_without_a_frame_is_not_an_error(tmp_path):
         running_session(replace(options, window=False), Profile()),
     ):
         pass
+
+
+def test_an_error_is_printed_once(tmp_path, monkeypatch, pipeline):
+    pipeline(Slow)
+    monkeypatch.setattr(connection, "_DRAIN_S", 0.01)
+    stack = np.random.default_rng(0).integers(0, 999, (6, 64, 64)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "series.tif", stack)
+    console = Console(file=io.StringIO(), width=200)
+    options = Options(console, tmp_path, Profile(), in_process=True)
+    feed, close = headless.feed, SessionRecord.finish
+
+    def fed(session, *rest):
+        session._notifier.error("the disk is full")
+        feed(session, *rest)
+
+    def closed(record, *rest):
+        record._on_error("a picture cannot be made")
+        close(record, *rest)
+
+    monkeypatch.setattr(headless, "feed", fed)
+    monkeypatch.setattr(SessionRecord, "finish", closed)
+    replay_recording(options, tmp_path / "series.tif")
+    said = console.file.getvalue().splitlines()
+    assert said.count("Note: the disk is full") == 1
+    assert said.count("Note: a picture cannot be made") == 1

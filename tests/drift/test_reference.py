@@ -63,9 +63,11 @@ def test_the_first_point_is_enough(monitor):
     # The distance is known at once, the state after one point.
     assert monitor.status.change < 0.005
     assert monitor.status.state is DriftState.BASELINING
+    assert np.isnan(monitor.status.limits).all()
     assert feed(monitor, 0.0, start=4) == []
     assert monitor.status.state is DriftState.OK
     assert monitor.status.reason == ""
+    assert monitor.status.limits == (SETTINGS.warn, SETTINGS.alarm)
 
 
 def test_a_distance_is_an_alert(monitor):

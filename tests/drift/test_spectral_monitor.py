@@ -216,3 +216,60 @@ def test_another_specimen_within_the_baseline_is_no_change_of_the_blur():
     assert fed(Specimen(), SHARP, 20) == 0
     assert fed(Specimen(seed=1, coherence=0.05), SOFT, 20) == 0
     assert fed.status.state is DriftState.BASELINING
+
+
+RAISED = (DriftState.WARN, DriftState.ALARM)
+# As in the demo: the charts need several points before they signal.
+FEW = Drift(batch_s=4, baseline_points=4, false_alarm_hours=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "specimen", "blur", "wider"),
+    [
+        (FEW, Specimen(), SOFT, 1.0),
+        (QUICK, Specimen(moving=0.5, coherence=0.3), gaussian(1.25), 1.5),
+    ],
+    ids=["charts without a signal", "a specimen that moves"],
+)
+def test_no_limit_is_in_force_that_an_unchanged_state_exceeds(
+    settings, specimen, blur, wider
+):
+    fed, above = Fed(settings), set()
+    for k in range(160):
+        fed(specimen, SHARP if k < 60 else blur, 1)
+        status = fed.status
+        if status.state not in RAISED:
+            assert not status.strength >= status.limits.warn
+            if status.strength >= settings.warn_contrast:
+                above.add(status.reason)
+    # The case is there, with its reason.
+    assert above and all(above)
+    assert fed.monitor.armed
+    if status.state in RAISED:
+        assert status.limits == (0.03 * wider, 0.08 * wider)
+
+
+def test_limits_in_force_are_wider_while_they_are_provisional():
+    fed, specimen = Fed(Drift()), Specimen()
+    fed(specimen, SHARP, 5)
+    assert np.isnan(fed.status.limits).all()
+    fed(specimen, SHARP, 7)
+    least = fed.status.least
+    assert 0.03 < least < 0.08
+    assert fed.status.limits == (least, 0.08)
+    fed(specimen, SHARP, 148)
+    assert fed.status.provisional and fed.status.least < 0.03
+    assert fed.status.limits == (0.03, 0.08)
+
+
+def test_a_provisional_level_is_kept_by_the_profiles_limits():
+    fed, specimen = Fed(Drift()), Specimen()
+    fed(specimen, SHARP, 20)
+    assert fed(specimen, gaussian(1.25), 20) == 1
+    # A new baseline has begun, for which nothing would be certain yet.
+    fed(specimen, gaussian(1.25), 13)
+    status = fed.status
+    assert status.state is DriftState.WARN and status.provisional
+    assert status.limits.warn == 0.03 <= status.strength
+    # To be certain, a further change has to be as large as that.
+    assert status.limits.alarm == max(0.08, status.least)

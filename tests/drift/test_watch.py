@@ -60,6 +60,7 @@ def test_without_spectra_the_estimates_raise_alerts(fed):
     (alert, *_) = fed(40, off=0.05, spectra=False)
     assert alert.coefficients
     assert fed.watch.status.state in (DriftState.WARN, DriftState.ALARM)
+    assert fed.watch.status.limits == (QUICK.warn, QUICK.alarm)
 
 
 def test_estimates_alone_do_not_raise_an_alert_while_the_spectra_are_watched(fed):
@@ -70,6 +71,9 @@ def test_estimates_alone_do_not_raise_an_alert_while_the_spectra_are_watched(fed
     # The estimates keep their own row.
     assert status.change > 0.1
     assert status.spectral.strength < 0.01
+    # Nor do their limits count.
+    assert np.isnan(status.limits).all()
+    assert status.spectral.limits == (QUICK.warn_contrast, QUICK.alarm_contrast)
 
 
 def test_a_softer_picture_is_described_in_per_cent_and_names_no_mode(fed):

@@ -1,7 +1,9 @@
 """The plots of the drift panel fit it: no text over another, nor over a curve."""
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from deepblur_live.blur import family_from_profile
@@ -53,3 +55,26 @@ def test_a_title_says_the_limits_where_there_is_room(plot, qtbot):
     qtbot.wait(50)
     assert plot._titles[2].item.toPlainText() == "contrast, %"
     assert "alarm 8" in plot._titles[2].toolTip()
+
+
+def test_limits_are_drawn_as_they_were_in_force(plot, family, make_history):
+    history = make_history(100, family.n_coefficients)
+    # Provisional at first, then none, as a change is not certain yet.
+    limits = np.tile([0.03, 0.08], (100, 1))
+    limits[:40, 0], limits[80:] = 0.05, np.nan
+    plot.show_history(
+        replace(history, times=history.times + 1, strength_limits=limits), ()
+    )
+    warn, alarm = plot._contrast_lines._curves
+    # Each until the next point.
+    np.testing.assert_allclose(warn.yData[:80], 5)
+    np.testing.assert_allclose(warn.yData[80:160], 3)
+    assert warn.xData[79] == warn.xData[80] == 41
+    np.testing.assert_allclose(alarm.yData[:160], 8)
+    assert np.isnan(warn.yData[160:]).all()
+    assert "warn 3" in plot._titles[2].toolTip()
+    now = replace(
+        history, times=history.times + 2, strength_limits=limits[:40][[0] * 100]
+    )
+    plot.show_history(now, ())
+    assert "warn 5" in plot._titles[2].toolTip()

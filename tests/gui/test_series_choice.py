@@ -65,13 +65,12 @@ def test_another_channel_has_its_own_nanometres(qtbot, make_history):
     history = make_history(50, family.n_coefficients)
     plot.show_history(history, ())
     curve = plot._curves[0]
-    before, limit = curve.yData.copy(), plot._change_limits[1][0].value()
+    alarm = plot._change_lines._settings[1]
+    before, limit = curve.yData.copy(), alarm.value()
     other = family_from_profile(profile.at_wavelength(460.0))
     plot.follow(DAPI, other)
     assert len(curve.yData) == 0
     plot.show_history(history, ())
     np.testing.assert_allclose(curve.yData, before * 460 / 540)
-    line, waves = plot._change_limits[1]
-    assert waves == pytest.approx(profile.drift.alarm)
-    assert line.value() == pytest.approx(limit * 460 / 540)
+    assert alarm.value() == pytest.approx(limit * 460 / 540)
     assert "alarm 33" in plot._titles[1].toolTip()

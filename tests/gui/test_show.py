@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
 from deepblur_live.gui import MainWindow, show
+from deepblur_live.gui.image_pane import ImagePane
 
 
 def test_without_an_event_loop_it_returns_when_the_window_is_closed(
@@ -93,6 +95,24 @@ def test_ctrl_c_within_a_paint_event_closes_the_window_after_it(
     window = show(session, seconds=30)
     assert painted.shown_after is True
     assert not window.isVisible()
+
+
+def test_ctrl_c_while_the_window_is_made_closes_it(
+    session, qapp: QApplication, monkeypatch
+) -> None:
+    """An exception in an event that Qt sends is printed, and lost."""
+    raised, resized = [], ImagePane.resizeEvent
+
+    def interrupted(pane, event) -> None:
+        resized(pane, event)
+        if not raised:
+            raised.append(1)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ImagePane, "resizeEvent", interrupted)
+    began = time.monotonic()
+    assert not show(session, seconds=60).isVisible()
+    assert raised and time.monotonic() - began < 30
 
 
 def test_the_window_closes_after_some_time(session, qapp: QApplication) -> None:

@@ -50,6 +50,20 @@ def test_pictures_carry_their_pixel_size(session, image, tmp_path, dtype) -> Non
             assert x / per == pytest.approx(1e7 / size)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int64"])
+def test_a_contradicted_pixel_size_is_not_saved_as_theirs(
+    session, image, tmp_path, dtype
+) -> None:
+    result = session.publish(image.astype(dtype))
+    session.optics.check(65.0, "the microscope")
+    *pictures, about = save_snapshot(result, session, tmp_path)
+    for path in pictures:
+        with open_series(path) as series:
+            assert series.pixel_size_nm is None
+    saved = json.loads(about.read_text(encoding="utf-8"))
+    assert "states pixels of 65 nm" in saved["optics_contradicted"]
+
+
 def test_nothing_is_overwritten(session, image, tmp_path: Path) -> None:
     result = session.publish(image)
     before: dict[Path, bytes] = {}

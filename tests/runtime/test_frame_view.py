@@ -22,6 +22,7 @@ WHOLE = {"region": (0, 0, 2048, 2048), "sensor": (2048, 2048), "binning": 1}
         # Binned: region and sensor are in unbinned pixels.
         ((1024, 1024), WHOLE | {"binning": 2}, None, FieldView(2048, 2048)),
         ((1024, 1280), {"binning": 2}, (2048, 2560), FieldView(2048, 2560)),
+        ((1024, 1024), {"binning": 2}, None, FieldView(2048, 2048)),
         ((2048, 2560), {}, (2048, 2560), FieldView(2048, 2560)),
         # The profile's sensor is preferred to the largest region so far.
         (

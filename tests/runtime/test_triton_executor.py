@@ -102,7 +102,8 @@ def test_it_stands_between_the_engines_and_compiled_torch(on_card, triton, monke
     assert any(text.startswith(f"{TRITON}, tried first: test card") for text in texts)
     monkeypatch.setitem(sys.modules, "triton", None)
     texts = [finding.text for finding in probes.executor(Profile())]
-    assert any(text.startswith(f"{TRITON}, not used: Triton does") for text in texts)
+    (said,) = (text for text in texts if text.startswith("not used, as Triton does"))
+    assert f": {TRITON}; {TRITON}, bfloat16" in said
 
 
 def test_float16_is_tried_before_bfloat16(pack, on_card, triton):

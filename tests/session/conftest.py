@@ -167,7 +167,7 @@ class LimitMonitor:
 @pytest.fixture
 def quick_monitor(monkeypatch) -> None:
     """Have sessions use limits alone."""
-    monkeypatch.setattr("deepblur_live.session.live.DriftMonitor", LimitMonitor)
+    monkeypatch.setattr("deepblur_live.session.new_series.DriftMonitor", LimitMonitor)
 
 
 @pytest.fixture(scope="session")

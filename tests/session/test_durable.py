@@ -52,10 +52,10 @@ sys.modules["made_up"] = made_up
 spec.loader.exec_module(made_up)
 from deepblur_live.blur import family_from_profile
 from deepblur_live.profile import Drift, Profile
-from deepblur_live.session import LiveSession, live
+from deepblur_live.session import LiveSession, new_series
 listener, results = made_up.FakeListener(), made_up.Results()
 profile = Profile(drift=Drift(baseline_points=5))
-live.DriftMonitor = made_up.LimitMonitor
+new_series.DriftMonitor = made_up.LimitMonitor
 session = LiveSession(profile, family_from_profile(profile), listener, Path({folder!r}))
 for k in itertools.count():
     step = 0.2 if k > 40 else 0.0
@@ -111,14 +111,16 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_full_costs_rows_and_no_more(
-    small_disk, family, listener, results, clock, now
+    small_disk, family, listener, results, clock, now, caplog
 ):
     session = LiveSession(PROFILE, family, listener, small_disk, clock=clock, now=now)
     folder = session.folder
     for _ in range(400):
         listener.emit(results())
     assert session.flush()
-    assert any("No space left" in error for error in session.background_errors)
+    # Once, not for each of its files, nor by the file as well.
+    (said,) = [one for one in caplog.messages if "No space left" in one]
+    assert list(session.background_errors) == [said]
     assert len(session.history.times) == 400
     before = len((folder / "drift.csv").read_text("utf-8").splitlines())
     assert before < 400
@@ -137,6 +139,17 @@ def test_a_disk_that_is_full_costs_rows_and_no_more(
     assert all(None not in row and None not in row.values() for row in rows)
     assert about(folder)["state"] == "finished"
     assert about(folder)["summary"]["rows_lost"] == summary.rows_lost
+
+
+def test_a_disk_that_is_full_from_the_start_is_named(
+    family, listener, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LineFile, "_append", full)
+    with pytest.raises(OSError, match=tmp_path.name):
+        LiveSession(PROFILE, family, listener, tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
@@ -185,7 +198,7 @@ def test_a_disk_that_hangs_blocks_no_caller(
     assert len(session.history.times) == 300
     assert not session.flush(0.05)
     (error,) = session.background_errors
-    assert "drift.csv: cannot be written: the disk does not respond" in error
+    assert "drift.csv: cannot be written (the disk does not respond)" in error
     hanging.back.set()
     assert session.flush(PATIENCE)
     listener.emit(results())

@@ -58,7 +58,7 @@ def test_without_truth_fidelity_is_nan(family, start):
 
 def test_images_against_their_sharp_ones(results):
     results.shape = (600, 540)
-    samples = [take_sample(results()) for _ in range(3)]
+    samples = [take_sample(results(), 100.0) for _ in range(3)]
     assert samples[0].raw.shape == (512, 512)
     rng = np.random.default_rng(0)
     sharp = rng.uniform(0, 1000, (600, 540))
@@ -81,7 +81,7 @@ def test_images_against_their_sharp_ones(results):
 
 
 def test_truth_that_fails_leaves_the_sample_without(results):
-    sample = take_sample(results())
+    sample = take_sample(results(), 100.0)
     errors: list[str] = []
 
     def broken(metadata):

@@ -88,7 +88,7 @@ def test_nothing_is_overwritten(log):
         LineFile(log.path)
 
 
-def test_full_disk_costs_rows_and_two_log_lines(log, disk, clock, caplog):
+def test_full_disk_costs_rows_and_a_log_line_when_it_ends(log, disk, clock, caplog):
     log.row(0.0, 0.1, "")
     disk.full = True
     with caplog.at_level(logging.INFO, "deepblur_live.session"):
@@ -103,7 +103,7 @@ def test_full_disk_costs_rows_and_two_log_lines(log, disk, clock, caplog):
         clock.now += 2.0
         assert log.row(99.0, 0.3, "")
         assert log.row(100.0, 0.4, "")
-    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "50 rows lost" in caplog.text
     assert str(log.path) in caplog.records[0].message
     assert log.error == ""

@@ -85,6 +85,15 @@ def test_a_contradiction_ends_with_its_cause(session, listener, results):
     listener.emit(results(pixel_size_nm=100.0))
     assert not session.optics.contradiction
     assert session.verification.state is VerificationState.NOT_VERIFIED
+    assert "opticsAgree" in events(session)
+
+
+def test_the_summary_and_the_pictures_of_a_session_say_it(session, listener, results):
+    for size in (65.0, 65.0, 65.0):
+        listener.emit(results(pixel_size_nm=size))
+    session.close()
+    assert "Optics   the microscope states pixels of 65 nm" in session.summary.text()
+    assert {one.pixel_size_nm for one in session._intake.samples.items} == {None}
 
 
 def test_a_change_of_specimen_does_not_settle_it(session, listener, results):

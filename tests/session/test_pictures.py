@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from deepblur_live.profile import Profile
@@ -45,6 +48,16 @@ def test_odd_shapes_are_drawn(tmp_path, shape):
     save_comparison(path, sample(shape), Profile())
     with Image.open(path) as picture:
         assert min(picture.size) > 150
+
+
+def test_a_scale_bar_counts_pixels_whose_size_is_not_known(tmp_path, monkeypatch):
+    texts = []
+    monkeypatch.setattr(Axes, "text", lambda *args, **_: texts.append(args[3]))
+    one = sample((200, 200))
+    save_comparison(tmp_path / "px.png", one, Profile())
+    known = replace(one, pixel_size_nm=100.0)
+    save_comparison(tmp_path / "um.png", known, Profile())
+    assert texts == ["50 px", "5 µm"]
 
 
 def test_constant_image_is_drawn(tmp_path):

@@ -84,6 +84,33 @@ def test_frames_are_kept_with_scale_and_time(record, session, tmp_path, kind):
     assert f"raw frames in one_raw.{kind}" in session.summary.text()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_binning_is_kept(session, listener, results, tmp_path, kind):
+    session.recorder.start(tmp_path / f"one.{kind}")
+    listener.emit(results(binning=2))
+    session.close()
+    for name in ("one", "one_raw"):
+        with open_series(tmp_path / f"{name}.{kind}") as series:
+            assert series.binning == 2
+            assert next(iter(series))[1]["binning"] == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_contradicted_pixel_size_is_not_kept_as_theirs(
+    session, listener, results, tmp_path, kind
+):
+    listener.emit(results(pixel_size_nm=65.0))
+    session.recorder.start(tmp_path / f"one.{kind}")
+    listener.emit(results(pixel_size_nm=65.0))
+    session.close()
+    for name in ("one", "one_raw"):
+        path = tmp_path / f"{name}.{kind}"
+        with open_series(path) as series:
+            assert series.pixel_size_nm is None
+        texts = [path] if path.is_file() else path.glob("zarr.json")
+        assert any(b"states pixels of 65 nm" in text.read_bytes() for text in texts)
+
+
 def test_zarr_python_reads_pixels_and_values(record, start, tmp_path):
     zarr = pytest.importorskip("zarr")
     kept = record("one.ome.zarr")

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 from deepblur_live.blur import family_from_profile
 from deepblur_live.profile import Drift, Model, Profile
 from deepblur_live.session import LiveSession, report
+from deepblur_live.session.columns import change_columns, change_limit_columns
 from deepblur_live.session.report import ReportError, save_overview, write_report
 from deepblur_live.session.report.baselines import baseline_spans
 from deepblur_live.session.report.figures import (
@@ -398,6 +400,45 @@ def test_no_line_is_drawn_across_a_new_baseline(folder):
         line.get_xydata()[:2].tolist() for line in change_figure(data).axes[0].lines
     ]
     assert [[54.0, 0.0], [54.0, 1.0]] in drawn
+
+
+def test_a_contradicted_pixel_size_is_said(folder):
+    line = (
+        '{"event": "opticsContradicted", "time_s": 6.0, "reason": "the microscope '
+        'states pixels of 65 nm, the profile 100 nm"}\n'
+    )
+    wrong = "pixel size is contradicted: the microscope states pixels of 65 nm"
+    (folder / "events.jsonl").write_text(EVENTS + line, "utf-8")
+    words = Page(write_report(folder)[0].read_text("utf-8")).words
+    assert wrong in words and "pixels of 100 nm (contradicted)" in words
+    assert re.search(r"\d px wide", words) and "µm wide" not in words
+    for end in ("opticsConfirmed", "opticsAgree"):
+        after = f'{{"event": "{end}", "time_s": 7.0, "reason": ""}}\n'
+        (folder / "events.jsonl").write_text(EVENTS + line + after, "utf-8")
+        assert wrong not in verdict(read_session(folder))
+
+
+def test_limits_are_drawn_where_they_were_in_force(folder):
+    data = read_session(folder)
+    times = data.times
+    columns = {
+        "contrast_change_np": times * 0 + 0.06,
+        # Provisional for 20 s, then in doubt for 20 s.
+        "contrast_warn_np": np.select([times < 20, times < 40], [0.05, np.nan], 0.03),
+        "contrast_alarm_np": np.where(times < 40, np.nan, 0.08),
+    }
+    data = replace(data, numbers={**data.numbers, **columns, **_changes(data)})
+    lines = [line.get_xydata() for line in change_figure(data).axes[1].lines]
+    warn = next(x for x in lines if len(x) > 9 and x[0, 1] == pytest.approx(5))
+    drawn = warn[np.isfinite(warn[:, 1])]
+    assert {round(y) for x, y in drawn if x >= 40} == {3}
+    assert not [x for x, _ in drawn if 20 <= x < 40]
+
+
+def _changes(data):
+    """The columns of the change, which are converted when they are asked for."""
+    names = (*change_columns(data.family), *change_limit_columns(data.family))
+    return {name: data.numbers[name] for name in names}
 
 
 def test_an_alert_of_the_spectra_is_told_in_their_unit(folder):

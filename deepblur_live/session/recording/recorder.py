@@ -49,6 +49,9 @@ class Recorder:
         Called with what cannot be written, from any thread.
     on_event
         Called with the name and the values of an event of the session.
+    contradiction
+        Returns what contradicts the profile's pixel size, or empty; a series that
+        begins meanwhile states no size, and why.
 
     Attributes
     ----------
@@ -64,9 +67,11 @@ class Recorder:
         session: str,
         on_error: Callable[[str], None],
         on_event: Callable[..., None],
+        contradiction: Callable[[], str] = str,
     ) -> None:
         self._profile, self._family, self._session = profile, family, session
         self._on_error, self._on_event = on_error, on_event
+        self._contradiction = contradiction
         self.raw_file: Path | str | None = None
         self._recordings: list[Recording] = []
         self._current: Recording | None = None
@@ -176,13 +181,17 @@ class Recorder:
             del provenance["raw"]
         elif about["raw"] is None:
             provenance["raw"] = file_of_part(file, 1, raw=True).name
+        if contradicted := self._contradiction():
+            provenance["optics_contradicted"] = contradicted
+        if binning := result.info.metadata.get("binning"):
+            provenance["binning"] = binning
         # A recording that states no times is given some, for the drift.
         timed = result.info.source != "replay" or "time_s" in result.info.metadata
         return SeriesHead(
             name=f"{self._profile.name}, {kind}",
             shape=(rows, columns),
             dtype=result.raw.dtype.newbyteorder("=") if is_raw else np.dtype("=f4"),
-            pixel_size_nm=self._profile.optics.pixel_size_nm,
+            pixel_size_nm=None if contradicted else self._profile.optics.pixel_size_nm,
             columns=raw_columns() if is_raw else deblurred_columns(self._family),
             provenance=provenance,
             timed=timed,

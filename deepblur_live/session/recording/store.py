@@ -30,7 +30,7 @@ class SeriesHead:
     dtype
         Of the pixels.
     pixel_size_nm
-        Pixel size in the specimen.
+        Pixel size in the specimen; None if it is contradicted.
     columns
         What is kept of each frame beside its pixels.
     provenance
@@ -42,7 +42,7 @@ class SeriesHead:
     name: str
     shape: tuple[int, int]
     dtype: np.dtype[Any]
-    pixel_size_nm: float
+    pixel_size_nm: float | None
     columns: tuple[Column, ...]
     provenance: Mapping[str, Any]
     timed: bool = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TiffStore"]
 
+_log = logging.getLogger(__name__)
+
 # Types of a TIFF's values, and the sample format of numpy's kinds.
 _ASCII, _SHORT, _LONG, _RATIONAL, _LONG8 = 2, 3, 4, 5, 16
 _SAMPLE_FORMAT = {"u": 1, "i": 2, "f": 3}
-_CENTIMETRE = 3
+_NO_UNIT, _CENTIMETRE = 1, 3
 _HEADER = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0)
 _FIRST_LINK = 8
 # Room for longer numbers in the description, which is rewritten in place.
@@ -101,7 +104,11 @@ class TiffStore:
         for column in self._head.columns:
             value = plain(values[column.name])
             row += value if column.parts else [value]
-        self._table.write(csv_line(row))
+        failed = bool(self._table.error)
+        if not self._table.write(csv_line(row)) and not failed:
+            _log.error(
+                "%s: cannot be written (%s)", self._table.path, self._table.error
+            )
         self.flush()
 
     def flush(self) -> None:
@@ -147,7 +154,9 @@ class TiffStore:
     def _directory(self, at: int, data_at: int, size: int) -> tuple[bytes, int, int]:
         """Return a page's directory, where its link is, and its description."""
         rows, columns = self._head.shape
-        per_cm = round(1e7 / self._head.pixel_size_nm * 1000)
+        size_nm, unit, per_cm = self._head.pixel_size_nm, _NO_UNIT, 1000
+        if size_nm is not None:
+            unit, per_cm = _CENTIMETRE, round(1e7 / size_nm * 1000)
         resolution = struct.pack("<II", per_cm, 1000)
         tags: list[tuple[int, int, int, bytes]] = [
             (256, _LONG, 1, struct.pack("<I", columns)),
@@ -161,7 +170,7 @@ class TiffStore:
             (279, _LONG8, 1, struct.pack("<Q", size)),
             (282, _RATIONAL, 1, resolution),
             (283, _RATIONAL, 1, resolution),
-            (296, _SHORT, 1, struct.pack("<H", _CENTIMETRE)),
+            (296, _SHORT, 1, struct.pack("<H", unit)),
             (339, _SHORT, 1, struct.pack("<H", _SAMPLE_FORMAT[self._pages.kind])),
         ]
         text = b""
@@ -179,7 +188,11 @@ class TiffStore:
         return content, link_at, text_at
 
     def _xml(self, frames: int, interval_s: float | None) -> bytes:
-        head, size_um = self._head, self._head.pixel_size_nm / 1000
+        head, size = self._head, {}
+        if head.pixel_size_nm is not None:
+            size_um = head.pixel_size_nm / 1000
+            size = {"PhysicalSizeX": size_um, "PhysicalSizeXUnit": "µm"}
+            size |= {"PhysicalSizeY": size_um, "PhysicalSizeYUnit": "µm"}
         ome = tifffile.OmeXml(
             Creator=f"deepblur-live {head.provenance.get('version', '')}",
             UUID=f"urn:uuid:{head.provenance['uuid']}",
@@ -191,10 +204,7 @@ class TiffStore:
             storedshape=(frames, 1, 1, *head.shape, 1),
             axes="TYX",
             Name=head.name,
-            PhysicalSizeX=size_um,
-            PhysicalSizeXUnit="µm",
-            PhysicalSizeY=size_um,
-            PhysicalSizeYUnit="µm",
+            **size,
             MapAnnotation={"Namespace": "deepblur-live"}
             | {
                 key: value if isinstance(value, str) else json.dumps(plain(value))

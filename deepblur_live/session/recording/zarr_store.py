@@ -258,13 +258,15 @@ def _regular(shape: list[int]) -> dict[str, Any]:
 
 
 def _ome(head: SeriesHead, interval_s: float | None) -> dict[str, Any]:
-    """Return the OME metadata; without an interval, the time axis has no unit."""
+    """Return the OME metadata; an axis whose scale is not known has no unit."""
     timed = head.timed and interval_s is not None
-    size_um = head.pixel_size_nm / 1000
-    scale = [interval_s if timed else 1.0, size_um, size_um]
+    size, unit = 1.0, {}
+    if head.pixel_size_nm is not None:
+        size, unit = head.pixel_size_nm / 1000, {"unit": "micrometer"}
+    scale = [interval_s if timed else 1.0, size, size]
     transformation = {"type": "scale", "scale": scale}
     time = {"name": "t", "type": "time"} | ({"unit": "second"} if timed else {})
-    space = [{"name": n, "type": "space", "unit": "micrometer"} for n in ("y", "x")]
+    space = [{"name": n, "type": "space"} | unit for n in ("y", "x")]
     dataset = {"path": "0", "coordinateTransformations": [transformation]}
     image = v05.Image.model_validate(
         {

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from deepblur_live.drift import clock_text
+from deepblur_live.session.columns import CONTRAST_LIMITS, change_limit_columns
 from deepblur_live.session.display_unit import coefficient_unit
 from deepblur_live.session.palette import (
     ALARM,
@@ -65,6 +66,8 @@ _PSF_PERIODS = 2.1
 _FINER = 8
 # From so many coefficients on their legend is set smaller.
 _MANY = 12
+# Above a limit, where both areas are on top of each other.
+_AREA: dict[str, Any] = {"alpha": 0.07, "linewidth": 0}
 # Points of a curve in a plot of half the width.
 _HALF_POINTS = 700
 
@@ -204,8 +207,9 @@ def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
     window = slice((middle - half) * _FINER, (middle + half) * _FINER + 1)
     fine = _side_by_side(_interpolated(psfs)[..., window, window])
     pixel_um = data.profile.optics.pixel_size_nm / 1000
-    each = "each " if len(psfs) > 1 else ""
-    width = f"{each}{(2 * half + 1) * pixel_um:.2g} µm wide"
+    side = 2 * half + 1
+    size = f"{side} px" if data.contradiction else f"{side * pixel_um:.2g} µm"
+    width = f"{'each ' if len(psfs) > 1 else ''}{size} wide"
     with mpl.rc_context(_FONT):
         sensor = data.family.sensor
         lines = len(data.family.mean_quality)
@@ -398,17 +402,17 @@ def _draw_change(axis: Axes, data: SessionData, curves: Curves) -> None:
     _style(axis)
     unit, drift = curves.change, data.profile.drift
     change, sigma = data.change * unit.scale, data.change_sigma * unit.scale
-    warn, alarm = drift.warn * unit.scale, drift.alarm * unit.scale
     high = np.fmax(change + sigma, change)
-    top = 1.15 * _highest(high, 1.1 * alarm)
-    axis.axhspan(warn, alarm, color=WARN, alpha=0.09, linewidth=0)
-    axis.axhspan(alarm, top, color=ALARM, alpha=0.09, linewidth=0)
-    for name, limit, colour in (
-        ("warn", drift.warn, WARN),
-        ("alarm", drift.alarm, ALARM),
-    ):
-        axis.axhline(limit * unit.scale, color=colour, linewidth=1.1)
-        _annotate(axis, limit * unit.scale, f"{name} {unit.text(limit)}", colour)
+    top = 1.15 * _highest(high, 1.1 * drift.alarm * unit.scale)
+    in_force = [
+        data.numbers[column] * unit.scale
+        for column in change_limit_columns(data.family)
+    ]
+    labels = [
+        (limit * unit.scale, f"{name} {unit.text(limit)}")
+        for name, limit in (("warn", drift.warn), ("alarm", drift.alarm))
+    ]
+    _draw_limits(axis, curves, labels, in_force, top)
     band = curves.band(np.maximum(change - sigma, 0), change + sigma)
     axis.fill_between(*band, color=CURVES[4], alpha=0.25, linewidth=0)
     axis.plot(*curves.line(change), color=CURVES[4], linewidth=1.3)
@@ -421,16 +425,41 @@ def _draw_contrast(axis: Axes, data: SessionData, curves: Curves) -> None:
     """Draw the change as the spectra show it, which alerts stand on while they can."""
     _style(axis)
     drift, percent = data.profile.drift, 100 * data.numbers["contrast_change_np"]
-    for limit, name, colour in (
-        (drift.warn_contrast, "warn", WARN),
-        (drift.alarm_contrast, "alarm", ALARM),
-    ):
-        axis.axhline(100 * limit, color=colour, linewidth=1.1)
-        _annotate(axis, 100 * limit, f"{name} {100 * limit:.3g} %", colour)
+    top = 1.15 * _highest(percent, 110 * drift.alarm_contrast)
+    in_force = [100 * data.numbers[column] for column in CONTRAST_LIMITS]
+    labels = [
+        (100 * limit, f"{name} {100 * limit:.3g} %")
+        for name, limit in (
+            ("warn", drift.warn_contrast),
+            ("alarm", drift.alarm_contrast),
+        )
+    ]
+    _draw_limits(axis, curves, labels, in_force, top)
     axis.plot(*curves.line(percent), color=CURVES[7], linewidth=1.3)
     _mark_alerts(data, curves, axis)
-    axis.set_ylim(0, 1.15 * _highest(percent, 110 * drift.alarm_contrast))
+    axis.set_ylim(0, top)
     axis.set_ylabel("contrast of details\n(% changed)")
+
+
+def _draw_limits(
+    axis: Axes,
+    curves: Curves,
+    labels: Sequence[tuple[float, str]],
+    in_force: Sequence[NDArray[np.float64]],
+    top: float,
+) -> None:
+    """Draw the limits of warnings and of alarms, in colour while they were in force.
+
+    `labels` are heights and names of those of the profile.
+    """
+    for (limit, text), values, colour in zip(
+        labels, in_force, (WARN, ALARM), strict=True
+    ):
+        axis.axhline(limit, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
+        _annotate(axis, limit, text, colour)
+        times, line = curves.line(values)
+        axis.plot(times, line, color=colour, linewidth=1.2)
+        axis.fill_between(times, line, np.maximum(line, top), color=colour, **_AREA)
 
 
 def _draw_states(strip: Axes, data: SessionData, curves: Curves) -> None:

@@ -68,7 +68,8 @@ def page(data: SessionData, figures: Mapping[str, str], shown: Sequence[Moment])
         "folder": data.folder.name,
         "started": str(data.about.get("started", ""))[:19].replace("T", " "),
         "rig": f"NA {optics.numerical_aperture:g}, {optics.wavelength_nm:g} nm, "
-        f"pixels of {optics.pixel_size_nm:g} nm",
+        f"pixels of {optics.pixel_size_nm:g} nm"
+        f"{' (contradicted)' if data.contradiction else ''}",
         "truth_note": " Thin and dashed: the truth, which is known here."
         if known
         else "",
@@ -132,6 +133,11 @@ def verdict(data: SessionData) -> str:
         reasons = [span.reason for span in data.spans if span.state == level]
         if reasons and reasons[-1]:
             text += f" ({reasons[-1]})"
+    if wrong := data.contradiction:
+        text += (
+            f" The pixel size is contradicted: {wrong}. Coefficients and distances are "
+            "not reliable."
+        )
     text += f" {_ENDINGS.get(str(data.about.get('state')), '')}"
     return f"{chip(level, _STATE_WORDS.get(level, level))}{html.escape(text.strip())}"
 

@@ -159,6 +159,13 @@ class SessionData:
             return self._by_kind.get(kinds[0], [])
         return [event for event in self.events if event.get("event") in kinds]
 
+    @property
+    def contradiction(self) -> str:
+        """What contradicts the pixel size at the end; empty if nothing does."""
+        kinds = ("opticsContradicted", "opticsConfirmed", "opticsAgree")
+        *_, last = ({}, *self.events_of(*kinds))
+        return str(last["reason"]) if last.get("event") == kinds[0] else ""
+
     @cached_property
     def _by_kind(self) -> dict[str, list[Mapping[str, Any]]]:
         found: dict[str, list[Mapping[str, Any]]] = {}
