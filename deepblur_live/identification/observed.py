@@ -79,7 +79,8 @@ def observe(
     """
     spectrum = with_leakage(spectrum)
     found = signal_bins(spectrum, averages, frames, cutoff, noise_variance)
-    keep = _different(spectrum.device)
+    keep, kept = _different(spectrum.device)
+    mean, basis = _prior_of(specimen)
     # The model's error counts in proportion to the signal's share, which would be
     # biased if it were taken from single bins.
     share = (1 - found.floor[..., None, None] / smoothed(spectrum)).clamp(0, 1)
@@ -95,11 +96,10 @@ def observe(
     else:
         log_floor = math.log(max(float(found.floor), _LEAST_POWER))
     return ObservedSpectrum(
-        torch.log(spectrum.clamp(min=_LEAST_POWER)).flatten(-2)[..., keep],
-        weight.flatten(-2)[..., keep],
-        specimen.mean[keep],
-        # Contiguous per pattern, as the fit reads them.
-        specimen.basis.T[:, keep].T,
+        torch.log(spectrum.clamp(min=_LEAST_POWER)).flatten(-2)[..., kept],
+        weight.flatten(-2)[..., kept],
+        mean,
+        basis,
         keep,
         log_floor,
         floor_sigma,
@@ -117,10 +117,22 @@ def with_leakage(spectrum: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _different(device: torch.device) -> torch.Tensor:
-    """Return the mask of the bins that a fit uses: each frequency once, none near 0."""
+def _different(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mask of the bins that a fit uses, and their indices.
+
+    Each frequency once, none near 0.
+    """
     radius, _ = frequencies(device)
     keep = radius > 1.2 / WINDOW
     # The first and last columns of the half spectrum contain both f and -f.
     keep[WINDOW // 2 + 1 :, [0, -1]] = False
-    return keep.flatten()
+    keep = keep.flatten()
+    return keep, keep.nonzero()[:, 0]
+
+
+@lru_cache(maxsize=4)
+def _prior_of(specimen: SpecimenSpectrum) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean (N,) and basis (N, Q) of a specimen at the bins that a fit uses."""
+    keep, _ = _different(specimen.mean.device)
+    # Contiguous per pattern, as the fit reads them.
+    return specimen.mean[keep], specimen.basis.T[:, keep].T

@@ -79,7 +79,26 @@ class LinearOtf:
         """Return whether γ (S, P) is within `radius`, relative to the prior scale."""
         if gamma.shape != self.at.shape:
             return False
-        return float(((gamma - self.at) / self.scale).norm(dim=1).max()) < radius
+        return not bool(self.left(gamma, radius).any())
+
+    def left(self, gamma: torch.Tensor, radius: float = _LINEAR) -> torch.Tensor:
+        """Return the mask (S,) of the γ (S, P) that are not within `radius`."""
+        # Negated, so that a γ that is not finite is not within it either.
+        away: torch.Tensor = ((gamma - self.at) / self.scale).norm(dim=1)
+        return ~(away < radius)
+
+    def renewed(
+        self,
+        family: BlurFamily,
+        gamma: torch.Tensor,
+        keep: torch.Tensor,
+        which: torch.Tensor,
+    ) -> LinearOtf:
+        """Return the model with the blurs of the mask `which` (S,) anew, near γ."""
+        new = LinearOtf.near(family, gamma[which], keep)
+        at, logs, slopes = self.at.clone(), self.logs.clone(), self.slopes.clone()
+        at[which], logs[which], slopes[which] = new.at, new.logs, new.slopes
+        return LinearOtf(at, logs, slopes, self.scale)
 
     def __call__(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return log|ĥ|² (S, N) and its derivatives (S, P, N) at γ (S, P)."""

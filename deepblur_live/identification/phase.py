@@ -87,10 +87,9 @@ def noise_share(
     """
     rows, columns = shape
     square, band = _square_and_band(rows, columns, spectrum.device)
-    inside = spectrum.flatten()[band]
-    signal = (inside.real**2 + inside.imag**2) / (rows * columns) - sigma**2
-    specimen = signal.clamp(min=0) * square.flatten()[band]
-    height = specimen.mean() / power.flatten()[band].mean()
+    signal = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    signal.div_(rows * columns).sub_(sigma**2).clamp_(min=0)
+    height = (signal * square).flatten() @ band / (power.flatten() @ band)
     rise = sigma**2 / height.clamp(min=1e-12)
     return (rise * square).clamp(min=_LEAST_SHARE), float(rise)
 
@@ -99,17 +98,19 @@ def noise_share(
 def _square_and_band(
     rows: int, columns: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return f² (H, W//2+1), and the flat indices of the band."""
+    """Return f² (H, W//2+1), and 1 in the band (H·(W//2+1),), 0 elsewhere."""
     y = torch.fft.fftfreq(rows, device=device)[:, None]
     x = torch.fft.rfftfreq(columns, device=device)
     square = (x**2 + y**2).clamp(min=_LOWEST**2)
     inside = (square > _BAND[0] ** 2) & (square < _BAND[1] ** 2)
-    return square, inside.flatten().nonzero()[:, 0]
+    return square, inside.flatten().to(square)
 
 
 @dataclass(frozen=True)
 class LocalPhase:
     """A quadratic model of the phase term near one γ: evaluating the term is costly.
+
+    Or of the terms of C cells, with C in place of 1.
 
     Parameters
     ----------
@@ -135,7 +136,12 @@ class LocalPhase:
 
     def covers(self, gamma: torch.Tensor) -> bool:
         """Return whether the model is valid at γ (1, P)."""
-        return float(((gamma - self.at) / self.scale).norm()) < _LOCAL
+        return bool(self.near(gamma).all())
+
+    def near(self, gamma: torch.Tensor) -> torch.Tensor:
+        """Return the mask (S,) of the terms whose model is valid at γ (S, P)."""
+        away: torch.Tensor = ((gamma - self.at) / self.scale).norm(dim=1)
+        return away < _LOCAL
 
     def cost(self, gamma: torch.Tensor) -> torch.Tensor:
         """Return (1,) the term at γ (1, P), minus its value at `at`."""
@@ -177,6 +183,9 @@ class Phase:
         (P,) coefficients whose |ĥ| the filter takes.
     share
         Factor of the term, less than 1 where several are added up.
+    psf
+        PSF (K, K) of `reference` and its derivatives (P, K, K), of the coarse family;
+        computed where they are needed if not given.
     """
 
     def __init__(
@@ -186,21 +195,24 @@ class Phase:
         sigma: float,
         reference: torch.Tensor,
         share: float = 1.0,
+        psf: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         self._family = coarse(family)
-        psf = self._family.psf(reference)
-        whole = extend(image, psf.shape[-1] - 1)
+        # Cloned: a fit changes its γ in place.
+        self._reference, self._known = reference.clone(), psf
+        at_reference = self._family.psf(reference) if psf is None else psf[0]
+        whole = extend(image, at_reference.shape[-1] - 1)
         whole = whole - whole.mean()
         self._shape = (whole.shape[0], whole.shape[1])
         self._part = frame_part(self._shape, (image.shape[0], image.shape[1]))
-        transfer, power = self._transfer(psf)
+        transfer, power = self._transfer(at_reference)
         spectrum = torch.fft.rfft2(whole)
         balance, rise = noise_share(spectrum, self._shape, power, sigma)
         self._filtered = power.sqrt() / (power + _NOISE_FACTOR * balance) * spectrum
         self._last = self._evaluate_at(reference, transfer, power)
         self._weight = share * WEIGHT * image.numel() ** 0.5 / DEVIATION
         # Share of each frequency in the energy of the specimen's gradients.
-        coarse_otf = torch.fft.rfft2(psf, s=(WINDOW, WINDOW))
+        coarse_otf = torch.fft.rfft2(at_reference, s=(WINDOW, WINDOW))
         power = coarse_otf.real**2 + coarse_otf.imag**2
         radius, _ = frequencies(image.device)
         balance = (rise * radius**2).clamp(min=_LEAST_SHARE)
@@ -241,7 +253,7 @@ class Phase:
         self, gamma: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return slope, curvature if all energy were in edges, and cost (S,)."""
-        psf, by_mode = self._family.psf_and_jacobian(gamma)
+        psf, by_mode = self._psf_and_slopes(gamma)
         found = [
             self._by_pixel(self._evaluation(row, one), len(one))
             for row, one in zip(gamma, psf, strict=True)
@@ -258,6 +270,12 @@ class Phase:
         shift = torch.linalg.solve(weighted @ ramps.T, weighted @ phases.mT)
         phases = phases - shift.mT @ ramps
         return slope, self._weight * (phases * self._energy) @ phases.mT, cost
+
+    def _psf_and_slopes(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return PSFs (S, K, K) and their derivatives (S, P, K, K) at (S, P)."""
+        if self._known is not None and torch.equal(gamma, self._reference[None]):
+            return self._known[0][None], self._known[1][None]
+        return self._family.psf_and_jacobian(gamma)
 
     def _edges(
         self,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, ErrorModel
     from deepblur_live.identification.phase import LocalPhase, Phase
 
-__all__ = ["Slopes", "SpectralRefiner", "normal_equations"]
+__all__ = ["Slopes", "SpectralRefiner", "downhill", "normal_equations"]
 
 _HUBER = 1.5
 # Residuals of neighbouring bins are correlated: this many of them count as one.
@@ -576,3 +576,17 @@ def normal_equations(
         hessian[:, p:, :p] = hessian[:, :p, p:].mT
         hessian[:, p:, p:] = curvature
     return hessian, gradient
+
+
+def downhill(
+    data: ObservedSpectrum,
+    slopes: Slopes,
+    weights: torch.Tensor,
+    residual: torch.Tensor,
+) -> torch.Tensor:
+    """Return J w r (S, P+Q+1) alone, of `normal_equations`: a tenth of the time."""
+    pull = residual * weights
+    signal = slopes.signal * pull
+    by_gamma = (slopes.by_gamma @ signal[..., None])[..., 0]
+    noise = (slopes.noise * pull).sum(1, keepdim=True)
+    return torch.cat([by_gamma, signal @ data.basis.to(signal.dtype), noise], 1)

@@ -41,7 +41,8 @@ _BEAD_DEVIATION = 0.15
 _FORM_FLOOR = 1e-4
 
 
-@dataclass(frozen=True)
+# Compared by identity, so that what is computed from one can be kept.
+@dataclass(frozen=True, eq=False)
 class SpecimenSpectrum:
     """log S_x = mean + basis·b + deviation·ε, with b and ε standard normal.
 

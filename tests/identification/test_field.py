@@ -1,5 +1,7 @@
 """A field identified from the cells of a frame."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from deepblur_live.blur.field_basis import FieldView
 from deepblur_live.blur.zernike import PAPER_MODES, ZernikeFamily
 from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.identification import SpectralRefiner, weighted
+from deepblur_live.identification.field import solver
 from deepblur_live.identification.field.cells import (
     Cells,
     CellSpectra,
@@ -18,11 +21,13 @@ from deepblur_live.identification.field.identifier import FieldIdentifier
 from deepblur_live.identification.field.phase import (
     CellPhases,
     FieldOrientation,
+    KeptPhases,
     over_one_psf,
 )
 from deepblur_live.identification.field.search import model_of, terms
 from deepblur_live.identification.field.verdict import one_psf_estimate
 from deepblur_live.identification.otf import LinearOtf, log_otf
+from deepblur_live.identification.phase import LocalPhase
 from deepblur_live.identification.specimen import SpecimenSpectrum
 from deepblur_live.optics import psf_snr
 from deepblur_live.runtime.pack import load_pack
@@ -155,18 +160,28 @@ def test_normal_equations_are_those_of_all_unknowns_together(frame, truth):
     model = every.within(terms(FIELD).nodal)
     start = truth @ terms(FIELD).nodal
     nuisance = fit.begin(model.at(start).float())
-    state = fit._evaluate(model, start, nuisance, ())
-    equations = fit._equations(model, state, ())
-    # With the curvature in specimens and noises known, those are the same.
-    known = FieldFitter(fit.refiner, fit.data, curvature=equations.curvature)
-    torch.testing.assert_close(known._equations(model, state, ()), equations)
+    state = fit._evaluate(model, start, nuisance, None)
+    equations = fit._equations(model, state, None)
+    # With the cells' curvature known, or known for some of them, those are the same.
+    wrong = FieldFitter(fit.refiner, fit.data)._equations(
+        model, fit._evaluate(model, 0 * start, 0 * nuisance, None), None
+    )
+    some = torch.arange(len(nuisance)) < 2
+    part = type(wrong.curvature)(*(x[some] for x in wrong.curvature))
+    kept = equations.curvature.replaced(some, part)
+    assert not torch.equal(kept.gamma, equations.curvature.gamma)
+    for curvature, renewed in ((equations.curvature, ~some), (kept, some)):
+        known = FieldFitter(fit.refiner, fit.data, curvature=curvature, renewed=renewed)
+        torch.testing.assert_close(
+            known._equations(model, state, None), equations, rtol=1e-4, atol=1e-3
+        )
     step = 1e-4 * torch.linalg.solve(equations.hessian, equations.gradient)
     moved = fit._nuisance_step(model, equations, step)
     at_rest = fit._nuisance_step(model, equations, torch.zeros_like(step))
     # Along c with the nuisance parameters at their optimum: the slope is the gradient.
     ends = [
         fit._evaluate(
-            model, start + s * step, nuisance + at_rest + s * (moved - at_rest), ()
+            model, start + s * step, nuisance + at_rest + s * (moved - at_rest), None
         ).objective
         for s in (-300.0, 300.0)
     ]
@@ -175,7 +190,7 @@ def test_normal_equations_are_those_of_all_unknowns_together(frame, truth):
 
 
 def test_variances_are_not_negative():
-    # The Schur complement with another point's curvature need not be positive.
+    # A Schur complement that was rounded need not be positive.
     turn, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
     values = torch.tensor([[2.0, 1.0, -0.5], [3.0, 2.0, 1.0]], dtype=torch.float64)
     found = _positive(turn @ torch.diag_embed(values) @ turn.T)
@@ -215,6 +230,43 @@ def test_a_linear_model_of_the_otf_is_one():
     assert (
         linear(near)[0] - log_otf(LOCAL, near)
     ).abs().mean() < 0.05 * change.abs().mean()
+    # Where γ has left the model, it is made anew; the others stay.
+    far = gamma.clone()
+    far[2] += 0.1
+    left = linear.left(far)
+    assert left.tolist() == [False, False, True, False]
+    renewed = linear.renewed(LOCAL, far, torch.ones(64 * 33, dtype=torch.bool), left)
+    torch.testing.assert_close(renewed(far)[0], log_otf(LOCAL, far))
+    assert torch.equal(renewed.slopes[0], linear.slopes[0])
+    assert renewed.covers(far) and not linear.covers(far)
+
+
+def test_a_cells_last_phase_model_is_used_until_it_is_old_or_far():
+    scale = torch.as_tensor(LOCAL.prior.scale)
+    bend = 3 * torch.eye(len(scale))[None]
+    model = LocalPhase(
+        torch.full((1, len(scale)), 0.01),
+        torch.ones(1, len(scale)),
+        bend,
+        scale,
+        torch.full((1, 1, 1), 0.5),
+    )
+    kept = KeptPhases.none(3, scale).renewed([1], [model], 5.0, [1])
+    gamma = torch.zeros(3, len(scale))
+    usable = kept.usable(6.0, 10.0, gamma)
+    expected = model.cost(gamma[1, None])
+    torch.testing.assert_close(usable.cost(gamma), expected * torch.eye(3)[1])
+    slope, curvature = usable.slope(gamma)
+    torch.testing.assert_close(slope[1], model.slope(gamma[1, None])[0][0])
+    torch.testing.assert_close(curvature[1], bend[0])
+    assert not slope[::2].any() and not curvature[::2].any()
+    for now, at in ((16.0, gamma), (4.0, gamma), (6.0, gamma + 0.1)):
+        assert not kept.usable(now, 10.0, at).cost(gamma).any()
+    assert kept.edges(0, 6.0, 60.0) is None and kept.edges(1, 66.0, 60.0) is None
+    torch.testing.assert_close(kept.edges(1, 6.0, 60.0), model.edges)
+    # Not measured again: it keeps its time.
+    again = kept.renewed([1], [model], 9.0, [])
+    assert again.time[1] == 9.0 and again.edges_time[1] == 5.0
 
 
 def test_orientation_needs_more_evidence_than_chance():
@@ -257,7 +309,7 @@ def test_small_frames_get_one_psf(frame):
     assert not identifier.take_notes()
 
 
-def test_a_field_is_found_and_followed(frame, truth):
+def test_a_field_is_found_and_followed(frame, truth, monkeypatch):
     identifier = FieldIdentifier(FIELD, ERRORS, least_side=512)
     identifier.one.refiner._library_size = 300
     identifier.observe(frame, 0.0)
@@ -269,6 +321,12 @@ def test_a_field_is_found_and_followed(frame, truth):
     problem = identifier.prepare(frame).simpler
     assert not problem.provisional and problem.one.search is not None
     solution = identifier.solve(problem)
+    # Phases do not replace the evidence of the spectra.
+    with monkeypatch.context() as patch:
+        weak = replace(solution.found, gain=-5.0)
+        patch.setattr(solver, "search", lambda *args: weak)
+        patch.setattr(solver, "over_one_psf", lambda *args: 50.0)
+        assert identifier.solve(problem).tracked is None
     first = identifier.accept(solution)
     assert first.trusted, first.reason
     assert not first.provisional
@@ -289,8 +347,8 @@ def test_a_field_is_found_and_followed(frame, truth):
     assert second.trusted, second.reason
     assert abs(closeness(second.coefficients) - closeness(first.coefficients)) < 2
     # The phases of one cell are new; its share of edges is that of the first frame.
-    newest = [phase for phase in identifier._tracked.phases if phase.time == 1.0]
-    assert [phase.edges_time for phase in newest] == [0.0]
+    phases = identifier._tracked.phases
+    assert phases.edges_time[phases.time == 1.0].tolist() == [0.0]
     # A step: two frames contradict the average, and the field is followed at once.
     moved = truth.clone()
     moved[FIELD.names.index("defocus, linear, along x")] -= 0.12

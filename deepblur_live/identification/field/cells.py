@@ -129,6 +129,20 @@ def _members(cells: Cells) -> torch.Tensor:
     return torch.kron(*along)
 
 
+def _averages(cells: Cells, weight: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
+    """Return `weight` (C, T) times the spectra (T, W, W//2+1) of all windows.
+
+    Row by row of cells, whose windows follow one another.
+    """
+    rows, columns = cells._edges
+    parts = []
+    for number, (first, last) in enumerate(pairwise(rows * columns[-1])):
+        some = slice(number * cells.columns, (number + 1) * cells.columns)
+        part = weight[some, first:last]
+        parts.append(torch.tensordot(part, power[first:last], 1))
+    return torch.cat(parts)
+
+
 @dataclass(frozen=True)
 class CellSpectrum(FrameSpectrum):
     """The average spectrum of one frame's windows, and those of its cells.
@@ -190,14 +204,15 @@ class CellSpectra(PowerSpectrum):
         frames = max(1.0, self.frames)
         power, means = window_powers(image)
         whole = weighted_windows(power, means, self.cutoff, frames)
-        members = Cells.of_frame(*image.shape).members.to(power)
+        cells = Cells.of_frame(*image.shape)
+        members = cells.members.to(power)
         equal = members / members.sum(1, keepdim=True)
-        plain = torch.tensordot(equal, power, 1)
+        plain = _averages(cells, equal, power)
         floor = noise_floor(
             plain, len(power) / len(members) * AVERAGES_PER_WINDOW, self.cutoff
         )
         weight, averages = detail_weights(power, plain, floor, members, frames)
-        average = torch.tensordot(weight, power, 1)
+        average = _averages(cells, weight, power)
         # A single transfer from a card.
         arrays = torch.stack([average, averages, plain]).cpu()
         level = (weight @ means).cpu()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from deepblur_live.identification.refine import Slopes, normal_equations
+from deepblur_live.identification.refine import Slopes, downhill, normal_equations
 from deepblur_live.identification.spectrum import noise_floor, smoothed
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ __all__ = ["Change", "ChangeOfField"]
 # relative to the prior scale, in root mean square over the cells
 # (docs/decisions/0225-changed-field.md).
 _SIGNIFICANT, _LEAST = 6.0, 0.1
+# Share by which the number of frames in the average may change until the curvature of
+# the cells' misfit is computed again.
+_AS_MANY = 0.1
 
 
 class Change(NamedTuple):
@@ -70,13 +73,16 @@ class ChangeOfField:
         data: ObservedSpectrum,
         cutoff: float,
     ) -> None:
-        self._slopes = linear.slopes
+        self.linear, self._slopes = linear, linear.slopes
         self._model, self._data, self._cutoff = model, data, cutoff
         self._scale = linear.scale.double()
         modes, unknowns = self._slopes.shape[1], data.basis.shape[1] + 1
         # A cell's γ has the prior scale, its specimen's change that of specimens.
         prior = torch.cat([self._scale**-2, torch.ones(unknowns).double()])
         self._precision, self._modes = torch.diag(prior), modes
+        # Curvature for a weight of 1, and the number of frames of its average.
+        self._curvature: torch.Tensor | None = None
+        self._frames = 0.0
 
     def between(
         self,
@@ -101,14 +107,20 @@ class ChangeOfField:
         share = (1 - floor[:, None, None] / smoothed(before)).clamp(0, 1)
         share = share.flatten(1)[:, keep]
         logs = torch.log(after.clamp(min=1e-30) / before.clamp(min=1e-30))
-        weight = (averages / (1 + 1 / frames)) ** 0.5
-        hessian, gradient = normal_equations(
+        weight = averages / (1 + 1 / frames)
+        equations = (
             self._data,
-            Slopes(self._slopes, weight * share, weight * (1 - share)),
+            Slopes(self._slopes, share, 1 - share),
             torch.ones_like(share),
-            weight * logs.flatten(1)[:, keep],
+            logs.flatten(1)[:, keep],
         )
-        hessian, gradient = hessian.double(), gradient.double()
+        if abs(frames - self._frames) > _AS_MANY * self._frames:
+            hessian, gradient = normal_equations(*equations)
+            self._curvature, self._frames = hessian.double(), frames
+        else:
+            gradient = downhill(*equations)
+        assert self._curvature is not None
+        hessian, gradient = weight * self._curvature, weight * gradient.double()
         other = hessian[:, m:, m:] + self._precision[m:, m:]
         coupling = hessian[:, :m, m:]
         right = torch.cat([coupling.mT, gradient[:, m:, None]], 2)

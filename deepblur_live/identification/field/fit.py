@@ -8,21 +8,18 @@ coefficients c, as a cell's γ = Φ·c is linear in them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
-from deepblur_live.identification.refine import Slopes, normal_equations
+from deepblur_live.identification.refine import Slopes, downhill, normal_equations
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from deepblur_live.identification.observed import ObservedSpectrum
     from deepblur_live.identification.otf import LinearOtf
-    from deepblur_live.identification.phase import LocalPhase, Phase
     from deepblur_live.identification.refine import SpectralRefiner
 
-__all__ = ["FieldFit", "FieldFitter", "FieldModel"]
+__all__ = ["CellCurvature", "CellTerms", "FieldFit", "FieldFitter", "FieldModel"]
 
 # Damping of the first step, relative to the curvature.
 _DAMPING = 1e-3
@@ -33,6 +30,16 @@ _LONGEST_STEP = 1.0
 _IMPROVEMENT = 0.05
 # Steps in which the specimens and noises of a start are fitted.
 _BEGIN_STEPS = 3
+
+
+class CellTerms(Protocol):
+    """The phase terms of C cells; a `LocalPhase` of all of them is one too."""
+
+    def cost(self, gamma: torch.Tensor) -> torch.Tensor:
+        """Return each cell's term (C,) at its γ (C, M)."""
+
+    def slope(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the terms' slopes (C, M) and curvatures (C, M, M)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,31 @@ class FieldModel:
         return FieldModel(self.design @ into, into.T @ self.precision @ into)
 
 
+class CellCurvature(NamedTuple):
+    """The curvature of C cells' misfit, in double precision.
+
+    Parameters
+    ----------
+    gamma
+        (C, M, M), in γ with specimen and noise eliminated.
+    carried
+        (C, Q+1, M): specimen and noise follow a change of γ by minus this times it.
+    factor
+        (C, Q+1, Q+1), Cholesky factor of the curvature in specimen and noise.
+    """
+
+    gamma: torch.Tensor
+    carried: torch.Tensor
+    factor: torch.Tensor
+
+    def replaced(self, which: torch.Tensor, by: CellCurvature) -> CellCurvature:
+        """Return these with the cells of the mask `which` (C,) replaced `by` theirs."""
+        parts = [part.clone() for part in self]
+        for part, new in zip(parts, by, strict=True):
+            part[which] = new
+        return CellCurvature(*parts)
+
+
 @dataclass(frozen=True)
 class FieldFit:
     """A fit of a field.
@@ -78,7 +110,7 @@ class FieldFit:
     quality
         Root mean square over the cells of `Fit.quality`.
     curvature
-        (C, Q+1, Q+1) in specimens and noises; the next fit nearby may use it again.
+        Of the cells; the next fit nearby may use it again.
     """
 
     coefficients: torch.Tensor
@@ -87,7 +119,7 @@ class FieldFit:
     sensitivity: torch.Tensor
     nuisance: torch.Tensor
     quality: float
-    curvature: torch.Tensor
+    curvature: CellCurvature
 
     def log_evidence(self, model: FieldModel) -> float:
         """Return the logarithm of the data's probability under a model (Laplace)."""
@@ -117,18 +149,15 @@ class _State(NamedTuple):
 class _Equations(NamedTuple):
     """Normal equations of one step, in double precision.
 
-    `hessian` (P, P) and `gradient` (P,) in c; of each cell the coupling (C, M, Q+1),
-    the nuisance parameters' Cholesky factor (C, Q+1, Q+1) and gradient (C, Q+1, 1), and
-    their curvature without the prior (C, Q+1, Q+1), in single precision.
+    `hessian` (P, P) and `gradient` (P,) in c; of each cell the `sensitivity` (C, M, M)
+    with its phases, its curvature, and its specimen's and noise's own step (C, Q+1).
     """
 
     hessian: torch.Tensor
     gradient: torch.Tensor
     sensitivity: torch.Tensor
-    coupling: torch.Tensor
-    factor: torch.Tensor
-    pull: torch.Tensor
-    curvature: torch.Tensor
+    curvature: CellCurvature
+    own_step: torch.Tensor
 
 
 class FieldFitter:
@@ -144,6 +173,8 @@ class FieldFitter:
         A model of their OTFs near the start, to save time.
     curvature
         `FieldFit.curvature` of a fit nearby, to save time.
+    renewed
+        (C,) mask of the cells whose curvature is computed anew all the same.
     """
 
     def __init__(
@@ -151,27 +182,29 @@ class FieldFitter:
         refiner: SpectralRefiner,
         data: ObservedSpectrum,
         linear: LinearOtf | None = None,
-        curvature: torch.Tensor | None = None,
+        curvature: CellCurvature | None = None,
+        renewed: torch.Tensor | None = None,
     ) -> None:
         self.refiner, self.data, self._linear = refiner, data, linear
-        self._curvature = curvature
+        self._curvature, self._renewed = curvature, renewed
         modes = refiner.family.n_coefficients
         self._modes = modes
         # The prior is one of c: it has no part in a cell's γ.
         self._root = refiner.full_root(data, torch.zeros(modes, modes))
-        self._precision = (self._root.T @ self._root)[modes:, modes:]
+        self._precision = (self._root.T @ self._root)[modes:, modes:].double()
         self._scale = torch.as_tensor(refiner.family.prior.scale)
 
     def begin(self, gamma: torch.Tensor) -> torch.Tensor:
         """Return (C, Q+1): specimens and noises that fit given γ (C, M)."""
         nuisance = self.refiner.first_nuisance(self.data, gamma)
         usual = self.refiner.usual_nuisance(self.data, nuisance)
+        precision = self._precision.float()
         for _ in range(_BEGIN_STEPS):
             _, residual, robust, slopes = self._misfit(gamma, nuisance)
             hessian, gradient = normal_equations(self.data, slopes, robust, residual)
             m = self._modes
-            curved = hessian[:, m:, m:] + self._precision
-            pull = gradient[:, m:] - (nuisance - usual) @ self._precision
+            curved = hessian[:, m:, m:] + precision
+            pull = gradient[:, m:] - (nuisance - usual) @ precision
             nuisance = nuisance + torch.linalg.solve(curved, pull)
         return nuisance
 
@@ -180,7 +213,7 @@ class FieldFitter:
         model: FieldModel,
         start: torch.Tensor,
         iterations: int = 15,
-        phases: Sequence[Phase | LocalPhase | None] = (),
+        phases: CellTerms | None = None,
         nuisance: torch.Tensor | None = None,
     ) -> FieldFit:
         """Return the fit from a start (P,).
@@ -194,7 +227,7 @@ class FieldFitter:
         iterations
             Largest number of steps.
         phases
-            Phase term of each cell, if they are used; None for a cell without one.
+            The cells' phase terms, if they are used.
         nuisance
             `FieldFit.nuisance` of a fit nearby.
         """
@@ -237,55 +270,61 @@ class FieldFitter:
         model: FieldModel,
         coefficients: torch.Tensor,
         nuisance: torch.Tensor,
-        phases: Sequence[Phase | LocalPhase | None],
+        phases: CellTerms | None,
     ) -> _State:
         gamma = model.at(coefficients).float()
         cost, residual, robust, slopes = self._misfit(gamma, nuisance)
         total = float(cost.double().sum())
         total += 0.5 * float(coefficients @ model.precision @ coefficients)
-        for row, phase in zip(gamma, phases, strict=False):
-            if phase is not None:
-                total += float(phase.cost(row[None]))
+        if phases is not None:
+            total += float(phases.cost(gamma).double().sum())
         return _State(coefficients, gamma, nuisance, total, residual, robust, slopes)
 
     def _equations(
         self,
         model: FieldModel,
         state: _State,
-        phases: Sequence[Phase | LocalPhase | None],
+        phases: CellTerms | None,
     ) -> _Equations:
         m = self._modes
-        single, gradient = normal_equations(
-            self.data, state.slopes, state.robust, state.residual, self._curvature
-        )
-        hessian, gradient = single.double(), gradient.double()
+        curvature, gradient = self._of_cells(state)
         usual = self.refiner.usual_nuisance(self.data, state.nuisance)
-        precision = self._precision.double()
-        pull = gradient[:, m:] - (state.nuisance - usual).double() @ precision
-        coupling = hessian[:, :m, m:]
-        factor = torch.linalg.cholesky(hessian[:, m:, m:] + precision)
-        right = torch.cat([coupling.mT, pull[..., None]], 2)
-        solved = torch.cholesky_solve(right, factor)
-        sensitivity = hessian[:, :m, :m] - coupling @ solved[..., :m]
-        slope = gradient[:, :m] - (coupling @ solved[..., m:])[..., 0]
-        for row, phase in enumerate(phases):
-            if phase is not None:
-                push, bend = phase.slope(state.gamma[row, None])
-                sensitivity[row] += bend[0]
-                slope[row] -= push[0]
+        pull = gradient[:, m:] - (state.nuisance - usual).double() @ self._precision
+        slope = gradient[:, :m] - (curvature.carried.mT @ pull[..., None])[..., 0]
+        own_step = torch.cholesky_solve(pull[..., None], curvature.factor)[..., 0]
+        sensitivity = curvature.gamma
+        if phases is not None:
+            push, bend = phases.slope(state.gamma)
+            sensitivity, slope = sensitivity + bend, slope - push
         design = model.design
         total = (design.mT @ sensitivity @ design).sum(0) + model.precision
         down = (design.mT @ slope[..., None]).sum(0)[:, 0]
         down -= model.precision @ state.coefficients
-        return _Equations(
-            total,
-            down,
-            sensitivity,
-            coupling,
-            factor,
-            pull[..., None],
-            single[:, m:, m:],
-        )
+        return _Equations(total, down, sensitivity, curvature, own_step)
+
+    def _of_cells(self, state: _State) -> tuple[CellCurvature, torch.Tensor]:
+        """Return the cells' curvature, and their gradient (C, M+Q+1)."""
+        parts = state.slopes, state.robust, state.residual
+        known, renewed = self._curvature, self._renewed
+        if known is None:
+            hessian, gradient = normal_equations(self.data, *parts)
+            return self._eliminated(hessian), gradient.double()
+        gradient = downhill(self.data, *parts)
+        if renewed is not None and bool(renewed.any()):
+            slopes = Slopes(*(part[renewed] for part in state.slopes))
+            some = slopes, state.robust[renewed], state.residual[renewed]
+            hessian, _ = normal_equations(self.data, *some)
+            known = known.replaced(renewed, self._eliminated(hessian))
+        return known, gradient.double()
+
+    def _eliminated(self, hessian: torch.Tensor) -> CellCurvature:
+        """Return the curvature of S cells from (S, M+Q+1, M+Q+1)."""
+        m, hessian = self._modes, hessian.double()
+        factor = torch.linalg.cholesky(hessian[:, m:, m:] + self._precision)
+        coupling = hessian[:, :m, m:]
+        carried = torch.cholesky_solve(coupling.mT, factor)
+        gamma = hessian[:, :m, :m] - coupling @ carried
+        return CellCurvature(gamma, carried, factor)
 
     def _step(
         self, model: FieldModel, equations: _Equations, damping: float
@@ -301,9 +340,8 @@ class FieldFitter:
         self, model: FieldModel, equations: _Equations, step: torch.Tensor
     ) -> torch.Tensor:
         """Return the step (C, Q+1) of specimens and noises that goes with one of c."""
-        moved = equations.coupling.mT @ model.at(step)[..., None]
-        solved = torch.cholesky_solve(equations.pull - moved, equations.factor)
-        return solved[..., 0].float()
+        carried = equations.curvature.carried @ model.at(step)[..., None]
+        return (equations.own_step - carried[..., 0]).float()
 
     def _result(self, state: _State, equations: _Equations) -> FieldFit:
         log_noise = state.nuisance[:, -1:]
@@ -324,8 +362,7 @@ class FieldFitter:
 def _positive(information: torch.Tensor) -> torch.Tensor:
     """Return symmetric matrices (..., M, M) without their negative eigenvalues.
 
-    A Schur complement with the curvature of another point may have some, and would
-    give negative variances.
+    Rounding may leave some in a Schur complement, which would be negative variances.
     """
     values, vectors = torch.linalg.eigh(information)
     result: torch.Tensor = (vectors * values.clamp(min=0)[..., None, :]) @ vectors.mT

@@ -19,7 +19,7 @@ from deepblur_live.identification.field.problem import (
 from deepblur_live.identification.field.search import (
     COARSE,
     CellData,
-    model_of,
+    model_of_cells,
     terms,
 )
 from deepblur_live.identification.field.solver import FieldSolver
@@ -226,13 +226,14 @@ class FieldIdentifier:
 
     def _follow(self, problem: FieldProblem, found: Tracked | None) -> None:
         """Continue from a field, and have new frames compared with it."""
-        last, self._tracked, self._before = self._tracked, found, None
+        self._tracked, self._before = found, None
         linear = None if found is None else found.linear
+        watch = self._cells.watch
         if linear is None or problem.cells is None:
             self._cells.watch = None
-        elif self._cells.watch is None or last is None or last.linear is not linear:
+        elif watch is None or not watch.linear.covers(linear.at):
             cells, family = problem.cells, self.family
-            nodal = model_of(family, cells.cells.positions).within(terms(family).nodal)
+            nodal = model_of_cells(family, cells.cells).within(terms(family).nodal)
             self._cells.watch = ChangeOfField(linear, nodal, cells.data, family.cutoff)
 
     def _too_small(self, problem: FieldProblem) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from deepblur_live.identification.otf import coarse
 from deepblur_live.identification.phase import WEIGHT, LocalPhase, Phase
 
 if TYPE_CHECKING:
@@ -14,7 +17,14 @@ if TYPE_CHECKING:
     from deepblur_live.blur import BlurFamily, ErrorModel
     from deepblur_live.identification.field.cells import Cells
 
-__all__ = ["CellPhases", "FieldOrientation", "advantage", "over_one_psf"]
+__all__ = [
+    "CellPhases",
+    "EachPhase",
+    "FieldOrientation",
+    "KeptPhases",
+    "advantage",
+    "over_one_psf",
+]
 
 # Factor of a cell's term. With 1 the terms of 36 cells together count six times as much
 # as that of one frame of their size (docs/decisions/0170-identifying-a-field.md).
@@ -57,10 +67,100 @@ class CellPhases:
         return [self.of(cell, row) for cell, row in enumerate(gamma)]
 
     def local(
-        self, cell: int, gamma: torch.Tensor, edges: torch.Tensor | None = None
-    ) -> LocalPhase:
-        """Return the quadratic model of a cell's term near γ (M,): `Phase.local`."""
-        return self.of(cell, gamma).local(gamma[None], edges)
+        self,
+        cells: Sequence[int],
+        gamma: torch.Tensor,
+        edges: Sequence[torch.Tensor | None],
+    ) -> list[LocalPhase]:
+        """Return the quadratic models of some cells' terms: `Phase.local`.
+
+        Near γ (C, M); `edges` are of the cells that are asked for.
+        """
+        models = []
+        psfs = coarse(self.family).psf_and_jacobian(gamma[list(cells)])
+        for cell, share, *psf in zip(cells, edges, *psfs, strict=True):
+            image = self._parts[cell].contiguous()
+            at = gamma[cell]
+            phase = Phase(self.family, image, self.sigma, at, _SHARE, (psf[0], psf[1]))
+            models.append(phase.local(at[None], share))
+        return models
+
+
+class EachPhase:
+    """The exact phase terms of C cells, as a fit's `CellTerms`."""
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        self._phases = phases
+
+    def cost(self, gamma: torch.Tensor) -> torch.Tensor:
+        """See `CellTerms`."""
+        pairs = zip(self._phases, gamma, strict=True)
+        return torch.cat([phase.cost(row[None]) for phase, row in pairs])
+
+    def slope(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `CellTerms`."""
+        pairs = zip(self._phases, gamma, strict=True)
+        slopes, bends = zip(*(p.slope(row[None]) for p, row in pairs), strict=True)
+        return torch.cat(slopes), torch.cat(bends)
+
+
+@dataclass(frozen=True)
+class KeptPhases:
+    """The last quadratic model of each cell's phase term.
+
+    Parameters
+    ----------
+    model
+        Of all C cells; zero for a cell without one.
+    time, edges_time
+        (C,) when its frame was taken and its share of edges measured, seconds; -inf for
+        a cell without a model.
+    """
+
+    model: LocalPhase
+    time: torch.Tensor
+    edges_time: torch.Tensor
+
+    @classmethod
+    def none(cls, cells: int, scale: torch.Tensor) -> KeptPhases:
+        """Return those of cells without a model; `scale` (M,) is the prior's."""
+        modes, never = len(scale), torch.full((cells,), -math.inf).double()
+        zero = torch.zeros(cells, modes)
+        bend, edges = zero[..., None].expand(-1, -1, modes), torch.zeros(cells, 1, 1)
+        return cls(LocalPhase(zero, zero, bend, scale.to(zero), edges), never, never)
+
+    def edges(self, cell: int, now: float, age_s: float) -> torch.Tensor | None:
+        """Return a cell's share of edges, unless it was measured too long ago."""
+        known = 0 <= now - float(self.edges_time[cell]) <= age_s
+        return self.model.edges[cell, None] if known else None
+
+    def renewed(
+        self,
+        cells: Sequence[int],
+        models: Sequence[LocalPhase],
+        now: float,
+        measured: Sequence[int],
+    ) -> KeptPhases:
+        """Return these with `models` of a new frame for some cells.
+
+        The share of edges of those that are `measured` is of that frame too.
+        """
+        where = torch.tensor(cells)
+        parts = {}
+        for name in ("at", "at_slope", "curvature", "edges"):
+            new = torch.cat([getattr(model, name) for model in models])
+            parts[name] = getattr(self.model, name).index_copy(0, where, new)
+        time = self.time.index_fill(0, where, now)
+        edges_time = self.edges_time.index_fill(0, torch.tensor(measured).long(), now)
+        return KeptPhases(replace(self.model, **parts), time, edges_time)
+
+    def usable(self, now: float, age_s: float, gamma: torch.Tensor) -> LocalPhase:
+        """Return the models near γ (C, M) that are not too old; zero for the others."""
+        age = now - self.time
+        good = (age >= 0) & (age <= age_s) & self.model.near(gamma)
+        slope = self.model.at_slope * good[:, None]
+        bend = self.model.curvature * good[:, None, None]
+        return replace(self.model, at_slope=slope, curvature=bend)
 
 
 def advantage(phases: Sequence[Phase], gamma: torch.Tensor) -> float:

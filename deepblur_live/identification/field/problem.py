@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from deepblur_live.identification.search import LOCAL
 
@@ -14,25 +14,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur import Estimate
-    from deepblur_live.identification.field.fit import FieldFit
-    from deepblur_live.identification.field.phase import FieldOrientation
+    from deepblur_live.identification.field.fit import CellCurvature, FieldFit
+    from deepblur_live.identification.field.phase import FieldOrientation, KeptPhases
     from deepblur_live.identification.field.search import CellData, Found
     from deepblur_live.identification.otf import LinearOtf
-    from deepblur_live.identification.phase import LocalPhase
     from deepblur_live.identification.problem import Problem, Solution
 
-__all__ = ["CellPhase", "FieldProblem", "FieldSolution", "Tracked"]
-
-
-class CellPhase(NamedTuple):
-    """A cell's model of the phase term, and the time of its frame in seconds.
-
-    And the time at which its share of edges was measured.
-    """
-
-    model: LocalPhase
-    time: float
-    edges_time: float = -math.inf
+__all__ = ["FieldProblem", "FieldSolution", "Tracked"]
 
 
 @dataclass(frozen=True)
@@ -64,12 +52,12 @@ class Tracked:
     used: torch.Tensor
     nuisance: torch.Tensor
     competing: torch.Tensor
-    phases: tuple[CellPhase | None, ...]
+    phases: KeptPhases
     linear: LinearOtf | None = None
     next_cell: int = 0
     coefficients: torch.Tensor | None = None
     quality: float = math.inf
-    curvature: torch.Tensor | None = None
+    curvature: CellCurvature | None = None
     averages: float = 0.0
 
 

@@ -82,6 +82,12 @@ def model_of(family: ZernikeField, positions: NDArray[np.float64]) -> FieldModel
     return FieldModel(torch.from_numpy(family.design(positions)), precision)
 
 
+@lru_cache(maxsize=4)
+def model_of_cells(family: ZernikeField, cells: Cells) -> FieldModel:
+    """Return the model of all terms at the centres of cells."""
+    return model_of(family, cells.positions)
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search has found.
@@ -141,7 +147,7 @@ def search(
     rough.sort(key=lambda fit: fit.objective)
     fitter, every = (
         FieldFitter(refiner, cells.data),
-        model_of(family, cells.cells.positions),
+        model_of_cells(family, cells.cells),
     )
     nodal = every.within(sets.nodal)
     fits = [fitter.fit(nodal, fit.coefficients) for fit in rough[:_KEPT]]

@@ -11,14 +11,19 @@ import torch
 
 from deepblur_live.blur.symmetry import ResolvedBy, orbit
 from deepblur_live.identification.field.fit import FieldFit, FieldFitter, FieldModel
-from deepblur_live.identification.field.phase import CellPhases, advantage, over_one_psf
+from deepblur_live.identification.field.phase import (
+    CellPhases,
+    EachPhase,
+    KeptPhases,
+    advantage,
+    over_one_psf,
+)
 from deepblur_live.identification.field.problem import (
-    CellPhase,
     FieldProblem,
     FieldSolution,
     Tracked,
 )
-from deepblur_live.identification.field.search import model_of, search
+from deepblur_live.identification.field.search import model_of_cells, search
 from deepblur_live.identification.field.verdict import (
     covariance,
     judge_field,
@@ -43,14 +48,14 @@ _EARNED = 1.0
 # A field must vary by at least this share of its stated error
 # (docs/decisions/0226-uncertain-variation.md).
 _CERTAIN = 0.5
-# Steps of a fit with phases after a search, and of one that follows another; parts of
-# the cells whose phases are evaluated with one frame, as all of them take longer than
-# the rest of the fit.
-_PHASE_STEPS, _WARM_STEPS, _PHASE_PARTS = 8, 1, 9
+# Steps of a fit with phases after a search, and of one that follows another. Such a
+# fit computes the phases, the model of the OTF and the curvature of one of so many
+# parts of the cells anew (docs/decisions/0249-curvature-of-a-warm-field-fit.md).
+_PHASE_STEPS, _WARM_STEPS, _PARTS = 8, 1, 9
 # The share of edges in a cell, a property of its specimen, is kept for so many seconds.
 _EDGES_S = 60.0
-# Share by which the number of averages may change until the curvature in specimens and
-# noises is computed again.
+# Share by which the number of averages may change until the curvature of all cells is
+# computed again.
 _AS_MANY = 0.1
 # A prediction so far from the last fit, relative to the prior scale, is of a tracker
 # that has not accepted that fit; a field after a step that fits so much worse than the
@@ -105,7 +110,7 @@ class FieldSolver:
         if problem.start is not None:
             starts = torch.cat([starts[:1], problem.start[None], starts[1:]])
         found = search(family, self.refiner, cells, starts, problem.one.data)
-        model = model_of(family, cells.cells.positions)
+        model = model_of_cells(family, cells.cells)
         minima, behind = found.others
         scatter = torch.from_numpy(
             competing_scatter(family, minima, behind, self.errors.competing_temperature)
@@ -121,7 +126,10 @@ class FieldSolver:
         gain = found.gain
         if phases:
             single = torch.from_numpy(constants[0]).float()
-            gain += over_one_psf(phases, model.at(field).float(), single)
+            better = over_one_psf(phases, model.at(field).float(), single)
+            # Phases may refute what the spectra say; they do not replace it
+            # (docs/decisions/0250-evidence-of-phases.md).
+            gain += min(better, 0.0)
         certain = variation(family, field, stated) > _CERTAIN
         if gain < _EARNED or not certain:
             note = _ONE_PSF
@@ -129,14 +137,17 @@ class FieldSolver:
             note = f"one PSF for the whole frame: of the field, {against}"
         else:
             now, gamma = problem.one.time, model.at(field).float()
-            last: list[CellPhase | None] = [None] * len(cells.cells)
-            for cell, phase in enumerate(phases):
-                last[cell] = CellPhase(phase.local(gamma[cell, None]), now, now)
+            last = self._no_phases(problem)
+            if phases:
+                pairs = zip(phases, gamma, strict=True)
+                models = [phase.local(row[None]) for phase, row in pairs]
+                every = range(len(models))
+                last = last.renewed(every, models, now, every)
             tracked = Tracked(
                 found.used,
                 fit.nuisance,
                 scatter,
-                tuple(last),
+                last,
                 coefficients=field,
                 quality=fit.quality,
             )
@@ -155,7 +166,7 @@ class FieldSolver:
         assert cells is not None and image is not None
         if not (self.phases and _finite(image)):
             return fit, [], True
-        model = model_of(family, cells.cells.positions).within(used)
+        model = model_of_cells(family, cells.cells).within(used)
         sigma, coefficients = problem.one.noise_sigma, fit.coefficients
         if problem.start is not None:
             field = used @ coefficients
@@ -172,7 +183,8 @@ class FieldSolver:
             # |ĥ| is the same: only the terms' starting point changes.
             phases = terms_of.all(model.at(coefficients).float())
         fitter = FieldFitter(self.refiner, cells.data)
-        refined = fitter.fit(model, coefficients, _PHASE_STEPS, phases, fit.nuisance)
+        terms = EachPhase(phases)
+        refined = fitter.fit(model, coefficients, _PHASE_STEPS, terms, fit.nuisance)
         return refined, phases, problem.orientation.resolved
 
     def followed(self, problem: FieldProblem, tracked: Tracked) -> FieldSolution:
@@ -182,7 +194,7 @@ class FieldSolver:
         """
         family, cells = self.family, problem.cells
         assert cells is not None and problem.start is not None
-        every = model_of(family, cells.cells.positions)
+        every = model_of_cells(family, cells.cells)
         model = every.within(tracked.used)
         start = problem.start @ tracked.used
         if tracked.coefficients is not None:
@@ -190,17 +202,26 @@ class FieldSolver:
             last = last @ tracked.used
             if self._away(model, last - start) > _REJECTED:
                 start = last
-        phases, following = self._newest_phases(problem, tracked, model.at(start))
+        chosen = self._chosen(tracked.next_cell, len(cells.cells))
+        phases, following = self._newest_phases(
+            problem, tracked, chosen, model.at(start)
+        )
         gamma, linear = model.at(start).float(), tracked.linear
         curvature, averages = tracked.curvature, tracked.averages
-        if abs(cells.data.averages - averages) > _AS_MANY * averages:
-            curvature = None
-        if linear is None or not linear.covers(gamma):
+        renewed: torch.Tensor | None = None
+        if linear is None:
             linear = LinearOtf.near(family.local, gamma, cells.data.keep)
+            curvature = None
+        else:
+            # Where the field has moved, and of the others a few in turn.
+            renewed = linear.left(gamma)
+            renewed[chosen] = True
+            linear = linear.renewed(family.local, gamma, cells.data.keep, renewed)
+        if abs(cells.data.averages - averages) > _AS_MANY * averages:
             curvature = None
         if curvature is None:
             averages = cells.data.averages
-        fitter = FieldFitter(self.refiner, cells.data, linear, curvature)
+        fitter = FieldFitter(self.refiner, cells.data, linear, curvature, renewed)
         fit = fitter.fit(model, start, _WARM_STEPS, phases, tracked.nuisance)
         field = tracked.used @ fit.coefficients
         stated = covariance(family, self.errors, every, fit, tracked.competing)
@@ -213,6 +234,7 @@ class FieldSolver:
             quality=fit.quality,
             curvature=fit.curvature,
             averages=averages,
+            next_cell=(chosen[-1] + 1) % len(gamma),
         )
         return FieldSolution(problem, estimate, tracked=tracked)
 
@@ -223,7 +245,7 @@ class FieldSolver:
         """
         family, cells = self.family, problem.cells
         assert cells is not None and problem.start is not None
-        every = model_of(family, cells.cells.positions)
+        every = model_of_cells(family, cells.cells)
         model = every.within(before.used)
         start = before.coefficients
         start = problem.start if start is None else start
@@ -237,7 +259,7 @@ class FieldSolver:
         tracked = replace(
             before,
             nuisance=fit.nuisance,
-            phases=(None,) * len(before.phases),
+            phases=self._no_phases(problem),
             linear=LinearOtf.near(
                 family.local, model.at(fit.coefficients).float(), cells.data.keep
             ),
@@ -252,34 +274,34 @@ class FieldSolver:
         scale = torch.as_tensor(self.family.local.prior.scale)
         return float((model.at(change) / scale).norm(dim=1).max())
 
+    def _no_phases(self, problem: FieldProblem) -> KeptPhases:
+        assert problem.cells is not None
+        scale = torch.as_tensor(self.family.local.prior.scale)
+        return KeptPhases.none(len(problem.cells.cells), scale)
+
+    def _chosen(self, first: int, cells: int) -> list[int]:
+        """Return the cells whose phases and curvature are new in the next estimate."""
+        return [(first + k) % cells for k in range(math.ceil(cells / _PARTS))]
+
     def _newest_phases(
-        self, problem: FieldProblem, tracked: Tracked, gamma: torch.Tensor
-    ) -> tuple[list[LocalPhase | None], Tracked]:
-        """Return each cell's phase model, some of them of the newest frame."""
+        self,
+        problem: FieldProblem,
+        tracked: Tracked,
+        chosen: list[int],
+        gamma: torch.Tensor,
+    ) -> tuple[LocalPhase | None, Tracked]:
+        """Return the cells' phase models, those `chosen` of the newest frame."""
         now, image, cells = problem.one.time, problem.image, problem.cells
         assert image is not None and cells is not None
         if not (self.phases and _finite(image)):
-            return [], tracked
-        gamma, count = gamma.float(), len(cells.cells)
+            return None, tracked
+        gamma = gamma.float()
         terms_of = CellPhases(
             self.family.local, image, cells.cells, problem.one.noise_sigma
         )
-        last: list[CellPhase | None] = list(tracked.phases)
-        number = math.ceil(count / _PHASE_PARTS)
-        chosen = [(tracked.next_cell + k) % count for k in range(number)]
-        for cell in chosen:
-            known, measured, edges = last[cell], now, None
-            if known is not None and 0 <= now - known.edges_time <= _EDGES_S:
-                edges, measured = known.model.edges, known.edges_time
-            model = terms_of.local(cell, gamma[cell], edges)
-            last[cell] = CellPhase(model, now, measured)
-        models: list[LocalPhase | None] = []
-        for row, phase in zip(gamma, last, strict=True):
-            usable = (
-                phase is not None
-                and 0 <= now - phase.time <= self.phase_age_s
-                and phase.model.covers(row[None])
-            )
-            models.append(phase.model if phase is not None and usable else None)
-        after = (chosen[-1] + 1) % count
-        return models, replace(tracked, phases=tuple(last), next_cell=after)
+        edges = [tracked.phases.edges(cell, now, _EDGES_S) for cell in chosen]
+        models = terms_of.local(chosen, gamma, edges)
+        new = [cell for cell, share in zip(chosen, edges, strict=True) if share is None]
+        phases = tracked.phases.renewed(chosen, models, now, new)
+        usable = phases.usable(now, self.phase_age_s, gamma)
+        return usable, replace(tracked, phases=phases)

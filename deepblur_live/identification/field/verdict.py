@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,7 +78,7 @@ def judge_field(
         return replace(
             one_psf_estimate(family, refused), reason="the fit is not finite"
         )
-    design, local = family.design(family.view.grid(_SIDE)), family.local.prior
+    design, local = _design(family), family.local.prior
     relative = _relative_error(family, covariance)
     gauge = float(local.admissible.gauge(design @ found).max())
     model, quality = errors.verdict, _CELL_MISFIT * misfit
@@ -94,16 +95,22 @@ def variation(
 
     The error includes that of the constant terms, which one PSF has as well.
     """
-    gamma = family.design(family.view.grid(_SIDE)) @ coefficients.numpy()
+    gamma = _design(family) @ coefficients.numpy()
     deviation = (gamma - gamma.mean(0)) / family.local.prior.scale
     size = math.sqrt(float(np.square(deviation).mean()))
     return size / max(_relative_error(family, covariance), 1e-12)
 
 
+@lru_cache(maxsize=4)
+def _design(family: ZernikeField) -> NDArray[np.float64]:
+    """Return Φ (N, M, P) at the places at which a field is judged."""
+    return family.design(family.view.grid(_SIDE))
+
+
 def _relative_error(family: ZernikeField, covariance: NDArray[np.float64]) -> float:
     """Return the stated error of γ, relative to the prior scale, rms over the frame."""
-    design = family.design(family.view.grid(_SIDE))
-    variance = np.einsum("nmp,pq,nmq->nm", design, covariance, design)
+    design = _design(family)
+    variance = (design @ covariance * design).sum(-1)
     return math.sqrt(float(np.mean(variance / np.square(family.local.prior.scale))))
 
 
