@@ -54,7 +54,7 @@ _DIFFRACTION_LIMITED = 0.8
 # counts up to the second number (waves rms): most defocus is small.
 _PRIOR_SIGMA, _USUAL_RANGE = 0.6, 0.33
 # A wavefront error that is small for a good microscope, waves rms; Maréchal's is 0.071.
-_SMALL = 0.04
+_SMALL = 0.035
 # Errors are measured relative to a mode's range, but at most to this, in waves rms.
 _LARGEST_SCALE = 0.15
 # Ranges of the default family, waves rms: spherical aberration by immersion or cover

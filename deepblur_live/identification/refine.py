@@ -62,10 +62,9 @@ _LINEAR = 0.01
 # Damping of the first step, relative to the curvature: from anywhere, and from the last
 # frame's fit, which is near (docs/decisions/0164-cost-of-a-warm-estimate.md).
 _DAMPING, _DAMPING_NEAR = 1e-2, 1e-3
-# Weight of the prior's preference for small blurs: with 1, all orders of magnitude of
-# the distance from the mean would be equally likely
+# Misfit by which the prior prefers no blur to one that is far from small
 # (docs/decisions/0251-prior-near-zero.md).
-_PREFERENCE = 0.3
+_PREFERENCE = 2.0
 
 
 class Slopes(NamedTuple):
@@ -133,7 +132,6 @@ class SpectralRefiner:
         self._root = root.T.float().contiguous()
         small = np.full(len(prior.mean), np.inf) if prior.small is None else prior.small
         self._per_small = torch.as_tensor(small**-2.0, dtype=torch.float32)
-        self._preference = _PREFERENCE * int(np.isfinite(small).sum())
         # Symmetries that a spectrum does not resolve.
         self._blind = [
             symmetry
@@ -216,12 +214,12 @@ class SpectralRefiner:
     def _smallness(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a prior's preference for small blurs: cost (S,), precision (S, P).
 
-        The cost is k/2·log(1 + Σ (γ - mean)²/s²), its gradient the precision times
+        The cost is D·(1 - exp(-Σ (γ - mean)²/2s²)), its gradient the precision times
         (γ - mean).
         """
-        total = 1 + (gamma - self._mean).square() @ self._per_small
-        precision = self._preference / total[:, None] * self._per_small
-        return self._preference / 2 * torch.log(total), precision
+        distance = (gamma - self._mean).square() @ self._per_small
+        near = _PREFERENCE * torch.exp(-distance / 2)
+        return _PREFERENCE - near, near[:, None] * self._per_small
 
     def first_nuisance(
         self, data: ObservedSpectrum, gamma: torch.Tensor

@@ -39,10 +39,10 @@ def test_a_perfect_microscope_is_found_to_be_one():
 
 
 def test_the_preference_for_small_blurs_has_the_precision_of_its_cost(refiner):
-    gamma = FAMILY.sample(1, torch.Generator().manual_seed(2)).double()[0]
+    gamma = FAMILY.sample(1, torch.Generator().manual_seed(2)).double()[0] / 5
     cost, precision = refiner._smallness(gamma[None].float())
-    # A radial cost k/2·log(1 + r²/s²), with s = 0.04 waves and k = 0.3 a coefficient.
-    expected = 0.15 * 7 * np.log1p(float(gamma.square().sum()) / 0.04**2)
+    # With s = 0.035 waves.
+    expected = 2 * (1 - np.exp(-float(gamma.square().sum()) / 2 / 0.035**2))
     assert float(cost[0]) == pytest.approx(expected, rel=1e-4)
     slope = jacobian(lambda g: refiner._smallness(g[None])[0][0], gamma.float())
     torch.testing.assert_close(precision[0] * gamma.float(), slope)
