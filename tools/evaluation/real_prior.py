@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from held_out import SIDE, held_out_pictures, scene
 
 from deepblur_live.calibration import Source, calibrate_stack, save_calibration
 from deepblur_live.calibration.folder import load_calibration
@@ -23,6 +22,7 @@ from deepblur_live.identification.beads.registration import shifted
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.calibration import scale
 from deepblur_live.runtime.pack import load_pack
+from evaluation.held_out import SIDE, held_out_pictures, scene
 from evaluation.stacks import STACKS
 
 if TYPE_CHECKING:
