@@ -12,7 +12,7 @@ from deepblur_live.identification import (
     SpectralRefiner,
     welch,
 )
-from deepblur_live.identification.refine import normal_equations
+from deepblur_live.identification.normal_equations import normal_equations
 from deepblur_live.optics import psf_snr
 from deepblur_live.runtime.calibration import scale
 

@@ -8,7 +8,7 @@ from torch.autograd.functional import hessian, jacobian
 
 from deepblur_live.identification import Identifier, SpectralRefiner, welch
 from deepblur_live.identification.motion import MovedFamily
-from deepblur_live.identification.refine import normal_equations
+from deepblur_live.identification.normal_equations import normal_equations
 
 ZERO = np.zeros(7)
 

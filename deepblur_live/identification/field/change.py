@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from deepblur_live.identification.refine import Slopes, downhill, normal_equations
+from deepblur_live.identification.normal_equations import (
+    Slopes,
+    downhill,
+    normal_equations,
+)
 from deepblur_live.identification.spectrum import noise_floor, smoothed
 
 if TYPE_CHECKING:

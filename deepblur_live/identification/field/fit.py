@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
-from deepblur_live.identification.refine import Slopes, downhill, normal_equations
+from deepblur_live.identification.normal_equations import (
+    Slopes,
+    downhill,
+    normal_equations,
+)
 
 if TYPE_CHECKING:
     from deepblur_live.identification.observed import ObservedSpectrum
@@ -174,7 +178,7 @@ class FieldFitter:
     curvature
         `FieldFit.curvature` of a fit nearby, to save time.
     renewed
-        (C,) mask of the cells whose curvature is computed anew all the same.
+        (C,) mask of the cells whose curvature is recomputed all the same.
     """
 
     def __init__(
