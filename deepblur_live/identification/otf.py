@@ -94,7 +94,7 @@ class LinearOtf:
         keep: torch.Tensor,
         which: torch.Tensor,
     ) -> LinearOtf:
-        """Return the model with the blurs of the mask `which` (S,) anew, near γ."""
+        """Return the model, with the blurs of the mask `which` (S,) updated near γ."""
         new = LinearOtf.near(family, gamma[which], keep)
         at, logs, slopes = self.at.clone(), self.logs.clone(), self.slopes.clone()
         at[which], logs[which], slopes[which] = new.at, new.logs, new.slopes

@@ -1,4 +1,4 @@
-"""A session: what is seen of it, what changes it, and how it begins and ends."""
+"""A live session: its state for the window, its controls, its start and its end."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def test_a_linear_model_of_the_otf_is_one():
     assert (
         linear(near)[0] - log_otf(LOCAL, near)
     ).abs().mean() < 0.05 * change.abs().mean()
-    # Where γ has left the model, it is made anew; the others stay.
+    # Where γ has left the model, it is recomputed; the others stay.
     far = gamma.clone()
     far[2] += 0.1
     left = linear.left(far)

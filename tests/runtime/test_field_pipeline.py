@@ -104,7 +104,7 @@ def test_it_says_when_the_blur_is_a_field_again():
     assert "place of a frame of 800 × 800" in unknown.notes[0]
     assert again.view == FieldView(1024, 1024)
     assert again.notes[0] == "the blur is identified as a field again"
-    # One PSF says nothing of the terms that vary: the field starts anew.
+    # One PSF says nothing of the terms that vary: the field starts again.
     assert [len(made.known) for made in rig.made] == [0, 0, 0]
 
 

@@ -50,7 +50,7 @@ _EARNED = 1.0
 _CERTAIN = 0.5
 # Steps of a fit with phases after a search, and of one that follows another. Such a
 # fit computes the phases, the model of the OTF and the curvature of one of so many
-# parts of the cells anew (docs/decisions/0249-curvature-of-a-warm-field-fit.md).
+# parts of the cells again (docs/decisions/0249-curvature-of-a-warm-field-fit.md).
 _PHASE_STEPS, _WARM_STEPS, _PARTS = 8, 1, 9
 # The share of edges in a cell, a property of its specimen, is kept for so many seconds.
 _EDGES_S = 60.0
