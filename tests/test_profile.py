@@ -107,6 +107,10 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
         ("[optics]\nwavelength_nm = nan", ["optics.wavelength_nm", "300 to 1200 nm"]),
         ("[optics]\nrefractive_index = 1.33", ["1.41", "1.33", "immersion"]),
         ("[optics]\npixel_size_nm = 325", ["325", "too coarse", "below 191"]),
+        (
+            "[optics]\npixel_size_nm = 20\nnumerical_aperture = 0.05",
+            ["20 is far finer", "at least 338"],
+        ),
         ("[optics]\nnoll = [2, 4, 5]", ["optics.noll", "tilts", "[4, 5]?"]),
         ("[optics]\nnoll = [5, 4, 4]", ["optics.noll", "[4, 5]?"]),
         ("[optics]\nnoll = []", ["optics.noll", "4 to 37"]),

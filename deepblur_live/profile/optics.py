@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import field_validator, model_validator
@@ -23,6 +24,8 @@ MODALITIES = ("widefield", "light-sheet")
 """Microscopes whose PSF is the detection's alone."""
 
 _WIDEST_BLUR_NM = 1000
+# Finest sampling λ/(NA·px); the shipped model reads up to 6 pixels.
+_MOST_PIXELS = 32
 
 
 class Optics(Section):
@@ -147,6 +150,15 @@ class Optics(Section):
                 f"with numerical_aperture {self.numerical_aperture:g} and "
                 f"wavelength_nm {self.wavelength_nm:g} it must be below {coarsest:.0f} "
                 "(camera pixel over magnification)"
+            )
+        # Grids grow with the square of the blur's width in pixels.
+        finest = 2 * coarsest / _MOST_PIXELS
+        if self.pixel_size_nm < finest:
+            raise ValueError(
+                f"pixel_size_nm {self.pixel_size_nm:g} is far finer than the blur: "
+                f"with numerical_aperture {self.numerical_aperture:g} and "
+                f"wavelength_nm {self.wavelength_nm:g} it must be at least "
+                f"{math.ceil(finest)} (camera pixel over magnification)"
             )
         return self
 

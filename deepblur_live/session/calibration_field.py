@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deepblur_live.optics.zernike import MODE_NAMES
+from deepblur_live.session.figure_style import FONT, WIDE
 from deepblur_live.session.palette import INK, MUTED
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["field_figure"]
 
-_FONT: dict[Any, Any] = {"font.size": 10.5, "axes.titlesize": 11, "text.color": INK}
-_WIDE, _HIGH = 10.6, 6.2
+_HIGH = 6.2
 # Modes that are drawn, those that vary most, and points along the longer side.
 _SHOWN, _POINTS = 5, 48
 
@@ -49,8 +49,8 @@ def field_figure(one: Calibration) -> Figure:
     error = nm * np.linalg.norm(value.sigma, axis=-1)
     maps.append(("Error, all modes", error, "Greys"))
     places = np.array([(b.found.column, b.found.row) for b in one.used])
-    with mpl.rc_context(_FONT):
-        figure = Figure((_WIDE, _HIGH), facecolor="white", layout="constrained")
+    with mpl.rc_context(FONT):
+        figure = Figure((WIDE, _HIGH), facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, -(-len(maps) // 2), squeeze=False).ravel()
         for axis, (name, values, colours) in zip(axes, maps, strict=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from deepblur_live.calibration import BeadState
 from deepblur_live.calibration.registered import moved_to
 from deepblur_live.optics.zernike import MODE_NAMES
+from deepblur_live.session.figure_style import FONT, WIDE, style
 from deepblur_live.session.palette import ALARM, CURVES, GRID, INK, MUTED
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["map_figure", "modes_figure", "pictures_figure", "widths_figure"]
 
-_FONT: dict[Any, Any] = {
-    "font.size": 10.5,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-}
-_WIDE = 10.6
 # Planes of the pictures, and by how much what is left is amplified.
 _SHOWN, _AMPLIFIED = 5, 5
 _COLOURS = {
@@ -50,7 +43,7 @@ _MARKS = {BeadState.USED: "o", BeadState.TOGETHER: "o"}
 
 def map_figure(one: Calibration) -> Figure:
     """Draw where the beads are, why some are refused, and the focus over the field."""
-    with mpl.rc_context(_FONT):
+    with mpl.rc_context(FONT):
         figure, axes = _figure(4.9, 2)
         frame, focus = axes
         for state in one.counts():
@@ -91,7 +84,7 @@ def map_figure(one: Calibration) -> Figure:
         focus.set_title("Height of the beads in focus", loc="left")
         height, width = one.trend.shape
         for axis in axes:
-            _style(axis)
+            style(axis)
             axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
             axis.set_xlabel("column (pixels)")
             axis.set_ylabel("row (pixels)")
@@ -104,7 +97,7 @@ def modes_figure(one: Calibration) -> Figure:
     names = [f"{j}  {MODE_NAMES.get(j, '')}".strip() for j in one.model.noll]
     mean, scatter = nm * one.trend.terms[0], nm * one.trend.scatter
     slopes = nm * np.abs(one.trend.terms[1:]).sum(0) / 2
-    with mpl.rc_context(_FONT):
+    with mpl.rc_context(FONT):
         figure, (axis,) = _figure(0.9 + 0.24 * len(names), 1)
         places = np.arange(len(names))
         axis.axvline(0, color=MUTED, linewidth=0.8)
@@ -116,7 +109,7 @@ def modes_figure(one: Calibration) -> Figure:
         axis.set_yticks(places, names)
         axis.invert_yaxis()
         axis.set_xlabel("nm rms")
-        _style(axis)
+        style(axis)
     return figure
 
 
@@ -124,7 +117,7 @@ def widths_figure(one: Calibration, sizes: Sequence[Widths]) -> Figure:
     """Draw the widths of the beads over their distance from the middle of the field."""
     places = np.array([(bead.found.row, bead.found.column) for bead in one.used])
     away = np.hypot(*(places - np.array(one.trend.shape) / 2).T)
-    with mpl.rc_context(_FONT):
+    with mpl.rc_context(FONT):
         figure, (lateral, axial) = _figure(2.9, 2)
         rows = [size.along_rows for size in sizes]
         columns = [size.along_columns for size in sizes]
@@ -139,7 +132,7 @@ def widths_figure(one: Calibration, sizes: Sequence[Widths]) -> Figure:
         for axis in (lateral, axial):
             axis.set_xlabel("distance from the middle of the field (pixels)")
             axis.margins(y=0.3)
-            _style(axis)
+            style(axis)
     return figure
 
 
@@ -164,8 +157,8 @@ def pictures_figure(one: Calibration) -> Figure:
         (f"left by the pupil, × {_AMPLIFIED}", data - pupil, True),
         (f"left by both, × {_AMPLIFIED}", data - whole, True),
     ]
-    with mpl.rc_context(_FONT):
-        figure = Figure((_WIDE, 10.2), facecolor="white", layout="constrained")
+    with mpl.rc_context(FONT):
+        figure = Figure((WIDE, 10.2), facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(rows), len(planes), squeeze=False)
         for line, (name, images, signed) in zip(axes, rows, strict=True):
@@ -188,17 +181,7 @@ def pictures_figure(one: Calibration) -> Figure:
 
 
 def _figure(height: float, columns: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure((_WIDE, height), facecolor="white", layout="constrained")
+    figure = Figure((WIDE, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, columns, squeeze=False)
     return figure, list(axes[0])
-
-
-def _style(axis: Axes) -> None:
-    axis.grid(color=GRID, linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axis.spines[side].set_color(MUTED)
-    axis.tick_params(colors=MUTED, labelcolor=INK)

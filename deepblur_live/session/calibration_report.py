@@ -19,7 +19,7 @@ from deepblur_live.session.calibration_figures import (
     pictures_figure,
     widths_figure,
 )
-from deepblur_live.session.report.figures import svg
+from deepblur_live.session.figure_style import svg
 from deepblur_live.session.report.markup import chip, code, style, table
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ import json
 import pytest
 import torch
 
-from deepblur_live.session.report.figures import coefficients_figure, psf_figure
+from deepblur_live.session.report.figures import coefficients_figure
 from deepblur_live.session.report.moments import moments
 from deepblur_live.session.report.page import _coefficients
+from deepblur_live.session.report.psf_figure import psf_figure
 from deepblur_live.session.report.read import read_session
 
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from deepblur_live.session.figure_style import svg
 from deepblur_live.session.report.figures import (
     change_figure,
     coefficients_figure,
     overview_figure,
-    psf_figure,
     quality_figure,
-    svg,
 )
 from deepblur_live.session.report.moments import moments, reference
 from deepblur_live.session.report.page import page
+from deepblur_live.session.report.psf_figure import psf_figure
 from deepblur_live.session.report.read import ReportError, read_session
 from deepblur_live.session.report.stored import StoredBlurs, write_stored
 

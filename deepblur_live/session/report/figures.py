@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import math
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from deepblur_live.drift import clock_text
 from deepblur_live.session.columns import CONTRAST_LIMITS, change_limit_columns
-from deepblur_live.session.display_unit import coefficient_unit
+from deepblur_live.session.figure_style import FONT, WIDE, set_margins, style
 from deepblur_live.session.palette import (
     ALARM,
     CURVES,
-    GRID,
     INK,
     MUTED,
     STATES,
@@ -26,7 +21,6 @@ from deepblur_live.session.palette import (
 )
 from deepblur_live.session.report.baselines import is_of_another
 from deepblur_live.session.report.curves import Curves
-from deepblur_live.session.report.moments import short_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,35 +29,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.session.blur_facts import BlurFacts
-    from deepblur_live.session.display_unit import DisplayUnit
-    from deepblur_live.session.report.moment import Moment
     from deepblur_live.session.report.read import SessionData
 
 __all__ = [
     "change_figure",
     "coefficients_figure",
     "overview_figure",
-    "psf_figure",
     "quality_figure",
-    "svg",
 ]
 
-_WIDE = 10.6
-_FONT: dict[Any, Any] = {
-    "font.size": 10.5,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    # Where it is anyway: to find out takes as long as drawing the axes.
-    "axes.titley": 1.0,
-}
-# Colours that the page's style sheet sets, for light and dark pages and for paper.
-_THEMED = {INK: "--ink", MUTED: "--muted", GRID: "--grid", WARN: "--warn"}
-_THEMED |= {ALARM: "--alarm", CURVES[4]: "--blue", CURVES[7]: "--slate"}
-# The PSF is shown within so many cut-off periods of its centre, interpolated.
-_PSF_PERIODS = 2.1
-_FINER = 8
 # From so many coefficients on their legend is set smaller.
 _MANY = 12
 # Above a limit, where both areas are on top of each other.
@@ -75,11 +49,11 @@ _HALF_POINTS = 700
 def overview_figure(data: SessionData) -> Figure:
     """Draw all coefficients, the change from the baseline, and the state."""
     curves = Curves(data)
-    with mpl.rc_context(_FONT):
+    with mpl.rc_context(FONT):
         figure, (upper, axis, strip) = _figure(6.6, (18, 10, 1))
         # Its legend takes what room its names need.
         figure.set_layout_engine("constrained")
-        _style(upper)
+        style(upper)
         upper.axhline(0, color=MUTED, linewidth=0.8)
         shown = data.family.names[: data.family.charted]
         colours = _curve_colours(data.family)
@@ -105,7 +79,7 @@ def overview_figure(data: SessionData) -> Figure:
 def change_figure(data: SessionData) -> Figure:
     """Draw the change from the baseline with its limits, its alerts, and the state."""
     curves = Curves(data)
-    with mpl.rc_context(_FONT):
+    with mpl.rc_context(FONT):
         known = np.isfinite(data.numbers["contrast_change_np"]).any()
         unit, drift = curves.change, data.profile.drift
         figure, (axis, *more, strip) = _figure(
@@ -124,14 +98,14 @@ def quality_figure(data: SessionData) -> Figure:
     """Draw the family's measures of quality."""
     curves = Curves(data)
     qualities = data.family.mean_quality
-    with mpl.rc_context(_FONT):
+    with mpl.rc_context(FONT):
         figure, axes = _figure(
             0.4 + 1.6 * len(qualities), (1,) * len(qualities), "0.80"
         )
         for k, (quality, axis) in enumerate(zip(qualities, axes, strict=True)):
             name, unit = quality.name, quality.display_unit or quality.unit
             values = data.numbers[quality.column] * quality.display_scale
-            _style(axis)
+            style(axis)
             axis.plot(*curves.line(values), color=CURVES[(4, 2)[k % 2]], linewidth=1.2)
             axis.set_ylabel(f"{name} ({unit})" if unit else name)
             top = _highest(values, 0.02 * quality.display_scale)
@@ -156,12 +130,12 @@ def coefficients_figure(data: SessionData) -> Figure:
     names = data.family.names[: data.family.charted]
     colours = _curve_colours(data.family)
     rows = -(-len(names) // 2)
-    with mpl.rc_context(_FONT):
+    with mpl.rc_context(FONT):
         high = 0.5 + 1.65 * rows
-        figure = Figure((_WIDE, high), facecolor="white")
+        figure = Figure((WIDE, high), facecolor="white")
         FigureCanvasAgg(figure)
         grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
-        _set_margins(figure, 0.8, 0.2, 0.3, 0.65, across=0.37, down=0.35)
+        set_margins(figure, 0.8, 0.2, 0.3, 0.65, across=0.37, down=0.35)
         # The first estimates may be very uncertain; the other bands are in view.
         bands = np.abs(tracked) + factor * data.coefficients("sigma_") * scale
         bands = bands[np.argsort(bands.max(1))[: -(-len(bands) * 9 // 10)]]
@@ -172,7 +146,7 @@ def coefficients_figure(data: SessionData) -> Figure:
             if k >= len(names):
                 axis.set_visible(False)
                 continue
-            _style(axis)
+            style(axis)
             axis.axhline(0, color=MUTED, linewidth=0.8)
             for begin, end, level in data.baselines:
                 x = [begin * curves.per_second, end * curves.per_second]
@@ -194,129 +168,10 @@ def coefficients_figure(data: SessionData) -> Figure:
     return figure
 
 
-def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
-    """Draw the square root of the PSF of each moment, all on one scale.
-
-    Of a field: those in the middles of the frame's ninths, and below them maps of the
-    wavefront error.
-    """
-    # (places, moments, K, K)
-    psfs = np.stack([moment.psfs for moment in shown], axis=1)
-    middle = psfs.shape[-1] // 2
-    half = min(middle, round(_PSF_PERIODS / data.family.cutoff))
-    window = slice((middle - half) * _FINER, (middle + half) * _FINER + 1)
-    fine = _side_by_side(_interpolated(psfs)[..., window, window])
-    pixel_um = data.profile.optics.pixel_size_nm / 1000
-    side = 2 * half + 1
-    size = f"{side} px" if data.contradiction else f"{side * pixel_um:.2g} µm"
-    width = f"{'each ' if len(psfs) > 1 else ''}{size} wide"
-    with mpl.rc_context(_FONT):
-        sensor = data.family.sensor
-        lines = len(data.family.mean_quality)
-        # Squares of a quarter of the width, a title above them, the quality below.
-        top, bottom, gap = 0.35, 0.1 + 0.19 * lines, 0.08
-        high = top + (_WIDE - 5 * gap) / 4 + bottom if sensor is None else 6.2
-        figure = Figure((_WIDE, high), facecolor="white")
-        FigureCanvasAgg(figure)
-        grid = figure.subplots(1 if sensor is None else 2, 4, squeeze=False)
-        if sensor is None:
-            _set_margins(figure, gap, gap, top, bottom, across=gap)
-        else:
-            figure.set_layout_engine("constrained")
-        axes = grid[0]
-        if sensor is not None:
-            unit = coefficient_unit(data.family, data.profile.display)
-            maps = [one.errors for one in shown if one.errors is not None]
-            _draw_error_maps(list(grid[1]), np.stack(maps), sensor, unit)
-        for axis, psf, moment in zip(axes, fine, shown, strict=False):
-            image = np.sqrt(np.maximum(psf, 0) / fine.max())
-            axis.imshow(image, cmap="inferno", vmin=0, vmax=1, interpolation="bicubic")
-            point, measures = moment.point, moment.quality.measures
-            when = "" if point.time is None else f"  {clock_text(point.time)}"
-            axis.set_title(f"{point.name}{when}", loc="left", weight="bold")
-            quality = [f"{q.name} {' '.join(short_value(q))}" for q in measures]
-            axis.set_xlabel("\n".join(quality), loc="left")
-            axis.set(xticks=[], yticks=[])
-        for axis in axes[len(shown) :]:
-            axis.set_axis_off()
-        axes[0].text(0.03, 0.03, width, color="white", transform=axes[0].transAxes)
-    return figure
-
-
-def _draw_error_maps(
-    axes: list[Axes],
-    maps: NDArray[np.float32],
-    sensor: tuple[int, int],
-    unit: DisplayUnit,
-) -> None:
-    """Draw wavefront errors (n, h, w) over the sensor's rows and columns."""
-    maps, (rows, columns) = maps * unit.scale, sensor
-    shown: Any = None
-    for axis, one in zip(axes, maps, strict=False):
-        shown = axis.imshow(
-            one,
-            cmap="inferno",
-            vmin=0,
-            vmax=max(maps.max(), 1e-12),
-            extent=(0, columns, rows, 0),
-        )
-        axis.set(xticks=[], yticks=[])
-    axes[0].set_ylabel("wavefront error")
-    axes[0].figure.colorbar(shown, ax=axes, label=unit.name, shrink=0.8)
-    for axis in axes[len(maps) :]:
-        axis.set_axis_off()
-
-
 def _curve_colours(family: BlurFacts) -> list[str]:
     """Return a colour for each charted coefficient: one per kind for a field."""
     order = list(dict.fromkeys(family.kinds))
     return [CURVES[order.index(kind) % len(CURVES)] for kind in family.kinds]
-
-
-def _side_by_side(psfs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (n, h, w): each moment's PSFs (N, n, h, w), of N places, in a square."""
-    count, side = psfs.shape[1], math.isqrt(psfs.shape[0])
-    rows = psfs.reshape(side, side, *psfs.shape[1:])
-    squares = rows.transpose(2, 0, 3, 1, 4)
-    whole: NDArray[np.float64] = squares.reshape(
-        count, side * psfs.shape[2], side * psfs.shape[3]
-    )
-    return whole
-
-
-def _interpolated(psfs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return PSFs (..., K, K) at finer points, by Fourier interpolation."""
-    side, axes = psfs.shape[-1], (-2, -1)
-    before = side * _FINER // 2 - side // 2
-    pad = (before, side * (_FINER - 1) - before)
-    spectrum = np.fft.fftshift(np.fft.fft2(psfs), axes)
-    around = ((0, 0),) * (psfs.ndim - 2) + (pad, pad)
-    spectrum = np.fft.ifftshift(np.pad(spectrum, around), axes)
-    fine: NDArray[np.float64] = np.fft.ifft2(spectrum).real
-    return fine
-
-
-def svg(figure: Figure, name: str) -> str:
-    """Return a figure as SVG: its text is text, its greys the colours of the page.
-
-    `name` distinguishes the ids of the figures of one page.
-    """
-    content = io.StringIO()
-    options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    # The page's own background shows through. `savefig` would draw twice.
-    grounds = [figure.patch, *(axis.patch for axis in figure.axes)]
-    for ground in grounds:
-        ground.set_visible(False)
-    with mpl.rc_context(options):
-        canvas = FigureCanvasSVG(figure)
-        canvas.print_svg(content, metadata=metadata)  # type: ignore[no-untyped-call]
-    for ground in grounds:
-        ground.set_visible(True)
-    text = content.getvalue()
-    for colour, variable in _THEMED.items():
-        text = text.replace(colour, f"var({variable})")
-    return text[text.index("<svg") :]
 
 
 def _figure(
@@ -326,53 +181,13 @@ def _figure(
 
     `longest` is what needs most room at their right.
     """
-    figure = Figure((_WIDE, height), facecolor="white")
+    figure = Figure((WIDE, height), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(
         len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios
     )
-    _set_margins(figure, 0.95, 0.2 + 0.08 * len(longest), 0.06, 0.5, down=0.16)
+    set_margins(figure, 0.95, 0.2 + 0.08 * len(longest), 0.06, 0.5, down=0.16)
     return figure, list(axes[:, 0])
-
-
-def _set_margins(
-    figure: Figure,
-    left: float,
-    right: float,
-    top: float,
-    bottom: float,
-    across: float = 0.0,
-    down: float = 0.0,
-) -> None:
-    """Set the margins around the axes and the gaps between them, in inches.
-
-    An automatic layout takes as long as drawing the figure.
-    """
-    grid = figure.axes[0].get_gridspec()
-    assert grid is not None
-    rows, columns = grid.get_geometry()
-    wide, high = figure.get_size_inches()
-    # Gaps are relative to the mean size of the axes.
-    width = (wide - left - right - (columns - 1) * across) / columns
-    height = (high - top - bottom - (rows - 1) * down) / rows
-    figure.subplots_adjust(
-        left=left / wide,
-        right=1 - right / wide,
-        top=1 - top / high,
-        bottom=bottom / high,
-        wspace=across / width,
-        hspace=down / height,
-    )
-
-
-def _style(axis: Axes) -> None:
-    axis.grid(color=GRID, linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axis.spines[side].set_color(MUTED)
-    axis.tick_params(colors=MUTED, labelcolor=INK)
 
 
 def _draw_coefficient(
@@ -399,7 +214,7 @@ def _draw_coefficient(
 
 
 def _draw_change(axis: Axes, data: SessionData, curves: Curves) -> None:
-    _style(axis)
+    style(axis)
     unit, drift = curves.change, data.profile.drift
     change, sigma = data.change * unit.scale, data.change_sigma * unit.scale
     high = np.fmax(change + sigma, change)
@@ -423,7 +238,7 @@ def _draw_change(axis: Axes, data: SessionData, curves: Curves) -> None:
 
 def _draw_contrast(axis: Axes, data: SessionData, curves: Curves) -> None:
     """Draw the change as the spectra show it, which alerts stand on while they can."""
-    _style(axis)
+    style(axis)
     drift, percent = data.profile.drift, 100 * data.numbers["contrast_change_np"]
     top = 1.15 * _highest(percent, 110 * drift.alarm_contrast)
     in_force = [100 * data.numbers[column] for column in CONTRAST_LIMITS]
