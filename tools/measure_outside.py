@@ -2,7 +2,7 @@
 
     python tools/measure_outside.py --data data --out outside.md
 
-The simulated microscope of measure_calibrated_prior.py is calibrated from some states.
+A simulated microscope is calibrated from some states.
 Held-out states are moved out of the admissible set, in a random direction, until they
 lie at a given distance from it, and identified from one frame of a validation
 micrograph each (docs/decisions/0214-outside-the-calibration.md).
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from evaluation.calibrated_prior import Microscope, modes_of, score
 from evaluation.held_out import SIDE, blurred, held_out_pictures, scene
 from evaluation.table import markdown
-from measure_calibrated_prior import Microscope, modes_of, score
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.calibration.learning import WIDE_MODES, learn_family

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from evaluation.calibrated_prior import HEAD, LIBRARY, Score, rows_of, spectrum_score
 from evaluation.table import markdown
-from measure_calibrated_prior import Score, rows_of, spectrum_of
 
 from deepblur_live.calibration.place import place_family
 from deepblur_live.calibration.rig import calibrated_family
+from deepblur_live.identification.refine import SpectralRefiner
 from deepblur_live.profile import Optics
 from deepblur_live.runtime.pack import load_pack
 
@@ -97,7 +98,9 @@ def measure(
         }
         seed = int(rng.integers(1 << 30))
         for name, prior in priors.items():
-            one = spectrum_of(family.local, prior, truth, sigma, errors, specimen, seed)
+            refiner = SpectralRefiner(prior, errors, specimen, library=LIBRARY)
+            draws = np.random.default_rng(seed)
+            one = spectrum_score(refiner, family.local, truth, sigma, specimen, draws)
             scores.setdefault(name, []).append(one)
     return scores
 
@@ -118,8 +121,7 @@ def main() -> None:
         for sigma in options.sigma:
             found = measure(field_nm, sigma, options.places, errors, specimen)
             rows += rows_of(f"field of {field_nm:g} nm", sigma, found)
-    head = ["data", "σ", "prior", "error, nm", "PSF, dB", "sign right", "trusted"]
-    options.out.write_text(markdown(head, rows) + "\n", encoding="utf-8")
+    options.out.write_text(markdown(HEAD, rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

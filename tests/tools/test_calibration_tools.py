@@ -46,7 +46,7 @@ def test_sampling_writes_its_tables(load, monkeypatch, tmp_path):
 
 
 def test_errors_are_up_to_the_ambiguities(load):
-    tool = load("measure_calibrated_prior")
+    tool = load("evaluation.calibrated_prior")
     local = ZernikeFamily()
     truth = np.array([0.05, 0.02, -0.03, 0.04, 0.01, 0.0, 0.02])
     even = np.where(local.even, -1.0, 1.0)
@@ -60,7 +60,7 @@ def test_errors_are_up_to_the_ambiguities(load):
 
 
 def test_the_simulated_microscope_drifts_as_stated(load):
-    tool = load("measure_calibrated_prior")
+    tool = load("evaluation.calibrated_prior")
     local = ZernikeFamily(noll=tuple(range(4, 16)))
     states = tool.Microscope(local, wide=False).states(4000, seed=0)
     drift = np.sqrt(states.var(0).sum()) * local.wavelength_nm
@@ -71,7 +71,7 @@ def test_the_simulated_microscope_drifts_as_stated(load):
 
 
 def test_states_are_moved_out_of_the_set_by_a_distance(load):
-    measure, prior = load("measure_outside"), load("measure_calibrated_prior")
+    measure, prior = load("measure_outside"), load("evaluation.calibrated_prior")
     local = ZernikeFamily(noll=tuple(range(4, 12)))
     microscope = prior.Microscope(local, True)
     family = measure.learn_family(microscope.measured(20), local)
@@ -86,8 +86,8 @@ def test_states_are_moved_out_of_the_set_by_a_distance(load):
 
 
 def test_the_field_at_a_place_writes_its_table(load, monkeypatch, tmp_path):
-    tool, prior = load("measure_place_prior"), load("measure_calibrated_prior")
-    monkeypatch.setattr(prior, "_LIBRARY", 60)
+    tool, prior = load("measure_place_prior"), load("evaluation.calibrated_prior")
+    monkeypatch.setattr(tool, "LIBRARY", 60)
     monkeypatch.setattr(prior, "_STARTS", 2)
     monkeypatch.setattr(tool.torch, "set_num_threads", lambda _: None)
     out = tmp_path / "place.md"
