@@ -111,6 +111,23 @@ def test_a_contradicted_pixel_size_is_not_kept_as_theirs(
         assert any(b"states pixels of 65 nm" in text.read_bytes() for text in texts)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pixel_size_that_is_contradicted_later_begins_a_new_series(
+    session, listener, results, tmp_path, kind
+):
+    session.recorder.start(tmp_path / f"one.{kind}")
+    listener.emit(results())
+    deadline = time.monotonic() + PATIENCE
+    while session.recorder.counts[0].written < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    listener.emit(results(pixel_size_nm=65.0))
+    session.close()
+    for name, size in (("one", 80.0), ("one-2", None)):
+        with open_series(tmp_path / f"{name}.{kind}") as series:
+            assert (len(series), series.pixel_size_nm) == (1, size)
+
+
 def test_zarr_python_reads_pixels_and_values(record, start, tmp_path):
     zarr = pytest.importorskip("zarr")
     kept = record("one.ome.zarr")

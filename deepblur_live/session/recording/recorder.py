@@ -50,8 +50,8 @@ class Recorder:
     on_event
         Called with the name and the values of an event of the session.
     contradiction
-        Returns what contradicts the profile's pixel size, or empty; a series that
-        begins meanwhile states no size, and why.
+        Returns what contradicts the profile's pixel size, or empty. Meanwhile a new
+        series is written that states no size, and why.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Recorder:
         ----------
         path
             ``NAME.ome.zarr`` or ``NAME.ome.tiff``. Frames of another size begin
-            ``NAME-2…``.
+            ``NAME-2…``, and so do those of a pixel size that is now contradicted.
         raw
             The file in which the raw frames are anyway, if not in `raw_file`; without
             either they are written to ``NAME_raw…`` beside it.
@@ -107,7 +107,12 @@ class Recorder:
         with self._lock:
             self._require_idle()  # still
             self._current = Recording(
-                path, self._family, head_of, raw=raw is None, on_error=self._on_error
+                path,
+                self._family,
+                head_of,
+                stated=lambda: not self._contradiction(),
+                raw=raw is None,
+                on_error=self._on_error,
             )
             self._recordings.append(self._current)
         self._on_event("recordingStarted", path=str(path))

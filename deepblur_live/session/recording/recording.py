@@ -91,7 +91,8 @@ class RecordingCounts:
 class Recording:
     """Writes each result that it is given, on a thread of its own, until `end`.
 
-    The first frame determines the size; frames of another size begin a new series.
+    The first frame determines the size; frames of another size begin a new series, and
+    so does a change of `stated`.
     Frames that were passed on raw are kept in their place, as strength 0.
 
     Parameters
@@ -103,6 +104,8 @@ class Recording:
     head_of
         Returns the description of a series from its first frame, its file, and whether
         it is that of the raw frames.
+    stated
+        Returns whether the series' description is to state the pixel size.
     raw
         Whether to write the raw frames, too.
     on_error
@@ -119,13 +122,14 @@ class Recording:
         family: BlurFamily,
         head_of: Callable[[FrameResult, Path, bool], SeriesHead],
         *,
+        stated: Callable[[], bool] = lambda: True,
         raw: bool,
         on_error: Callable[[str], None],
         queue_bytes: int = _QUEUE_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path, self._family, self._head_of = path, family, head_of
-        self._raw = raw
+        self._stated, self._raw = stated, raw
         self._on_error = on_error
         self._budget = queue_bytes
         self._clock = clock
@@ -135,7 +139,7 @@ class Recording:
         self._ending = False
         # Only the thread changes these, replacing the whole tuple.
         self._stores: tuple[FrameStore, ...] = ()
-        self._size: object = None
+        self._kind: object = None
         self._parts = self._written = self._lost = self._unfit = 0
         self._error = ""
         self._retry_at = 0.0
@@ -274,10 +278,10 @@ class Recording:
             raise ValueError(
                 f"shape {raw.shape}, {raw.dtype}: not a grey frame that it can hold"
             )
-        size = (raw.shape, raw.dtype.newbyteorder("="))
-        if size != self._size and not self._open(result):
+        kind = (raw.shape, raw.dtype.newbyteorder("="), self._stated())
+        if kind != self._kind and not self._open(result):
             return
-        self._size = size
+        self._kind = kind
         values = frame_values(result, self._family)
         image = raw if result.deblurred is None else result.deblurred
         images = (image.astype(np.float32, copy=False), raw)
@@ -293,7 +297,7 @@ class Recording:
     def _open(self, result: FrameResult) -> bool:
         """Begin new series; False while a disk that refused them is not tried."""
         self._close_stores()
-        self._size = None
+        self._kind = None
         if self._error and self._clock() < self._retry_at:
             self._lost += 1 + self._raw
             return False
