@@ -156,11 +156,11 @@ def fit_beads(
     def fitted(some: Sequence[ToFit]) -> list[StackFit | None]:
         try:
             return _fitted(model, some, noise, fit_blur, fit_coefficients, steps)
-        except Exception:
+        except Exception as error:
             # One bad bead must not end the calibration, nor the fits of the others.
             if len(some) > 1:
                 return [fit for one in some for fit in fitted([one])]
-            _log.debug("a bead cannot be fitted", exc_info=True)
+            _log.info("a bead cannot be fitted: %r", error)
             return [None]
 
     found: dict[int, StackFit | None] = {}
