@@ -109,7 +109,7 @@ def test_modes_by_preset_name(rig: Path, preset: str, modes: tuple[int, ...]) ->
         ("[optics]\npixel_size_nm = 325", ["325", "too coarse", "below 191"]),
         (
             "[optics]\npixel_size_nm = 20\nnumerical_aperture = 0.05",
-            ["20 is far finer", "at least 338"],
+            ["20 is far finer", "at least 169"],
         ),
         ("[optics]\nnoll = [2, 4, 5]", ["optics.noll", "tilts", "[4, 5]?"]),
         ("[optics]\nnoll = [5, 4, 4]", ["optics.noll", "[4, 5]?"]),

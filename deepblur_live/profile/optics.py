@@ -25,7 +25,7 @@ MODALITIES = ("widefield", "light-sheet")
 
 _WIDEST_BLUR_NM = 1000
 # Finest sampling λ/(NA·px); the shipped model reads up to 6 pixels.
-_MOST_PIXELS = 32
+_MOST_PIXELS = 64
 
 
 class Optics(Section):
