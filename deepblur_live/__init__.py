@@ -7,10 +7,10 @@
 This module is the public API; each name is loaded when it is first used. These are the
 extension points, as stable as the API (docs/extending.md):
 
-- `deepblur_live.blur.BlurFamily`: a family of blurs of your own
+- `deepblur_live.blur.BlurFamily`: your own family of blurs
 - `deepblur_live.blur.LinearBlur`: a blur that is not a convolution
 - `deepblur_live.runtime.frame.FramePipeline`: another pipeline for a `DeblurListener`
-- `deepblur_live.session.sinks.AlertSink`: another destination of alerts
+- `deepblur_live.session.sinks.AlertSink`: another destination for alerts
 - `deepblur_live.gui.MainWindow`: the window, to embed in an application
 - `deepblur_live.acquisition.simulated`: a simulated microscope, for tests
 

@@ -39,15 +39,15 @@ def deblur(
     Parameters
     ----------
     frame
-        (H, W), any real dtype: one frame, as the camera gave it. It is not modified.
+        (H, W), any real dtype: one raw frame of the camera. It is not modified.
     profile
         The microscope, or the TOML file that describes it.
 
     Returns
     -------
     sharp
-        (H, W) float32 in the units of `frame`. Where ``estimate.trusted`` is False it
-        is the frame as it was: a frame whose blur is not identifiable is not altered.
+        (H, W) float32 in the units of `frame`. If ``estimate.trusted`` is False, the
+        unchanged frame: without a reliable estimate it is not deblurred.
     estimate
         The coefficients of the blur, their covariance, and the reason when they cannot
         be trusted.
@@ -57,7 +57,7 @@ def deblur(
     ProfileError
         The file does not hold a valid profile.
     PackError
-        The model is missing or altered, or does not serve the profile's optics.
+        The model is missing or altered, or does not cover the profile's optics.
     ValueError
         `frame` is not one frame, or is unusable (constant, saturated, not finite ...);
         the text says why.
@@ -76,13 +76,13 @@ def deblur(
         )
     if not isinstance(profile, Profile):
         profile = load_profile(profile)
-    # A pipeline sets torch's number of threads, which is the caller's here.
+    # A pipeline sets torch's number of threads: restore the caller's at the end.
     threads = torch.get_num_threads()
     try:
         model = profile.model
         pipeline: FramePipeline
         if model.calibration is not None:
-            # It knows which part of the calibrated frame this one is.
+            # This pipeline locates the frame within the calibrated field.
             pipeline = build_series_pipeline(profile, asynchronous=False)
         elif model.blur == "field":
             pipeline = build_field_pipeline(profile, asynchronous=False)

@@ -21,7 +21,7 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]
     Parameters
     ----------
     package
-        Its name.
+        Name of the package.
     modules
         The module, within the package, of each public name.
     """

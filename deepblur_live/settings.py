@@ -115,7 +115,7 @@ def _commented(table: Sequence[str]) -> list[str]:
 
 
 def _toml_key(name: str) -> str:
-    """Return a key of TOML, in quotes if need be."""
+    """Return a key of TOML, in quotes if necessary."""
     bare = name.isascii() and name.replace("-", "_").isidentifier()
     return name if bare else json.dumps(name, ensure_ascii=False)
 
@@ -133,7 +133,7 @@ def _entry(key: str, value: Any, field: FieldInfo) -> list[str]:
 def _sentence(
     detail: ErrorDetails, model: type[Section], content: Mapping[str, Any]
 ) -> str:
-    # Only the path down to a field of ours; pydantic adds the types within its value.
+    # Only the path to one of our fields: pydantic appends the types within its value.
     place = [str(part) for part in detail["loc"][: _depth(detail["loc"], model)]]
     key = ".".join(place)
     given: Any = content

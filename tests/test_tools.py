@@ -40,7 +40,7 @@ def pictures(tmp_path_factory):
 
 
 def run(script, *arguments, expect=0):
-    """Run a tool as a program; what it said."""
+    """Run a tool as a program; return its output."""
     command = [sys.executable, str(TOOLS / script), *map(str, arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=240, check=False
@@ -51,7 +51,7 @@ def run(script, *arguments, expect=0):
 
 @pytest.fixture
 def tool(monkeypatch, capsys):
-    """Run a tool in this process, which has loaded what takes seconds; what it said."""
+    """Run a tool in this process, where slow imports are done; return its output."""
     monkeypatch.syspath_prepend(str(TOOLS))
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
 

@@ -92,18 +92,18 @@ def uniform(
 ) -> Points:
     """Draw (n, P) points of a set at random."""
     rng = np.random.default_rng(seed)
-    shape = (n, _columns(kind, size, admissible))
+    shape = (n, _columns(size, admissible))
     return mapped(kind, rng.uniform(size=shape), rng.normal(size=shape), admissible)
 
 
 def sobol(kind: str, admissible: AdmissibleSet, size: int, n: int) -> Points:
     """Return (n, P) points of a set from a scrambled Sobol' sequence."""
-    columns = _columns(kind, size, admissible)
+    columns = _columns(size, admissible)
     unit = qmc.Sobol(columns, seed=0).random_base2((n - 1).bit_length())[:n]
     return mapped(kind, unit, ndtri(unit.clip(1e-6, 1 - 1e-6)), admissible)
 
 
-def _columns(kind: str, size: int, admissible: AdmissibleSet) -> int:
+def _columns(size: int, admissible: AdmissibleSet) -> int:
     count = len(admissible.vertices) if isinstance(admissible, Hull) else 0
     return max(size + 1, count)
 

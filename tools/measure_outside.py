@@ -97,7 +97,7 @@ def outcomes(
         estimate = identifier.solve(problem).estimate
         gain = identifier.outside.compare(problem, estimate.coefficients).gain
         snr = score(local, state, modes_of(family, estimate.coefficients)).snr
-        left = "left the calibrated set" in estimate.reason
+        left = "outside the calibrated set" in estimate.reason
         found.append(Outcome(snr, gain, estimate.trusted, left))
         print(f"{distance_nm:g} nm, σ {sigma:g}:", *found[-1], flush=True)
     return found

@@ -1,4 +1,4 @@
-"""Every frame of a camera, if the worker is slower: they wait, on disk if need be.
+"""Buffer every frame for a worker slower than the camera, on disk if necessary.
 
 Frames are put into the ring only when it is empty, so that it drops none.
 """
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Backlog"]
 
-# Most memory of frames that wait for the backlog's thread; a single frame may exceed
+# Maximum memory for frames waiting for the backlog's thread; a single frame may exceed
 # it.
 _MEMORY_BYTES = 256 << 20
 _TICK_S = 0.05
-# Time between two looks at the ring while frames wait for room in it.
+# Polling interval of the ring while frames wait for room in it.
 _POLL_S = 0.005
-# Longest wait for a write under way when the backlog is closed: a window may be
-# waiting.
+# Longest wait for a write in progress when the backlog is closed: it may block the
+# window.
 _END_S = 0.5
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A frame that waits: its pixels, or the place of their bytes in the file."""
+    """A waiting frame: its pixels, or the offset of their bytes in the file."""
 
     pixels: NDArray[Any] | None
     offset: int
@@ -49,7 +49,7 @@ class _Waiting:
 
 
 class Backlog:
-    """Passes frames on to a ring in their order, as fast as they are taken from it.
+    """Passes frames on to a ring in order, as fast as they are taken from it.
 
     Its thread moves those that cannot be passed on yet to a temporary file, which the
     system removes when the program ends, however it ends.
@@ -57,13 +57,13 @@ class Backlog:
     Parameters
     ----------
     ring
-        Where frames go; nobody else puts frames there meanwhile.
+        Where frames go; nothing else puts frames there while the backlog is open.
     folder
-        Of the temporary file; None for the system's.
+        Folder of the temporary file; None for the system's.
     report
-        Called from any thread with what is lost and why.
+        Called from any thread with a description of frames that are lost, and why.
     memory_bytes
-        Budget of the frames that wait for the thread.
+        Budget for frames that wait for the thread.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Backlog:
             else:
                 self._dropped += 1
         if not fits:
-            self._report_once("the disk on which frames wait is slower than they come")
+            self._report_once("the disk that buffers them is slower than the camera")
         if not kept:
             return False
         self._new.put(_Waiting(pixels.copy(), 0, pixels.shape, pixels.dtype.str, more))
@@ -124,8 +124,8 @@ class Backlog:
     def close(self, timeout: float = _END_S) -> None:
         """End; frames that still wait are dropped.
 
-        A disk that does not respond within `timeout` seconds is reported, and left to
-        the thread, which ends as soon as it does or with the program.
+        If the disk does not respond within `timeout` seconds, this is reported, and
+        the thread ends as soon as the disk responds, or with the program.
         """
         self._drop_waiting()
         self._new.put(None)
@@ -134,8 +134,8 @@ class Backlog:
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._report(
-                "the disk on which frames waited does not respond: the temporary file "
-                "is removed when it does, or when the program ends"
+                "the disk that buffers waiting frames does not respond: the temporary "
+                "file is removed when it does, or when the program ends"
             )
 
     # ------------------------------------------------------------- the thread
@@ -189,7 +189,7 @@ class Backlog:
                 # A disk that fills up takes a part first, and then raises.
                 left = left[self._file.write(left) :]
         except OSError as error:
-            self._drop(f"frames that wait cannot be written ({error.strerror})")
+            self._drop(f"the temporary file cannot be written ({error.strerror})")
             return
         self._on_disk.append(replace(frame, pixels=None, offset=self._end))
         self._end += _size(frame)
@@ -202,14 +202,14 @@ class Backlog:
                 data = self._file.read(_size(frame))
                 pixels = np.frombuffer(data, frame.dtype).reshape(frame.shape)
             except (OSError, ValueError) as error:
-                self._drop(f"frames that wait cannot be read ({error})")
+                self._drop(f"the temporary file cannot be read ({error})")
                 return
         closed = self._ending
-        if closed:  # while it was read; it is counted as dropped
+        if closed:  # while the frame was read; it is counted as dropped
             return
         self._ring.put(pixels, **frame.more)
         with self._lock:
-            if self._ending:  # meanwhile, and counted as dropped
+            if self._ending:  # closed in the meantime: it was counted as dropped
                 self._dropped -= 1
             else:
                 self._waiting -= 1
@@ -225,7 +225,7 @@ class Backlog:
     def _report_once(self, reason: str) -> None:
         if not self._reported:
             self._reported = True
-            self._report(f"not every frame is kept until it is processed: {reason}")
+            self._report(f"waiting frames are dropped: {reason}")
 
 
 def _size(frame: _Waiting) -> int:

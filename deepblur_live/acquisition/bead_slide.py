@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["bead_picture", "bead_slide"]
 
-# Points per pixel, along each axis, that a bead is averaged over.
-_FINER = 8
+# Samples per pixel, along each axis, over which a bead is averaged.
+_SUBSAMPLES = 8
 # A bead of 200 nm then emits about 17 000 photons per frame, on pixels of 100 nm.
 _PEAK_ELECTRONS = 8000.0
 # Brightness of beads of one batch, standard deviation over mean.
@@ -36,8 +36,8 @@ def bead_picture(
 ) -> NDArray[np.float32]:
     """Return the projection of fluorescent balls, averaged over each pixel.
 
-    The average widens a ball by the Gaussian equivalent of a pixel, 0.29 pixels, which
-    a calibration finds in its Gaussian.
+    The average widens a ball like a Gaussian of 0.29 pixels standard deviation, which
+    a calibration includes in its own Gaussian.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ def bead_picture(
     places
         (N, 2) rows and columns of their centres, pixels.
     brightness
-        (N,) of the longest way through each ball.
+        (N,) value at the centre of each ball, where the path through it is longest.
     diameter_px
-        Of the balls.
+        Diameter of the balls, pixels.
     """
     picture = np.zeros(shape, dtype=np.float32)
     reach = math.ceil(diameter_px / 2) + 1
-    offsets = (np.arange(_FINER) + 0.5) / _FINER - 0.5
+    offsets = (np.arange(_SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5
     near = np.arange(-reach, reach + 1)
     fine = (near[:, None] + offsets).ravel()
     for (row, column), strength in zip(places, brightness, strict=True):
@@ -60,7 +60,8 @@ def bead_picture(
         squared = (fine + middle[0] - row)[:, None] ** 2
         squared = squared + (fine + middle[1] - column) ** 2
         depth = np.sqrt(np.clip(1 - squared / (diameter_px / 2) ** 2, 0, None))
-        cells = depth.reshape(len(near), _FINER, len(near), _FINER).mean((1, 3))
+        samples = depth.reshape(len(near), _SUBSAMPLES, len(near), _SUBSAMPLES)
+        cells = samples.mean((1, 3))
         rows, columns = near + middle[0], near + middle[1]
         inside = np.ix_(
             (rows >= 0) & (rows < shape[0]), (columns >= 0) & (columns < shape[1])
@@ -79,7 +80,7 @@ def bead_slide(
     pixel_size_nm: float = 100.0,
     seed: int = 0,
 ) -> SimulatedSample:
-    """Return a slide of beads under a microscope at rest.
+    """Return a slide of beads under a microscope whose optics do not drift.
 
     Parameters
     ----------
@@ -87,11 +88,11 @@ def bead_slide(
         The blurs. The aberrations are those with which the demonstration begins, in
         focus at position 0 of the focus drive.
     diameter_nm
-        Of the beads.
+        Diameter of the beads, nm.
     beads
-        Their number on the slide, of which a part is in view.
+        Number of beads on the slide, some of them outside the frame.
     shape, pixel_size_nm, seed
-        As for `SimulatedSample`; the seed is also that of the places.
+        As for `SimulatedSample`; the seed also sets the places of the beads.
     """
     margin = family.window // 2
     whole = (shape[0] + 2 * margin, shape[1] + 2 * margin)

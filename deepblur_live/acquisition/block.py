@@ -106,7 +106,7 @@ class SharedBlock:
 
     def release(self) -> None:
         """Give the memory back to the system; the block cannot be used afterwards."""
-        # A worker thread that hangs may still use it: it is then freed when that ends.
+        # A hanging worker thread may still use it: it is then freed when that ends.
         with contextlib.suppress(BufferError):
             self._memory.close()
         self._memory.unlink()

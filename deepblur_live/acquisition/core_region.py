@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pymmcore_plus import Keyword
 
+from deepblur_live.acquisition.series import parse_binning
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,9 +25,9 @@ class CoreRegion:
     """The region of interest of a core's camera, read when it may have changed.
 
     That is before a snap or a sequence, as cameras keep it during one. The objective
-    may be changed at any time: the pixel size is asked for again twice a second, from
+    may be changed at any time: the pixel size is read again twice a second, from
     the core's cache, which takes microseconds. The core's events are not used: they
-    come from a thread of the core's own, and may coincide with a disconnection.
+    come from one of the core's own threads, and may coincide with a disconnection.
 
     Cores do not report the sensor's size: it is the largest region so far, where one
     began at the sensor's first pixel.
@@ -93,12 +95,15 @@ class CoreRegion:
         camera = core.getCameraDevice()
         left, top, width, height = core.getROI()
         binning = _binning(core, camera)
-        known: dict[str, Any] = {"region": None, "binning": binning}
+        known: dict[str, Any] = {"region": None}
         # The core includes the binning and the objective in use; 0 if it knows no size.
         self._size_um, self._size_at = core.getPixelSizeUm(True), self._clock()
         self._stated |= self._size_um > 0
         if self._stated:
             known["pixel_size_nm"] = 1000 * self._size_um
+        if binning is None:
+            return known
+        known["binning"] = binning
         before = self._binnings.setdefault(camera, binning)
         if before != binning:
             known["binning_before"] = before
@@ -118,10 +123,9 @@ class CoreRegion:
         return known
 
 
-def _binning(core: CMMCorePlus, camera: str) -> int:
-    """Return the camera's binning, 1 where it has none; "2x2" counts as 2."""
+def _binning(core: CMMCorePlus, camera: str) -> int | None:
+    """Return the camera's binning; 1 without one, None for unequal sides ("2x1")."""
     name = Keyword.Binning.value
     if not core.hasProperty(camera, name):
         return 1
-    text = str(core.getProperty(camera, name))
-    return int(text.lower().partition("x")[0])
+    return parse_binning(core.getProperty(camera, name))

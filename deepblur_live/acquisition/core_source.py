@@ -32,8 +32,8 @@ class CoreSource:
         Called with (pixels, metadata, source) of each frame, on the thread that
         acquires it: it must return quickly. The source is "mda", "live" or "snap".
     on_missed, every
-        Of the `LiveTap`: what became of live frames that were missed, and whether every
-        frame is wanted.
+        Passed to the `LiveTap`: called with missed live frames, and whether every frame
+        is wanted.
     report
         Called from any thread with an error; nothing is raised into the core.
     """
@@ -51,7 +51,7 @@ class CoreSource:
         self.sequence: object = None
         """The sequence of the most recent MDA."""
         self.live_mode = False
-        """Whether live mode was started last; a sequence before is not known of."""
+        """Whether the last sequence was live mode; False before the first one."""
         self._region = CoreRegion(core)
         self._accept = accept
         self._report = report
@@ -114,7 +114,7 @@ class CoreSource:
         try:
             core = self.core
             if core is None or core.mda.is_running():
-                return  # it also comes as frameReady
+                return  # the MDA emits the same frame with frameReady
             metadata = {
                 "exposure_ms": core.getExposure(),
                 "camera": core.getCameraDevice(),

@@ -1,4 +1,4 @@
-"""Acquire a focus sweep: move the focus drive, snap, and return it whatever fails."""
+"""Acquire a focus sweep: move the focus drive, snap, and always move it back."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def acquire_sweep(
             core.snapImage()
             frames.append(np.array(core.getImage()))
     finally:
-        move_focus(core, stage, start, timeout_s, clock)
+        _move_back(core, stage, start, timeout_s, clock)
     z_um = np.array(reached)
     _check_moves(stage, np.asarray(offsets_um, dtype=np.float64), z_um)
     return AcquiredSweep(stage, start, z_um, frames)
@@ -141,6 +141,22 @@ def move_focus(
                 f"{stage} is still moving after {timeout_s:g} s; it was stopped"
             )
         pause.wait(_POLL_S)
+
+
+def _move_back(
+    core: CMMCorePlus,
+    stage: str,
+    start_um: float,
+    timeout_s: float,
+    clock: Callable[[], float],
+) -> None:
+    """Move a stage to where it was; say so if that fails, whatever failed before."""
+    try:
+        move_focus(core, stage, start_um, timeout_s, clock)
+    except Exception as error:  # whatever a driver raises
+        raise SweepError(
+            f"{stage} has not returned to {start_um:.3f} µm: {error}"
+        ) from error
 
 
 def _check_moves(

@@ -23,7 +23,7 @@ __all__ = ["ProcessWorker", "ThreadWorker", "Worker"]
 
 
 class Worker:
-    """A worker from its owner's side; this base owns the pipes."""
+    """The owner's handle of a worker; this base class owns the pipes."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -190,7 +190,7 @@ class _BlockReader:
         return self._memory.buf
 
     def close(self) -> None:
-        """Let go of the block."""
+        """Detach from the block."""
         memory, self._memory = self._memory, None
         if memory is None:
             return

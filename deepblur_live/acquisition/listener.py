@@ -68,7 +68,7 @@ class DeblurListener:
         Makes the pipeline, inside the worker: a module-level function, or a
         `functools.partial` of one, so that it can be pickled.
     policy
-        ``"newest"``: the worker gets the newest frame; those that it is too slow for
+        ``"newest"``: the worker gets the newest frame; frames that it has no time for
         are dropped. ``"all"``: every frame in order; they wait while a worker starts
         or restarts. Frames at a worker that dies are dropped, and so are the oldest
         when the budget is full, or the frames' size grows twice while they wait;
@@ -79,12 +79,12 @@ class DeblurListener:
     in_process
         Whether the worker runs on a thread of this process, for debugging.
     restart_delays_s
-        Seconds before each restart of a worker that died; there are as many restarts
-        in a row. After that, frames stay raw.
+        Seconds before each restart of a worker that died; their number is the maximum
+        number of restarts in a row. After that, frames stay raw.
     frame_timeout_s
-        A worker process that needs longer for a frame hangs, and is killed.
+        A worker process that takes longer for a frame is considered hung and killed.
     clock
-        Monotonic seconds; times of frames count from the making of the listener.
+        Monotonic seconds; times of frames count from the creation of the listener.
 
     Raises
     ------
@@ -130,22 +130,21 @@ class DeblurListener:
         self._started = self._closed = False
         self._source: CoreSource | None = None
         self._keeps_all = policy == "all"
-        # One for each period in which every frame was processed; the last may be in
-        # use.
+        # One for each period in which every frame was processed; the last may be open.
         self._backlogs: list[Backlog] = []
         self._also_attached = False
 
     # ------------------------------------------------------------- the worker's life
 
     def start(self, timeout: float = 60.0) -> bool:
-        """Start the worker and wait until its pipeline is made.
+        """Start the worker and wait until its pipeline is ready.
 
         Returns
         -------
         bool
             False when that failed (`background_errors` says why) or took longer than
-            `timeout` seconds; frames are then passed on raw, or wait where every frame
-            counts.
+            `timeout` seconds; frames are then passed on raw or, if every frame is
+            processed, wait.
 
         Raises
         ------
@@ -204,7 +203,7 @@ class DeblurListener:
         walk: NDArray[np.float64] | None = None,
         series: SeriesKey | None = None,
     ) -> None:
-        """Have the worker go on from coefficients measured by other means.
+        """Have the worker continue from coefficients measured by other means.
 
         For example by a focus sweep. They hold from the first frame that is captured
         at ``known.time`` or later, and for workers that are started again, until
@@ -215,11 +214,11 @@ class DeblurListener:
         known
             The coefficients, their covariance and their time.
         walk
-            Covariance (P, P) of what they drift in one second, by which they are less
-            certain when a worker gets them later; None for no drift.
+            Covariance (P, P) of their drift in one second, by which their uncertainty
+            grows until a worker gets them; None for no drift.
         series
-            The channel, position and plane that they are of; None for frames outside an
-            MDA.
+            The channel, position and plane that they belong to; None for frames outside
+            an MDA.
         """
         self._supervisor.start_from(known, walk, series)
 
@@ -250,7 +249,7 @@ class DeblurListener:
         metadata, source
             Travel with the frame.
         time
-            Of the capture, in seconds since the session began; now, when not given.
+            Time of the capture, in seconds since the session began; by default now.
         block
             Whether to wait until there is room, so that no other frame is dropped.
 
@@ -294,20 +293,20 @@ class DeblurListener:
         """Process every frame from now on, or the newest again.
 
         While frames come faster than they are processed they wait, in a temporary file
-        if need be; those that still wait when this is ended are dropped. A listener of
-        the policy ``"all"`` does so already, within its memory.
+        if necessary; those still waiting when this is switched off are dropped. A
+        listener with the policy ``"all"`` does so already, within its memory.
 
         Parameters
         ----------
         on
-            Whether to.
+            Whether to process every frame.
         folder
-            Of the temporary file; None for the system's.
+            Folder of the temporary file; None for the system's.
 
         Raises
         ------
         OSError
-            The temporary file cannot be made.
+            The temporary file cannot be created.
         """
         if self._keeps_all or self._closed or on == self.processes_every_frame:
             return
@@ -387,8 +386,8 @@ class DeblurListener:
         try:
             getattr(self.events, signal).emit(*args)
         except Exception as error:
-            # Not by `_report`, as a callback of errorRaised that raises would be called
-            # again for ever.
+            # Not by `_report`: a callback of errorRaised that raises would be called
+            # again and again.
             text = f"a callback of {signal} failed: {error}"
             # A callback that fails at every frame must not displace other errors.
             if text not in self._errors:

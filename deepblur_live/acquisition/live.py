@@ -1,4 +1,4 @@
-"""The live tap: copies the frames of a running sequence, leaving them in the buffer."""
+"""The live tap: reads frames of a running sequence and leaves them in the buffer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LiveTap:
     deliver
         Called with (pixels, metadata) of each new frame, on the tap's thread.
     on_missed
-        Called with what became of the frames missed before a frame.
+        Called with the frames missed before a new one, by reason.
     every
         Returns whether frames that are still in the buffer are wanted too, in order;
         else they are missed.
@@ -166,8 +166,8 @@ class LiveTap:
             self._check_running_at = now + _CHECK_RUNNING_S
             running = self._core.isSequenceRunning()
             if running and not self._live:
-                # Its event comes a moment after it was started, and must not be taken
-                # for another sequence, whose frames would be read again.
+                # Its event comes a moment after the start, and must not be mistaken for
+                # another sequence, whose frames would be read again.
                 self._begin(now)
                 self._event_pending = True
             elif self._live and not running:
@@ -213,7 +213,7 @@ class LiveTap:
                 core.getBufferTotalCapacity(),
             )
         except _TRANSIENT:
-            return  # emptied after it was counted
+            return  # the buffer was emptied after its frames were counted
         tags = dict(metadata)
         if not _is_whole(pixels, tags):
             return
@@ -249,14 +249,14 @@ class LiveTap:
         """Deliver frames before `number` that are still there; return those missed."""
         delivered = behind = 0
         for wanted in range(number - missed.unread, number):
-            # Newer frames may have come meanwhile: look again where it must be now.
+            # Newer frames may have arrived: look again where it must be now.
             for _ in range(_LOOKS):
                 try:
                     pixels, metadata = self._core.getNBeforeLastImageAndMD(
                         number - wanted + behind
                     )
                 except _TRANSIENT:
-                    break  # taken meanwhile
+                    break  # taken in the meantime
                 tags = dict(metadata)
                 found = int(tags.get("ImageNumber", _UNNUMBERED))
                 if found == wanted and _is_whole(pixels, tags):

@@ -1,10 +1,10 @@
 """Live frames that did not reach the listener, counted by reason.
 
 The core numbers each image that a camera inserts into its buffer, and keeps it there
-until a reader takes it or the buffer is full. So a jump of the numbers is not the
-camera's: how many of the images are still in the buffer, and how full it may have been,
-tells what became of them. What a camera loses before that gets no number of the core;
-only a number of the camera's own shows it, which few adapters pass on.
+until a reader takes it or the buffer is full. A gap in these numbers is therefore not
+the camera's fault: how many of the images are still in the buffer, and how full it may
+have been, shows what became of them. Images lost before that get no number from the
+core; only the camera's own frame number shows it, which few adapters pass on.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ CAMERA_NUMBERS = ("PVCAM-FMD-FrameNr", "FrameCounter")
 """Tags in which adapters pass on the camera's own frame number."""
 
 _STEPS = 3
-"""A camera's number is believed once it has counted as the core does so many times."""
+"""A camera's own number is used once it has agreed with the core's this many times."""
 
 
 @dataclass(frozen=True)
 class Missed:
-    """Numbers of frames.
+    """Numbers of missed frames, by reason.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Missed:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Total number of missed frames."""
         return sum(asdict(self).values())
 
     @property
@@ -86,9 +86,9 @@ def classify(
     Parameters
     ----------
     missing
-        Images numbered in between.
+        Number of images in between.
     before, now
-        Images in the buffer when either was read, that one included.
+        Images in the buffer when the one and the other was read, including itself.
     capacity
         Images that the buffer holds; 0 if it is not known.
     shared
@@ -125,11 +125,11 @@ class CameraNumbers:
         Parameters
         ----------
         camera
-            Its label.
+            Label of the camera.
         number
-            Of the core.
+            Number that the core gave the frame.
         tags
-            Of the frame.
+            The frame's metadata.
         """
         for name in CAMERA_NUMBERS:
             try:

@@ -1,4 +1,4 @@
-"""Pause what acquires on a core, live mode or an MDA, and continue it."""
+"""Pause a core's acquisition, live mode or an MDA, and continue it."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def acquisition_paused(
         The microscope.
     live_mode
         Whether a running sequence was started as live mode. Any other ends after a
-        number of images, which the core does not tell: it could not be continued.
+        number of images that the core does not report: it could not be continued.
     resume
         Asked at the end: whether live mode is to continue.
     timeout_s
-        Longest time that an MDA may take for its present event.
+        Longest time that an MDA may take for its current event.
     clock
         Seconds, monotonic.
 
@@ -56,7 +56,7 @@ def acquisition_paused(
     ------
     SweepError
         The MDA does not pause in time, or a sequence other than live mode is running;
-        it then goes on.
+        it then continues.
     """
     if core.mda.is_running():
         ours = _pause(core.mda, timeout_s, clock)
@@ -105,7 +105,7 @@ def _pause(runner: MDARunner, timeout_s: float, clock: Callable[[], float]) -> b
             if ours:
                 runner.set_paused(False)
             raise SweepError(
-                f"the MDA has not paused within {timeout_s:g} s: its present event "
+                f"the MDA has not paused within {timeout_s:g} s: its current event "
                 "takes longer; pause or end it first"
             )
         wait.wait(_POLL_S)

@@ -62,7 +62,7 @@ def open_series(path: Path | str, *, channel: int | str | None = None) -> Series
             return open_tiff(path, channel)
         if path.suffix.lower() in _SUFFIXES:
             return _open_pictures(path, [path], channel)
-        raise SeriesError(f"{path}: not a known kind of recording; give {_KINDS}")
+        raise SeriesError(f"{path}: unknown file type; give {_KINDS}")
     if glob.has_magic(text):
         return _open_pictures(path, [Path(found) for found in glob.glob(text)], channel)
     raise SeriesError(f"{path}: no such file or folder; give {_KINDS}")
@@ -95,7 +95,7 @@ def _open_pictures(where: Path, files: list[Path], channel: int | str | None) ->
             if len(plane) != 1:
                 raise SeriesError(
                     f"{file}: holds {len(plane)} planes, a folder needs one per file; "
-                    "replay this file by itself"
+                    "replay this file on its own"
                 )
             pixel_size_nm = plane.pixel_size_nm
             return plane[0]
@@ -126,7 +126,7 @@ def _read_png(path: Path) -> NDArray[Any]:
         raise SeriesError(f"{path}: not a readable PNG: {error}") from error
     if not (mode in ("L", "F") or mode.startswith("I")):
         raise SeriesError(
-            f"{path}: a picture in colour or of 1 bit (mode {mode}); save it as grey"
+            f"{path}: a colour or 1-bit picture (mode {mode}); save it as greyscale"
         )
     # Pillow opens 16-bit PNGs of some writers as 32 bits.
     return pixels.astype(np.uint16) if mode == "I" else pixels

@@ -22,7 +22,7 @@ class RestartPlan:
     Parameters
     ----------
     delays_s
-        Pause before each restart in a row; there are as many restarts as pauses.
+        Pause before each restart in a row; their number limits the restarts.
     clock
         Monotonic seconds.
     """

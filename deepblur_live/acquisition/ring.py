@@ -120,8 +120,8 @@ class FrameRing:
         source, metadata
             Travel with the frame.
         time
-            Of the capture, in seconds on the caller's clock; by default now, counted
-            from the making of the ring.
+            Time of the capture, in seconds on the caller's clock; by default now,
+            counted from the creation of the ring.
         captured_at
             The ring's clock at the capture, if that is not now.
 
@@ -144,7 +144,7 @@ class FrameRing:
             if block is None:
                 return self._refuse()
             block.write(slot, pixels)
-        except Exception as error:  # an odd frame must not stop a camera
+        except Exception as error:  # an unusual frame must not stop a camera
             self._report_once(f"a frame from {source!r} was dropped: {error}")
             return self._refuse(block, slot)
         info = FrameInfo(-1, time, source, metadata, pixels.dtype.str, pixels.shape)
@@ -204,9 +204,9 @@ class FrameRing:
         full = not block.free_slots
         while not block.free_slots and self._queue:
             self._discard(self._queue.popleft())
-        say = full and self._policy == "all" and not self._overflowing
-        self._overflowing |= say
-        return (block.free_slots.pop() if block.free_slots else -1), say
+        report = full and self._policy == "all" and not self._overflowing
+        self._overflowing |= report
+        return (block.free_slots.pop() if block.free_slots else -1), report
 
     def _grow(self, pixels: NDArray[Any]) -> bool:
         """Allocate a block that these pixels fit in; False when that is impossible."""
@@ -307,8 +307,8 @@ class FrameRing:
     def take(self, most: int, timeout: float) -> SlotLease | None:
         """Take the next frame if fewer than `most` are taken; None after `timeout` s.
 
-        With little memory even fewer. Every lease is to be returned by `release`, and
-        then counted by `settle`.
+        With little memory even fewer. Every lease must be returned with `release`, and
+        then counted with `settle`.
         """
 
         def there() -> bool:
@@ -365,7 +365,7 @@ class FrameRing:
 
     @property
     def time(self) -> float:
-        """Seconds since the making of the ring."""
+        """Seconds since the creation of the ring."""
         return self._clock() - self._origin
 
     def counts(self) -> Counts:

@@ -34,7 +34,7 @@ def _nothing_to_close() -> None:
 
 
 class RecordedOptics(NamedTuple):
-    """What a recording says of the microscope; None where it says nothing."""
+    """Optics stated in a recording; None for those it does not state."""
 
     numerical_aperture: float | None = None
     refractive_index: float | None = None
@@ -60,7 +60,7 @@ class Series:
     shape
         (H, W) of the first frame; files of a folder may differ.
     dtype
-        Of the first frame.
+        Data type of the first frame.
     read
         Frame number → (H, W) pixels. May raise anything; `__getitem__` makes it a
         `SeriesError`.
@@ -77,7 +77,7 @@ class Series:
     channel
         The channel's name, if recorded.
     binning
-        Pixels of the sensor in one of the frames along each side, if recorded.
+        Sensor pixels per frame pixel along each side, if recorded.
     close
         Closes the files.
     """
@@ -137,7 +137,7 @@ def parse_binning(text: object) -> int | None:
     >>> parse_binning("2x2"), parse_binning(4), parse_binning("2x1")
     (2, 4, None)
     """
-    sides = set(str(text).lower().split("x"))
+    sides = {side.strip() for side in str(text).lower().split("x")}
     side = sides.pop() if len(sides) == 1 else ""
     return int(side) if side.isdecimal() and int(side) > 0 else None
 
@@ -185,7 +185,7 @@ def plane_order(
     Parameters
     ----------
     path
-        For messages.
+        Path of the recording, for messages.
     axes, sizes
         Names (one letter each) and lengths of the array's axes.
     names
@@ -204,12 +204,12 @@ def plane_order(
     described = " × ".join(f"{a} {n}" for a, n in zip(axes, sizes, strict=True))
     if lengths.get("S", 1) > 1:
         raise SeriesError(
-            f"{path}: a picture in colour ({described}); give grey frames, or split "
+            f"{path}: colour images ({described}); give greyscale frames, or split "
             "the channels first (if these are 3 or 4 grey frames: tifffile writes them "
             'as colour unless photometric="minisblack" is given)'
         )
     if 0 in sizes:
-        raise SeriesError(f"{path}: empty ({described})")
+        raise SeriesError(f"{path}: contains no frames ({described})")
     kept = [(a, n) for a, n in zip(axes, sizes, strict=True) if a != "S"]
     axes = "".join(a for a, _ in kept)
     if axes[-2:] != "YX":

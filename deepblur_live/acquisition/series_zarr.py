@@ -149,6 +149,6 @@ def open_zarr(path: Path, channel: int | str | None = None) -> Series:
         planes=order.focal_planes,
         z_step_um=None if z_step_nm is None else z_step_nm / 1000,
         channel=order.name,
-        # As a session of this program keeps it.
+        # Written by sessions of this program.
         binning=parse_binning(group.attrs.get("deepblur_live", {}).get("binning")),
     )

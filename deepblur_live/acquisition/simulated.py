@@ -44,8 +44,8 @@ STAGE_LABEL = "Focus"
 _EXPOSURE_RANGE_MS = (0.1, 1500.0)
 # Travel of the focus drive to each side: a PSF further out exceeds any window.
 _TRAVEL_UM = 2.0
-# A configuration makes its devices without arguments: a stage belongs to the camera
-# made last.
+# A configuration creates its devices without arguments: a stage belongs to the camera
+# created last.
 _newest_camera: weakref.ref[SimulatedCamera] | None = None
 
 
@@ -68,7 +68,7 @@ class SimulatedCamera(SimpleCameraDevice):
     clock
         Seconds, monotonic.
     wait
-        Waits a number of seconds: the exposure that remains when a frame is computed.
+        Waits a number of seconds: what remains of the exposure after computing a frame.
 
     Attributes
     ----------
@@ -154,9 +154,9 @@ class SimulatedCamera(SimpleCameraDevice):
             z_um=self.focus_um,
         )
         buffer[:] = frame.pixels
-        rest = self._exposure_ms / 1000 - (self._clock() - now)
-        if rest > 0:
-            self._wait(rest)
+        remaining = self._exposure_ms / 1000 - (self._clock() - now)
+        if remaining > 0:
+            self._wait(remaining)
         return {
             TRUTH_KEY: [float(value) for value in frame.coefficients],
             TRUTH_TIME_KEY: frame.time,
@@ -201,7 +201,7 @@ class SimulatedStage(StageDevice):
     Parameters
     ----------
     camera
-        Whose focus it moves; that of the camera made last when None.
+        The camera whose focus it moves; by default the camera created last.
 
     Raises
     ------

@@ -35,8 +35,8 @@ __all__ = ["SimulatedFrame", "SimulatedSample", "StageDrift"]
 # frames; the truth that is reported is the one used. For Zernike modes 0.0005 waves:
 # such a step changes the PSF by -50 dB of its energy.
 _QUANTUM = 1 / 300
-# For a field: number of PSFs along each side, and side of the tiles in pixels; these
-# are so many times larger as hold a PSF.
+# For a field: number of PSFs along each side, and side of the tiles in pixels, of which
+# a multiple is used that holds a PSF.
 _GRID, _TILE = 16, 64
 
 
@@ -112,7 +112,7 @@ class SimulatedSample:
     bleaching_s
         Time constant of the bleaching, seconds; ``inf`` for none.
     seed
-        Of the noise.
+        Seed of the noise.
 
     Raises
     ------
@@ -163,7 +163,7 @@ class SimulatedSample:
                 f"need {needed[0]} × {needed[1]}"
             )
         if isinstance(self.family, ZernikeField):
-            # Far beyond the camera's field its polynomials make no sense.
+            # Its polynomials are not valid far beyond the camera's field.
             part = frame_part((picture.shape[0], picture.shape[1]), needed)
             picture = picture[part]
         # Periodic with a margin of the PSF, so that a Fourier shift and blur put no
@@ -188,7 +188,7 @@ class SimulatedSample:
     def coefficients(self, time: float, z_um: float = 0.0) -> NDArray[np.float64]:
         """Return the true γ (P,) at `time` seconds of the trajectory.
 
-        With the focus drive `z_um` away from where it was at the beginning.
+        The focus drive is `z_um` away from its position at the beginning.
         """
         quantum = _QUANTUM * self.family.prior.scale
         gamma = self.trajectory.coefficients(time)
@@ -228,9 +228,9 @@ class SimulatedSample:
         Parameters
         ----------
         time
-            Seconds: of the stage, the bleaching and the noise's seed.
+            Seconds; sets stage drift, bleaching and the seed of the noise.
         trajectory_time
-            Seconds of the aberrations' trajectory, if different (a drift on hold).
+            Seconds on the aberrations' trajectory, if different (a drift on hold).
         noisy
             Whether the camera adds its noise.
         z_um
@@ -256,7 +256,7 @@ class SimulatedSample:
         if self._blur is None or self._blur[0] != key:
             coefficients = torch.from_numpy(gamma.astype(np.float32))
             self._blur = key, self._operator(coefficients)
-        # Blur of a non-negative specimen is non-negative, but for rounding.
+        # A blurred non-negative specimen is non-negative, except for rounding.
         return self._electrons(time, self._blur[1]).clamp_(min=0), gamma
 
     def _operator(self, coefficients: torch.Tensor) -> LinearBlur:

@@ -30,7 +30,7 @@ def load_specimen(path: Path | str = SPECIMEN_FILE) -> NDArray[np.float32]:
 
     Returns
     -------
-    (H, W) float32, 0 to 1: the share of the brightest fluorescence.
+    (H, W) float32, 0 to 1: fluorescence relative to the brightest pixel.
 
     Raises
     ------
@@ -43,8 +43,8 @@ def load_specimen(path: Path | str = SPECIMEN_FILE) -> NDArray[np.float32]:
         pixels = np.asarray(picture)
     if pixels.ndim != 2 or pixels.dtype.kind != "u":
         raise ValueError(
-            f"{path}: a specimen is a grey picture of 8 or 16 bits, "
-            f"got {pixels.dtype} of shape {pixels.shape}"
+            f"{path}: a specimen must be an 8- or 16-bit greyscale picture, "
+            f"not {pixels.dtype} of shape {pixels.shape}"
         )
     brightest = float(pixels.max())
     if brightest == 0:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Meter", "Statistics"]
 
 _WINDOW = 256
-"""Number of frames that rates and latencies are taken over."""
+"""Number of frames over which rates and latencies are measured."""
 _MEMORY_S = 10.0
-"""Rates ignore what is older: a pause, another exposure."""
+"""Rates ignore older frames: there may have been a pause or another exposure."""
 _SILENCE_S = 1.0
 _MAX_REASONS = 32
 """A reason that contains a number must not add an entry for every frame."""
@@ -41,11 +41,10 @@ class Statistics:
         Frames; ``captured == processed + dropped + in_flight`` always. Processed are
         all with a result, raw-only ones included.
     waiting
-        Of those in flight, frames whose turn has not come yet, where every frame is
-        processed.
+        Frames in flight that wait before the ring, where every frame is processed.
     missed
-        Live frames that never reached the listener, by what became of them. They are
-        not part of `captured`.
+        Live frames that never reached the listener, by reason. They are not part of
+        `captured`.
     raw_only
         Frames passed on raw, by reason.
     fps_captured, fps_processed
@@ -129,11 +128,11 @@ class Meter:
         Parameters
         ----------
         ring, worker_state
-            Of the listener.
+            The listener's ring and the state of its worker.
         waiting, lost
-            Frames that wait before the ring, and those that were dropped there. Counted
-            before this is called: a frame that enters the ring meanwhile is in flight
-            twice, in `captured` too.
+            Frames that wait before the ring, and those that were dropped there. They
+            are counted before this is called: a frame that enters the ring in between
+            is counted twice, in `in_flight` and in `captured`.
         """
         now = self._clock()
         with self._lock:

@@ -1,4 +1,4 @@
-"""Keeps a worker alive, feeds it with frames, and delivers the results one by one.
+"""Keeps a worker alive, feeds it frames, and delivers the results one by one.
 
 Two threads: the feeder passes frames from the ring to the worker; the collector starts
 and ends the worker, and delivers the results. While there is no worker the collector
@@ -73,7 +73,7 @@ class Supervisor:
     restart_delays_s
         As in `deepblur_live.acquisition.restarts.RestartPlan`.
     frame_timeout_s
-        A worker process that needs longer for a frame hangs, and is killed.
+        A worker process that takes longer for a frame is considered hung and killed.
     """
 
     def __init__(
@@ -213,17 +213,17 @@ class Supervisor:
                 worker.send(pickle.dumps(known))
             worker.send(task)
         except (OSError, ValueError):
-            pass  # it died: the collector notices, and counts the frame
+            pass  # the worker died: the collector notices, and counts the frame
 
     def _pickled(self, lease: SlotLease) -> bytes:
-        """Return the pickled task of a frame, without metadata that cannot be."""
+        """Return a frame's pickled task, without metadata that cannot be pickled."""
         task = Task(lease.info, lease.address)
         try:
             return pickle.dumps(task)
         except Exception as error:
             self._report(
-                f"the worker does not get the metadata of frames from "
-                f"{lease.info.source!r}, which cannot be pickled: {error}"
+                f"frames from {lease.info.source!r} are processed without their "
+                f"metadata, which cannot be pickled: {error}"
             )
             return pickle.dumps(task._replace(info=replace(lease.info, metadata={})))
 
@@ -253,7 +253,7 @@ class Supervisor:
 
     @property
     def _waits(self) -> bool:
-        """Whether frames wait for the next worker: if every one is to be processed."""
+        """Whether frames wait for the next worker, as every frame is processed."""
         return self.keep_all and self._awaited
 
     # ------------------------------------------------------------- collector
@@ -320,7 +320,7 @@ class Supervisor:
         elif isinstance(message, Failed):
             self._end(worker)
             self._report_end(
-                f"the worker could not make its pipeline: {message.text}",
+                f"the worker could not build its pipeline: {message.text}",
                 message.details,
             )
         else:
@@ -415,7 +415,7 @@ class Supervisor:
             deblurred = reply.deblurred
             if isinstance(deblurred, tuple):
                 deblurred = lease.deblurred(deblurred)
-            # The worker may not have got the metadata.
+            # The worker may have received the frame without its metadata.
             fields = {**vars(reply.outcome), "info": lease.info}
             result = FrameResult(**fields, raw=lease.raw(), deblurred=deblurred)
         except Exception:

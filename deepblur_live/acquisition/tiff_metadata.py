@@ -32,7 +32,7 @@ _SECONDS = {"µs": 1e-6, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60
 
 _ONE = {"": 1.0}
 
-# The tag with what Micro-Manager knows of a plane.
+# The tag with Micro-Manager's metadata of a plane.
 _MICRO_MANAGER = 51123
 
 # Screens and scanners write 72 to 1200 dpi, which is not a size in the specimen.
@@ -48,13 +48,13 @@ class TiffScales:
     pixel_size_nm, interval_s, z_step_um
         Size of a pixel, time between frames, distance of focal planes.
     channels
-        Names.
+        Names of the channels.
     numerical_aperture, refractive_index
-        Of the objective and its immersion.
+        NA of the objective, and index of its immersion.
     wavelengths_nm
         Emission of each channel.
     binnings
-        Of the camera, in each channel.
+        Binning of the camera, in each channel.
     """
 
     pixel_size_nm: float | None = None
@@ -144,7 +144,7 @@ def _ome(xml: str) -> TiffScales:
 
 
 def _kept_binning(root: Mapping[str, Any]) -> int | None:
-    """Return the binning that a session of this program has kept with its frames."""
+    """Return the binning that a session of this program wrote with its frames."""
     for notes in _listed(root.get("StructuredAnnotations", {}).get("MapAnnotation")):
         if notes.get("Namespace") == "deepblur-live":
             for pair in _listed(notes["Value"]["M"]):

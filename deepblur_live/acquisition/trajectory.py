@@ -64,7 +64,7 @@ class AberrationTrajectory:
     steps: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse parts that differ in length."""
+        """Check that all parts have the same length."""
         parts = {"thermal": self.thermal}
         parts |= {f"step at {step.time} s": step.change for step in self.steps}
         for name, part in parts.items():
@@ -154,7 +154,7 @@ def demonstration_trajectory(family: BlurFamily) -> AberrationTrajectory:
     Constant for 32 s (time for a baseline); a thermal drift with τ = 8 s, for Zernike
     modes mostly of defocus and 0.059 waves rms in the end (above the warning at 0.036);
     a bump at 58 s, by which the change becomes 0.101 (above the alarm at 0.072).
-    In a field there are terms that vary over it besides, and the bump is a tilt.
+    For a field, terms that vary over it are added, and the bump is a tilt.
     """
     still = family.prior.mean + _vector(family, _STILL | _FIELD, -0.4)
     return AberrationTrajectory(

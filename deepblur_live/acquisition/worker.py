@@ -63,7 +63,7 @@ class WorkerState(StrEnum):
 
 
 PipelineFactory = Callable[[], FramePipeline]
-"""Makes the pipeline inside the worker; picklable unless it runs in process."""
+"""Builds the pipeline inside the worker; picklable unless it runs in process."""
 
 
 class Task(NamedTuple):
@@ -75,12 +75,12 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Ready:
-    """The pipeline is made; frames may come."""
+    """The pipeline is ready for frames."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The pipeline could not be made."""
+    """The pipeline could not be built."""
 
     text: str
     details: str
@@ -93,7 +93,7 @@ class Reply:
     Parameters
     ----------
     outcome
-        What came of the frame.
+        State, estimate, track and timings of the frame.
     deblurred
         Shape of the float32 pixels in the result slot; or the pixels themselves if
         they do not fit into it; or None.
@@ -102,7 +102,7 @@ class Reply:
     busy_ms
         Time spent on the frame.
     overlapped
-        Whether the pipeline could have taken another frame meanwhile.
+        Whether the pipeline could have taken another frame in the meantime.
     """
 
     outcome: Outcome
@@ -118,7 +118,7 @@ def serve(
     factory: PipelineFactory,
     open_block: Callable[[str], memoryview],
 ) -> None:
-    """Make the pipeline and process tasks until None comes or the owner is gone.
+    """Build the pipeline and process tasks until None comes or the owner is gone.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ class _Submitted:
         """Return whether `collect` does not have to wait."""
         try:
             return self._future is None or self._future.done()
-        except Exception:  # `collect` meets and reports it too
+        except Exception:  # `collect` raises and reports it
             return True
 
     def collect(self) -> bytes:
@@ -232,7 +232,7 @@ class _Submitted:
 
         try:
             return pickled(self._failure or self._collected())
-        except Exception as error:  # also if what came of it cannot be pickled
+        except Exception as error:  # also if the outcome cannot be pickled
             return pickled(self._failed(error))
         finally:
             # A block cannot be closed while an array over it exists.

@@ -63,7 +63,7 @@ class CalibratedZernikeFamily:
     learned: LearnedPrior
 
     def __post_init__(self) -> None:
-        """Refuse a prior that was learned for other modes."""
+        """Check that the prior was learned for these modes."""
         if self.learned.noll != self.local.noll:
             raise ValueError(
                 f"the family was calibrated for the modes {self.learned.noll}, not for "
@@ -72,7 +72,7 @@ class CalibratedZernikeFamily:
 
     @classmethod
     def from_optics(cls, optics: Optics) -> CalibratedZernikeFamily:
-        """Refuse: optics alone do not make a calibrated family.
+        """Raise: a calibrated family cannot be derived from optics alone.
 
         Raises
         ------
@@ -334,7 +334,7 @@ class CalibratedZernikeFamily:
             f"learned from {learned.states} state{'s' * (learned.states != 1)}: mean "
             f"{float(np.linalg.norm(learned.mean)) * nm:.0f} nm rms, prior deviation "
             f"{math.sqrt(float(np.trace(part))) * nm:.0f} nm rms in {len(part)} "
-            f"coefficients, which count from the mean, admissible: {shape}; {wide} "
+            f"coefficients relative to the mean, admissible: {shape}; {wide} "
             "with the range of the optics; "
             f"{self.local.describe()}"
         )

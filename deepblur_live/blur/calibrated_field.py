@@ -37,7 +37,7 @@ class CalibratedField(CalibratedZernikeFamily):
     offsets: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse offsets for another grid or other modes."""
+        """Check that the offsets match the grid and the modes."""
         super().__post_init__()
         shape = np.shape(self.offsets)
         if shape != (GRID**2, len(self.local.noll)):

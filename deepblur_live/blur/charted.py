@@ -25,7 +25,7 @@ def charted(family: BlurFamily) -> int:
 def curve_kinds(family: BlurFamily) -> tuple[str, ...]:
     """Return the kind of each charted coefficient: the aberration of a field's term.
 
-    In other families each coefficient is a kind of its own.
+    In other families each coefficient is its own kind.
     """
     terms = getattr(family, "terms", None)
     kinds = family.names if terms is None else [term.kind for term in terms]

@@ -259,7 +259,7 @@ class Product:
     parts: tuple[tuple[tuple[int, ...], AdmissibleSet], ...]
 
     def __post_init__(self) -> None:
-        """Refuse groups that overlap or leave out a coefficient.
+        """Check that the groups contain each coefficient exactly once.
 
         Raises
         ------

@@ -219,7 +219,7 @@ class Convolution:
 
     def spectral_mean(self, values: torch.Tensor) -> torch.Tensor:
         """Return the mean over all frequencies of (..., H, W // 2 + 1), (..., 1, 1)."""
-        # The half spectrum stands for the whole, except that its first column, and its
+        # The half spectrum represents the whole, except that its first column, and its
         # last where the width is even, count once. Nothing is written in place: a CUDA
         # graph cannot record the copy of a Python number.
         total = 2 * values.sum((-2, -1), keepdim=True)

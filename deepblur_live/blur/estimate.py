@@ -36,7 +36,7 @@ class Estimate:
     trusted
         False when the blur cannot be identified from the frame; ``reason`` says why.
     reason
-        Empty, or why the estimate is not trusted, for a person to read.
+        Empty, or why the estimate is not trusted, in words.
     provisional
         Whether it is one PSF for the whole frame, until a field is known.
     """

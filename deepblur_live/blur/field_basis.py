@@ -61,11 +61,11 @@ class FieldTerm:
     Parameters
     ----------
     name
-        For the user, such as ``"astigmatism, linear, along x"``.
+        Name shown to the user, such as ``"astigmatism, linear, along x"``.
     kind
         The aberration, such as ``"astigmatism"``.
     order
-        Of the polynomial, 0 to 2.
+        Order of the polynomial, 0 to 2.
     nodal
         Whether nodal aberration theory has the term.
     first, second
@@ -192,11 +192,11 @@ class FieldView:
     Parameters
     ----------
     rows, columns
-        Of the sensor.
+        Size of the sensor.
     top, left
         First row and column of the frame.
     height, width
-        Of the frame; to the sensor's end when 0.
+        Size of the frame; when 0, it extends to the end of the sensor.
 
     Raises
     ------
@@ -212,7 +212,7 @@ class FieldView:
     width: int = 0
 
     def __post_init__(self) -> None:
-        """Complete the size, and refuse a frame that reaches beyond the sensor."""
+        """Complete the size, and check that the frame is within the sensor."""
         object.__setattr__(self, "height", self.height or self.rows - self.top)
         object.__setattr__(self, "width", self.width or self.columns - self.left)
         inside = (

@@ -40,7 +40,7 @@ class FixedField(FixedPsf):
     grid: NDArray[np.float64] = field(default_factory=lambda: _NO_GRID)
 
     def __post_init__(self) -> None:
-        """Refuse anything but PSFs of one size."""
+        """Check that all PSFs have the same size."""
         super().__post_init__()
         shape = (GRID, GRID, *self.image.shape)
         if self.grid.shape != shape:

@@ -54,7 +54,7 @@ class FixedPsf:
     origin: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse an image that is not a PSF."""
+        """Check that the image is a PSF."""
         side = len(self.image)
         if self.image.shape != (side, side) or side % 2 == 0:
             raise ValueError(f"PSF of shape {self.image.shape}: must be (K, K), K odd")
@@ -65,7 +65,7 @@ class FixedPsf:
 
     @classmethod
     def from_optics(cls, optics: Optics) -> FixedPsf:
-        """Refuse: optics alone do not determine a measured PSF.
+        """Raise: a measured PSF cannot be derived from optics alone.
 
         Raises
         ------

@@ -49,7 +49,8 @@ class LearnedPrior:
     covariance
         (P, P) prior covariance of c; wide and other coefficients are not correlated.
     radius
-        Of the admissible ellipsoid of the learned coefficients, standard deviations.
+        Radius of the admissible ellipsoid of the learned coefficients, in standard
+        deviations.
     wide
         Which of the modes are wide, as indices into `noll`.
     states
@@ -83,7 +84,7 @@ class LearnedPrior:
     box: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse impossible shapes and values."""
+        """Check shapes and values."""
         arrays = {
             "mean": self.mean,
             "basis": self.basis,

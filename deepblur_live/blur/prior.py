@@ -59,7 +59,7 @@ class Prior:
     scale
         (P,) size of each coefficient's range: errors are measured relative to it.
     admissible
-        Where γ may be.
+        Set of the γ that are possible.
     binding
         Whether an estimate outside the admissible set is replaced by the nearest one
         in it, as for a set that was learned from the microscope.

@@ -53,7 +53,7 @@ class PsfFamily:
     covariance
         (P, P) prior covariance of c.
     radius
-        Of the admissible ellipsoid, in standard deviations.
+        Radius of the admissible ellipsoid, in standard deviations.
     optics_cutoff
         Coherent cut-off NA·px/λ, cycles per pixel.
     states
@@ -73,7 +73,7 @@ class PsfFamily:
     states: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse impossible values."""
+        """Check shapes and values."""
         side, count = len(self.mean), len(self.eigen)
         if self.mean.shape != (side, side) or side % 2 == 0:
             raise ValueError(f"mean: shape {self.mean.shape}, must be (K, K), K odd")
@@ -96,7 +96,7 @@ class PsfFamily:
 
     @classmethod
     def from_optics(cls, optics: Optics) -> PsfFamily:
-        """Refuse: optics alone do not make a family in PSF space.
+        """Raise: a family in PSF space cannot be derived from optics alone.
 
         Raises
         ------

@@ -160,7 +160,7 @@ def parity_symmetries(
     even
         (P,) True for terms of modes with Z(-ρ) = Z(ρ), False for those of odd modes.
     explanation
-        Of the sign ambiguity, for the user.
+        Explanation of the sign ambiguity, for the user.
     """
     found = []
     if even.any():

@@ -12,7 +12,7 @@ __all__ = ["TileAxis"]
 # Least width in pixels over which neighbouring tiles are blended; and the number of
 # tiles across an image that is enough, if size and width allow it.
 _RAMP, _ENOUGH = 32, 8
-# The residual of a proximal step falls to 0 over so many pixels at a tile's edges.
+# The residual of a proximal step falls to 0 over this many pixels at a tile's edges.
 _TAPER = 8
 
 
@@ -23,10 +23,10 @@ class TileAxis:
     Parameters
     ----------
     size
-        Of the image.
+        Length of the image.
     count, length, stride
-        Of the tiles. Each has a part of `stride` pixels to itself but for the ramps;
-        the last one's may be smaller.
+        Number, length and distance of the tiles. Apart from the ramps, `stride` pixels
+        belong to one tile only; fewer for the last one.
     ramp
         Width over which neighbours are blended.
     """

@@ -62,7 +62,7 @@ _LARGEST_SCALE = 0.15
 _RANGE, _SPHERICAL_RANGE = 0.15, 0.2
 # Largest fixed Gaussian, as a standard deviation over λ/NA; the PSF in focus has 0.2.
 _WIDEST_BLUR = 0.5
-# Wavelengths that stand for an emission band, by Gauss's rule.
+# Wavelengths that represent an emission band (nodes of the Gauss–Legendre rule).
 _BAND_LINES = 3
 
 
@@ -80,7 +80,7 @@ class ZernikeFamily:
     wavelength_nm
         Emission wavelength in vacuum, nm.
     refractive_index
-        Of the immersion medium; bounds the NA.
+        Index of the immersion medium; bounds the NA.
     pixel_size_nm
         Camera pixel in the specimen, nm.
     noll
@@ -101,7 +101,7 @@ class ZernikeFamily:
         Full width of the emission band in nm; 0 for a single wavelength.
     extra_blur_nm
         Standard deviation, in nm in the specimen, of a Gaussian that all PSFs are
-        convolved with: what blurs an instrument's images besides the pupil.
+        convolved with: blur of an instrument that the pupil does not describe.
 
     Raises
     ------
@@ -127,7 +127,7 @@ class ZernikeFamily:
     extra_blur_nm: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse impossible values."""
+        """Check the parameters."""
         object.__setattr__(self, "noll", tuple(self.noll))
         if isinstance(self.ranges, (int, float)):
             object.__setattr__(self, "ranges", (float(self.ranges),) * len(self.noll))
@@ -138,7 +138,7 @@ class ZernikeFamily:
                 "1 to 3 (piston, tilts) do not blur"
             )
         if len(self.half_ranges) != len(self.noll) or min(self.half_ranges) <= 0:
-            raise ValueError(f"ranges {self.ranges}: one positive number a mode")
+            raise ValueError(f"ranges {self.ranges}: give one positive number per mode")
         if not 0 < self.numerical_aperture <= self.refractive_index:
             raise ValueError(
                 f"numerical_aperture {self.numerical_aperture}: must lie between 0 "
@@ -416,7 +416,7 @@ class ZernikeFamily:
     ) -> Convolution:
         """Return the convolution with the PSF that `kernels` holds.
 
-        Of an uncertain PSF when they are those of `expected_kernels`.
+        That of an uncertain PSF if they are from `expected_kernels`.
         """
         psf, *spread = kernels
         return Convolution(psf, shape, frame, *spread)

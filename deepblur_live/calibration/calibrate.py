@@ -169,7 +169,7 @@ def calibrate_stack(
     profile
         Optics and camera.
     diameter_nm
-        Of the beads.
+        Diameter of the beads, nm.
     progress
         Called with what is being done and the share of the whole, 0 to 1.
     noll

@@ -21,7 +21,7 @@ _NEAR = 2
 
 
 class BeadState(StrEnum):
-    """What became of a bead, for a person to read."""
+    """Whether a bead is used, or why not, in words."""
 
     USED = "used"
     TOGETHER = "used, fitted together with a neighbour"
@@ -51,9 +51,9 @@ class FoundBead:
     Parameters
     ----------
     row, column
-        Its brightest pixel.
+        Position of its brightest pixel, pixels.
     response
-        Of the detection, in the stack's light.
+        Response of the detection filter, in the unit of the stack's light.
     state
         `BeadState.USED` until it is refused.
     """
@@ -98,7 +98,7 @@ def find_beads(
     stack
         (Z, H, W) light.
     fwhm
-        Of a bead in focus, pixels.
+        Full width at half maximum of a bead in focus, pixels.
     side
         Side of the part of the frame that a bead's fit needs, pixels, odd.
     """

@@ -33,7 +33,7 @@ def fit_beside_far_light(
     fits: Mapping[int, StackFit],
     noise: PixelNoise,
 ) -> dict[int, StackFit]:
-    """Return the fits of beads, beside the light of those whose crops overlap theirs.
+    """Return the fits of beads, given the light of those whose crops overlap theirs.
 
     Beads without such others keep their fit. Those that were fitted together with a
     bead are not counted again; those that could not be fitted are not known.
@@ -41,7 +41,7 @@ def fit_beside_far_light(
     Parameters
     ----------
     model, noise
-        As for `fit_beads`.
+        Model of a bead, crops and noise, as for `fit_beads`.
     found
         All beads of the slide.
     crops, fits

@@ -39,7 +39,7 @@ _LEAST_SCATTER = 1e-6
 # A place is too far from any bead if its error is this many times that at the beads,
 # and more than what the model of the pupil leaves uncertain anyway: 2 nm at 540 nm.
 _TOO_FAR, _KNOWN = 2.0, 0.004
-# Places along rows and columns that stand for the whole frame.
+# Number of places along rows and along columns that represent the whole frame.
 _CELLS = 16
 
 
@@ -57,13 +57,13 @@ class CoefficientField:
     Parameters
     ----------
     places
-        (n, 2) of the beads, over the longer side of the frame, from its middle.
+        (n, 2) positions of the beads from the frame's centre, over its longer side.
     coefficients
-        (n, P) of the beads, waves rms.
+        (n, P) coefficients of the beads, waves rms.
     shape
         (H, W) of the frame.
     length
-        Of the covariance, over the longer side.
+        Length scale of the covariance, over the longer side.
     ratios
         (P,) variance of each mode's function over that of the scatter; 0 where the
         polynomial is enough.

@@ -42,8 +42,8 @@ class StackFit:
     background
         (Z,) light of the background in each plane.
     covariance
-        (P+5, P+5) of the parameters, from the Fisher information: what noise alone
-        does. Zero for what was not fitted.
+        (P+5, P+5) of the parameters, from the Fisher information: the effect of noise
+        alone. Zero for parameters that were not fitted.
     chi2
         Mean squared residual over its variance.
     objective
@@ -52,8 +52,8 @@ class StackFit:
         (Z, K, K) the expected light of the bead without background, and what is left
         of the crop without background, this and neighbours.
     beside
-        (Z, K, K) the light of neighbours that was fitted beside it; None if it stands
-        alone.
+        (Z, K, K) the light of neighbours fitted together with it; None if it is
+        isolated.
     """
 
     bead: BeadParameters
@@ -135,16 +135,16 @@ def fit_beads(
     steps: int = 25,
     on_fitted: Callable[[int], None] = lambda count: None,
 ) -> list[StackFit | None]:
-    """Fit beads, each by itself; None for one that fails, whatever is wrong with it.
+    """Fit beads separately; None for each bead whose fit fails.
 
     Parameters
     ----------
     model
         Images of beads.
     crops
-        What is fitted.
+        The beads to fit: their light and the start of each fit.
     noise
-        Of a pixel.
+        Noise of a pixel.
     fit_blur, fit_coefficients
         Whether these are unknowns, or as in the starts.
     steps

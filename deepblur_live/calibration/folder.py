@@ -72,7 +72,7 @@ class SavedCalibration:
     Parameters
     ----------
     folder, manifest
-        Where it is, and what it says.
+        The folder, and its manifest.
     tensors
         For state k: ``"k.trend"`` (3, P), ``"k.scatter"`` (P,), ``"k.covariance"``
         (P, P), ``"k.residual"`` (Z, K, K), ``"k.mean"`` and ``"k.deviation"`` of the
@@ -100,11 +100,11 @@ def save_calibration(
     Parameters
     ----------
     folder
-        Made if it is not there.
+        Created if it does not exist.
     calibrations
         Each with its recording; all with the same modes and optics.
     name
-        Of the rig.
+        Name of the rig.
     created
         Time, ISO 8601.
     program
@@ -174,7 +174,7 @@ def load_calibration(folder: Path, optics: Optics | None = None) -> SavedCalibra
             _check_shapes(tensors, k, len(manifest.noll), len(state.z_um))
     except (KeyError, SafetensorError, ValueError) as error:
         raise CalibrationError(
-            f"{folder / TENSORS}: does not hold this calibration: {error}"
+            f"{folder / TENSORS}: does not contain this calibration: {error}"
         ) from error
     if optics is not None:
         check_optics(folder, manifest.optics, optics)

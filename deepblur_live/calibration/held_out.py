@@ -50,12 +50,12 @@ class HeldOut(NamedTuple):
     Parameters
     ----------
     pupil_db
-        By the pupil with the other half's coefficients and Gaussian; median.
+        Median, explained by the pupil with the other half's coefficients and Gaussian.
     total_db
-        With their mean residual as well, unless it explains less, as that of few or dim
-        beads: it is then left out, and this is `pupil_db`. Median.
+        Median, with their mean residual as well; `pupil_db` if the residual explains
+        less, as that of few or dim beads may.
     lowest_db
-        Of the bead that is explained worst.
+        Energy of the worst-explained bead over that of its residual, dB.
     """
 
     pupil_db: float
@@ -88,7 +88,7 @@ def shared_residual(
     trend: LinearTrend,
     blur: float,
 ) -> torch.Tensor:
-    """Return what beads show beside what they share, (Z, K, K)."""
+    """Return the mean residual (Z, K, K) of beads after the shared fit."""
     fits = _shared_fits(model, beads, noise, trend, blur)
     return mean_residual([fit for fit in fits if fit is not None], model)
 
@@ -106,9 +106,9 @@ def held_out(
     Parameters
     ----------
     model, noise
-        As for the fits.
+        Those of the fits.
     beads
-        With their own fits, free coefficients and Gaussian.
+        Beads, each fitted with its own coefficients and Gaussian.
     shape
         (H, W) of the frame.
     """

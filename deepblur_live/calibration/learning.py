@@ -101,8 +101,8 @@ def learn_family(
         Noll indices of the modes that keep the prior and range of `local`.
     assumed
         Rms change of the wavefront that is assumed between two states, waves,
-        in all learned modes alike. It counts as one more degree of freedom beside the
-        S - 1 of the states: alone for one state, and less the more there are.
+        equal in all learned modes. It counts as one degree of freedom in addition to
+        the S - 1 of the states: with one state it is the only one.
     field
         (M, M) covariance of the modes over the field, if a state is their mean over it
         and the place is not known. This is added.

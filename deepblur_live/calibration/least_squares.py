@@ -118,7 +118,7 @@ class LeastSquares:
     ) -> Solved:
         """Fit n stacks from unknowns `theta` (n, T) and `background` (n, Z).
 
-        In at most so many steps. A stack whose fit has ended takes no more part.
+        A stack whose fit has ended is left out of further steps.
 
         Parameters
         ----------

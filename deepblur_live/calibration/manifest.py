@@ -69,15 +69,15 @@ class State(_Part):
     planes
         Numbers of the planes that were used.
     z_um
-        Their positions from best focus; larger is deeper.
+        Their positions from best focus, µm; larger is deeper.
     beads
-        How many of each state.
+        Number of beads in each state.
     blur_nm, blur_error_nm
-        Standard deviation of the shared Gaussian.
+        Standard deviation of the shared Gaussian, and its error, nm.
     preferred_aperture, preferred_aperture_error
         NA that explains the beads best; it was not used.
     scatter_nm
-        Of single beads about the linear field, rms over all modes.
+        Scatter of single beads about the linear field, rms over all modes, nm.
     held_out_pupil_db, held_out_db
         How well half of the beads explain the others: by the pupil, with the residual.
     modes_tried
@@ -121,14 +121,14 @@ def read_manifest(path: Path) -> CalibrationManifest:
     Raises
     ------
     CalibrationError
-        It is none, or of another version; the text names file and key.
+        It is not a manifest, or of another version; the text names file and key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CalibrationError(
             f"{path}: cannot be read ({error.strerror}); give the folder that "
-            "`deepblur-live calibrate` made"
+            "`deepblur-live calibrate` wrote"
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CalibrationError(f"{path}: not a readable JSON file: {error}") from error
@@ -137,7 +137,7 @@ def read_manifest(path: Path) -> CalibrationManifest:
         raise CalibrationError(f"{path}: not a calibration of deepblur-live")
     if content.get("version") != VERSION:
         raise CalibrationError(
-            f"{path}: a calibration of version {content.get('version')}, and this "
+            f"{path}: a calibration of version {content.get('version')}, but this "
             f"program reads version {VERSION}: calibrate again"
         )
     try:
@@ -149,7 +149,7 @@ def read_manifest(path: Path) -> CalibrationManifest:
 
 
 def check_optics(folder: Path, own: CalibratedOptics, optics: Optics) -> None:
-    """Refuse a profile's optics that are not those of a calibration.
+    """Check that a profile's optics are those of a calibration.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def check_optics(folder: Path, own: CalibratedOptics, optics: Optics) -> None:
     """
     for key, here, there in different_optics(own, optics):
         raise CalibrationError(
-            f"{folder}: calibrated with {key} {here:g}, and the profile has "
+            f"{folder}: calibrated with {key} {here:g}, but the profile has "
             f"optics.{key} = {there:g}: calibrate this microscope, or correct the "
             "profile"
         )

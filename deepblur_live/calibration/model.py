@@ -29,7 +29,8 @@ __all__ = ["BeadParameters", "StackImages", "StackModel"]
 # Points across the pupil: PSFs agree with converged ones to 49 dB, fits to 0.07 nm
 # (docs/decisions/0246-cost-of-a-calibration.md).
 _SAMPLES = 47
-# Pixels around an image, besides the bead's radius, that light is blurred in from.
+# Pixels around an image, in addition to the bead's radius, from which light is blurred
+# into it.
 _MARGIN = 6
 # Full width at half maximum of a PSF in focus, over λ/NA.
 _PSF_WIDTH = 0.51
@@ -49,9 +50,9 @@ class BeadParameters(NamedTuple):
     coefficients
         (P,) γ of the model's modes, waves rms.
     row, column
-        Of the bead from the middle of its crop, pixels.
+        Position of the bead relative to the centre of its crop, pixels.
     z_um
-        Of the bead: where the planes' positions have it in focus.
+        Position of the planes, µm, at which the bead is in focus.
     brightness
         Light of the bead in one plane, over all of an infinite frame.
     blur
@@ -106,13 +107,13 @@ class StackModel:
     noll
         Modes, without defocus (Noll 4), which is the bead's z.
     diameter_nm
-        Of a bead.
+        Diameter of a bead, nm.
     z_um
-        Position of each plane; larger is deeper in the specimen.
+        Position of each plane, µm; larger is deeper in the specimen.
     side
-        K of the crops, odd.
+        Side K of the crops in pixels, odd.
     dtype
-        Of the images; float32 agrees with float64 to 1e-5 of the peak.
+        Data type of the images; float32 agrees with float64 to 1e-5 of the peak.
     """
 
     optics: Optics
@@ -123,7 +124,7 @@ class StackModel:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        """Refuse defocus as a mode: it is the bead's z."""
+        """Check that defocus is not among the modes: it is the bead's z."""
         if min(self.noll) < 5:
             raise ValueError(f"noll {self.noll}: defocus is the bead's z, not a mode")
 
@@ -195,7 +196,7 @@ class StackModel:
 
     @cached_property
     def _transfer(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of sphere and pixel, (G, G//2+1), and the squared frequency per pixel."""
+        """OTF of sphere and pixel (G, G//2+1), and the squared frequency, 1/pixel²."""
         row = torch.fft.fftfreq(self._points, dtype=torch.float64)[:, None]
         column = torch.fft.rfftfreq(self._points, dtype=torch.float64)[None]
         row, column = row * self._finer, column * self._finer
@@ -285,7 +286,7 @@ class StackModel:
     ) -> torch.Tensor:
         """Return the amplitudes (n, ..., G, G) of fields (n, ..., M²)."""
         n, points, samples = rows.shape
-        # Two large products a bead instead of many small ones.
+        # Two large products per bead instead of many small ones.
         half = fields.reshape(n, -1, samples) @ columns.mT
         half = half.reshape(n, -1, samples, points).transpose(2, 3)
         whole = half.reshape(n, -1, samples) @ rows.mT

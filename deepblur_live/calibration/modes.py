@@ -22,7 +22,7 @@ __all__ = ["choose_modes", "fewest_modes"]
 # Sets of modes that are tried: whole radial orders up to this Noll index. The next set
 # must explain held-out beads better by this much.
 _LAST_MODES, _BETTER_DB = (15, 21, 28), 0.3
-# Beads that the number of modes is judged by.
+# Number of beads from which the number of modes is chosen.
 _FOR_MODES = 24
 
 
@@ -49,9 +49,9 @@ def choose_modes(
     Parameters
     ----------
     model, noise
-        With the fewest modes.
+        Model with the fewest modes, and the noise of a pixel.
     beads
-        By number, with fits by this model.
+        Beads by number, with their fits by this model.
     shape
         (H, W) of the frame.
     progress
@@ -60,7 +60,7 @@ def choose_modes(
     Returns
     -------
     model, beads
-        With the modes that were chosen.
+        The model, and the fits, with the chosen modes.
     tried
         Last mode of each set that was tried, and held-out beads explained, dB.
     """

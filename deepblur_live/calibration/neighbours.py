@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Crop", "Neighbour", "neighbours_of", "to_fit"]
 
-# Neighbours that are fitted with a bead, at most: a crowd is not worth its time.
+# Most neighbours that are fitted with a bead: more would take too long.
 _MOST = 2
 # How much farther than the crop's border neighbours are fitted, and the least distance
 # at which two beads are resolved, in widths of a bead; least share of the bead's
@@ -52,18 +52,18 @@ def neighbours_of(
 ) -> tuple[Neighbour, ...] | None:
     """Return the beads of a slide whose light reaches a bead's crop.
 
-    None if they are too many, or one is too near to tell whose light is whose.
+    None if there are too many, or if one is too close for its light to be separated.
 
     Parameters
     ----------
     bead
-        Of the slide.
+        A bead of the slide.
     found
         All beads of the slide.
     width
-        Of a bead in focus, pixels.
+        Full width at half maximum of a bead in focus, pixels.
     side
-        Of the crop, pixels.
+        Side of the crop, pixels.
     """
     reach, near = side // 2 + _BEYOND * width, []
     for other in found:
@@ -82,7 +82,7 @@ def to_fit(
     coefficients: torch.Tensor | None = None,
     blur: float = 0.25,
 ) -> ToFit:
-    """Return the fit of the bead in the middle of a crop, and its neighbours beside it.
+    """Return the fit of the bead in the middle of a crop, together with its neighbours.
 
     All have the same γ and Gaussian; place, focus and brightness are each one's own.
     The errors of the bead's parameters contain what is not known of its neighbours.

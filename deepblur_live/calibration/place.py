@@ -41,7 +41,7 @@ def fixed_field(
     Parameters
     ----------
     saved
-        As `load_calibration` has read and checked it.
+        The calibration, from `load_calibration`.
     region
         (top, left, height, width) of the frames in the calibrated one, in its pixels;
         the whole of it when None.
@@ -49,7 +49,7 @@ def fixed_field(
     Raises
     ------
     CalibrationError
-        The folder has no images of beads.
+        The folder contains no bead images.
     """
     optics, states = saved.manifest.optics, saved.manifest.states
     top, left, height, width = region or (0, 0, states[0].shape[0], states[0].shape[1])

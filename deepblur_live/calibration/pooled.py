@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Aperture", "alike", "fit_aperture", "measured_gain", "shared_blur"]
 
-# What a fit of an overlap leaves over exceeds the others' by this many deviations, and
-# this in its logarithm; fewest beads that show how it depends on the brightness.
+# The residual of overlapping beads exceeds that of the others by this many deviations,
+# and by this in its logarithm; fewest beads from which its dependence on the brightness
+# is fitted.
 _OUTLIER, _LEAST_MISFIT, _FOR_SLOPE = 3.5, 0.25, 8
 # Two beads side by side: wider by this many deviations, brighter by this factor.
 _WIDE, _DOUBLE = 2.5, 1.5
@@ -39,9 +40,9 @@ class Aperture(NamedTuple):
     Parameters
     ----------
     value, error
-        And the standard error of the mean of beads.
+        The NA, and the standard error of the mean over the beads.
     n_beads
-        That were used.
+        Number of beads that were used.
     """
 
     value: float
@@ -106,7 +107,7 @@ def _beyond(
 def measured_gain(fits: Sequence[StackFit], noise: PixelNoise) -> float:
     """Return the variance per light that explains the residual of all beads.
 
-    It holds what the model lacks, too.
+    It also contains the errors of the model.
     """
     light = sum(float(fit.model.clip(0).sum()) for fit in fits)
     excess = sum(

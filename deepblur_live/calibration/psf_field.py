@@ -51,9 +51,9 @@ class HeldOutPsfs(NamedTuple):
     Parameters
     ----------
     mean_db
-        By the mean PSF.
+        Explained by the mean PSF, dB.
     field_db
-        By the eigen-PSFs and their maps.
+        Explained by the eigen-PSFs and their maps, dB.
     """
 
     mean_db: float
@@ -106,7 +106,7 @@ class PsfField:
         corner
             Row and column of the calibrated frame at which that frame begins.
 
-        Beyond the calibrated frame maps go on as they are at its edge.
+        Beyond the calibrated frame the maps keep the values at its edge.
         """
         parts = frame_part(shape, shape if frame is None else frame)
         lines = [
@@ -140,7 +140,7 @@ def product_convolution(
     Parameters
     ----------
     fields
-        Of S states, as `learn_psf_fields` returns them.
+        Fields of S states, as `learn_psf_fields` returns them.
     weights
         (S,) of sum 1: 1 for one state and 0 for the others is that state.
     shape, frame, corner
@@ -181,7 +181,7 @@ def learn_psf_fields(
     Raises
     ------
     CalibrationError
-        The folder has no images of beads.
+        The folder contains no bead images.
     ValueError
         There are fewer beads than `count` needs.
     """
@@ -189,7 +189,7 @@ def learn_psf_fields(
     for k, state in enumerate(saved.manifest.states):
         if f"{k}.beads" not in saved.tensors:
             raise CalibrationError(
-                f"{saved.folder}: has no images of beads: calibrate again"
+                f"{saved.folder}: contains no bead images: calibrate again"
             )
         plane = int(np.argmin(np.abs(state.z_um)))
         beads = saved.tensors[f"{k}.beads"][:, plane].astype(np.float64)

@@ -46,8 +46,8 @@ def read_psf(path: Path, optics: Optics) -> FixedPsf:
     Raises
     ------
     CalibrationError
-        The file cannot be read, is no PSF, does not say its pixel size or has another;
-        the text names the file, and both numbers.
+        The file cannot be read, is no PSF, or does not state its pixel size or has
+        another; the text names the file, and both numbers.
     """
     try:
         with tifffile.TiffFile(path) as tiff:
@@ -58,13 +58,13 @@ def read_psf(path: Path, optics: Optics) -> FixedPsf:
     own = optics.pixel_size_nm
     if pixel_nm is None:
         raise CalibrationError(
-            f"{path}: does not say its pixel size: write it as OME-TIFF with "
+            f"{path}: does not state its pixel size: save it as OME-TIFF with "
             "PhysicalSizeX and PhysicalSizeY"
         )
     for size in pixel_nm:
         if abs(size / own - 1) > _SAME_PIXEL:
             raise CalibrationError(
-                f"{path}: has pixels of {size:g} nm, and the profile has "
+                f"{path}: has pixels of {size:g} nm, but the profile has "
                 f"optics.pixel_size_nm = {own:g}: measure the PSF with this camera, or "
                 "correct the profile"
             )
@@ -105,7 +105,7 @@ def _in_focus(
         )
     planes = stack[None] if stack.ndim == 2 else stack
     if not np.isfinite(planes).all() or not planes.max() > 0:
-        raise CalibrationError(f"{path}: is not finite, or has no light")
+        raise CalibrationError(f"{path}: contains NaN or infinite values, or no light")
     number = int(planes.max((1, 2)).argmax())
     return planes[number], number, len(planes)
 

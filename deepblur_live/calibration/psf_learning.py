@@ -49,7 +49,7 @@ def learn_psf_family(
     """
     psfs = np.asarray(psfs, dtype=np.float64)
     if psfs.ndim != 3 or len(psfs) < 3 or psfs.shape[1] != psfs.shape[2]:
-        raise ValueError(f"PSFs of shape {psfs.shape}: give at least 3 squares")
+        raise ValueError(f"PSFs of shape {psfs.shape}: give at least 3 square PSFs")
     light = psfs.sum((1, 2), keepdims=True)
     if not (np.isfinite(psfs).all() and (light > 0).all()):
         raise ValueError("PSFs: must be finite, with more light than background")

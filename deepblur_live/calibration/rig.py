@@ -88,7 +88,7 @@ def bead_family(saved: SavedCalibration) -> PsfFamily:
     Raises
     ------
     CalibrationError
-        The folder has no images of beads, or too few.
+        The folder contains no bead images, or too few.
     """
     manifest = saved.manifest
     optics = manifest.optics
@@ -99,7 +99,7 @@ def bead_family(saved: SavedCalibration) -> PsfFamily:
         near = np.abs(np.array(state.z_um)) * per_um <= _FOCUS
         if f"{k}.beads" not in saved.tensors:
             raise CalibrationError(
-                f"{saved.folder}: has no images of beads: calibrate again, or set "
+                f"{saved.folder}: contains no bead images: calibrate again, or set "
                 'model.calibration_basis to "modes"'
             )
         beads = saved.tensors[f"{k}.beads"][:, near].astype(np.float64)
@@ -115,7 +115,7 @@ def bead_family(saved: SavedCalibration) -> PsfFamily:
 def calibrated_family(
     saved: SavedCalibration, optics: Optics, *, hull: bool = False
 ) -> CalibratedZernikeFamily:
-    """Return the family that a calibration's states make.
+    """Return the family of a calibration's states.
 
     Its modes are defocus and those of the calibration, in place of ``optics.noll``; its
     Gaussian is the calibration's. The mean is that of the states over the field. The
@@ -126,9 +126,9 @@ def calibrated_family(
     Parameters
     ----------
     saved
-        As `load_calibration` has read and checked it.
+        The calibration, from `load_calibration`.
     optics
-        The profile's.
+        Optics of the profile.
     hull
         Whether the admissible set is the hull of the states, and the coefficients as
         many of their principal components as it has dimensions.
@@ -164,7 +164,7 @@ def calibrated_family(
 
 
 def _check_gaussian(saved: SavedCalibration, optics: Optics, blur_nm: float) -> None:
-    """Refuse a profile whose Gaussian is not the one that the beads have."""
+    """Check that a profile has the Gaussian that the beads show."""
     given = optics.extra_blur_nm
     if given == 0.0:
         return

@@ -54,9 +54,9 @@ class BeadStack:
     light
         (Z, H, W): electrons with a calibrated camera, grey values otherwise.
     z_um
-        Position of each plane from that of best focus; larger is deeper.
+        Position of each plane from that of best focus, µm; larger is deeper.
     noise
-        Of a pixel.
+        Noise of a pixel.
     calibrated
         Whether the camera's gain is known.
     numbers
@@ -74,7 +74,7 @@ class BeadStack:
 
 
 def crop_side(optics: Optics) -> int:
-    """Return the side, in pixels, of the part of a frame that a bead's fit needs."""
+    """Return the side, in pixels, of the crop that the fit of a bead needs."""
     cutoff = optics.numerical_aperture * optics.pixel_size_nm / optics.wavelength_nm
     return 2 * math.ceil(_REACH / cutoff) + 1
 

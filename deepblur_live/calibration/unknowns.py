@@ -1,4 +1,4 @@
-"""The unknowns of crops that are fitted, and the light that these stand for."""
+"""The unknowns of crops that are fitted, and the images that they predict."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class ToFit(NamedTuple):
     crop
         (Z, K, K) light, a bead near the middle.
     start
-        Where the fit begins.
+        Parameters at which the fit starts.
     neighbours
         Where the fits of other beads in the crop begin. They have the coefficients and
         the Gaussian of the bead.
     extra
-        (Z, K, K) what a bead of brightness 1 shows besides the model, at its place.
+        (Z, K, K) added to the model of a bead of brightness 1, at its place.
     beside
         (Z, K, K) known light of other beads.
     """
@@ -145,6 +145,6 @@ class Unknowns:
     def _with_known(
         self, image: torch.Tensor, theta: torch.Tensor, which: torch.Tensor
     ) -> torch.Tensor:
-        """Return images (b, Z, K, K) with what is known besides their beads."""
+        """Return images (b, Z, K, K) with the known light of other beads added."""
         brightness = theta[:, self._modes + 3, None, None, None].to(image.dtype)
         return image + brightness * self._extra[which] + self._beside[which]

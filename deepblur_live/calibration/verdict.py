@@ -1,4 +1,4 @@
-"""What a calibration is worth, and what to do better next time."""
+"""The quality of a calibration, and advice on how to improve it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ if TYPE_CHECKING:
 __all__ = ["FEWEST_BEADS", "LEAST_DB", "LEAST_PUPIL_DB", "Advice", "advice"]
 
 FEWEST_BEADS = 10
-"""With fewer used beads the field's trend and the scatter say little."""
+"""With fewer used beads the field's trend and the scatter are not reliable."""
 
 LEAST_DB = round(-20 * math.log10(LARGEST_MISFIT))
 """Held-out beads must be explained as well as a frame's beads are for a trusted fit."""
 
 LEAST_PUPIL_DB = 12
-"""Less by the pupil alone is a wrong pupil, which the residual then hides.
+"""Lower values by the pupil alone indicate a wrong pupil, hidden by the residual.
 
 Measured: 16.7 to 19.1 dB with the right optics (seven runs), 8.3 dB with a distance of
 planes that is 67 % wrong, 3.6 dB with a wrong NA.
 """
 
-# Share of all beads from which a reason to refuse them is worth a remark.
+# Share of rejected beads from which the reason is reported.
 _MANY = 0.25
-# The NA is questioned from this relative difference and so many standard errors on.
+# The NA is questioned if it differs by more than this share and this many standard
+# errors.
 _APERTURE, _SIGNIFICANT = 0.02, 3.0
 # Fewest planes, and the least defocus in waves rms that they should reach on each side.
 _PLANES, _LEAST_DEFOCUS = 5, 0.25
 # Scatter of beads about the field's trend in waves rms (Maréchal's limit is 0.075).
 _SCATTER = 0.025
-# Share of the frame without beads from which it is worth a remark.
+# Share of the frame without beads from which it is reported.
 _UNKNOWN = 0.2
 
 _REMEDIES = {
@@ -70,7 +71,7 @@ def _quality(one: Calibration) -> list[Advice]:
         found.append(
             Advice(
                 True,
-                f"Only {used} beads are used, and nothing is left to test them with: "
+                f"Only {used} beads are used, and none are left to test the fit: "
                 f"record a field with at least {FEWEST_BEADS} isolated beads.",
             )
         )
@@ -106,8 +107,8 @@ def _quality(one: Calibration) -> list[Advice]:
             Advice(
                 False,
                 f"{far:.0%} of the frame is too far from any bead to know the blur "
-                "there (hatched in the maps), and sessions leave it out: record more "
-                "beads, or keep regions of interest to the rest.",
+                "there (hatched in the maps), and sessions do not use it: record more "
+                "beads, or choose regions of interest with beads.",
             )
         )
     limit = _SCATTER * one.model.optics.wavelength_nm
@@ -129,7 +130,7 @@ def _planes(one: Calibration) -> list[Advice]:
         found.append(
             Advice(
                 False,
-                f"Left out, of the planes counted from 0: {numbers}. They are "
+                f"Planes left out (counted from 0): {numbers}. They are "
                 "constant, contain NaN or infinite values, or cannot be read.",
             )
         )

@@ -13,7 +13,7 @@ def main() -> None:
     # A user's own family of blurs or function is usually in the current folder.
     sys.path.append(os.getcwd())
     try:
-        # Here: it takes a second or two, in which Ctrl-C may come.
+        # Imported here: it takes a second or two, which Ctrl-C may interrupt.
         from deepblur_live.cli import commands
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""What a run does at an alarm, as the command line and the profile specify it."""
+"""Alert sinks of a run, as specified on the command line and in the profile."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def alarm_sinks(
             if spec.partition(":")[0] == _RECALIBRATE:
                 if isinstance(events, InterruptibleEvents):
                     raise ValueError(
-                        f"{origin} {spec!r}: there is one already: only one function "
-                        "can recalibrate"
+                        f"{origin} {spec!r}: mda-recalibrate is given twice: only one "
+                        "function can recalibrate"
                     )
                 _install(core, spec, origin, on_error)
                 events = InterruptibleEvents(sequence)

@@ -32,7 +32,7 @@ def calibrate_on_console(
 ) -> None:
     """Calibrate from files; parameters and errors are those of `calibrate_files`.
 
-    What is left out, results and progress go to `console`.
+    Progress, results and notes on what is left out are printed to `console`.
     """
     with _progress(console) as progress:
         calibrate_files(

@@ -75,8 +75,8 @@ def check_files(options: Options, save: Path | None = None) -> None:
             save.resolve() == options.deblurred.resolve()
         ):
             raise ValueError(
-                f"{save}: named for the raw frames (--save) and for the deblurred ones "
-                "(--save-deblurred): give two names"
+                f"{save}: given for the raw frames (--save) and for the deblurred ones "
+                "(--save-deblurred): give two different files"
             )
 
 
@@ -112,7 +112,7 @@ def running_session(
             in_process=options.in_process,
             **source,
         )
-    # In the window it is the user who starts the camera, or does not.
+    # In a window the user starts the camera: there may be no frames.
     may_be_empty = options.window
     # Errors that have been printed already, without a window.
     early, printed = set(session.background_errors), set[str]()
@@ -124,7 +124,7 @@ def running_session(
                     where = f"in {raw}" if raw is not None else "next to them"
                     say(
                         console,
-                        f"Keeping the deblurred frames in {options.deblurred}; the raw "
+                        f"Writing the deblurred frames to {options.deblurred}; the raw "
                         f"frames are {where}.",
                     )
                 yield session
@@ -152,7 +152,7 @@ def running_session(
     assert summary is not None
     say(console, summary.text())
     if summary.rows and not summary.not_followed:
-        say(console, f"For a report of it: deepblur-live report {summary.folder}")
+        say(console, f"To write its report: deepblur-live report {summary.folder}")
     if summary.processed == 0 and not may_be_empty:
         raise RuntimeError("no frame was processed")
 

@@ -59,8 +59,8 @@ _DEMO_DRIFT = {
 
 _BEAD_NM = 200.0
 _BEADS_TEXT = (
-    "A simulated microscope with a slide of equal beads, at rest. Session > Calibrate "
-    "with beads … in the window measures its blur."
+    "A simulated microscope with a slide of equal beads; its optics do not drift. To "
+    "measure its blur, choose Session > Calibrate with beads … in the window."
 )
 
 
@@ -84,8 +84,8 @@ def run_demo(options: Options, *, field: bool = False, beads: bool = False) -> N
     field = rig.model.blur == "field"
     if beads and field:
         raise ValueError(
-            "--beads has one blur in the whole frame: leave it out, or --field and "
-            "model.blur"
+            "--beads simulates one blur over the whole frame: leave out --beads, or "
+            "--field and model.blur"
         )
     sample = _simulated_slide(rig) if beads else simulated_sample(rig)
     profile = demo_profile(sample, rig.model.blur) if options.profile is None else rig
@@ -142,7 +142,7 @@ def demo_profile(sample: SimulatedSample, blur: str = "uniform") -> Profile:
 
 
 def simulated_sample(rig: Profile) -> SimulatedSample:
-    """Return what the simulated camera images, through a rig's blurs.
+    """Return the sample of the simulated camera, seen through a rig's blurs.
 
     With a fixed PSF, which does not change, the blurs are those of its optics.
     """

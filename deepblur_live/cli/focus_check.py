@@ -42,7 +42,7 @@ def check_file(
     SeriesError
         The recording cannot be read.
     SweepError
-        Its planes are no check.
+        Its planes cannot be used for a check.
     """
     frames, z_um, origin = read_planes(
         file, profile, z_step_um, channel=channel, planes=planes
@@ -65,7 +65,7 @@ def check_live(
     MicroscopeError
         The microscope cannot be used.
     SweepError
-        The stage does not follow, or the frames are no check.
+        The stage does not follow, or the frames cannot be used for a check.
     """
     from deepblur_live.acquisition.focus_sweep import acquire_sweep
     from deepblur_live.session.focus_check import CHECK_STEPS

@@ -122,7 +122,8 @@ def watch_replay(
         done = statistics.processed + statistics.dropped
         stall.check(
             done,
-            f"the last {len(source) - done} of the recording's {len(source)} are lost",
+            f"the last {len(source) - done} of the recording's {len(source)} frames "
+            "are lost",
         )
         elapsed = clock() - begun
         text = f"frame {done} of {len(source)} · {_text(session, elapsed, None)}"
@@ -147,7 +148,7 @@ def watch_waiting(
     clock: Callable[[], float] = time.monotonic,
     stalled_s: float = _STALLED_S,
 ) -> None:
-    """Process the frames that still wait where every frame is processed.
+    """Process the frames still waiting in a session that processes every frame.
 
     The camera stops first, if it is still in live mode.
 
@@ -166,7 +167,7 @@ def watch_waiting(
         return
     say(
         console,
-        f"Deblurring the {total} frames that still wait; Ctrl-C drops the rest.",
+        f"Deblurring the {total} frames still waiting; Ctrl-C drops the rest.",
     )
     begun, stall = clock(), _Stall(stalled_s, clock)
     with _progress(session, console, total) as progress:
@@ -181,14 +182,14 @@ def watch_waiting(
 
 
 class _Stall:
-    """Notices that a number has not changed for `stalled_s`."""
+    """Detects that a count has not changed for `stalled_s` seconds."""
 
     def __init__(self, stalled_s: float, clock: Callable[[], float]) -> None:
         self._stalled_s, self._clock = stalled_s, clock
         self._count, self._since = -1, clock()
 
     def check(self, count: int, loss: str) -> None:
-        """Raise RuntimeError, with the loss, if it is the same for too long."""
+        """Raise RuntimeError, with the loss, if the count has not changed for long."""
         now = self._clock()
         if count != self._count:
             self._count, self._since = count, now

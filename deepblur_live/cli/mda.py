@@ -76,7 +76,7 @@ def _check_keys(file: Path) -> None:
 def _check_level(
     file: Path, place: str, content: Any, models: set[type[BaseModel]]
 ) -> None:
-    """Check the keys at one place, where any of these models may stand, and below."""
+    """Check the keys at one place, which may hold any of these models, and below."""
     if isinstance(content, list):
         for item in content:
             _check_level(file, place, item, models)
@@ -110,7 +110,7 @@ def _models_in(annotation: Any) -> set[type[BaseModel]]:
 
 
 def check_save(save: Path) -> None:
-    """Raise what keeps the raw frames of an MDA from being saved to a file.
+    """Check that the raw frames of an MDA can be saved to a file.
 
     Raises
     ------

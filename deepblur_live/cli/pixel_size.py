@@ -28,15 +28,15 @@ def with_pixel_size(
     Parameters
     ----------
     size_nm, origin
-        What the source says, and its name.
+        Pixel size that the source states, and its name.
     given_nm
-        The pixel size given on the command line, which is right in any case.
+        Pixel size given on the command line, which takes precedence.
 
     Raises
     ------
     ValueError
-        Profile and source contradict each other, and there is no window in which it
-        could be confirmed.
+        Profile and source contradict each other, and there is no window in which to
+        confirm one of them.
     """
     console, profile = options.console, options.profile
     if given_nm is not None:
@@ -55,7 +55,7 @@ def with_pixel_size(
         size_nm, own := profile.optics.pixel_size_nm
     ):
         contradiction = (
-            f"{origin} says pixels of {size_nm:.4g} nm, the profile {own:g} nm"
+            f"{origin} states pixels of {size_nm:.4g} nm, the profile {own:g} nm"
         )
         if not options.window:
             raise ValueError(

@@ -77,7 +77,7 @@ def executor(profile: Profile) -> Iterator[Finding]:
 
     taken = False
     order = executor_order(profile.model.device)
-    # Without a card most are unavailable for one reason, which is said once.
+    # Without a card most are unavailable for one reason, which is printed once.
     for why, group in groupby(order, lambda one: None if one.usable else one.why):
         if why is not None:
             names = "; ".join(attempt.name for attempt in group)
@@ -98,7 +98,7 @@ def executor(profile: Profile) -> Iterator[Finding]:
 
 
 def optics(profile: Profile) -> Iterator[Finding]:
-    """Describe the family of blurs that the optics make."""
+    """Describe the family of blurs of these optics."""
     from deepblur_live.calibration.rig import rig_family
 
     try:

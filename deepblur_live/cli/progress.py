@@ -39,7 +39,7 @@ def progress_text(
     statistics, drift
         Current state of the listener and of the drift monitor.
     quality
-        Of the blur, such as ``"Strehl 0.82"``; empty if unknown.
+        Quality of the blur, such as ``"Strehl 0.82"``; empty if unknown.
     """
     total = "" if total_s is None else f" of {total_s:.0f}"
     parts = [

@@ -41,7 +41,7 @@ def run_microscope(
     Parameters
     ----------
     options
-        Of the run.
+        Options of the run.
     config
         The configuration.
     sequence
@@ -51,7 +51,7 @@ def run_microscope(
     every_frame
         Whether to deblur every frame, also after the last one, instead of the newest.
     pixel_size_nm
-        Pixel size in the specimen that is right, whatever profile and core say.
+        Pixel size in the specimen; overrides those of the profile and the core.
 
     Raises
     ------

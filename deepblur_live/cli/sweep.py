@@ -1,4 +1,4 @@
-"""The command sweep: the blur from planes at known positions, and what to do."""
+"""The command sweep: the blur from planes at known positions, and the correction."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def parse_length(text: str, option: str) -> float:
     Raises
     ------
     ValueError
-        It is no length, or zero, or a fraction without a unit.
+        The text is not a length, or it is zero, or below 1 without a unit.
     """
     match = _LENGTH.fullmatch(text.strip())
     try:
@@ -68,7 +68,7 @@ def parse_planes(text: str) -> list[int]:
     Raises
     ------
     ValueError
-        It is no list of numbers.
+        The text is not a list of numbers.
     """
     try:
         return [int(part) for part in text.split(",")]
@@ -77,13 +77,13 @@ def parse_planes(text: str) -> list[int]:
 
 
 def _optics_text(profile: Profile) -> str:
-    """Return the optics that an answer supposes, and whether they are the defaults."""
+    """Return the optics that an answer assumes, and whether they are the defaults."""
     optics = profile.optics
     origin = ""
     if optics == Profile().optics:
         origin = ": the defaults; give your own with --profile"
     return (
-        f"This supposes NA {optics.numerical_aperture:g}, {optics.wavelength_nm:g} nm, "
+        f"This assumes NA {optics.numerical_aperture:g}, {optics.wavelength_nm:g} nm, "
         f"{optics.pixel_size_nm:g} nm pixels{origin}."
     )
 
@@ -111,9 +111,9 @@ def sweep_file(
     z_step_um
         Distance of neighbouring planes, negative if z falls along the stack.
     channel
-        If there are several.
+        Name or number of the channel, if there are several.
     planes
-        Numbers of the planes to use, from 0; a choice of `best_planes` when None.
+        Numbers of the planes to use, from 0; by default those of `best_planes`.
     as_json
         Whether to print JSON instead of text.
 
@@ -122,7 +122,7 @@ def sweep_file(
     SeriesError
         The recording cannot be read.
     SweepError
-        It is not a sweep.
+        The planes cannot be evaluated as a sweep.
     """
     frames, z_um, origin = read_planes(
         file, profile, z_step_um, channel=channel, planes=planes
@@ -185,7 +185,7 @@ def sweep_live(
     MicroscopeError
         The microscope cannot be used.
     SweepError
-        The stage does not follow, or the planes are not a sweep.
+        The stage does not follow, or the planes cannot be evaluated as a sweep.
     """
     from deepblur_live.acquisition.focus_sweep import acquire_sweep
 
@@ -222,7 +222,7 @@ def _evaluate(
 def say_answer(
     console: Console, profile: Profile, answer: Mapping[str, Any] | Sequence[str]
 ) -> None:
-    """Print an answer as JSON; or its lines, and the optics that it supposes."""
+    """Print an answer as JSON; or its lines, and the optics that it assumes."""
     if isinstance(answer, Mapping):
         say(console, json.dumps(answer, indent=1))
         return

@@ -38,7 +38,7 @@ def show_live(
     seconds
         Close the window after this time; None leaves that to the user.
     mda
-        A sequence to run meanwhile; the window stays open after its end.
+        A sequence to run; the window stays open after its end.
     """
     assert session.core is not None
     if start:

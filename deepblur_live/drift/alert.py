@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CONTRAST_UNIT", "Alert", "clock_text", "make_alert"]
 
 CONTRAST_UNIT = "Np"
-"""Unit of the changes that the spectra show."""
+"""Unit of changes measured by the spectra."""
 
 # The coefficients named are the fewest that explain this share of the squared change.
 _SHARE = 0.8
@@ -52,7 +52,7 @@ class Alert:
     since
         When the change began, seconds since the session began.
     text
-        All of it, for the user.
+        The alert as text, for the user.
     shape
         How the change developed: a `ChangeShape`.
     cause, remedy
@@ -107,7 +107,7 @@ def make_alert(
     fit
         The shape of the change over time.
     origin
-        The known state that the blur differs from, if it is not the baseline.
+        The known state from which the blur differs, if it is not the baseline.
     """
     metric = family.metric
     share = difference * (metric.matrix @ difference)

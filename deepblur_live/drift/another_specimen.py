@@ -1,4 +1,4 @@
-"""Tell another specimen from another blur, by coherence and lack of smoothness."""
+"""Distinguish another specimen from another blur by coherence and smoothness."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def shows_another_specimen(
     change
         The change from the reference.
     coherence
-        Of the frames with the reference frame, relative to that at the reference.
+        Coherence of the frames with the reference frame, relative to that at the
+        reference.
     comparison
-        What the change was measured with.
+        The comparison that measured the change.
     at_rest
         Whether the specimen was at rest.
     """

@@ -41,12 +41,12 @@ _MAX_HISTORY = 480
 
 @dataclass(frozen=True)
 class Baseline:
-    """What changes are measured from.
+    """The state from which changes are measured.
 
     Parameters
     ----------
     begin, time
-        Of its first and last estimate, seconds since the session began.
+        Times of its first and last estimate, seconds since the session began.
     mean
         (P,) coefficients.
     count
@@ -79,10 +79,11 @@ class Baseliner:
     settings
         Length of a batch, number in a baseline, false alarms allowed.
     errors
-        Gives the scatter of estimates beyond which none is made: they jump between
-        competing solutions (docs/decisions/0043).
+        Error model; it limits the scatter of estimates with which a baseline is
+        measured: beyond it they jump between competing solutions
+        (docs/decisions/0043).
     reason
-        Why a baseline is made, if it is not the session's first.
+        Why a baseline is measured, if it is not the session's first.
     """
 
     def __init__(

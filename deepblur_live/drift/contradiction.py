@@ -31,7 +31,7 @@ __all__ = ["EstimateCheck", "Measured", "contradiction", "predicted_change"]
 # Power at which the nulls of a real OTF end, relative to that at zero frequency.
 _NULL = 3e-4
 # The estimates follow if they account for this share of a change, and contradict it if
-# the rest exceeds so many standard deviations as well (docs/decisions/0147).
+# the remainder also exceeds this many standard deviations (docs/decisions/0147).
 _FOLLOWED, _DEVIATIONS = 0.4, 3.0
 # Larger strengths, in nepers, are not compared: they are extrapolated into bins that
 # have sunk below the noise.
@@ -51,7 +51,7 @@ class Measured(NamedTuple):
     shapes, covariance
         (16,) and (16, 16), as in `Change`.
     comparison
-        With the baseline.
+        The comparison with the baseline.
     evident
         Whether the charts signal, and the change exceeds its scatter.
     seconds
@@ -78,9 +78,10 @@ def predicted_change(
     family
         The blurs.
     comparison
-        On whose bins.
+        The comparison whose bins are used.
     before, now
-        (P,) coefficients at the baseline and now; the slopes are those in `now`.
+        (P,) coefficients at the baseline and now; the slopes are those with respect to
+        `now`.
     """
     start: float | NDArray[np.float64] = 0.0
     power: float | NDArray[np.float64] = 0.0
@@ -102,7 +103,7 @@ def predicted_change(
 
 
 def _transform(psf: torch.Tensor) -> NDArray[np.complex128]:
-    """Return the OTF on the bins (..., 64, 33), but for a phase common to all."""
+    """Return the OTF on the bins (..., 64, 33), except for a phase common to all."""
     step = -(-psf.shape[-1] // BINS)
     side = step * BINS
     otf = np.fft.rfft2(psf.detach().double().numpy(), s=(side, side))
@@ -129,9 +130,9 @@ def contradiction(
     Parameters
     ----------
     measured
-        By the spectra.
+        The change measured by the spectra.
     predicted, uncertainty
-        (16,) and (16, 16), by the estimates, whose stated errors the second is.
+        (16,) change predicted by the estimates, and (16, 16) covariance of its error.
     least
         Strength of a change that counts, in nepers.
     """
@@ -157,8 +158,8 @@ def contradiction(
     along = measured.comparison.sharpening
     estimated = _in_words(float(along @ predicted), claimed)
     return (
-        f"by the spectra {_in_words(float(along @ shapes), strength)}, by the "
-        f"estimates {estimated}"
+        f"according to the spectra {_in_words(float(along @ shapes), strength)}, "
+        f"according to the estimates {estimated}"
     )
 
 
@@ -182,7 +183,7 @@ def _in_words(sharpening: float, strength: float) -> str:
 
 
 class EstimateCheck:
-    """Compares what estimates and spectra say of the time since the baseline.
+    """Compares the changes that estimates and spectra show since the baseline.
 
     A contradiction is a property of the specimen: once found it stays until the
     specimen changes.

@@ -57,7 +57,7 @@ class AlertLevel:
 
     @property
     def limits(self) -> Limits:
-        """Those in force: none while the change exceeds one without evidence."""
+        """The limits in force: none while the change exceeds one without evidence."""
         if self._undecided:
             return NO_LIMITS
         return Limits(self._settings.warn, self._settings.alarm)

@@ -1,4 +1,4 @@
-"""Whether the blur has changed while the baseline is made, from a dozen frames on.
+"""Detect a change of the blur while the baseline is measured, from a dozen frames on.
 
 The frames so far are averaged into at most forty consecutive *points*, each the shapes
 of one mean spectrum. Neighbouring points form pairs. The difference within a pair
@@ -58,9 +58,9 @@ class ProvisionalChange:
         (16,) change: to the last third; if it is certain, to the points since it began,
         as the last third may still hold some from before.
     covariance
-        (16, 16) of it, by the scatter within pairs.
+        (16, 16) covariance of the change, by the scatter within pairs.
     comparison
-        What the spectra were compared with: its metric measures the change.
+        The comparison of the spectra, whose metric measures the change.
     certain
         Whether it exceeds the limit of T².
     least
@@ -68,7 +68,7 @@ class ProvisionalChange:
     since
         When the points left those of the first third behind, seconds.
     coherence
-        Mean of the last frames, relative to that of the first third's.
+        Mean coherence of the last frames, relative to that of the first third's.
     at_start
         Mean coherence of the first third's frames with the reference frame.
     last
@@ -193,17 +193,17 @@ class ProvisionalComparison:
 
 
 def t_squared_limit(variables: int, freedom: int, risk: float) -> float:
-    """Return what Hotelling's T² of unchanged points exceeds with a probability.
+    """Return the limit that Hotelling's T² of unchanged points exceeds with `risk`.
 
     Parameters
     ----------
     variables
-        p.
+        Number of variables p.
     freedom
         Degrees of freedom of the scatter, ν; T² (ν - p + 1) / (ν p) has the
         distribution F(p, ν - p + 1).
     risk
-        The probability.
+        Probability of exceeding the limit.
     """
     rest = freedom - variables + 1
     # The upper tail: 1 - risk would round to 1.

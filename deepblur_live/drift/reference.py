@@ -42,7 +42,7 @@ def distance(
 ) -> tuple[float, float]:
     """Return the size of a difference and its standard deviation, debiased.
 
-    Of the `compared` (P,) coefficients alone, in the unit of the family's metric.
+    Only the `compared` (P,) coefficients count. In the unit of the family's metric.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class ReferenceMonitor:
     compared
         (P,) which coefficients count; the others depend on focus and specimen.
     name
-        Of the state, as an alert calls it.
+        Name of the state in alerts.
     """
 
     def __init__(
@@ -218,12 +218,12 @@ class ReferenceMonitor:
             self._restart()
 
     def specimen_changed(self, reason: str = "the specimen was changed") -> None:
-        """Average from now on: estimates of two specimens have different errors."""
+        """Start a new average: estimates of two specimens have different errors."""
         with self._lock:
             self._restart(reason)
 
     def frames_changed(self, reason: str) -> None:
-        """Likewise, for the same specimen in brighter or dimmer frames."""
+        """Start a new average for the same specimen in brighter or dimmer frames."""
         self.specimen_changed(reason)
 
     def light_changed(self, logarithm: float) -> None:

@@ -33,11 +33,11 @@ class ShapeFit:
     Parameters
     ----------
     shape
-        The best one, or ``UNCLEAR`` where another fits nearly as well.
+        The best shape, or ``UNCLEAR`` where another fits nearly as well.
     rate
         Slope of a ramp, in the metric's unit per second; NaN otherwise.
     time_constant
-        Of a settling, seconds; NaN otherwise.
+        Time constant of a settling, seconds; NaN otherwise.
     """
 
     shape: ChangeShape

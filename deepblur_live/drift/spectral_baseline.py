@@ -1,4 +1,4 @@
-"""The spectra that changes are measured from, and what their own scatter allows."""
+"""The spectra from which changes are measured, and the scatter of these spectra."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MAX_LENGTHENING = 8
 # Scatter of a coefficient below this share of the theoretical one counts as chance,
 # and below the second share of that as rounding.
 _RESOLUTION, _ROUNDING = 0.5, 1e-3
-# The theoretical covariance weighs as much as so many batches.
+# The theoretical covariance has the weight of this many batches.
 _SHRINKAGE = 40
 # One in a thousand unchanged batches has T above 1.
 _RISK = 1e-3
@@ -80,14 +80,14 @@ class SpectralBaseline:
     settings
         Length of a batch, number in a baseline, false alarms allowed.
     reason
-        Why a baseline is made, if it is not the session's first.
+        Why a baseline is measured, if it is not the session's first.
 
     Attributes
     ----------
     comparison
-        With the baseline's mean spectrum; None before the charts are armed.
+        Comparison with the baseline's mean spectrum; None before the charts are armed.
     coherence
-        Mean of the baseline's frames; NaN before.
+        Mean coherence of the baseline's frames; NaN before.
     """
 
     def __init__(self, cutoff: float, settings: Drift, reason: str = "") -> None:
@@ -138,7 +138,7 @@ class SpectralBaseline:
     def add(self, time: float, spectrum: ReducedSpectrum) -> SpectralPoint | None:
         """Add a frame's spectrum; return the batch that is complete with it, if any.
 
-        None while the baseline is made.
+        None while the baseline is measured.
         """
         self._fine = spectrum.fine
         batch = self._batcher.add(time, _packed(spectrum))
@@ -230,7 +230,7 @@ class SpectralBaseline:
 
 
 def _whitened(change: Change) -> NDArray[np.float64]:
-    """Return the shapes (16,) in units of what noise and scatter of the bins allow.
+    """Return the shapes (16,), whitened by the noise and scatter of the bins.
 
     Batches of fewer frames, or dimmer ones, thus become comparable with the others.
     """
@@ -240,6 +240,6 @@ def _whitened(change: Change) -> NDArray[np.float64]:
 
 
 def _packed(spectrum: ReducedSpectrum) -> NDArray[np.float64]:
-    """Return what is averaged: the power, and the coherence after it."""
+    """Return the numbers that are averaged: the power, then the coherence."""
     power = spectrum.power.astype(np.float64).ravel()
     return np.append(power, spectrum.coherence)

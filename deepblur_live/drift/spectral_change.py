@@ -1,8 +1,8 @@
 """The change of the blur from two spectra of one specimen, whose own cancels.
 
 A frame has the spectrum S = S_x·|ĥ|² + σ². In the ratio of two frames of one specimen
-S_x cancels, and what is left, log|ĥ₁|² - log|ĥ₀|², is smooth: a few smooth shapes of
-the frequency describe it, without any model of the optics. Another specimen, or one
+S_x cancels, and the remainder, log|ĥ₁|² - log|ĥ₀|², is smooth: a few smooth functions
+of the frequency describe it, without any model of the optics. Another specimen, or one
 that moves within itself, changes the spectrum in a way that is not smooth. Gain and
 noise of the frames are free.
 """
@@ -54,7 +54,7 @@ class MeanSpectrum:
     power
         (64, 33), as `bin_frequencies`.
     frames
-        Their number.
+        Number of frames.
     fine
         As in `ReducedSpectrum`.
     """
@@ -76,10 +76,10 @@ class Change:
     covariance
         (16, 16), by noise and scatter of the bins.
     residual
-        U, the mean square of what is not smooth, over its expected value: 1 for the
-        same specimen.
+        U, the mean square of the part that is not smooth, over its expected value: 1
+        for the same specimen.
     excess
-        The mean square itself, less its expected value, in nepers of power squared.
+        That mean square less its expected value, in nepers of power squared.
     """
 
     shapes: NDArray[np.float64]
@@ -99,7 +99,7 @@ class SpectralComparison:
     Parameters
     ----------
     reference
-        What changes are measured from.
+        The spectrum from which changes are measured.
     cutoff
         Coherent cut-off in cycles per pixel.
     scatter
@@ -110,7 +110,7 @@ class SpectralComparison:
     ----------
     metric
         (16, 16) M: √(dᵀMd) is the *strength* of a change d, the rms change of the
-        logarithm of the contrast over the bins used, weighted by what they tell, in
+        logarithm of the contrast over the bins used, weighted by their information, in
         nepers.
     sharpening
         (16,) s: s·d is the part of the strength that rises or falls steadily with the
@@ -142,8 +142,8 @@ class SpectralComparison:
         self._measures()
 
     def _measures(self) -> None:
-        # By what one frame tells of a bin, so that the unit does not depend on their
-        # number.
+        # Weights for a single frame, so that the unit does not depend on the number of
+        # frames.
         variance = _noise_variance(self._share, looks(self.reference.fine))
         weight = self._share**2 / (variance + (_MODEL * self._share) ** 2)
         self._weight = weight = weight / weight.sum()
@@ -158,7 +158,7 @@ class SpectralComparison:
     def project(self, logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the shapes (..., 16) nearest to changes of log S (..., 64, 33).
 
-        By the metric's weights, and up to a gain.
+        With the metric's weights, and up to a gain.
         """
         values = logarithms[..., self._used]
         values = values - (values @ self._weight)[..., None]
@@ -172,8 +172,8 @@ class SpectralComparison:
     def compare(self, now: MeanSpectrum) -> Change:
         """Return the change from the reference to a spectrum.
 
-        The most probable shapes, gain and noise by Gauss and Newton; the weights of the
-        bins follow from both spectra's shares of noise.
+        The most probable shapes, gain and noise, by the Gauss–Newton method; the
+        weights of the bins follow from both spectra's shares of noise.
         """
         noise = noise_level(now.power, self.cutoff)
         smooth = _smoothed(now.power)[self._used]
@@ -270,7 +270,7 @@ def _basis(cutoff: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
 def _smoothed(power: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean over 3 × 3 bins of (64, 33); rows are periodic.
 
-    Of a single frame a bin's own power does not tell its share of noise.
+    The power of a single bin of a single frame does not show its share of noise.
     """
     rows = (np.roll(power, 1, 0) + power + np.roll(power, -1, 0)) / 3
     wide = np.pad(rows, ((0, 0), (1, 1)), mode="reflect")

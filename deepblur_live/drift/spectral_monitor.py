@@ -1,4 +1,4 @@
-"""Has the blur changed? From spectra of one specimen, without a model of the optics."""
+"""Detect changes of the blur from spectra of one specimen, without an optical model."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ _WITHIN_SCATTER = (
     "the change is above the warning level, but not certain yet: the frames of the "
     "baseline differ about as much among themselves"
 )
-# Another specimen is believed after so many batches; a passing bubble is not one.
+# Another specimen is reported after this many batches, so that a passing bubble is not.
 _OTHERS = 2
 _NO_SIGNAL = (
     "the change is above the warning level, but not certain yet: the charts need more "
     "points to be sure that it is not chance"
 )
-_CHANGED = "the blur changed while the baseline was made; it is made again"
+_CHANGED = "the blur changed while the baseline was measured; it is measured again"
 
 
 class SpectralMonitor:
-    """Charts the change of the spectra, and tells blur from specimen.
+    """Charts the change of the spectra, and distinguishes blur from specimen.
 
     A batch whose change is smooth is charted; an alert requires a signal of the charts
     and a strength above the warning or alarm level. A change that is not smooth, or
     frames that are no longer coherent with the first one, show another specimen: after
-    two such batches a new baseline is made. It carries the change so far forward: a
+    two such batches a new baseline is measured. It carries the change so far forward: a
     change of specimen never hides one of the optics, as the spectra's logarithms add.
 
-    While a baseline is made, a specimen at rest is watched provisionally, with wider
-    limits (`ProvisionalComparison`). A change found so is carried forward as well, and
-    the baseline is made again of what follows it.
+    While a baseline is measured, a specimen at rest is watched provisionally, with
+    wider limits (`ProvisionalComparison`). A change found in this way is carried
+    forward as well, and the baseline is measured again after it.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ class SpectralMonitor:
     Attributes
     ----------
     specimens
-        How often the specimen has changed.
+        Number of changes of the specimen.
     restarts
-        How often the baseline was restarted after a change was found meanwhile.
+        Number of baselines that were restarted because of a change found during them.
     points
-        Charted since the baseline.
+        Number of points charted since the baseline.
     """
 
     def __init__(self, cutoff: float, settings: Drift) -> None:
@@ -100,7 +100,7 @@ class SpectralMonitor:
         self._carried = np.zeros(SHAPES)
         self._uncertainty = np.zeros((SHAPES, SHAPES))
         self._first_begin = math.nan
-        # Strength of what was carried over, when it was.
+        # Strength of the change that was carried over, at that time.
         self._kept = 0.0
         self.specimens = self.restarts = 0
         self._begin()
@@ -151,7 +151,7 @@ class SpectralMonitor:
         )
 
     def rebaseline(self) -> None:
-        """Discard the baseline, and what earlier ones carried over."""
+        """Discard the baseline, and changes carried over from earlier ones."""
         self._first_begin = math.nan
         self._carried = np.zeros(SHAPES)
         self._uncertainty = np.zeros((SHAPES, SHAPES))
@@ -197,7 +197,7 @@ class SpectralMonitor:
         if other:
             return False
         if not found.certain:
-            # What was carried over stays certain, by the metric it was found with.
+            # A change that was carried over stays certain, in the metric of that time.
             raised = rank(self.level.state) > 0
             return raised and self.level.step(now, self._kept, False)
         carried = self._carried + found.shapes

@@ -28,28 +28,28 @@ class DriftState(StrEnum):
 
 
 class Limits(NamedTuple):
-    """From which size on a change is a warning or an alarm now; NaN if no size is."""
+    """Size from which a change is a warning or an alarm now; NaN if no size is."""
 
     warn: float
     alarm: float
 
 
 NO_LIMITS = Limits(np.nan, np.nan)
-"""No size of a change would raise the level now: it is not judged, or not certain."""
+"""No change would raise the level now: changes are not judged, or not certain."""
 
 
 @dataclass(frozen=True)
 class SpectralChange:
-    """The change of the blur as the spectra show it.
+    """The change of the blur from the spectra.
 
     Parameters
     ----------
     state
         ``BASELINING``, ``OK``, ``WARN`` or ``ALARM``.
     strength, sigma
-        Of the change from the baseline, with what earlier baselines carried over: the
-        rms change of the logarithm of the contrast, and its standard deviation, in
-        nepers; NaN while there is no baseline.
+        Size of the change from the baseline, including changes carried over from
+        earlier baselines: the rms change of the logarithm of the contrast, and its
+        standard deviation, in nepers; NaN while there is no baseline.
     sharpening, sharpening_sigma
         The part of the strength that rises or falls steadily with the frequency, in
         nepers: negative for a picture that has become softer.
@@ -70,11 +70,11 @@ class SpectralChange:
     sure_in_s
         Seconds until there is a baseline, 0 with one; NaN if that is not known.
     begin
-        Start of the frames that changes are measured from, seconds since the session
+        Start of the frames from which changes are measured, seconds since the session
         began; NaN before there is a baseline.
     limits
-        Those in force for the strength, nepers: wider than the profile's while they are
-        provisional, and for a specimen that moves.
+        Limits in force for the strength, nepers: wider than the profile's while they
+        are provisional, and for a specimen that moves.
     """
 
     state: DriftState
@@ -130,15 +130,15 @@ class DriftStatus:
         No alert is raised before this time, seconds since the session began; None when
         alerts are not snoozed.
     spectral
-        The change as the spectra show it; None where they are not followed. The other
-        numbers are the estimates'.
+        The change from the spectra; None where they are not followed. The other numbers
+        are from the estimates.
     contradiction
         How the estimates contradict the spectra on this specimen; empty if they do not.
     begin
         When the baseline began, seconds since the session began; NaN before it is
         complete. A later one that carried the change forward keeps the first one's.
     limits
-        Those in force for `change`; none where the spectra decide instead.
+        Limits in force for `change`; none where the spectra decide instead.
     """
 
     state: DriftState
@@ -161,7 +161,7 @@ class DriftStatus:
 
     @property
     def provisional(self) -> bool:
-        """Whether the change is watched before there is a baseline to be sure of."""
+        """Whether the change is judged before there is a complete baseline."""
         spectral = self.spectral
         if spectral is None or not spectral.provisional:
             return False

@@ -39,7 +39,7 @@ _SYSTEMATIC_WEIGHT = 0.1
 
 
 def random_walk(family: BlurFamily) -> NDArray[np.float64]:
-    """Return the covariance (P, P) of what γ is allowed to drift in one second."""
+    """Return the covariance (P, P) of the drift of γ in one second."""
     return np.diag((_DIFFUSION * family.prior.scale) ** 2)
 
 
@@ -130,9 +130,9 @@ class Tracker:
     def start_from(self, known: Gaussian) -> TrackState:
         """Restart from coefficients measured by other means; return the state.
 
-        By a focus sweep, for example. The sign of the even modes follows them. They and
-        the first estimate do not share the error that estimates have in common, so that
-        estimate counts with all of its stated covariance.
+        By a focus sweep, for example. The sign of the even modes follows them. They do
+        not share the systematic error of estimates, so the first estimate counts with
+        all of its stated covariance.
         """
         self._rejected.clear()
         self._systematic = np.zeros_like(self._walk)
@@ -154,8 +154,9 @@ class Tracker:
             Ignored unless ``estimate.trusted`` and its values are finite. The track of
             a provisional one, which counts as not accepted, ends with the next.
         since
-            When the average that it was made from was begun. If it was begun again, for
-            another blur, that blur is followed without waiting for the averaging time.
+            Start of the average that the estimate was made from. If it was restarted,
+            for another blur, that blur is followed without waiting for the averaging
+            time.
 
         Returns
         -------

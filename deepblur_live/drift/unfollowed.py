@@ -1,4 +1,4 @@
-"""Stands in for a monitor where the blur is given: no alerts, and the reason."""
+"""Replaces the monitor where the blur is given: no alerts, and the reason."""
 
 from __future__ import annotations
 

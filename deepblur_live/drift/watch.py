@@ -1,4 +1,4 @@
-"""Both answers together: has the blur changed (spectra), and what is it (estimates)."""
+"""Combine both monitors: whether the blur changed (spectra), and how (estimates)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["NOT_RELIABLE", "DriftWatch"]
 
 NOT_RELIABLE = "The estimates are not reliable on this specimen: "
-"""What precedes a contradiction where the user reads it."""
+"""Introduces a contradiction in texts for the user."""
 
 # Coefficients are named in an alert if those of the baseline are known to this, in
-# waves rms: a ratio of spectra alone tells that the blur has changed, not which mode.
+# waves rms: a ratio of spectra alone shows that the blur has changed, not which mode.
 _KNOWN = 0.02
 # A change that softens the picture throughout has at least this share of its strength
 # in the steady fall; a smaller one has changed the shape of the PSF.
@@ -35,7 +35,7 @@ _STEADY = 0.5
 
 
 class DriftWatch:
-    """Watches the blur by spectra where it can, and by estimates where it cannot.
+    """Watches the blur by spectra where possible, and by estimates elsewhere.
 
     While the spectra have a baseline, states and alerts are theirs: the specimen's own
     spectrum cancels in them. Without one (at the start, for another specimen, or for
@@ -57,12 +57,12 @@ class DriftWatch:
         sweep or a calibration; infinite if there was none. Alerts name coefficients
         only if it is at most 0.02.
     check
-        Compares the estimates with the spectra; None for none of it.
+        Compares the estimates with the spectra; None for no comparison.
 
     Attributes
     ----------
     known_starts
-        How often baselines were started with a blur that is known.
+        Number of baselines that were started with a known blur.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class DriftWatch:
 
     @property
     def unreliable(self) -> str:
-        """Why the estimates cannot be relied on for this specimen; empty if they can.
+        """Why the estimates are not reliable for this specimen; empty if they are.
 
-        They are not followed meanwhile. Their baseline and any alert from them are
-        discarded when this is set.
+        While this is set they are not followed. Their baseline and any alert from them
+        are discarded when it is set.
         """
         return self._unreliable
 
@@ -250,7 +250,7 @@ class DriftWatch:
         )
 
     def _named(self) -> str:
-        """Return the estimates' account of the change, where they are known."""
+        """Return the coefficients that changed most, if they are known."""
         wrong = self.unreliable or self._contradiction
         known = self.known_to <= _KNOWN and not wrong
         estimated = self.absolute.assess() if known else None
@@ -260,8 +260,8 @@ class DriftWatch:
 
 
 _PROVISIONAL = " (provisional, there is no baseline yet)"
-_CAUSE = "unclear: the spectra tell how much has changed, not what."
-_REMEDY = "Refocus; if it stays, a focus sweep tells which aberration it is."
+_CAUSE = "unclear: the spectra show how much has changed, not what."
+_REMEDY = "Refocus; if the change remains, a focus sweep shows which aberration it is."
 
 
 def _described(strength: float, sigma: float, sharpening: float) -> str:

@@ -12,12 +12,14 @@ from deepblur_live.gui.theme import ALARM, WARN
 if TYPE_CHECKING:
     from deepblur_live.drift import Alert, DriftStatus
 
-__all__ = ["AlertBanner"]
+__all__ = ["SNOOZES", "AlertBanner"]
 
-# Below, the banner of a window is folded at first, and its buttons are in a menu.
+# In windows below this height the banner is folded at first; below this width its
+# buttons are in a menu.
 _HIGH, _WIDE = 800, 640
 _UNLIMITED = 16_777_215
-_SNOOZES = (("15 minutes", 900.0), ("1 hour", 3600.0), ("4 hours", 14_400.0))
+# How long warnings can be hidden: text, seconds.
+SNOOZES = (("15 minutes", 900.0), ("1 hour", 3600.0), ("4 hours", 14_400.0))
 
 
 class AlertBanner(QtWidgets.QFrame):
@@ -193,7 +195,7 @@ class AlertBanner(QtWidgets.QFrame):
 
     def _snooze_menu(self) -> QtWidgets.QMenu:
         menu = QtWidgets.QMenu(self)
-        for name, seconds in _SNOOZES:
+        for name, seconds in SNOOZES:
             action = QtGui.QAction(name, menu)
             action.setData(seconds)
             menu.addAction(action)

@@ -1,7 +1,8 @@
-"""A ``deepblur-live`` command in a process of its own, started from the window."""
+"""A ``deepblur-live`` command in a separate process, started from the window."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -26,9 +27,9 @@ class ChildProcess:
     purpose
         What it does, for messages.
     arguments
-        Of ``deepblur-live``.
+        Arguments of ``deepblur-live``.
     log
-        File for what it prints, which can then be read while it runs.
+        File for its output, which can then be read while it runs.
 
     Raises
     ------
@@ -51,7 +52,7 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
-                # No console window beside ours on Windows.
+                # No additional console window on Windows.
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 # On Windows a file would get the system's code page.
                 env=os.environ | {"PYTHONIOENCODING": "utf-8"},
@@ -74,9 +75,12 @@ class ChildProcess:
     def lines(self) -> list[str]:
         """The lines printed; without a log, only after its end."""
         if self._log is not None:
-            content = self._log.read_bytes()
+            try:
+                content = self._log.read_bytes()
+            except OSError as error:
+                return [f"The output of {self.purpose} cannot be read: {error}"]
         else:
-            self._output.seek(0)  # the child writes at the same place
+            self._output.seek(0)  # the child shares this file position
             content = self._output.read()
         return [line.strip() for line in content.decode(errors="replace").split("\n")]
 
@@ -88,11 +92,13 @@ class ChildProcess:
                 self._process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(timeout_s)
+                # A process that waits for a disk ends only after that.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout_s)
         self._output.close()
 
     def leave(self) -> None:
-        """Let it run on by itself."""
+        """Detach from it: it continues to run."""
         self._output.close()
         # Otherwise Python warns that the process is still running.
         self._process.returncode = self._process.poll() or 0

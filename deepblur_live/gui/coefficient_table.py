@@ -36,7 +36,7 @@ class CoefficientTable(QtWidgets.QLabel):
     Parameters
     ----------
     profile, family
-        Of the session.
+        Those of the session.
     """
 
     def __init__(self, profile: Profile, family: BlurFamily) -> None:
@@ -57,7 +57,7 @@ class CoefficientTable(QtWidgets.QLabel):
         self.setToolTip("\n".join(filter(None, ambiguities)))
 
     def use_family(self, family: BlurFamily) -> None:
-        """Show the coefficients of another wavelength from now on."""
+        """Show the coefficients in the units of another wavelength from now on."""
         self._unit = coefficient_unit(family, self._display)
         largest = float(np.max(family.prior.scale, initial=_LEAST_SCALE))
         self._decimals = self._unit.decimals(largest)
@@ -71,11 +71,11 @@ class CoefficientTable(QtWidgets.QLabel):
         Parameters
         ----------
         history
-            Of the session; None shows the point shown before.
+            History of the session; None shows the previous point again.
         colours
-            Of the curves.
+            Colours of the curves.
         muted
-            Of the heading and the note.
+            Colour of the heading and the note.
         """
         self._history = history = history or self._history
         known = history is not None and bool(np.isfinite(history.truth[-1]).any())

@@ -1,13 +1,14 @@
-"""What a user can do in the window: every action, with its key and what it does."""
+"""The actions of the window, each with its shortcut and description."""
 
 from __future__ import annotations
 
+from deepblur_live.gui.alert_banner import SNOOZES
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
 from deepblur_live.gui.image_pair import CompareMode
 
 __all__ = ["COLORMAPS", "Commands", "allow"]
 
-# Of pyqtgraph's gradients.
+# Text in the menu, by the name of pyqtgraph's gradient.
 COLORMAPS = {
     "grey": "Grey",
     "greyclip": "Grey, saturated in red",
@@ -15,7 +16,6 @@ COLORMAPS = {
     "inferno": "Inferno",
     "magma": "Magma",
 }
-_SNOOZES = (("15 minutes", 900.0), ("1 hour", 3600.0), ("4 hours", 14_400.0))
 _COMPARED = {
     CompareMode.SIDE: ("Side by side", "Ctrl+1", "Show both images"),
     CompareMode.SPLIT: (
@@ -39,13 +39,13 @@ _COMPARED = {
 class Commands(QtCore.QObject):
     """The actions of a window, which menus and toolbar show and the window connects.
 
-    Keys act while the window, or a widget in it, has the focus: a host's keys are left
-    alone.
+    Shortcuts act while the window, or a widget in it, has the focus: those of a host
+    are not affected.
 
     Parameters
     ----------
     window
-        Gets the keys.
+        The window that handles the shortcuts.
     """
 
     def __init__(self, window: QtWidgets.QWidget) -> None:
@@ -60,7 +60,7 @@ class Commands(QtCore.QObject):
             window,
             "Open recording …",
             "Ctrl+O",
-            "Replay a recording in a window of its own",
+            "Replay a recording in a separate window",
         )
         self.open_profile = _action(
             window,
@@ -72,7 +72,7 @@ class Commands(QtCore.QObject):
             window,
             "Edit profile …",
             "Ctrl+E",
-            "Edit a copy of this session's profile, with its checks, and save it",
+            "Edit a copy of this session's profile, check it, and save it",
         )
         self.folder = _action(
             window, "Open session folder", "Ctrl+D", "Show this session's files"
@@ -104,18 +104,18 @@ class Commands(QtCore.QObject):
             window,
             "Every frame",
             "Shift+E",
-            "Deblur every frame of the camera instead of the newest; those that still "
-            "wait are dropped when this ends",
+            "Deblur every frame of the camera instead of the newest; frames that are "
+            "still waiting when this is switched off are dropped",
         )
         self.record = _toggle(
             window,
             "Record",
             "Ctrl+R",
-            "Keep the deblurred frames in the session's folder, and the raw ones "
+            "Write the deblurred frames to the session's folder, and the raw ones "
             "next to them",
         )
         self.record_in = _action(
-            window, "Record in …", "Ctrl+Shift+R", "Keep them in another file"
+            window, "Record in …", "Ctrl+Shift+R", "Record to a file of your choice"
         )
         self.rebaseline = _action(
             window,
@@ -133,7 +133,8 @@ class Commands(QtCore.QObject):
             window,
             "Check the estimate …",
             "Ctrl+Shift+F",
-            "See whether the estimate follows a step of the focus drive; asks first",
+            "Check whether the estimate follows a step of the focus drive; asks before "
+            "it moves",
         )
         self.calibrate = _action(
             window,
@@ -149,9 +150,9 @@ class Commands(QtCore.QObject):
         )
         self.snoozes = tuple(
             _action(window, text, "", f"Raise no alert for {text}")
-            for text, _ in _SNOOZES
+            for text, _ in SNOOZES
         )
-        for action, (_, seconds) in zip(self.snoozes, _SNOOZES, strict=True):
+        for action, (_, seconds) in zip(self.snoozes, SNOOZES, strict=True):
             action.setData(seconds)
 
     def _view(self, window: QtWidgets.QWidget) -> None:
@@ -219,7 +220,7 @@ class Commands(QtCore.QObject):
 
 
 def allow(action: QtGui.QAction, why_not: str = "") -> None:
-    """Enable an action; or grey it, with a tooltip that says why.
+    """Enable an action; or grey it out, with a tooltip that says why.
 
     Parameters
     ----------

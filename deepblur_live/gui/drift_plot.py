@@ -42,16 +42,16 @@ __all__ = ["DriftPlot"]
 
 # Drawn in about 10 ms.
 _MAX_POINTS = 5000
-# Width of a plot beside which there is room for the table.
+# Minimum width of the plots; the table is shown only if there is more room.
 _LEAST_PLOT = 260
-# Least height of plots above each other; in less, they are side by side.
+# Minimum height for plots above each other; below it, they are side by side.
 _LEAST_STACK = 320
-# What changes are measured from, by the profile's drift.reference; and shorter.
+# Long and short title of the change, by the profile's drift.reference.
 _CHANGES = {
     "session": ("change from baseline", "change"),
     "calibration": ("distance from the calibration", "distance"),
 }
-# Shares of the height above each other, which coefficients need most of.
+# Shares of the height of the plots above each other.
 _SHARES = (3, 2, 2)
 
 
@@ -131,6 +131,19 @@ class DriftPlot(QtWidgets.QWidget):
         self.change.setYRange(0, self._top, padding=0)
         self.contrast.setYRange(0, self._contrast_top, padding=0)
 
+        self._table = self._make_table(profile, family)
+
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(10)
+        layout.addWidget(graphics, 1)
+        layout.addWidget(self._table)
+        self._colour()
+
+    def _make_table(
+        self, profile: Profile, family: BlurFamily
+    ) -> QtWidgets.QScrollArea:
+        """Return the table of the coefficients and, below it, their verification."""
         self.legend = CoefficientTable(profile, family)
         self.verification = QtWidgets.QLabel()
         self.verification.setWordWrap(True)
@@ -145,23 +158,16 @@ class DriftPlot(QtWidgets.QWidget):
         column.addWidget(self.verification)
         column.addStretch(1)
         # Scrolled in a low panel, and left out in a narrow one.
-        self._table = QtWidgets.QScrollArea()
-        self._table.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
-        self._table.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
-        self._table.setHorizontalScrollBarPolicy(
-            QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff
-        )
-        self._table.setWidgetResizable(True)
-        self._table.setWidget(table)
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(10)
-        layout.addWidget(graphics, 1)
-        layout.addWidget(self._table)
-        self._colour()
+        area = QtWidgets.QScrollArea()
+        area.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
+        area.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        area.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidgetResizable(True)
+        area.setWidget(table)
+        return area
 
     def sizeHint(self) -> QtCore.QSize:
-        """Return a size that leaves the room to the images."""
+        """Return a size that leaves most of the room to the images."""
         return QtCore.QSize(760, 260)
 
     def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
@@ -182,7 +188,7 @@ class DriftPlot(QtWidgets.QWidget):
             self._colour()
 
     def follow(self, series: SeriesKey, family: BlurFamily) -> None:
-        """Show another series from now on, whose wavelength may be another."""
+        """Show another series from now on, whose wavelength may differ."""
         if series == self._series:
             return
         self._series, self._drawn = series, ()
@@ -208,7 +214,7 @@ class DriftPlot(QtWidgets.QWidget):
         self._write_legend(None)
 
     def show_verification(self, verification: Verification) -> None:
-        """Show what evidence says of the coefficients."""
+        """Show whether other evidence confirms the coefficients."""
         contradicted = verification.unreliable
         colours = colours_of(self)
         colour = colours.warn if contradicted else colours.muted

@@ -25,17 +25,17 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 @functools.cache
 def application() -> QtWidgets.QApplication:
-    """Return Qt's application, created, and dark, if there is none.
+    """Return Qt's application; create one with a dark palette if there is none.
 
-    The style of one that runs already is left alone. The reference is kept until the
-    program ends: Qt aborts if a widget outlives the application.
+    An existing one keeps its style. The reference is kept until the program ends: Qt
+    aborts if a widget outlives the application.
     """
     running = QtWidgets.QApplication.instance()
     if isinstance(running, QtWidgets.QApplication):
         return running
-    made = QtWidgets.QApplication(["deepblur-live"])
-    darken(made)
-    return made
+    created = QtWidgets.QApplication(["deepblur-live"])
+    darken(created)
+    return created
 
 
 def show(
@@ -58,7 +58,7 @@ def show(
     seconds
         Close the window after this time.
     replay
-        The recording that the session is fed with, for progress and a slider.
+        The recording that the session processes, for progress and a slider.
     """
     app = application()
     if _event_loop_runs():
@@ -87,7 +87,7 @@ def _event_loop_runs() -> bool:
     thread = QtCore.QThread.currentThread()
     if thread is not None and thread.loopLevel() > 0:
         return True
-    # IPython runs Qt's loop between two inputs only.
+    # IPython runs Qt's loop only while it waits for input.
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return str(getattr(shell, "active_eventloop", "")).startswith("qt")
@@ -95,12 +95,12 @@ def _event_loop_runs() -> bool:
 
 @contextmanager
 def _closed_by_signals() -> Iterator[list[MainWindow]]:
-    """Close the windows that are added on Ctrl+C, at the earliest in the event loop.
+    """Close the windows in the yielded list on Ctrl+C, from the event loop.
 
-    A KeyboardInterrupt in a Qt slot, or in an event while a window is made, would abort
-    or get lost. Python runs a signal's handler between any two instructions, also
-    within a paint event: a window that is closed there crashes. Qt's event loop closes
-    it instead.
+    A KeyboardInterrupt in a Qt slot, or in an event while a window is created, would
+    abort the program or get lost. Python runs a signal's handler between any two
+    instructions, also within a paint event: closing a window there crashes. Qt's event
+    loop closes it instead.
     """
     windows: list[MainWindow] = []
 

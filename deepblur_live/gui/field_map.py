@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FieldMapView"]
 
-# Largest side of a map in points, its cells along each side, and the bars'.
+# Largest side of a map in pixels; number of its cells and of its bars along each side.
 _SIDE, _CELLS, _BARS = 112, 28, 5
-# Astigmatism in waves rms whose bar is as long as their distance.
+# Astigmatism in waves rms at which a bar is as long as the distance between bars.
 _LONGEST = 0.15
 # The colour scale ends at a multiple of this, in waves rms.
 _STEP = 0.05
@@ -39,9 +39,9 @@ _Align = QtCore.Qt.AlignmentFlag
 class FieldMapView(QtWidgets.QWidget):
     """The estimated field over the frame, and the true one of a simulated camera.
 
-    Of each a map of the wavefront error, with a bar along the axis of the astigmatism
-    at each place; and the PSFs in the middles of the frame's ninths, as the square
-    roots of their intensities, all on one scale.
+    Each has a map of the wavefront error, with bars along the axis of the astigmatism,
+    and the PSFs at the centres of 3 × 3 parts of the frame, as the square roots of
+    their intensities on one common scale.
     """
 
     def __init__(self, profile: Profile, family: ZernikeField) -> None:
@@ -68,12 +68,12 @@ class FieldMapView(QtWidgets.QWidget):
         self.setMaximumWidth(2 * _SIDE + 190)
 
     def use_family(self, family: BlurFamily) -> None:
-        """Take later results for those of a field: another channel's wavelength."""
+        """Use another channel's family, with its wavelength, for later results."""
         assert isinstance(family, ZernikeField)
         self._family, self._unit = family, coefficient_unit(family, self._display)
 
     def show_result(self, result: FrameResult) -> None:
-        """Show the field of a result, or that there is none."""
+        """Show the field of a result, or that it has none."""
         track, truth = result.track, read_truth(result.info.metadata)
         fields = [
             None if found is None else found.coefficients for found in (track, truth)
@@ -88,7 +88,7 @@ class FieldMapView(QtWidgets.QWidget):
         if drawn == self._drawn:
             return
         self._drawn = drawn
-        # With one PSF, the part that the frame shows matters to the true field alone.
+        # With one PSF for the frame, its place on the sensor matters only to the truth.
         info = result.info
         view = result.view or frame_view(info.shape, info.metadata, least_side=1)
         if isinstance(view, FieldView):
@@ -106,16 +106,16 @@ class FieldMapView(QtWidgets.QWidget):
 
 
 class _Maps(NamedTuple):
-    """What is drawn of a field.
+    """The data of a field's maps.
 
     Parameters
     ----------
     error
         (n, n) wavefront error in waves rms.
     astigmatism
-        (m, m) complex, waves rms: twice the angle of its axis from the x axis.
+        (m, m) complex, waves rms; the phase is twice the angle of the axis from x.
     psfs
-        (9, K, K), row by row.
+        (9, K, K) PSFs, row by row.
     """
 
     error: NDArray[np.float64]

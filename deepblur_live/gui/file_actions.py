@@ -1,4 +1,4 @@
-"""The menu File: recordings, profiles, sessions, reports, in processes of their own."""
+"""The menu File: recordings, profiles, sessions and reports, in separate processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets
 from deepblur_live.gui.child_process import ChildProcess
 from deepblur_live.gui.commands import allow
 from deepblur_live.gui.guidance import needs_folder
+from deepblur_live.gui.open_path import open_path
 from deepblur_live.gui.profile_dialog import ProfileDialog
 from deepblur_live.profile import ProfileError, load_profile
 
@@ -30,13 +31,13 @@ class FileActions(QtCore.QObject):
     Parameters
     ----------
     session
-        Of the window.
+        The window's session.
     commands
         The window's actions; those of the menu File are connected.
     recent
         The menu of recent sessions.
     message
-        Where the window says what happens.
+        The window's message line.
     parent
         The window.
     """
@@ -60,24 +61,24 @@ class FileActions(QtCore.QObject):
         commands.edit_profile.triggered.connect(self._on_edit_profile)
         commands.folder.triggered.connect(self._on_folder)
         commands.report.triggered.connect(self._on_report)
-        recent.aboutToShow.connect(self._list_recent)
+        recent.aboutToShow.connect(self._on_recent_menu)
         recent.triggered.connect(self._on_recent)
 
     def update(self) -> str:
-        """Grey what is not possible; return what is being done, or empty."""
+        """Grey out what is not possible; return what is in progress, or empty."""
         session = self._session
         doing = self._poll_report()
         self._poll_recordings()
         allow(
             self._commands.folder,
-            "this session keeps nothing on disk" if session.folder is None else "",
+            "this session writes nothing to disk" if session.folder is None else "",
         )
         busy = "a report is being written" if doing else ""
         allow(self._commands.report, busy or needs_folder(session))
         return doing
 
     def end(self) -> None:
-        """Stop writing a report; recordings in other windows go on."""
+        """Stop writing a report; recordings in other windows continue."""
         if self._report is not None:
             self._report[0].end()
             self._report = None
@@ -90,7 +91,7 @@ class FileActions(QtCore.QObject):
         self._use(path, path.name)
 
     def write_report(self, folder: Path) -> None:
-        """Write the report of a session, and open it when it is there."""
+        """Write the report of a session, and open it when it is written."""
         if self._report is None:
             child = ChildProcess("the report", ["report", str(folder)])
             self._report = child, folder
@@ -103,9 +104,9 @@ class FileActions(QtCore.QObject):
             return f"writing the report of {folder.name} …"
         if child.exit_code == 0:
             self._message.notify(f"wrote {folder / 'report.html'}")
-            _show(folder / "report.html")
+            open_path(folder / "report.html")
         else:
-            self._message.notify(f"no report: {child.last_line}")
+            self._message.notify(f"the report failed: {child.last_line}")
         child.end()
         self._report = None
         return ""
@@ -138,7 +139,7 @@ class FileActions(QtCore.QObject):
         if self._session.folder is not None:
             arguments += ["--output", str(self._session.folder.parent)]
         self._recordings.append(ChildProcess(path.name, arguments))
-        self._message.notify(f"opening {path.name} in a window of its own …")
+        self._message.notify(f"opening {path.name} in a separate window …")
 
     def _on_profile(self) -> None:
         self._message.guard(self._open_profile)
@@ -174,24 +175,28 @@ class FileActions(QtCore.QObject):
 
     def _on_folder(self) -> None:
         if self._session.folder is not None:
-            _show(self._session.folder)
+            open_path(self._session.folder)
 
     def _on_report(self) -> None:
         folder = self._session.folder
         if folder is not None:
             self._message.guard(lambda: self.write_report(folder))
 
-    def _list_recent(self) -> None:
+    def _on_recent_menu(self) -> None:
         self._recent.clear()
         folder = self._session.folder
-        found = [] if folder is None else recent_sessions(folder.parent)
+        try:
+            found = [] if folder is None else recent_sessions(folder.parent)
+        except OSError as error:  # such as a disk that was unplugged
+            self._message.notify(f"recent sessions cannot be listed: {error}")
+            found = []
         for path in found:
             action = QtGui.QAction(path.name, self._recent)
             action.setData(str(path))
             action.setToolTip(f"Open the report of {path}; write it if there is none")
             self._recent.addAction(action)
         if not found:
-            action = QtGui.QAction("none next to this session's folder", self._recent)
+            action = QtGui.QAction("no recent sessions", self._recent)
             action.setEnabled(False)
             self._recent.addAction(action)
 
@@ -199,7 +204,7 @@ class FileActions(QtCore.QObject):
         folder = Path(action.data())
         report = folder / "report.html"
         if report.exists() and folder != self._session.folder:
-            _show(report)
+            open_path(report)
         else:
             self._message.guard(lambda: self.write_report(folder))
 
@@ -222,8 +227,3 @@ def recent_sessions(parent: Path) -> list[Path]:
 
     folders = [path for path in parent.iterdir() if begun(path) and path.is_dir()]
     return sorted(folders, reverse=True)[:_RECENT]
-
-
-def _show(path: Path) -> None:
-    """Open a folder or a page with the system's default program."""
-    QtGui.QDesktopServices.openUrl(QtCore.QUrl.fromLocalFile(str(path)))

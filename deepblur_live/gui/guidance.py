@@ -1,4 +1,4 @@
-"""What the window says where there is nothing to show, and why an action is greyed."""
+"""Texts of an empty window, and the reasons why actions are greyed out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["idle_text", "needs_folder", "needs_frame", "needs_session"]
 
 
 def idle_text(session: LiveSession, link: CameraLink | None = None) -> str:
-    """Return what the image panes say before the first result.
+    """Return the text of the image panes before the first result.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def needs_frame(shown: object | None) -> str:
 def needs_folder(session: LiveSession) -> str:
     """Return why there is nothing to report, or empty."""
     if session.folder is None:
-        return "this session keeps nothing on disk"
+        return "this session writes nothing to disk"
     if not session.family.n_coefficients:
         return "a fixed PSF is used: nothing is identified"
     return "" if session.listener.latest is not None else "no frame has a result yet"

@@ -43,7 +43,7 @@ class HelpActions(QtCore.QObject):
         commands.about.triggered.connect(self._on_about)
         commands.documentation.triggered.connect(self._on_documentation)
         if not documentation_url():
-            allow(commands.documentation, "no address in this version; see docs/")
+            allow(commands.documentation, "this version has no web pages; see docs/")
 
     def _on_shortcuts(self) -> None:
         if self.dialog is None:

@@ -23,9 +23,9 @@ class ShortcutsDialog(QtWidgets.QDialog):
     Parameters
     ----------
     menus
-        Their actions are listed.
+        The menus whose actions are listed.
     keys
-        Keys that are no actions, with what they do.
+        Keys without an action, with what they do.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ def shortcuts_html(
 
 
 def about_text() -> str:
-    """Return the versions of the program and of what it runs on."""
+    """Return the versions of the program, its main dependencies, Qt and Python."""
     qt = f"Qt {QtCore.qVersion()}"
     parts = [f"{name} {metadata.version(name)}" for name in _PARTS]
     python = f"Python {platform.python_version()}, {platform.system()}"
@@ -72,7 +72,7 @@ def about_text() -> str:
 
 
 def documentation_url() -> str:
-    """Return the address of the documentation, or empty if the package names none."""
+    """Return the address of the documentation; empty if the package states none."""
     urls = metadata.metadata("deepblur-live").get_all("Project-URL") or []
     named = dict(url.split(", ", 1) for url in urls)
     return str(named.get("Documentation") or named.get("Homepage") or "")

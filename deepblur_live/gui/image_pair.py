@@ -1,4 +1,4 @@
-"""Raw and deblurred image: side by side, split, one over the other, or in turn."""
+"""Raw and deblurred image: side by side, split, overlaid, or alternating."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ class ImagePair(QtWidgets.QWidget):
 
     @property
     def arrays(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-        """The raw and the deblurred image shown; None for what there is not."""
+        """The raw and the deblurred image shown; None for one that is missing."""
         return self._images()
 
     @property
     def measured(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-        """The parts of both images that levels and histograms are taken from."""
+        """The parts of both images from which levels and histograms are computed."""
         region = self._region
         if region is None:
             return self._images()
@@ -143,7 +143,7 @@ class ImagePair(QtWidgets.QWidget):
             pane.set_pixel_size(pixel_size_nm)
 
     def show_waiting(self, text: str) -> None:
-        """Show, before the first result, what is being waited for."""
+        """Show a text in both panes, before the first result."""
         for pane in (self.raw, self.deblurred):
             pane.show_nothing(text)
 
@@ -239,7 +239,7 @@ class ImagePair(QtWidgets.QWidget):
             return
         raw, deblurred = self._images()
         raw_levels, levels = self.levels
-        # A result of much less than full strength says why, with the strength.
+        # The reason of a result much below full strength also states the strength.
         why = f"\n{result.reason}" if result.reason else ""
         name = DEBLURRED
         if result.averaged > 1:
@@ -254,17 +254,17 @@ class ImagePair(QtWidgets.QWidget):
         elif self._shows_deblurred() and deblurred is not None:
             self.raw.show_image(deblurred, caption, levels)
         else:
-            text, beside, share = _caption(RAW, raw_levels), None, None
+            text, second, share = _caption(RAW, raw_levels), None, None
             if self._mode is not CompareMode.SIDE and deblurred is None:
                 text += f"\nnot deblurred{why}"
             elif self._mode is CompareMode.SPLIT and deblurred is not None:
-                text, beside = f"{text}\nright: {caption}", (deblurred, levels)
+                text, second = f"{text}\nright: {caption}", (deblurred, levels)
             elif self._mode is CompareMode.OVERLAY and deblurred is not None:
-                share, beside = self.opacity.share, (deblurred, levels)
+                share, second = self.opacity.share, (deblurred, levels)
                 text += f"\n{share:.0%} {caption}"
-            self.raw.show_image(raw, text, raw_levels, beside, share)
+            self.raw.show_image(raw, text, raw_levels, second, share)
         if deblurred is None:
-            # An older image could be taken for this frame's.
+            # An older image could be mistaken for this frame's.
             text = "raw only" if result.state is FrameState.RAW_ONLY else "no image"
             self.deblurred.show_nothing(f"{text}{why}", "not deblurred")
         else:

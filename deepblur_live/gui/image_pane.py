@@ -44,8 +44,8 @@ class ImagePane(QtWidgets.QWidget):
         self._pixel_size_nm: float | None = pixel_size_nm
         self._image: NDArray[Any] | None = None
         self._levels = (0.0, 1.0)
-        # On the right of the line, or over the image with this opacity, and its levels.
-        self._beside: tuple[NDArray[Any], tuple[float, float]] | None = None
+        # An image on the right of the line, or over the first one; and its levels.
+        self._second: tuple[NDArray[Any], tuple[float, float]] | None = None
         self._share: float | None = None
         self._shape: tuple[int, ...] = ()
         self._dirty = False
@@ -108,20 +108,19 @@ class ImagePane(QtWidgets.QWidget):
         image: NDArray[Any],
         caption: str,
         levels: tuple[float, float],
-        beside: tuple[NDArray[Any], tuple[float, float]] | None = None,
+        second: tuple[NDArray[Any], tuple[float, float]] | None = None,
         share: float | None = None,
     ) -> None:
         """Show (H, W) grey or (H, W, 3) colour between `levels`.
 
-        On the right of the line that can be moved, show `beside`, of the same shape,
-        between its own levels; or lay it over the whole image, with the opacity
-        `share` (0 to 1).
+        `second` is an image of the same shape and its levels. It is shown on the right
+        of the movable line, or over the whole image with the opacity `share` (0 to 1).
         """
-        if beside is not None and beside[0].shape != image.shape:
-            beside = None
+        if second is not None and second[0].shape != image.shape:
+            second = None
         self._image, self._levels, self._dirty = image, levels, True
-        self._beside, self._share = beside, share
-        self.split.setVisible(beside is not None and share is None)
+        self._second, self._share = second, share
+        self.split.setVisible(second is not None and share is None)
         self._write(self._caption, caption)
         self._write(self._notice, "")
         # The zoom is kept, also over raw-only frames, until the image shape changes.
@@ -135,7 +134,7 @@ class ImagePane(QtWidgets.QWidget):
         if self._image is not None:
             self.item.clear()
         self._image, self._dirty, self._fitted_size = None, False, None
-        self._beside = None
+        self._second = None
         self.split.hide()
         self._write(self._caption, caption)
         self._write(self._notice, notice)
@@ -211,8 +210,8 @@ class ImagePane(QtWidgets.QWidget):
             reduced.shape[1] * visible.width() > rectangle[2] * size[0],
         )
         drawn = to_uint8(reduced, self._levels)
-        if self._beside is not None:
-            other, levels = self._beside
+        if self._second is not None:
+            other, levels = self._second
             over, _ = reduce_to(other, region, size)
             if self._share is None:
                 left, _, across, _ = rectangle

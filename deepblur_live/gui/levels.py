@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, Signal, pg
+from deepblur_live.gui.contrast import finite_sample
 from deepblur_live.gui.palette import colours_of
 
 if TYPE_CHECKING:
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LevelsView"]
 
-# As many pixels as the autocontrast reads, and bins that a screen can tell apart.
-_MAX_SAMPLES, _BINS = 65_536, 200
+_BINS = 200
 
 
 class LevelsView(QtWidgets.QWidget):
@@ -46,7 +46,7 @@ class LevelsView(QtWidgets.QWidget):
         self.setToolTip("Drag the lines to set black and white; logarithmic counts")
 
     def _build(self) -> None:
-        """Make the histograms, which takes 0.1 s: when they are needed."""
+        """Create the histograms when they are first needed, as it takes 0.1 s."""
         if self.histograms:
             return
         self._graphics = pg.GraphicsLayoutWidget(parent=self)
@@ -76,12 +76,12 @@ class LevelsView(QtWidgets.QWidget):
         self._colour()
 
     def showEvent(self, event: QtGui.QShowEvent | None) -> None:
-        """Make the histograms when they are shown for the first time."""
+        """Create the histograms when they are shown for the first time."""
         super().showEvent(event)
         self._build()
 
     def sizeHint(self) -> QtCore.QSize:
-        """Return a size that leaves the room to the images."""
+        """Return a size that leaves most of the room to the images."""
         return QtCore.QSize(220, 300)
 
     def update_from_images(self) -> None:
@@ -157,10 +157,8 @@ class LevelsView(QtWidgets.QWidget):
 def _histogram(
     image: NDArray[Any],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the bins' middles and log10(1 + count); None without finite pixels."""
-    step = max(1, int(np.sqrt(image.size / _MAX_SAMPLES)))
-    sample = image[::step, ::step]
-    finite = sample[np.isfinite(sample)].astype(np.float64)
+    """Return the bins' centres and log10(1 + count); None without finite pixels."""
+    finite = finite_sample(image)
     if finite.size == 0 or not np.isfinite(np.ptp(finite)):
         return None
     counts, edges = np.histogram(finite, bins=_BINS)

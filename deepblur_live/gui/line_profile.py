@@ -40,7 +40,7 @@ class LineProfileView(QtWidgets.QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
 
     def _build(self) -> None:
-        """Make the plot and the line, when they are needed."""
+        """Create the plot and the line when they are first needed."""
         images = self._images
         self.line = pg.LineSegmentROI(
             [(0, 0), (1, 1)], pen=pg.mkPen(_LINE, width=2), handlePen=pg.mkPen(_LINE)
@@ -81,7 +81,7 @@ class LineProfileView(QtWidgets.QWidget):
         self.plot.setLabel("bottom", f"distance, {unit}")
 
     def sizeHint(self) -> QtCore.QSize:
-        """Return a size that leaves the room to the images."""
+        """Return a size that leaves most of the room to the images."""
         return QtCore.QSize(320, 180)
 
     def update_from_images(self) -> None:

@@ -64,9 +64,9 @@ class MainWindow(QtWidgets.QMainWindow):
         there are Live, Snap and exposure controls; live mode started with them ends
         with the window.
     parent
-        Of the widget.
+        The parent widget.
     replay
-        The recording that the session is fed with, to be looked through afterwards.
+        The recording that the session processes, whose frames can be shown afterwards.
     remember
         Whether to restore the layout of the panels, and to keep it for the next time.
     """
@@ -242,7 +242,7 @@ class MainWindow(QtWidgets.QMainWindow):
             self.images.show_waiting(idle_text(session, self._link))
         self.banner.show_alert(alert, session.status)
         self.optics.refresh()
-        # While it is contradicted, distances are shown in pixels.
+        # While the pixel size is contradicted, distances are shown in pixels.
         size_nm = session.optics.pixel_size_nm
         for view in (self.images, self.line_profile, self.region):
             view.set_pixel_size(size_nm)
@@ -309,7 +309,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self._help = HelpActions(commands, self._menus, self)
 
     def _on_close(self) -> None:
-        # Of a host, only the dock.
+        # Within another program, close only the dock.
         holder = self.parentWidget()
         if isinstance(holder, QtWidgets.QDockWidget):
             holder.close()

@@ -19,7 +19,7 @@ class NewestResult:
     Attributes
     ----------
     result
-        None before the first.
+        The newest result; None before the first.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class NewestResult:
         self._interval = 0.0
 
     def take(self, session: LiveSession, now: float) -> bool:
-        """Look at the session at `now`, seconds; whether there is another result."""
+        """Fetch the newest result at `now`, seconds; return whether it is a new one."""
         latest = session.listener.latest
         if latest is None or latest is self.result:
             return False
@@ -37,7 +37,7 @@ class NewestResult:
         return True
 
     def chip(self, session: LiveSession, now: float) -> Chip:
-        """Return the session's state, in which an old result counts."""
+        """Return the session's state at `now`: STALE if the newest result is old."""
         return chip_of(
             self.result,
             session.status,

@@ -8,7 +8,7 @@ __all__ = ["OpacityBar"]
 
 
 class OpacityBar(QtWidgets.QWidget):
-    """A slider from the raw image to the deblurred one; a half at first."""
+    """A slider from the raw image to the deblurred one, initially in the middle."""
 
     changed = Signal()
 
@@ -38,5 +38,5 @@ class OpacityBar(QtWidgets.QWidget):
         return self.slider.value() / 100
 
     def step(self, change: float) -> None:
-        """Change the opacity by a share, within its range."""
+        """Change the opacity by `change`, within its range of 0 to 1."""
         self.slider.setValue(self.slider.value() + round(100 * change))

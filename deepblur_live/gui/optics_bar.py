@@ -1,4 +1,4 @@
-"""Says that the optics are assumed or contradicted, and has the user confirm them."""
+"""A notice that the optics are assumed or contradicted, to be confirmed by the user."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class OpticsBar(QtWidgets.QFrame):
         self.text.setTextFormat(QtCore.Qt.TextFormat.PlainText)
         self.confirm_button = QtWidgets.QPushButton("Use the profile's")
         self.confirm_button.setToolTip(
-            "Go on with the pixel size of the profile. Until then the coefficients are "
-            "not relied upon"
+            "Continue with the pixel size of the profile. Until then the coefficients "
+            "are treated as unreliable"
         )
         self.confirm_button.clicked.connect(self._on_confirm)
         self.hide_button = QtWidgets.QPushButton("Hide")

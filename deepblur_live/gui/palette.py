@@ -1,4 +1,4 @@
-"""The palette of an application: a host's is followed, one of our own is dark."""
+"""The palette of an application: a host's is kept, that of our own is dark."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The parts of the window as widgets of their own, for the docks of another program.
+"""The parts of the window as separate widgets, for the docks of another program.
 
-Each follows a session by itself while it is visible; nothing needs to be called.
+Each updates itself from a session while it is visible; nothing needs to be called.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ class ImagesPanel(_Panel):
     session
         The session to follow.
     parent
-        Of the widget.
+        The parent widget.
 
     Attributes
     ----------
     images
-        Its `set_mode`, `set_locked` and so on are what the window's menus call.
+        The images; the window's menus call their `set_mode`, `set_locked` and so on.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ImagesPanel(_Panel):
         self._hold(self.images)
 
     def refresh(self) -> None:
-        """Show the newest result, or what is being waited for."""
+        """Show the newest result, or why there is none yet."""
         latest = self.session.listener.latest
         if latest is None:
             self.images.show_waiting(idle_text(self.session))
@@ -124,7 +124,7 @@ class DriftPanel(_Panel):
     session
         The session to follow.
     parent
-        Of the widget.
+        The parent widget.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class PsfPanel(_Panel):
     session
         The session to follow.
     parent
-        Of the widget.
+        The parent widget.
     """
 
     def __init__(
@@ -172,14 +172,14 @@ class PsfPanel(_Panel):
 
 
 class StatePanel(_Panel):
-    """The state of the session, and an alert with its answers.
+    """The state of the session, and an alert with buttons to respond.
 
     Parameters
     ----------
     session
         The session to follow.
     parent
-        Of the widget.
+        The parent widget.
     """
 
     def __init__(

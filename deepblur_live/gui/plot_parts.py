@@ -33,7 +33,7 @@ __all__ = [
 _MAX_MARKS = 200
 _TICKS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 
-# Of a line that seldom changes its height.
+# Maximum number of points of a limit's line, which seldom changes.
 _LIMIT_POINTS = 400
 
 # Height of the label of a tick, and the width of a time with hours; pixels.
@@ -41,12 +41,12 @@ _LABEL_PX, _TIME_PX = 15, 60
 
 
 class ValueAxis(pg.AxisItem):  # type: ignore[misc]
-    """Ticks that are as far apart as their labels are high, in a low plot too."""
+    """Ticks at least as far apart as their labels are high, also in a low plot."""
 
     def tickSpacing(
         self, minVal: float, maxVal: float, size: float
     ) -> list[tuple[float, float]]:
-        """Return the distances of the ticks, the labelled ones first."""
+        """Return the spacings of the ticks, the labelled ones first."""
         levels: list[tuple[float, float]] = super().tickSpacing(minVal, maxVal, size)
         if not levels or size <= 0:
             return levels
@@ -62,7 +62,7 @@ class TimeAxis(pg.AxisItem):  # type: ignore[misc]
     def tickSpacing(
         self, minVal: float, maxVal: float, size: float
     ) -> list[tuple[float, float]]:
-        """Return the distance of the ticks."""
+        """Return the spacing of the ticks."""
         wanted = max(maxVal - minVal, 1.0) / max(size / _TIME_PX, 2)
         step = next(
             (s for s in _TICKS_S if s >= wanted), 14400 * math.ceil(wanted / 14400)
@@ -79,14 +79,14 @@ class TimeAxis(pg.AxisItem):  # type: ignore[misc]
 class LimitLines:
     """Warning and alarm limits of a plot: dashed where in force, else dotted and grey.
 
-    Its title names them.
+    The plot's title states their values.
 
     Parameters
     ----------
     plot
         Where they are drawn.
     warn, alarm
-        Those of the profile, in the plot's unit.
+        Limits of the profile, in the plot's unit.
     """
 
     def __init__(self, plot: Any, warn: float, alarm: float) -> None:
@@ -117,7 +117,7 @@ class LimitLines:
             curve.setPen(pg.mkPen(colour, width=1, style=style.DashLine))
 
     def show(self, times: NDArray[np.float64], in_force: NDArray[np.float64]) -> None:
-        """Draw those in force (N, 2) at times (N,); NaN where there were none."""
+        """Draw the limits in force (N, 2) at times (N,); NaN where there were none."""
         for curve, limit in zip(self._curves, in_force.T, strict=True):
             at, values = decimate_curve(times, limit, _LIMIT_POINTS)
             # Each holds until the next point.

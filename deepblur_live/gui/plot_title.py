@@ -1,4 +1,4 @@
-"""A plot's title, which also says its limits and is never wider than the plot."""
+"""A plot's title, which also states its limits and is never wider than the plot."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["PlotTitle"]
 
 
 class PlotTitle(pg.LabelItem):  # type: ignore[misc]
-    """The longest of some wordings that there is room for, and the limits if they fit.
+    """The longest of several wordings that fits, and the limits if there is room.
 
-    The limits are written here and not at their lines: in a low plot a word at a line
-    is crossed by the curve and by the other line.
+    The limits are written here and not at their lines: in a low plot, a text at a line
+    would be crossed by the curve and by the other line.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class ProfileDialog(QtWidgets.QDialog):
     Parameters
     ----------
     profile
-        What to begin with.
+        The initial values.
     parent
         The window.
     """
@@ -100,7 +100,7 @@ class ProfileDialog(QtWidgets.QDialog):
         self._tabs.addTab(area, title)
 
     def _check(self) -> None:
-        """Say what is wrong, in the words of the file's checks."""
+        """Show the errors that loading the file would report."""
         try:
             check_profile(self.content, _ORIGIN)
         except ProfileError as error:
@@ -148,7 +148,7 @@ class _Field(QtWidgets.QWidget):
             self.box = QtWidgets.QLineEdit(self.begun_with)
             self.box.textChanged.connect(self.changed)
             if example is not None:
-                self.box.setPlaceholderText(f"left out; such as {json.dumps(example)}")
+                self.box.setPlaceholderText(f"not set; such as {json.dumps(example)}")
         explained = QtWidgets.QLabel(meaning(info))
         explained.setWordWrap(True)
         explained.setForegroundRole(self.palette().ColorRole.PlaceholderText)
@@ -161,14 +161,14 @@ class _Field(QtWidgets.QWidget):
 
     @property
     def text(self) -> str:
-        """What is written in the box."""
+        """Text in the box."""
         if isinstance(self.box, QtWidgets.QComboBox):
             return self.box.currentText()
         return self.box.text().strip()
 
     @property
     def value(self) -> Any:
-        """The value, or the text where it is none, for the check to refuse."""
+        """The value; or the text if it is not valid TOML, for the check to reject."""
         if not self.text:
             return None
         if self._is_text:

@@ -51,11 +51,11 @@ class PsfView(QtWidgets.QWidget):
         layout.addStretch(1)
 
     def use_family(self, family: BlurFamily) -> None:
-        """Take later results for those of a family: another channel's wavelength."""
+        """Use another channel's family, with its wavelength, for later results."""
         self._family = family
 
     def show_result(self, result: FrameResult) -> None:
-        """Show the PSF of a result, or that there is none."""
+        """Show the PSF of a result, or that it has none."""
         track = result.track
         if track is None or result.psf is None:
             self.estimated.show_nothing("no estimate")

@@ -29,10 +29,10 @@ def quality_texts(
     if quality.grade is None:
         return quality.text, quality.details, ""
     meaning = {
-        "good": "a Strehl ratio of at least 0.8: as good as free of aberrations",
+        "good": "a Strehl ratio of at least 0.8: practically free of aberrations",
         "fair": "a Strehl ratio of 0.5 to 0.8",
         "poor": "a Strehl ratio below 0.5: more than half of the peak is lost",
-        "uncertain": "known too poorly to tell good from poor",
+        "uncertain": "not known accurately enough to tell good from poor",
     }[quality.grade]
     tip = f"{quality.details}\n{quality.grade}: {meaning}\n{verification.text}"
     return f"{quality.text} · {quality.grade}", tip, str(quality.grade)
@@ -53,7 +53,7 @@ class QualityLabel(QtWidgets.QLabel):
         family: BlurFamily,
         verification: Verification,
     ) -> None:
-        """Show the quality of a result's blur; the last one while there is none."""
+        """Show the quality of a result's blur; a result without one changes nothing."""
         track = None if result is None else result.track
         if (
             track is None

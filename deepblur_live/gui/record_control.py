@@ -24,7 +24,7 @@ class RecordControl:
     Parameters
     ----------
     session
-        Its recorder is controlled.
+        The session whose recorder is controlled.
     button
         Checked while a recording runs.
     """
@@ -43,18 +43,18 @@ class RecordControl:
         on
             Whether to start.
         parent
-            Of a dialog for the file.
+            Parent of the file dialog.
 
         Returns
         -------
         path
-            The file of a recording that was started. Without a folder, the user chooses
-            it, or decides not to record.
+            The file of a recording that was started. In a session without a folder the
+            user chooses it; None if the dialog is cancelled.
 
         Raises
         ------
         OSError, ValueError
-            It cannot be written there.
+            The file cannot be written.
         """
         if not on:
             self._session.recorder.stop()
@@ -98,15 +98,15 @@ class RecordControl:
 
 
 def recording_text(counts: tuple[RecordingCounts, ...], *, running: bool) -> str:
-    """Return the beginning of the status line: empty if all is written."""
+    """Return the beginning of the status line; empty if everything is written."""
     if not counts or not (running or counts[-1].waiting):
         return ""
     last = counts[-1]
     missing = last.dropped + last.lost + last.unfit
     return (
         f"{'● recording' if running else 'writing'} {last.path.name}: "
-        f"{last.written} kept"
-        + (f", {missing} not kept" if missing else "")
+        f"{last.written} written"
+        + (f", {missing} not written" if missing else "")
         + (f" ({last.error})" if last.error else "")
         + "   │   "
     )

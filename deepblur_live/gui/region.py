@@ -107,7 +107,7 @@ class RegionView(QtWidgets.QWidget):
         self._pixel_size_nm: float | None = pixel_size_nm
         self._shape: tuple[int, ...] = ()
         self._own = False
-        # What the statistics shown are those of.
+        # The images and the region of the statistics shown.
         self._written: tuple[Any, Any] = ((None, None), None)
         self.boxes = {name: self._box(name) for name in ("x", "y", "width", "height")}
         self.values = tuple(
@@ -117,7 +117,7 @@ class RegionView(QtWidgets.QWidget):
         self._lay_out(use_levels)
         self._use_levels = use_levels
         use_levels.toggled.connect(self._on_use_levels)
-        # Each image has its own; they are kept alike.
+        # One in each image; they are kept the same.
         self.rectangles = tuple(
             pg.RectROI(
                 (0, 0),
@@ -146,7 +146,7 @@ class RegionView(QtWidgets.QWidget):
         return slice(y, y + height), slice(x, x + width)
 
     def sizeHint(self) -> QtCore.QSize:
-        """Return a size that leaves the room to the images."""
+        """Return a size that leaves most of the room to the images."""
         return QtCore.QSize(260, 200)
 
     def update_from_images(self) -> None:
@@ -166,7 +166,7 @@ class RegionView(QtWidgets.QWidget):
         self.update_from_images()
 
     def hideEvent(self, event: QtGui.QHideEvent | None) -> None:
-        """Hide the rectangle with its statistics, unless the levels are of it."""
+        """Hide the rectangle with its statistics, unless levels are taken from it."""
         super().hideEvent(event)
         self._show_rectangles()
 
@@ -179,35 +179,35 @@ class RegionView(QtWidgets.QWidget):
             zip(_COLUMNS, self.values, strict=True), start=1
         ):
             grid.addWidget(QtWidgets.QLabel(name), 0, column)
-            for row, label in enumerate(labels, start=1):
+            for line, label in enumerate(labels, start=1):
                 label.setTextInteractionFlags(
                     QtCore.Qt.TextInteractionFlag.TextSelectableByMouse
                 )
-                grid.addWidget(label, row, column)
-        for row, (name, tip) in enumerate(_TIPS.items(), start=1):
+                grid.addWidget(label, line, column)
+        for line, (name, tip) in enumerate(_TIPS.items(), start=1):
             title = QtWidgets.QLabel(name)
             title.setToolTip(tip)
-            grid.addWidget(title, row, 0)
+            grid.addWidget(title, line, 0)
         place = QtWidgets.QGridLayout()
         place.setContentsMargins(6, 4, 6, 4)
         place.setHorizontalSpacing(6)
         place.setVerticalSpacing(2)
         for index, (name, box) in enumerate(self.boxes.items()):
-            row, column = index % 2, 2 * (index // 2)
-            place.addWidget(QtWidgets.QLabel(name), row, column)
-            place.addWidget(box, row, column + 1)
+            line, column = index % 2, 2 * (index // 2)
+            place.addWidget(QtWidgets.QLabel(name), line, column)
+            place.addWidget(box, line, column + 1)
         place.addWidget(self._size, 2, 0, 1, 4)
         button = QtWidgets.QToolButton()
         button.setDefaultAction(use_levels)
         place.addWidget(button, 3, 0, 1, 4)
-        beside = QtWidgets.QHBoxLayout(self)
-        beside.setContentsMargins(0, 0, 0, 0)
+        row = QtWidgets.QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
         for part in (grid, place):
             upper = QtWidgets.QVBoxLayout()
             upper.addLayout(part)
             upper.addStretch(1)
-            beside.addLayout(upper)
-        beside.addStretch(1)
+            row.addLayout(upper)
+        row.addStretch(1)
 
     def _box(self, name: str) -> QtWidgets.QSpinBox:
         box = QtWidgets.QSpinBox()
@@ -232,7 +232,7 @@ class RegionView(QtWidgets.QWidget):
         self._show_rectangles()
 
     def _set(self, x: int, y: int, width: int, height: int) -> None:
-        """Move everything to a place, which is first brought into the image."""
+        """Move the rectangles and boxes to a place, clipped to the image."""
         rows, columns = self._shape
         width, height = min(max(width, 1), columns), min(max(height, 1), rows)
         x, y = min(max(x, 0), columns - width), min(max(y, 0), rows - height)

@@ -114,7 +114,7 @@ def scale_bar(longest: float, pixel_size_nm: float | None) -> tuple[str, float]:
     Parameters
     ----------
     longest
-        Its greatest length, pixels.
+        Greatest length of the bar, pixels.
     pixel_size_nm
         Size of a pixel; None if it isn't known: the length is then in pixels.
     """

@@ -24,14 +24,14 @@ class Replay:
     Parameters
     ----------
     source
-        The recording; it stays open as long as this is used.
+        The recording; it must stay open while this is used.
 
     Attributes
     ----------
     finished
         Set when every frame has its result, or the replay has failed.
     error
-        Why it has failed, or empty; set before `finished`.
+        Reason of the failure, or empty; set before `finished`.
     """
 
     def __init__(self, source: Series) -> None:
@@ -49,9 +49,9 @@ class Replay:
         Parameters
         ----------
         index
-            Of the frame in the recording.
+            Number of the frame in the recording, from 0.
         recorder
-            Of the session that was fed with it.
+            Recorder of the session that processed it.
 
         Raises
         ------
@@ -81,10 +81,10 @@ class Replay:
     def _deblurred(
         self, index: int, recorder: Recorder
     ) -> tuple[NDArray[Any] | None, str]:
-        """Return a deblurred frame; or None, and why there is none."""
+        """Return a deblurred frame; or None, and the reason why it is missing."""
         if not recorder.counts:
             return None, (
-                "its deblurred frames were not kept: use Record,\n"
+                "the deblurred frames were not recorded: use Record,\n"
                 "or replay with --save-deblurred"
             )
         counts = recorder.counts[-1]
@@ -93,7 +93,7 @@ class Replay:
         try:
             if self._kept is None:
                 self._kept = open_series(counts.path)
-            # Then they have the recording's numbers.
+            # Only then do the numbers of the frames agree.
             kept = len(self._kept)
             if kept == len(self.source):
                 return self._kept[index], ""
@@ -101,7 +101,7 @@ class Replay:
             self.close()
             return None, (
                 f"{counts.path.name} has {kept} of the {len(self.source)} frames: open "
-                "it by itself"
+                "it separately"
             )
         except (SeriesError, OSError) as error:
             return None, str(error)

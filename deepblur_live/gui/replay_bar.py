@@ -24,7 +24,7 @@ class ReplayBar(QtWidgets.QWidget):
     replay
         The recording.
     session
-        The session that is fed with it.
+        The session that processes it.
     commands
         The window's actions: the report and the folder are offered at the end.
     """
@@ -75,7 +75,7 @@ class ReplayBar(QtWidgets.QWidget):
             self._end()
         if self._replay.error:
             return Chip(None, "REPLAY FAILED", self._replay.error)
-        reason = f"every frame of the recording has its result; at its end {chip.text}"
+        reason = f"all frames of the recording are processed; last state: {chip.text}"
         return Chip(None, "FINISHED", reason)
 
     def take_frame(self) -> FrameResult | None:
@@ -98,12 +98,12 @@ class ReplayBar(QtWidgets.QWidget):
         self._replay.close()
 
     def _end(self) -> None:
-        """Offer what can be done after the end."""
+        """Show the slider and the buttons for a finished replay."""
         recorder, folder = self._session.recorder, self._session.folder
         if recorder.recording:
             recorder.stop()  # nothing more comes
         end = "ended early" if self._replay.error else "finished"
-        where = "" if folder is None else f", kept in {folder.name}"
+        where = "" if folder is None else f", saved in {folder.name}"
         self.text.setText(f"Replay {end}: {len(self._replay)} frames{where}")
         self.text.setToolTip("" if folder is None else str(folder))
         self.progress.hide()

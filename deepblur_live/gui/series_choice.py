@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SeriesChoice"]
 
-# Frames of an MDA alternate: the newest's series is shown for at least this long.
+# An MDA alternates between series: each is shown at least this long.
 _STAYS_S = 3.0
 
 
@@ -24,7 +24,7 @@ class SeriesChoice(QtWidgets.QWidget):
     Parameters
     ----------
     session
-        Whose series they are.
+        The session whose series are listed.
     """
 
     def __init__(self, session: LiveSession) -> None:

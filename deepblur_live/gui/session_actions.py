@@ -28,20 +28,20 @@ logger = logging.getLogger(__name__)
 
 
 class SessionActions(QtCore.QObject):
-    """Passes what the user asks for to the session and the camera.
+    """Forwards the user's actions to the session and the camera.
 
     Parameters
     ----------
     session
-        Of the window.
+        The window's session.
     link
         The controls of its camera, or None.
     commands
         The window's actions; those of the menu Session are connected.
     toolbar, banner
-        Of the window: the exposure, and the answers to an alert.
+        The window's toolbar (exposure) and alert banner (responses).
     message
-        Where the window says what happens.
+        The window's message line.
     parent
         The window.
     """
@@ -120,17 +120,17 @@ class SessionActions(QtCore.QObject):
 
     def _on_record(self, on: bool) -> None:
         self._message.guard(
-            lambda: self._say_kept(self._record.set_recording(on, self._window()))
+            lambda: self._notify_path(self._record.set_recording(on, self._window()))
         )
 
     def _on_record_in(self) -> None:
         self._message.guard(
-            lambda: self._say_kept(self._record.record_in(self._window()))
+            lambda: self._notify_path(self._record.record_in(self._window()))
         )
 
-    def _say_kept(self, path: Path | None) -> None:
+    def _notify_path(self, path: Path | None) -> None:
         if path is not None:
-            self._message.notify(f"the deblurred frames are kept in {path}")
+            self._message.notify(f"recording the deblurred frames in {path}")
 
     def _on_acknowledge(self) -> None:
         self._respond(self._session.acknowledge)

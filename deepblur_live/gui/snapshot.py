@@ -85,7 +85,7 @@ def _write_picture(
         size |= {"PhysicalSizeY": pixel_size_nm / 1000, "PhysicalSizeYUnit": "µm"}
         per_cm = 1e7 / pixel_size_nm
         resolution = {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
-    # OME has no such numbers as booleans of a byte or integers of 64 bits.
+    # OME has no pixel types for one-byte booleans or 64-bit integers.
     ome = image.dtype.str[1:] in ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8")
     tifffile.imwrite(
         file,

@@ -25,11 +25,11 @@ class SnapshotActions(QtCore.QObject):
     Parameters
     ----------
     session
-        Of the window.
+        The window's session.
     commands
         The window's actions; those of snapshots are connected.
     message
-        Where the window says what happens.
+        The window's message line.
     parent
         The window.
     """
@@ -49,11 +49,11 @@ class SnapshotActions(QtCore.QObject):
         commands.save_as.triggered.connect(self._on_save_as)
 
     def take(self, shown: FrameResult) -> None:
-        """Take the result on screen."""
+        """Set the result on screen."""
         self._shown = shown
 
     def update(self) -> None:
-        """Grey the actions while there is nothing to save."""
+        """Grey out the actions while there is nothing to save."""
         for action in (self._commands.save, self._commands.save_as):
             allow(action, needs_frame(self._shown))
 

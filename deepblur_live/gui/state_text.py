@@ -27,7 +27,7 @@ __all__ = [
     "waiting_text",
 ]
 
-# No result for this long, and for so many frame intervals, means that frames are stuck.
+# No result for this long, and for this many frame intervals: frames are stuck.
 _STUCK_S = 5.0
 _STUCK_INTERVALS = 5.0
 
@@ -76,7 +76,7 @@ def chip_of(
     interval
         Time between the last two results, seconds: a slow pipeline is not stuck.
     watched
-        What share of the session was watched; None if unknown.
+        The share of the session that was monitored; None if unknown.
     """
     if latest is None:
         reason = f"no frame has been processed yet; worker {statistics.worker_state}"
@@ -131,7 +131,7 @@ def _sure_in(status: DriftStatus) -> str:
 
 def _provisional_text(status: DriftStatus) -> str:
     least = math.nan if status.spectral is None else status.spectral.least
-    # A known state is no baseline; that of the spectra is then meant.
+    # A calibrated reference needs no points: then show those of the spectral baseline.
     of = status if status.baseline is None else status.spectral or status
     text = f"judged by {of.n_baseline} of {of.n_needed} points of the baseline"
     if not math.isfinite(least):
@@ -143,7 +143,7 @@ def _provisional_text(status: DriftStatus) -> str:
 
 
 def waiting_text(statistics: Statistics) -> str:
-    """Return what the image panes say before the first result."""
+    """Return the text of the image panes before the first result."""
     if _first_in_progress(statistics):
         return "identifying the blur of the first frame …"
     return "waiting for the first frame"
@@ -164,7 +164,7 @@ def status_text(statistics: Statistics, fps_shown: float) -> str:
             f"captured {_count(s.captured)} = processed {_count(s.processed)}"
             f" + dropped {_count(s.dropped)} + in flight {_count(s.in_flight)}"
             + (f" ({_count(s.waiting)} waiting)" if s.waiting else ""),
-            # Those not read in time are part of a day's work, as dropped ones are.
+            # The total is enough here: frames not read in time are no fault.
             f"missed {_count(s.missed.total)}",
             f"worker {s.worker_state}",
         )
@@ -172,7 +172,7 @@ def status_text(statistics: Statistics, fps_shown: float) -> str:
 
 
 def missed_text(statistics: Statistics) -> str:
-    """Return what became of the frames that were missed; empty if none were."""
+    """Return the number of missed frames by reason; empty if none were missed."""
     return "\n".join(
         f"missed: {_count(n)} {what}" for what, n in statistics.missed.named
     )

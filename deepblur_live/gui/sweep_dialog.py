@@ -1,6 +1,6 @@
-"""The dialog of a focus sweep: start it, read the answer, refocus or keep it.
+"""The dialog of a focus sweep: start it, read the result, refocus or keep the focus.
 
-Or check the estimate by a step of the focus drive.
+It also checks the estimate by a step of the focus drive.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STEP_NM = 300.0
 
 
 class SweepDialog(QtWidgets.QDialog):
-    """Sweeps a session's focus drive on a thread of its own, when asked to.
+    """Sweeps a session's focus drive on a separate thread.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class SweepDialog(QtWidgets.QDialog):
         super().__init__(parent)
         self.setWindowTitle("Focus sweep")
         self._session = session
-        # The latest answer, until it is accepted or another is asked for.
+        # The latest result, until it is accepted or another sweep is started.
         self._sweep: SessionSweep | None = None
         self.step = QtWidgets.QDoubleSpinBox()
         self.step.setRange(20.0, 2000.0)
@@ -70,7 +70,7 @@ class SweepDialog(QtWidgets.QDialog):
         self.progress.done.connect(self._on_done)
         self.answer = QtWidgets.QLabel(
             "Three frames of the same specimen, one step apart. Live mode or a running "
-            "MDA pauses for a moment; the focus drive returns to where it is."
+            "MDA pauses for a moment; the focus drive returns to its present position."
         )
         self.answer.setWordWrap(True)
         self.answer.setTextInteractionFlags(
@@ -80,13 +80,13 @@ class SweepDialog(QtWidgets.QDialog):
         self._fixed = QtGui.QFontDatabase.systemFont(fixed)
         self.refocus = QtWidgets.QPushButton("Refocus")
         self.refocus.setToolTip(
-            "Move the focus drive, and measure a new baseline there; the estimates go "
-            "on from the answer, and are compared with it"
+            "Move the focus drive, and measure a new baseline there; identification "
+            "continues from this result, and is compared with it"
         )
         self.keep = QtWidgets.QPushButton("Keep this focus")
         self.keep.setToolTip(
-            "Measure a new baseline here; the estimates go on from the answer, and are "
-            "compared with it"
+            "Measure a new baseline here; identification continues from this result, "
+            "and is compared with it"
         )
         self._offer()
         row = QtWidgets.QHBoxLayout()
@@ -156,7 +156,7 @@ class SweepDialog(QtWidgets.QDialog):
         self,
         work: Callable[[Callable[[float], None]], SessionSweep | FocusCheck | str],
     ) -> None:
-        """Start a sweep, a check, or what follows from its answer."""
+        """Start a sweep or a check, or apply the result of a sweep."""
         self.start.setEnabled(False)
         self.check.setEnabled(False)
         self.refocus.setEnabled(False)
@@ -164,7 +164,7 @@ class SweepDialog(QtWidgets.QDialog):
         self.progress.work(work)
 
     def _offer(self) -> None:
-        """Offer what can be done with the present answer, if there is one."""
+        """Enable the buttons that apply to the present result, if there is one."""
         sweep, thin, near = self._sweep, False, False
         if sweep is not None:
             furthest = self._session.profile.optics.defocus_range_um
@@ -189,7 +189,7 @@ class SweepDialog(QtWidgets.QDialog):
                 self._sweep = None  # accepted
             self.progress.setValue(0)
             self.answer.setText(str(outcome) or type(outcome).__name__)
-        # An answer still holds after a check, or a move that was refused.
+        # A result stays valid after a check, or after a move that was refused.
         self._offer()
 
     def _show_lines(self, lines: list[str]) -> None:

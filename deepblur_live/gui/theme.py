@@ -46,11 +46,11 @@ class Colours:
     Parameters
     ----------
     ground, text, muted, axis
-        Of a plot, its curve, its texts and its axes.
+        Background of a plot, its curve, its texts and its axes.
     warn, alarm
-        Of the two limits; they are named beside the colour wherever they are used.
+        The two limits; wherever they are used, their names are shown as well.
     curves
-        Of the coefficients.
+        Curves of the coefficients.
     """
 
     ground: str
@@ -116,7 +116,7 @@ CHIP_COLOURS: Mapping[DriftState | None, tuple[str, str]] = {
     DriftState.NOT_FOLLOWED: ("#c8ccd0", "#000000"),
 }
 
-# The same by how good the blur is; "" where that is not judged.
+# The same by the quality grade of the blur; "" where it has none.
 GRADE_COLOURS: Mapping[str, tuple[str, str]] = {
     "": ("#3a3f45", TEXT),
     "good": ("#1fbf8f", "#000000"),
@@ -141,9 +141,9 @@ def curve_colours(kinds: Sequence[str], colours: Colours = DARK) -> tuple[str, .
     Parameters
     ----------
     kinds
-        Of the curves; all different for a hue of its own each.
+        Kind of each curve; if all differ, each has its own hue.
     colours
-        Of the ground they are drawn on.
+        Colours for the background they are drawn on.
     """
     hues = {
         kind: colours.curves[k % len(colours.curves)]
@@ -153,7 +153,7 @@ def curve_colours(kinds: Sequence[str], colours: Colours = DARK) -> tuple[str, .
     drawn = []
     for kind in kinds:
         nth = counts[kind] = counts.get(kind, -1) + 1
-        # Towards white, never quite.
+        # Lighter and lighter, but never white.
         share = 1 - 0.8**nth
         channels = (int(hues[kind][k : k + 2], 16) for k in (1, 3, 5))
         mixed = (round(value + share * (255 - value)) for value in channels)

@@ -46,8 +46,8 @@ class Toolbar(QtWidgets.QWidget):
     def __init__(self, commands: Commands, *, camera: bool) -> None:
         super().__init__()
         self._commands = commands
-        # In a narrow window, the bar moves actions into its own menu (»): those at its
-        # end are needed least.
+        # In a narrow window, the bar moves the actions at its end, which are needed
+        # least, into its own menu (»).
         self._bar = QtWidgets.QToolBar()
         self._bar.setStyleSheet(_STYLE)
         # Holds the menus where there is no menu bar: within another program's window.
@@ -75,7 +75,7 @@ class Toolbar(QtWidgets.QWidget):
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(4, 0, 6, 2)
         row.addWidget(self._bar, 1)
-        # The window places it where it takes no room from the actions.
+        # The window places it where it takes no space from the actions.
         self.state = QtWidgets.QWidget()
         self.chip = QtWidgets.QLabel()
         self.chip.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)

@@ -16,14 +16,14 @@ __all__ = ["ViewActions"]
 
 
 class ViewActions(QtCore.QObject):
-    """Passes what the user asks for to the images.
+    """Forwards the user's actions to the images.
 
     Parameters
     ----------
     commands
         The window's actions; those of the menu View are connected.
     images, levels
-        Of the window.
+        The window's images and histograms.
     parent
         The window.
     """
@@ -55,5 +55,5 @@ class ViewActions(QtCore.QObject):
         self._levels.set_colormap(action.data())
 
     def _on_levels_set(self) -> None:
-        # Otherwise the next frame would undo it.
+        # Otherwise the next frame would reset the levels.
         self._commands.auto.setChecked(False)

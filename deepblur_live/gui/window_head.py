@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WindowHead"]
 
-# Below this width in pixels menus, state and quality do not fit beside each other.
+# Below this width in pixels menus, state and quality do not fit side by side.
 _NARROW = 560
 
 
@@ -53,12 +53,12 @@ class WindowHead(QtWidgets.QWidget):
         column.addWidget(toolbar)
 
     def set_docked(self, docked: bool) -> None:
-        """Adapt to a window of its own, or to a place in another."""
+        """Adapt to a separate window, or to a dock in another one."""
         self._docked = docked
         self._show_menus()
 
     def resizeEvent(self, event: QtGui.QResizeEvent | None) -> None:
-        """Leave the line to the state where it would be cut off."""
+        """Move the menus into the toolbar where the state would be cut off."""
         super().resizeEvent(event)
         self._show_menus()
 

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_panel", "initial_size", "restore", "save", "set_default"]
 
-# Raised when the panels change, so that an older layout is not restored.
+# Increased when the panels change, so that an older layout is not restored.
 _VERSION = 2
-# Below, the panels share one place, and the histograms are closed.
+# In smaller windows the panels share one place, and the histograms are closed.
 _WIDE, _HIGH = 1200, 640
-# Below, as in a small dock of a host, there is room for the images alone at first.
+# In windows below this height (a small dock), only the images are shown at first.
 _LOW = 560
 _LARGEST = QtCore.QSize(1400, 900)
-# As much of the window as must be on a screen, to be grasped with a pointer.
+# Width of the title bar that must be on a screen, so that the window can be moved.
 _GRASP = 80
 _Area = QtCore.Qt.DockWidgetArea
 
@@ -31,7 +31,7 @@ def add_panel(
     *,
     scrolled: bool = False,
 ) -> QtWidgets.QDockWidget:
-    """Make a panel of a window; its place is set later.
+    """Create a panel of a window; its place is set later.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def set_default(
 
 
 def save(window: QtWidgets.QMainWindow) -> None:
-    """Remember the places of the panels, and of a window of its own."""
+    """Save the places of the panels, and the geometry of a separate window."""
     settings, group = _settings(), _group(window)
     settings.setValue(f"{group}/panels", window.saveState(_VERSION))
     if window.isWindow():

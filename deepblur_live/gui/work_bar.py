@@ -1,4 +1,4 @@
-"""A progress bar that has its work done on a thread of its own."""
+"""A progress bar that runs its work on a separate thread."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _POLL_MS = 100
 
 
 class WorkBar(QtWidgets.QProgressBar):
-    """Does one piece of work at a time, such as moving the focus drive, and shows it.
+    """Runs one task at a time, such as a focus sweep, and shows its progress.
 
     Parameters
     ----------
     name
-        Of the thread.
+        Name of the thread.
     """
 
     done = Signal(object)
@@ -40,7 +40,7 @@ class WorkBar(QtWidgets.QProgressBar):
 
     @property
     def busy(self) -> bool:
-        """Whether it is at work."""
+        """Whether a task is running."""
         return self._thread is not None
 
     def work(self, work: Callable[[Callable[[float], None]], Any]) -> None:

@@ -43,9 +43,9 @@ class _BeadProblem(Problem):
     frame
         (H, W) the newest frame, scaled; None if there is nothing to fit.
     noise
-        Of a calibrated camera.
+        Noise of a calibrated camera; None if it is not calibrated.
     prediction
-        (P,) the tracker's.
+        (P,) the tracker's prediction of γ.
     of_beads
         Whether the last solution was a fit of beads.
     """
@@ -58,14 +58,14 @@ class _BeadProblem(Problem):
 
 @dataclass(frozen=True)
 class _BeadSolution(Solution):
-    """A solution that says where it comes from.
+    """A solution that states whether it is from beads or from the spectrum.
 
     Parameters
     ----------
     of_beads
         Whether beads were fitted, not the spectrum.
     note
-        The same for the user, with the number of beads.
+        The same in words for the user, with the number of beads.
     extra_blur
         Gaussian of the beads in pixels, where the family should have it.
     """
@@ -96,7 +96,8 @@ class BeadIdentifier(Identifier):
     errors
         Error model of the spectrum's estimates; its limits hold for beads too.
     diameter
-        Of the beads, in camera pixels; None if the specimen is not a bead slide.
+        Diameter of the beads, in camera pixels; None if the specimen is not a bead
+        slide.
     network, average_s, specimen
         As for `Identifier`; with a diameter the last is that of the beads.
     pixel_size_nm
@@ -182,7 +183,7 @@ class BeadIdentifier(Identifier):
                     note=note,
                     extra_blur=found.extra_blur,
                 )
-            reason = f"fewer than {FEWEST_BEADS} stand alone: {found.describe()}"
+            reason = f"fewer than {FEWEST_BEADS} beads are isolated: {found.describe()}"
         note = (
             f"the blur is fitted to the spectrum of the frames, not to beads: {reason}"
         )
@@ -197,9 +198,9 @@ class BeadIdentifier(Identifier):
         return equal_spots(problem.frame, self.beads.model.fwhm)
 
     def accept(self, solution: Solution) -> Estimate | None:
-        """Continue from a solution and return it; None if of another specimen."""
+        """Continue from a solution; return its estimate, or None if out of date."""
         assert isinstance(solution, _BeadSolution)
-        # A refused frame says nothing of either.
+        # A refused frame is no evidence for either.
         if solution.note and solution.of_beads is not self._of_beads:
             self._of_beads = solution.of_beads
             self._notes.append(solution.note)
@@ -207,8 +208,8 @@ class BeadIdentifier(Identifier):
             sigma = solution.extra_blur * self._pixel_size_nm
             stated = extra_blur(self.family) * self._pixel_size_nm
             self._notes.append(
-                f"the beads are blurred by a Gaussian of {sigma:.0f} nm besides the "
-                f"wavefront, and the profile states {stated:.0f} nm: set "
+                f"the beads show a Gaussian blur of {sigma:.0f} nm in addition to the "
+                f"wavefront, but the profile states {stated:.0f} nm: set "
                 f"optics.extra_blur_nm = {_ROUNDED_NM * round(sigma / _ROUNDED_NM)} in "
                 "the profile"
             )

@@ -128,7 +128,7 @@ def white_level(spectrum: torch.Tensor, cutoff: float) -> torch.Tensor:
     Parameters
     ----------
     spectrum
-        From `frame_spectrum`.
+        Spectra, as returned by `frame_spectrum`.
     cutoff
         Coherent cut-off in cycles per pixel.
     """

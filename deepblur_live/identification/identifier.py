@@ -169,7 +169,7 @@ class Identifier:
         image
             The newest frame, scaled: its phases resolve the 180° ambiguity.
         prediction
-            (P,) the tracker's; the fit starts there, mostly without a search.
+            (P,) the tracker's prediction; the fit starts there, mostly without search.
         noise
             A calibrated camera's noise; measured from the spectrum if None.
 
@@ -309,7 +309,7 @@ class Identifier:
     ) -> tuple[Fit, LocalPhase | None]:
         """Return the fit of spectrum and phases from a start (1, P).
 
-        And this frame's model of the phase term, if the next frame may use it.
+        Also this frame's model of the phase term, if the next frame may use it.
         """
         fit, data, prior = self.refiner.fit, problem.data, problem.prior
         warm, last = problem.search is None, problem.local_phase
@@ -328,7 +328,7 @@ class Identifier:
         return fit(data, start, prior, _PHASE_STEPS, phase=phase), None
 
     def accept(self, solution: Solution) -> Estimate | None:
-        """Continue from a solution and return it; None if of another specimen."""
+        """Continue from a solution; return its estimate, or None if out of date."""
         problem, found = solution.problem, solution.estimate
         if problem.orientation is not self.orientation:
             return None
@@ -363,8 +363,8 @@ class Identifier:
             return found
         if not before:
             self._notes.append(
-                f"The blur is {gauge:.2f} times as far from the usual one as the "
-                "calibration's range: the nearest blur within the range is used. If "
+                f"The blur differs from the calibration's mean by {gauge:.2f} times "
+                "the calibrated range: the nearest blur within the range is used. If "
                 "this persists, calibrate again."
             )
         nearest = prior.admissible.project(found.coefficients)

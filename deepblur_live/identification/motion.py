@@ -152,7 +152,7 @@ class FoundMotion(NamedTuple):
     Parameters
     ----------
     pixels
-        Its length.
+        Its length, pixels.
     gain
         Misfit that it explains, over the square of the usual residual.
     clear
@@ -172,7 +172,7 @@ class MotionCheck:
     still
         Fits spectra without motion.
     errors, specimen
-        As `still` has them.
+        Those of `still`.
     """
 
     def __init__(

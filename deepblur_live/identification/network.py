@@ -71,7 +71,7 @@ def network_input(
     Parameters
     ----------
     signal
-        With (B, W, W//2+1) tensors.
+        Signal of B spectra: (B, W, W//2+1) tensors.
     cutoff
         Coherent cut-off, cycles per pixel.
     mean

@@ -1,7 +1,7 @@
 """Whether frames show a blur outside the set that a family was learned from.
 
 A learned prior is narrow: where the microscope has changed since, a fit ends at the
-nearest blur that the prior allows, or in a wrong one, with an error that supposes that
+nearest blur that the prior allows, or in a wrong one, with an error that assumes that
 the prior holds. The spectrum is therefore fitted again with the wide prior of the
 optics. If that explains it clearly better, the microscope is not as it was calibrated.
 If the learned blur nearest to it explains it as well, the search had only missed that.
@@ -33,8 +33,8 @@ __all__ = ["Comparison", "OutsideCheck"]
 # blurs that the wide fit starts from (docs/decisions/0214-outside-the-calibration.md).
 _CLEAR, _LIBRARY = 5.0, 3000
 _LEFT = (
-    "the blur has left the calibrated set: calibrate again, or leave "
-    "model.calibration out"
+    "the blur is outside the calibrated set: calibrate again, or remove "
+    "model.calibration from the profile"
 )
 
 
@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
     gain
         Misfit that the best wide fit explains, and no blur of the learned set.
     quality
-        Of the best wide fit, see `Fit`.
+        Quality of the best wide fit, see `Fit`.
     missed
         (1, P) a learned blur that is better than the one compared, if the wide fit led
         to one.
@@ -67,7 +67,7 @@ class OutsideCheck:
     wide
         The family with the same coefficients and the prior of the optics.
     errors, specimen
-        As `learned` has them.
+        Those of `learned`.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class Problem:
     noise_sigma
         Standard deviation of the noise, averaged over a whole frame.
     orientation
-        Resolves the 180° ambiguity; its identity also stands for the specimen.
+        Resolves the 180° ambiguity; its identity also identifies the specimen.
     competing
         Local minima that the last search found.
     crop

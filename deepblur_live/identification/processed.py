@@ -31,7 +31,7 @@ _SHIFTED, _SIGNIFICANT = 0.5, 5.0
 # Coarse frequencies along a line, cycles per pixel, that determine the shift.
 _SHIFT_BAND = (0.01, 0.25)
 # JPEG: relative excess of the share of small coefficients at the best of 64 grids,
-# beyond so many standard deviations of chance.
+# beyond this many standard deviations of chance.
 _BLOCKY, _CHANCE = 0.5, 4.0
 # Side of JPEG's blocks, number of the finest cosines along either side, and side of the
 # part of a frame that is evaluated.
@@ -43,12 +43,12 @@ _COLOURED, _DEVIATIONS = 0.25, 4.0
 # by this much, and this many standard deviations; fewest frequencies on either side.
 # See docs/decisions/0124-wrong-pixel-size.md
 _INNER, _DETAIL, _CERTAIN, _FEWEST = 1.15, 0.1, 6.0, 6
-# Neighbouring bins of a Hann window are correlated: so many count as one.
+# Neighbouring bins of a Hann window are correlated: this many count as one.
 _CORRELATED = 2.25
 
 
 def processing(image: torch.Tensor, cutoff: float) -> str:
-    """Return what was done to a frame (H, W) after the camera, or "".
+    """Return how a frame (H, W) was processed after the camera, or "".
 
     Parameters
     ----------

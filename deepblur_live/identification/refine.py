@@ -339,6 +339,33 @@ class SpectralRefiner:
             ]
             if not len(rows):
                 break
+        return self._ranked(data, gamma, nuisance, state, bend, precision, hysteresis)
+
+    def _ranked(
+        self,
+        data: ObservedSpectrum,
+        gamma: torch.Tensor,
+        nuisance: torch.Tensor,
+        state: tuple[torch.Tensor, ...],
+        bend: torch.Tensor,
+        precision: torch.Tensor,
+        hysteresis: float,
+    ) -> Fit:
+        """Return the refined starts, the chosen one first, with its uncertainty.
+
+        Parameters
+        ----------
+        gamma, nuisance
+            (S, P) and (S, Q+1), where the starts have ended.
+        state
+            Objective (S,), residual and weights (S, N), and the parts of `Slopes`.
+        bend
+            (1, P, P) curvature of the phase term; 0 without one.
+        precision
+            (P+Q+1, P+Q+1) of the prior.
+        hysteresis
+            As for `fit`.
+        """
         objective, residual, robust, *slopes = state
         favoured = objective.clone()
         favoured[0] -= hysteresis

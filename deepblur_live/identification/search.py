@@ -94,7 +94,7 @@ class Search:
         return self._with_centre(problem, fit, phase)
 
     def _with_centre(self, problem: Problem, fit: Fit, phase: Phase | None) -> Fit:
-        """Return a fit with the objective of the prior's mean beside its minima."""
+        """Return a fit with the objective of the prior's mean added."""
         prior = self.refiner.family.prior
         if prior.small is None:
             return fit

@@ -3,7 +3,7 @@
 The misfit of the best blur, its stated error and its distance from the declared range
 are combined by logistic regression (`deepblur_live.blur.VerdictModel`,
 docs/decisions/0095-verdict.md). A frame that fits worse than well identified frames do
-is not trusted however small the stated error: that error supposes that the model holds.
+is not trusted however small the stated error: that error assumes that the model holds.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ _LEAST_GAIN, _LEAST_PEAK = 1.05, 8.0
 # less than in its present place, to within the second number.
 _RECOGNISED, _TIE = 0.5, 0.02
 # Another specimen has less coherence than the first number with the reference frame;
-# one at rest more than the second with the frame before; and it is believed after so
-# many frames.
+# one at rest more than the second with the frame before; and it is accepted after
+# this many frames.
 _LOST, _AT_REST, _STRANGE = 0.4, 0.95, 3
 # Coherence is taken over coarse structure: there it survives a change of the blur, of
 # defocus in a thick specimen too.

@@ -30,7 +30,7 @@ class CameraNoise:
     read_noise_e: float = 1.5
 
     def __post_init__(self) -> None:
-        """Refuse impossible values."""
+        """Check the parameters."""
         if self.gain_e_per_adu <= 0:
             raise ValueError(f"gain_e_per_adu {self.gain_e_per_adu}: must be positive")
         if self.read_noise_e < 0:

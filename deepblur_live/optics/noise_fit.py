@@ -64,7 +64,7 @@ def measure_noise(
     """Return the noise of one frame (H, W), or None where it cannot be measured.
 
     The variance is a line in the light, fitted to the frame's windows. It is constant
-    (white noise) where the windows are too equally bright to tell.
+    (white noise) where the brightness of the windows differs too little.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def measure_noise(
     Returns
     -------
     NoiseModel
-        Of one frame, B = 1, or None.
+        Noise of one frame, B = 1, or None.
 
     Notes
     -----

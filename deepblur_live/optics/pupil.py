@@ -48,8 +48,8 @@ class PupilShape(NamedTuple):
     sine
         NA/n, the sine of the half-angle of the light that the objective collects.
     exact_defocus
-        Whether Noll 4 stands for a shift of the focus, `exact_defocus`, in place of the
-        Zernike polynomial.
+        Whether Noll 4 is the phase of a shift of the focus, `exact_defocus`, instead of
+        the Zernike polynomial.
     apodisation
         Exponent a of the amplitude (cos θ)^(-a/2): 0 for a uniform pupil, 1 for a lens
         that obeys the sine condition.
@@ -97,7 +97,7 @@ def pupil(
     samples
         Grid points M across the pupil's diameter.
     shape
-        Its amplitude, and what Noll 4 stands for.
+        Its amplitude, and what Noll 4 means.
     """
     # A cell's centre may lie outside while a part of it is inside: the grid spans one
     # cell more than the disc, and edge cells count by the fraction that is inside.
@@ -218,7 +218,7 @@ def vectorial_blur_nm(
     sine
         sin α = NA/n.
     refractive_index, wavelength_nm
-        Of the immersion; in vacuum.
+        Index of the immersion, and the wavelength in vacuum, nm.
 
     Returns
     -------

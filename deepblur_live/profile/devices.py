@@ -77,7 +77,7 @@ class Camera(Section):
     def _check_gain(self) -> Self:
         if self.read_noise_e is not None and self.gain_e_per_adu is None:
             raise ValueError(
-                "read_noise_e is in electrons and means nothing without "
+                "read_noise_e is in electrons and has no meaning without "
                 "gain_e_per_adu: give both, or leave both out"
             )
         return self

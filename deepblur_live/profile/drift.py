@@ -1,4 +1,4 @@
-"""Which changes of a rig's blur raise an alert, and what an alarm sets off."""
+"""Which changes of a rig's blur raise an alert, and what an alarm triggers."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Model(Section):
     )
     deblurring: Literal["auto", "live", "quality"] = setting(
         "auto",
-        "deblurring network: quality, or the quicker live; auto: live on a CPU, "
+        "deblurring network: quality, or the faster live; auto: live on a CPU, "
         "quality on a card",
     )
     average_frames: int = setting(
@@ -58,8 +58,8 @@ class Model(Section):
     )
     calibration: str | None = setting(
         None,
-        "folder that `deepblur-live calibrate` made from beads, relative to this file: "
-        "its modes, Gaussian and prior are used",
+        "folder that `deepblur-live calibrate` wrote from beads, relative to this "
+        "file: its modes, Gaussian and prior are used",
         example="rig.calib",
     )
     calibration_basis: Literal["modes", "psf"] = setting(
@@ -103,8 +103,8 @@ class Model(Section):
                 continue
             if self.family != "zernike":
                 raise ValueError(
-                    f'{key} = "{value}" does not go with the family {self.family!r}: '
-                    "leave one of the two out"
+                    f'{key} = "{value}" cannot be combined with the family '
+                    f"{self.family!r}: leave one of them out"
                 )
             if self.blur == "field" and key == "psf":
                 raise ValueError(
@@ -118,7 +118,7 @@ class Model(Section):
                 )
         if self.calibration is not None and self.psf is not None:
             raise ValueError(
-                "calibration and psf are two blurs: leave one of the two out"
+                "calibration and psf both define the blur: leave one of them out"
             )
         for key in ("calibration_basis", "calibration_set"):
             value = getattr(self, key)
@@ -127,8 +127,8 @@ class Model(Section):
                 and value != type(self).model_fields[key].default
             ):
                 raise ValueError(
-                    f'{key} = "{value}" describes a calibration, and none is given: '
-                    "give calibration, or leave it out"
+                    f'{key} = "{value}" applies to a calibration, but none is given: '
+                    f"give calibration, or leave {key} out"
                 )
         if self.calibration_basis == "psf" and self.calibration_set != "ellipsoid":
             raise ValueError(
@@ -137,7 +137,7 @@ class Model(Section):
             )
         if self.psf is not None and self.bead_diameter_nm is not None:
             raise ValueError(
-                "bead_diameter_nm is for the identification, and with psf nothing is "
-                "identified: leave one of the two out"
+                "bead_diameter_nm is used by the identification, which psf switches "
+                "off: leave one of them out"
             )
         return self

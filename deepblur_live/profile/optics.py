@@ -52,7 +52,11 @@ class Optics(Section):
         '"paper" (4-10)',
     )
     defocus_range_um: float = setting(
-        1.0, "largest defocus that is looked for, each way", unit="µm", gt=0, le=3
+        1.0,
+        "largest defocus that is searched for, in either direction",
+        unit="µm",
+        gt=0,
+        le=3,
     )
     defocus: Literal["exact", "paraxial"] = setting(
         "exact", "wavefront of a shift of the focus: exact, or Noll 4 alone"
@@ -74,9 +78,9 @@ class Optics(Section):
     )
     extra_blur_nm: float | Literal["vectorial"] = setting(
         0.0,
-        "standard deviation of a fixed Gaussian blur besides the wavefront (vibration, "
-        'camera, objective), from 0 to 1000; a bead slide measures it; "vectorial": '
-        "that of a perfect objective of high NA, to be used with apodisation 1",
+        "standard deviation of a fixed Gaussian blur in addition to the wavefront "
+        "(vibration, camera, objective), from 0 to 1000; measured with a bead slide; "
+        '"vectorial": that of a perfect objective of high NA, with apodisation 1',
         unit="nm",
     )
     modality: str = setting(
@@ -104,7 +108,7 @@ class Optics(Section):
         if list(value) != right:
             raise ValueError(
                 "must be Noll indices from 4 to 37, each once, in order (1 to 3 are "
-                f"piston and tilts, which blur nothing): {right}?"
+                f"piston and tilts, which do not blur): {right}?"
             )
         return value
 
@@ -155,7 +159,7 @@ class Optics(Section):
         finest = 2 * coarsest / _MOST_PIXELS
         if self.pixel_size_nm < finest:
             raise ValueError(
-                f"pixel_size_nm {self.pixel_size_nm:g} is far finer than the blur: "
+                f"pixel_size_nm {self.pixel_size_nm:g} is much finer than the blur: "
                 f"with numerical_aperture {self.numerical_aperture:g} and "
                 f"wavelength_nm {self.wavelength_nm:g} it must be at least "
                 f"{math.ceil(finest)} (camera pixel over magnification)"

@@ -70,8 +70,8 @@ class Profile(Section):
             if measured and channel.emission_nm != self.optics.wavelength_nm:
                 raise ValueError(
                     f"channels.{name}: model.{measured} was measured at one "
-                    f"wavelength, {self.optics.wavelength_nm:g} nm, and the channel "
-                    f"has {channel.emission_nm:g} nm: give it a profile of its own"
+                    f"wavelength, {self.optics.wavelength_nm:g} nm, but the channel "
+                    f"has {channel.emission_nm:g} nm: use a separate profile for it"
                 )
             try:
                 self.at_wavelength(channel.emission_nm)
@@ -85,18 +85,18 @@ class Profile(Section):
             return self
         if self.model.family != "zernike":
             raise ValueError(
-                f'model.blur = "field" needs the family "zernike"; the blurs of '
-                f'{self.model.family!r} are its own: leave blur at "uniform"'
+                f'model.blur = "field" needs the family "zernike", not '
+                f'{self.model.family!r}: set blur to "uniform"'
             )
         if self.model.bead_diameter_nm is not None:
             raise ValueError(
-                'model.blur = "field" does not go with bead_diameter_nm: the beads of '
-                "a frame are averaged to one PSF. Leave one of the two out"
+                'model.blur = "field" cannot be combined with bead_diameter_nm: the '
+                "beads of a frame are averaged to one PSF. Leave one of them out"
             )
         if 4 not in self.optics.noll and self.model.calibration is None:
             raise ValueError(
                 'model.blur = "field" needs defocus among optics.noll: a tilted '
-                "specimen, or a curved field, is defocus that varies"
+                "specimen or a curved field is defocus that varies over the frame"
             )
         return self
 

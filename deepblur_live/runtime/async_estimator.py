@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepblur_live.runtime.cuda_streams import beside_frames
+from deepblur_live.runtime.cuda_streams import background_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncEstimator", "EstimatorThread"]
 
-# A problem takes a second or two; after this time it is given up.
+# A problem takes a second or two; after this time it is abandoned.
 _TIMEOUT_S = 30.0
 # Linux: how much lower the priority of the thread is, in steps of `nice`. See
 # docs/decisions/0163-identification-beside-the-frames.md
@@ -46,15 +46,15 @@ class EstimatorThread:
         self._on_card = on_card
         self._thread: ThreadPoolExecutor | None = None
         self._stream: AbstractContextManager[object] = contextlib.nullcontext()
-        # Problems not yet solved, including those that are no longer wanted.
-        self._given, self._lock = 0, threading.Lock()
+        # Number of problems not yet solved, including those no longer wanted.
+        self._unsolved, self._lock = 0, threading.Lock()
         self._last: Future[Solution] | None = None
 
     @property
     def working(self) -> bool:
         """Whether there is a problem that it has not solved yet."""
         with self._lock:
-            return self._given > 0
+            return self._unsolved > 0
 
     def submit(self, solve: Callable[[], Solution]) -> Future[Solution]:
         """Solve a problem after those before it; `withdraw` takes it back."""
@@ -62,14 +62,14 @@ class EstimatorThread:
             self._start()
         assert self._thread is not None
         with self._lock:
-            self._given += 1
+            self._unsolved += 1
         future = self._last = self._thread.submit(self._solve, solve)
         return future
 
     def withdraw(self, future: Future[Solution]) -> None:
         """Do not solve a problem that has not been begun."""
         if future.cancel():
-            self._given_back()
+            self._count_ended()
 
     def close(self) -> None:
         """End the thread, after the problem that it works on."""
@@ -81,7 +81,7 @@ class EstimatorThread:
     def _start(self) -> None:
         self._thread = ThreadPoolExecutor(1, "identification")
         if self._on_card:
-            self._stream = beside_frames(torch.device("cuda"))
+            self._stream = background_stream(torch.device("cuda"))
         else:
             count = torch.get_num_threads()
             self._thread.submit(_give_way).result(_TIMEOUT_S)
@@ -94,11 +94,11 @@ class EstimatorThread:
             with self._stream:
                 return solve()
         finally:
-            self._given_back()
+            self._count_ended()
 
-    def _given_back(self) -> None:
+    def _count_ended(self) -> None:
         with self._lock:
-            self._given -= 1
+            self._unsolved -= 1
 
 
 class AsyncEstimator:
@@ -140,7 +140,7 @@ class AsyncEstimator:
         self._pending = time, future
 
     def take(self, wait: bool) -> tuple[float, Solution] | None:
-        """Return when the problem was posed, and its solution; None if there is none.
+        """Return the time of the problem and its solution; None without a solution.
 
         Raises
         ------

@@ -44,7 +44,7 @@ def build_executor(
     Raises
     ------
     ValueError
-        When ``"cuda"`` is wanted and is not there.
+        When ``"cuda"`` is requested and not available.
     """
     device = choose_device(wanted).device
     kind = GraphExecutor if device.type == "cuda" else TorchExecutor
@@ -61,8 +61,8 @@ def build_executor(
 class BestExecutor:
     """Uses the first executor that is ready and agrees with torch; else torch.
 
-    Those for a new frame size are prepared and compared with torch in the background,
-    meanwhile torch is used. Executors that fail, differ from torch, or are distrusted
+    Those for a new frame size are prepared and compared with torch in the background;
+    until then torch is used. Executors that fail, differ from torch, or are distrusted
     later are dropped; those that work for one size and are not available for another
     are dropped for that size only. `take_notes` reports this, and builds.
 
@@ -94,16 +94,16 @@ class BestExecutor:
 
     @property
     def device(self) -> torch.device:
-        """Where tensors go."""
+        """The device of the tensors."""
         return self.reference.device
 
     @property
     def backend(self) -> TorchExecutor:
-        """What deblurred the last frame."""
+        """The executor that deblurred the last frame."""
         return self._current or self.reference
 
     def take_notes(self) -> list[str]:
-        """Return what the user should know since the last call."""
+        """Return the messages to the user since the last call."""
         for executor in (*self._prepared, self.reference):
             self._notes += executor.notes
             executor.notes.clear()
@@ -120,7 +120,7 @@ class BestExecutor:
             except RuntimeError as error:
                 if has_lost_card(error):
                     raise
-                # A full memory is not its fault.
+                # It is not to blame for full memory.
                 if not is_out_of_memory(error):
                     self.distrust(current, str(error))
         return self.reference.identify(inputs)
@@ -165,7 +165,7 @@ class BestExecutor:
     def card_failed(self) -> None:
         """Count a failure of the card against the executor in use, if not torch.
 
-        And against one in preparation, which runs at the same time.
+        It also counts against one in preparation, which runs at the same time.
         """
         for executor in {self._last_used, self._preparing}:
             if executor is not None:
@@ -194,7 +194,7 @@ class BestExecutor:
             self._current = None
 
     def _ready(self, shape: _Shape) -> PreparedExecutor | None:
-        """Return the executor for frames of (H, W), or None while there is none."""
+        """Return the executor for frames of (H, W), or None if none is ready."""
         for executor in list(self._prepared):
             if (executor, shape) in self._unavailable:
                 continue
@@ -205,7 +205,7 @@ class BestExecutor:
                     self._notes.append(f"{name} is now used for frames of {sides}")
                 return executor
             if self._preparation is not None and self._preparation.is_alive():
-                # The build for another frame size goes on: the camera may return to
+                # The build for another frame size continues: the camera may return to
                 # that size.
                 return None
             if (fault := self._faults.pop((executor, shape), None)) is None:
@@ -219,7 +219,7 @@ class BestExecutor:
                 )
                 self._preparation.start()
                 return None
-            # A full memory is not its fault: a smaller size may fit.
+            # It is not to blame for full memory: a smaller size may fit.
             if executor.any_admitted or fault == _FULL:
                 self._drop_size(executor, fault, shape)
             else:
@@ -236,8 +236,8 @@ class BestExecutor:
                 self._building.add(shape)
                 self._notes.append(
                     f"{executor.name}: engines for frames of {_sides(shape)} are being "
-                    f"built ({text}), which may take minutes; frames are processed by "
-                    "torch meanwhile"
+                    f"built ({text}), which may take minutes; until then frames are "
+                    "processed by torch"
                 )
 
         try:

@@ -1,4 +1,4 @@
-"""A profile's pipeline: model loaded, best executor chosen, all put together."""
+"""Build a profile's pipeline: load the model, choose the executor, connect both."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def build_field_pipeline(
 ) -> FieldPipeline:
     """Build the pipeline of a profile whose blur varies over the field.
 
-    Parameters and errors as for `build_pipeline`; and `least_side`, the least side in
+    Parameters and errors as for `build_pipeline`; `least_side` is the least side in
     pixels of a frame that is identified as a field.
 
     Raises
@@ -132,7 +132,7 @@ def build_series_pipeline(
             def make_fixed(own: FixedPsf) -> FramePipeline:
                 if own == family:
                     return FixedPsfPipeline(own, executor, rig, thread)
-                # Ended with its pipeline, when another region is shown.
+                # Closed with its pipeline, when another region is shown.
                 used = build_executor(pack, own, rig.model.device)
                 return FixedPsfPipeline(own, used, rig)
 
@@ -183,17 +183,17 @@ def _by_place(
     family: CalibratedZernikeFamily | FixedField,
     make: Callable[[Any], FramePipeline],
 ) -> Callable[[], FramePipeline] | None:
-    """Return what makes a pipeline that knows the calibration's value at each place.
+    """Return a factory of pipelines that use the calibration at a frame's place.
 
-    None where the admissible set is a hull, which is that of the whole field, and where
-    the states' frames differ in size.
+    None if the admissible set is a hull, which is that of the whole field, or if the
+    states' frames differ in size.
 
     Parameters
     ----------
     profile, family
-        With a calibration, and what `rig_family` returns for it.
+        The profile, with a calibration, and the family that `rig_family` returns.
     make
-        Makes the pipeline for a family.
+        Builds the pipeline for a family.
     """
     assert profile.model.calibration is not None
     saved = load_calibration(Path(profile.model.calibration), profile.optics)
@@ -265,9 +265,9 @@ def _identifier(
 ) -> Identifier:
     errors, average_s = pack.manifest.error_model, profile.model.average_s
     diameter = profile.model.bead_diameter_nm
-    # The fit of the spectrum works for any family and any specimen whose own spectrum
-    # is known; the network only for the family that it was trained on, and not for
-    # beads. Its prior is that of the optics, so it is not used with a calibration.
+    # The fit of the spectrum works for any family, and for any specimen whose own
+    # spectrum is known; the network only for the family that it was trained on, and not
+    # for beads. Its prior is that of the optics, so it is not used with a calibration.
     local = family.local if isinstance(family, ZernikeField) else family
     same = (
         pack.manifest.family == profile.model.family

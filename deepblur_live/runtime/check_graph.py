@@ -22,9 +22,9 @@ __all__ = ["BANDS", "WINDOW", "CheckGraph", "band", "band_means"]
 
 WINDOW = 64
 """Side in pixels of the windows in which the residual's spectrum is measured."""
-# Largest number of windows; more would add nothing.
+# Maximum number of windows; more would not improve the check.
 _MOST = 32
-# Reach in pixels of the mean that the noise at a pixel depends on (`local_light`).
+# Radius in pixels of the mean on which the noise at a pixel depends (`local_light`).
 _LIGHT = 2
 # Least side in pixels of the part of a frame that is judged.
 _LEAST_INNER = 16
@@ -46,7 +46,7 @@ class CheckGraph(FrameSteps):
     shape
         (H, W) of the frames.
     device
-        Where they are.
+        Device of the frames.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class CheckGraph(FrameSteps):
         kernels: tuple[torch.Tensor, ...],
         noise: NoiseModel,
     ) -> torch.Tensor:
-        """Return the numbers of a frame (2·5 + 2,), on its device.
+        """Return the measures of a frame (2·5 + 2,), on its device.
 
         Mean power in the `BANDS`, over that of the noise, of the residual and of the
         frame; then the means of the frame and of the deblurred one.
@@ -156,7 +156,7 @@ def band(low: float, high: float, cutoff: float) -> torch.Tensor:
 def _windows(image: torch.Tensor, edge: int) -> torch.Tensor:
     """Return windows (N, W + 2·2, W + 2·2) of the inside of an image (H, W).
 
-    With the pixels around them that their noise depends on.
+    They include the surrounding pixels on which their noise depends.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class CompiledExecutor(PreparedExecutor):
 
     @property
     def name(self) -> str:
-        """What runs where."""
+        """Name of the executor and its device."""
         return f"{super().name}, compiled"
 
     def _make_fista(

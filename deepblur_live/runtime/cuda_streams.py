@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["RECORDING", "CudaStreams", "beside_frames"]
+__all__ = ["RECORDING", "CudaStreams", "background_stream"]
 
 # Priorities of CUDA streams: kernels of the lower number start first.
 _FIRST, _LATER = -3, 0
@@ -19,8 +19,8 @@ RECORDING = -2
 
 Their kernels keep it, whatever stream they are replayed in: a frame's short steps
 outside graphs do not wait for the long ones of the frame before. Torch hands out its
-few streams of each priority in turn: in those of this one no other thread computes,
-which would be recorded too.
+few streams of each priority in turn: no other thread may compute in those of this
+priority, as that would be recorded too.
 """
 
 
@@ -34,7 +34,7 @@ class CudaStreams:
     Parameters
     ----------
     device
-        Of the frames.
+        Device of the frames.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -76,10 +76,10 @@ class CudaStreams:
             yield
 
 
-def beside_frames(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the stream for what another thread computes while frames are deblurred.
+def background_stream(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return a stream for another thread that computes while frames are deblurred.
 
-    Its kernels start when no frame's kernel waits.
+    Its kernels start only when no kernel of a frame is waiting.
     """
     if device.type != "cuda":
         return contextlib.nullcontext()

@@ -53,7 +53,7 @@ _OF_THE_CARD = (
 
 @dataclass(frozen=True)
 class Choice:
-    """Which device was chosen, and why."""
+    """The chosen device, and the reason."""
 
     device: torch.device
     why: str
@@ -65,10 +65,10 @@ def choose_device(wanted: str = "auto") -> Choice:
     Raises
     ------
     ValueError
-        When ``"cuda"`` is wanted and there is none that torch can use.
+        When ``"cuda"`` is requested and torch can use no card.
     """
     if wanted == "cpu":
-        return Choice(torch.device("cpu"), "asked for")
+        return Choice(torch.device("cpu"), "requested")
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         if not (fault := _try_card()):
@@ -91,8 +91,8 @@ def why_no_card() -> str:
 def _try_card() -> str:
     """Return why torch cannot compute on the card, or "".
 
-    Torch lists cards that are too old for it, and those that another program keeps for
-    itself.
+    Torch also lists cards that are too old for it, and those that another program uses
+    exclusively.
     """
     try:
         float(torch.ones(1, device="cuda") + 1)
@@ -171,7 +171,7 @@ def page_locked(pixels: NDArray[Any]) -> torch.Tensor:
     Raises
     ------
     RuntimeError
-        No card, or no memory that can be locked.
+        There is no card, or no memory that can be locked.
     """
     if pixels.dtype != np.uint16:
         return torch.from_numpy(pixels).pin_memory()

@@ -28,13 +28,13 @@ class Engine:
     Parameters
     ----------
     library
-        That built the plan.
+        The library that built the plan.
     plan
-        Its bytes.
+        The plan's bytes.
     card
-        From `find_card`, which has made sure that torch finds it.
+        The card, from `find_card`, which has checked that torch finds it.
     kernels
-        What `kernels` of an engine of this plan returned on this card.
+        Result of `kernels` of an engine of this plan on this card.
 
     Attributes
     ----------
@@ -117,9 +117,9 @@ class Engine:
         self.bound[name] = tensor
 
     def kernels(self) -> bytes:
-        """Return the kernels that were compiled for this card so far, to be kept.
+        """Return the kernels that were compiled for this card so far, to be cached.
 
-        Nothing where the plan holds them.
+        Empty if the plan contains them.
         """
         found = None if self._kernels is None else self._kernels.serialize()
         return b"" if found is None else bytes(memoryview(found))

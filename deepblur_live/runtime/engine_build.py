@@ -73,7 +73,7 @@ def build_in_child(
             (folder / "log").open("wb") as log,
             subprocess.Popen(
                 [sys.executable, "-m", __name__, *arguments],
-                stdin=subprocess.PIPE,  # its end tells that this process is gone
+                stdin=subprocess.PIPE,  # closed when this process ends
                 stdout=log,
                 stderr=log,
                 env=os.environ | {"PYTHONPATH": search_path},
@@ -94,13 +94,13 @@ def build_in_child(
                 child.kill()
         if child.returncode == 0:
             return (folder / "engine.plan").read_bytes()
-        said = (folder / "log").read_text("utf-8", "replace").strip()
+        output = (folder / "log").read_text("utf-8", "replace").strip()
     if child.returncode == _REFUSED:
-        raise EngineError(said.splitlines()[-1])
+        raise EngineError(output.splitlines()[-1])
     raise EngineError(
         f"{library}: the process that built the engine ended (exit code "
         f"{child.returncode}); a newer driver or another version of {library} may "
-        f"help; {said[-_QUOTED:]}".rstrip("; ")
+        f"help; {output[-_QUOTED:]}".rstrip("; ")
     )
 
 

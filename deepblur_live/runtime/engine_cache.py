@@ -43,15 +43,15 @@ class EngineSpec:
     Parameters
     ----------
     network, shape, precision
-        Which network, the static shape of its input, the type of its convolutions.
+        The network, the static shape of its input, the data type of its convolutions.
     onnx_sha256
-        Of the ONNX model, weights included.
+        Hash of the ONNX model, weights included.
     backend, version, options
-        The TensorRT library, and how it builds.
+        The TensorRT library, and its build options.
     gpu, capability, driver
         The card, and its driver's version.
     schema
-        This program's own version of all of it.
+        Version of the cache's format in this program.
     """
 
     network: str
@@ -96,11 +96,11 @@ class CachedEngine:
     path
         The file.
     spec
-        What it was built from, or None where its header cannot be read.
+        Its build inputs, or None if its header cannot be read.
     fault
-        Why it is not used; empty for a sound one.
+        Why it is not used; empty if it is usable.
     plan
-        What follows the header.
+        The bytes after the header.
     timed_busy
         Whether kernels were timed while the card processed frames; a build on an idle
         card may find faster ones.
@@ -114,24 +114,23 @@ class CachedEngine:
 
 
 class EngineCache:
-    """A folder of plans, each after a line of JSON that says what it was built from.
+    """A folder of plans, each after a line of JSON that states its build inputs.
 
-    A plan is used only when its name is that of the `EngineSpec` in this header, and
-    its sha256 the one there; any other is built again. Files are written to a temporary
-    name and renamed; several processes may share the folder.
+    A plan is used only if its name is that of the `EngineSpec` in this header, and its
+    sha256 agrees with the header; any other is built again. Files are written to a
+    temporary name and renamed; several processes may share the folder.
 
     Parameters
     ----------
     folder
-        Where; `default_folder` if None.
+        The folder; `default_folder` if None.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = default_folder() if folder is None else folder
-        # Engines that are being opened here: each is counted as a failure until it is
-        # open.
+        # Engines that are being opened here: each counts as a failure until it is open.
         self._counted: set[Path] = set()
-        self._ends = False
+        self._ending = False
 
     @contextlib.contextmanager
     def plan(
@@ -140,7 +139,7 @@ class EngineCache:
         build: Callable[[], bytes],
         progress: Callable[[str], None],
         *,
-        beside_frames: bool = False,
+        card_busy: bool = False,
     ) -> Iterator[bytes]:
         """Enclose the opening and first run of an engine; yield its plan.
 
@@ -152,12 +151,12 @@ class EngineCache:
         spec
             The engine.
         build
-            Builds its plan, where there is no sound one.
+            Builds its plan, if there is no usable one.
         progress
             Called while another builds it; an exception raised there ends the wait.
-        beside_frames
-            Whether the card processes frames meanwhile. Where it does not, a plan whose
-            kernels were timed while it did is built again.
+        card_busy
+            Whether the card processes frames at the same time. If not, a plan whose
+            kernels were timed on a busy card is built again.
 
         Raises
         ------
@@ -176,11 +175,11 @@ class EngineCache:
                 )
             found = _read(self.folder / (spec.name + _PLAN))
             plan = found.plan
-            if found.fault or (found.timed_busy and not beside_frames):
+            if found.fault or (found.timed_busy and not card_busy):
                 plan = build()
-                self._write(_PLAN, spec, plan, timed_busy=beside_frames)
-            if self._ends:
-                raise EngineError("the program ends")
+                self._write(_PLAN, spec, plan, timed_busy=card_busy)
+            if self._ending:
+                raise EngineError("the program is ending")
             counted = self.card_failed(spec)
             self._counted.add(counted)
             try:
@@ -190,18 +189,18 @@ class EngineCache:
                 self._counted.discard(counted)
 
     def program_ends(self) -> None:
-        """Do not count engines as failed that are being opened, and open no more."""
-        self._ends = True
+        """Do not count engines that are being opened as failed, and open no more."""
+        self._ending = True
         for counted in list(self._counted):
             counted.unlink(missing_ok=True)
 
     def kernels(self, spec: EngineSpec) -> bytes:
-        """Return what `keep_kernels` kept for an engine, or nothing."""
+        """Return what `keep_kernels` stored for an engine, or nothing."""
         found = _read(self.folder / (spec.name + _KERNELS))
         return b"" if found.fault else found.plan
 
     def keep_kernels(self, spec: EngineSpec, kernels: bytes) -> None:
-        """Keep what the library compiled for the card when it opened an engine."""
+        """Store the kernels that the library compiled for the card."""
         self._write(_KERNELS, spec, kernels)
 
     def card_failed(self, spec: EngineSpec) -> Path:
@@ -222,7 +221,7 @@ class EngineCache:
         ]
 
     def clear(self) -> int:
-        """Delete all engines and leftovers of interrupted builds; return how many."""
+        """Delete all engines and parts of interrupted builds; return their number."""
         count = 0
         for suffix in (_PLAN, _KERNELS, _FAILURE, ".part"):
             for path in self.folder.glob("*" + suffix):
@@ -271,7 +270,7 @@ class EngineCache:
             part.write_bytes(_HEADER.dump_json(header) + b"\n" + content)
             part.replace(self.folder / (spec.name + suffix))
         except OSError as error:
-            _log.warning("%s: an engine is not kept: %s", self.folder, error)
+            _log.warning("%s: an engine could not be stored: %s", self.folder, error)
 
 
 def _read(path: Path) -> CachedEngine:
@@ -284,7 +283,7 @@ def _read(path: Path) -> CachedEngine:
         return CachedEngine(path, fault="its header cannot be read")
     fault = ""
     if header.spec.name != path.stem:
-        fault = "its name is another engine's"
+        fault = "its name belongs to another engine"
     elif hashlib.sha256(content).hexdigest() != header.sha256:
         fault = "altered or truncated"
     return CachedEngine(path, header.spec, fault, content, header.timed_busy)

@@ -46,11 +46,11 @@ class EngineSource:
     library, card
         The TensorRT library, and the card to build for.
     cache
-        Where engines are kept.
+        Where engines are stored.
     precision
-        Of the convolutions.
-    beside_frames
-        Whether the card processes frames meanwhile, see `EngineCache.plan`.
+        Data type of the convolutions.
+    card_busy
+        Whether the card processes frames at the same time, see `EngineCache.plan`.
     """
 
     pack: ModelPack
@@ -58,7 +58,7 @@ class EngineSource:
     card: Card
     cache: EngineCache
     precision: Precision = "float16"
-    beside_frames: bool = False
+    card_busy: bool = False
     _opened: list[EngineSpec] = field(default_factory=list, init=False)
 
     @property
@@ -124,8 +124,8 @@ class EngineSource:
             )
 
         # TensorRT for RTX builds without the card, and compiles at the first run.
-        busy = self.beside_frames and library.name == "tensorrt"
-        with cache.plan(spec, build, report, beside_frames=busy) as plan:
+        busy = self.card_busy and library.name == "tensorrt"
+        with cache.plan(spec, build, report, card_busy=busy) as plan:
             kernels = cache.kernels(spec)
             with no_recording():
                 engine = Engine(library, plan, card, kernels)
@@ -141,25 +141,25 @@ class EngineSource:
 
 
 def engine_sources(
-    pack: ModelPack, library: Library, card: Card, beside_frames: bool = False
+    pack: ModelPack, library: Library, card: Card, card_busy: bool = False
 ) -> list[EngineSource]:
     """Return the sources worth trying on a card, best first; as `EngineSource`."""
     return [
-        EngineSource(pack, library, card, EngineCache(), precision, beside_frames)
+        EngineSource(pack, library, card, EngineCache(), precision, card_busy)
         for precision in _PRECISIONS
         if precision != "bfloat16" or card.capability >= _BFLOAT16_FROM
     ]
 
 
 class EngineFista(FoldedFista):
-    """`FoldedFista` whose proximal network is an engine, called once an iteration.
+    """`FoldedFista` whose proximal network is an engine, called once per iteration.
 
     Parameters
     ----------
     network
         The trained network.
     engine
-        Its proximal network's, for frames of one shape.
+        The engine of its proximal network, for frames of one shape.
     """
 
     @torch.no_grad()

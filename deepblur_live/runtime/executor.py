@@ -29,17 +29,17 @@ class TorchExecutor:
     family
         The rig's blurs.
     device
-        Where tensors go.
+        Device of the tensors.
     half
-        Convolutions in bfloat16; FFTs stay in float32. By default where
-        `choose_precision` says so.
+        Whether convolutions are in bfloat16 (FFTs stay in float32); by default as
+        `choose_precision` decides.
 
     Attributes
     ----------
     dtype
-        Of the convolutions.
+        Data type of the convolutions.
     notes
-        What the user should know; emptied by whoever reports it.
+        Messages to the user; emptied by whoever reports them.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class TorchExecutor:
 
     @property
     def description(self) -> str:
-        """What runs where."""
+        """Version, device, precision and weights."""
         precision = str(self.dtype).removeprefix("torch.")
         return (
             f"torch {torch.__version__} on {self.device.type}, {precision}, "
@@ -108,9 +108,9 @@ class TorchExecutor:
         image
             (H, W) scaled to about [0, 1], on any device.
         coefficients, covariance
-            γ (P,) and how uncertain it is, (P, P), on the CPU. Zeros where γ is exact.
+            γ (P,) and its covariance (P, P), on the CPU; zeros where γ is exact.
         noise
-            Of the image, in its units; of one image.
+            Noise of the image, in its units.
         """
         kernels = self._kernels_of(coefficients, covariance)
         return deblur_frame(
@@ -206,9 +206,9 @@ def deblur_frame(
     image
         (H, W) scaled to about [0, 1].
     operator
-        Its blur, from `frame_operator`, on the image's device.
+        The blur, from `frame_operator`, on the image's device.
     noise
-        Of the image, on its device.
+        Noise of the image, on its device.
     window
         Side of the PSF.
     fold

@@ -31,7 +31,7 @@ __all__ = [
     "require_onnx",
 ]
 
-# The first with convolutions in bfloat16; TensorRT 10.13 reads it.
+# The first opset with convolutions in bfloat16; TensorRT 10.13 reads it.
 _OPSET, _IR = 22, 10
 
 
@@ -59,9 +59,9 @@ class _Graph:
     Parameters
     ----------
     name
-        Of the graph.
+        Name of the graph.
     precision
-        Of everything between the casts of the inputs and of the outputs.
+        Data type of everything between the casts of the inputs and of the outputs.
     """
 
     def __init__(self, name: str, precision: Precision) -> None:
@@ -163,7 +163,7 @@ def export_proximal(
     shape
         (H, W), multiples of the network's `shrink`.
     precision
-        Of the convolutions.
+        Data type of the convolutions.
 
     Raises
     ------

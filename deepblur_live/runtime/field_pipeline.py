@@ -1,4 +1,4 @@
-"""Frames whose blur is identified as a field, and with one PSF where it cannot be."""
+"""Frames whose blur is identified as a field, or with one PSF where that fails."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ __all__ = ["FieldPipeline"]
 
 
 class FieldPipeline:
-    """Gives frames to a pipeline for the part of the sensor that they show.
+    """Passes frames to a pipeline for the part of the sensor that they show.
 
-    All results are in the field's coefficients, relative to the sensor: when the region
-    of interest changes, the next pipeline goes on from those of the last. A frame that
-    cannot be identified as a field is given to a pipeline with one PSF, whose result is
-    that of a constant field; a note says why, once.
+    All results are in the field's coefficients, relative to the sensor: when the ROI
+    changes, the next pipeline continues from those of the last. A frame that
+    cannot be identified as a field is passed to a pipeline with one PSF, whose result
+    is that of a constant field; a note says why, once.
 
     Parameters
     ----------
     field
         The blurs, for any view.
     make
-        Makes the pipeline for a family: a field with a view, or its local family.
+        Builds the pipeline for a family: a field with a view, or its local family.
     sensor
         Rows and columns of the sensor; None if the profile does not state them.
     least_side
@@ -87,7 +87,7 @@ class FieldPipeline:
             self._start(self._pipeline, known)
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End all background work."""
         if self._pipeline is not None:
             self._pipeline.close()
         self._retired.join()
@@ -98,7 +98,7 @@ class FieldPipeline:
         if current is not None and view == self._view:
             return current
         if current is not None:
-            # If making the next pipeline fails, no frame may go to the old one.
+            # If building the next pipeline fails, no frame may go to the old one.
             self._pipeline = None
             self._retired.retire(current)
         local = self._field.local
@@ -129,7 +129,9 @@ class FieldPipeline:
                 self._sensor = found.rows, found.columns
             return found
         if found != self._reason:
-            self._notes.append(f"one PSF serves the whole frame, not a field: {found}")
+            self._notes.append(
+                f"one PSF is used for the whole frame instead of a field: {found}"
+            )
         self._reason = found
         return None
 

@@ -56,8 +56,8 @@ class FixedPsfPipeline(DeblurPipeline):
         noise = _FrameNoiseFloor(family.cutoff, model.average_s)
         super().__init__(
             family,
-            # It provides what the path of a frame needs of an identifier; a tracker
-            # would be used by estimates alone.
+            # It has the parts of an identifier that every frame uses; a tracker would
+            # be used only with estimates.
             cast("Identifier", noise),
             cast("Tracker", None),
             executor,
@@ -85,7 +85,7 @@ class FixedPsfPipeline(DeblurPipeline):
 
 
 class _FrameNoiseFloor:
-    """Measures the noise as an `Identifier` does, and identifies nothing."""
+    """Measures the noise as an `Identifier` does, but identifies nothing."""
 
     def __init__(self, cutoff: float, average_s: float) -> None:
         self.spectrum = PowerSpectrum(average_s, cutoff)

@@ -33,8 +33,8 @@ __all__ = ["check_frames"]
 
 # Bins of the spectra by which the frames are compared.
 _BINS = 64
-# Change of the spectra between two frames at one position, over that of a step, from
-# which something other than the focus has changed (as by half a step).
+# Ratio of the change of the spectra between two frames at one position to that of a
+# step, above which something other than the focus has changed (as by half a step).
 _DRIFT = 0.25
 
 
@@ -46,8 +46,8 @@ def check_frames(
 ) -> tuple[BlurFamily, FocusCheck]:
     """Return the family, and whether estimates of single frames follow the focus.
 
-    Each frame is identified by itself, by what identifies a session's frames, on the
-    CPU; about two seconds a frame.
+    Each frame is identified separately, as in a session, on the CPU; this takes about
+    two seconds per frame.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def check_frames(
     frames
         K frames (H, W) of one specimen, in grey values, at one exposure.
     z_um
-        (K,) positions of the stage, µm, from 3 to 7 different ones. If the last is the
-        first one's, the two frames tell whether anything has drifted.
+        (K,) positions of the stage, µm, 3 to 7 different ones. If the last is equal
+        to the first, these two frames show whether anything has drifted.
     progress
         Called with the share that is done, 0 to 1.
 
@@ -105,7 +105,7 @@ def _estimates(
     """Yield the share that is done and the estimate of each frame."""
     # The card, if there is one, is the session's.
     model = profile.model.model_copy(update={"device": "cpu"})
-    # A pipeline sets torch's number of threads, which is the caller's here.
+    # A pipeline sets torch's number of threads: restore the caller's at the end.
     threads = torch.get_num_threads()
     pipeline = None
     try:

@@ -27,10 +27,10 @@ __all__ = ["best_planes", "scaled_planes", "sweep_frames"]
 # Steps between planes chosen from a long stack: this share of the prior's scale, at
 # which neighbouring planes differ clearly and still have much in common.
 _STEP = 1.2
-# A stack of up to so many planes is used whole.
+# A stack of up to this many planes is used as a whole.
 _FEW = 7
-# Clipped pixels, as a share of a plane, from which it counts as saturated: fewer than
-# in a single frame, as clipping changes with the focus.
+# Share of clipped pixels above which a plane counts as saturated: less than for one
+# frame, as clipping changes with the focus.
 _MAX_SATURATED = 1e-3
 
 
@@ -57,7 +57,7 @@ def sweep_frames(
     Raises
     ------
     SweepError
-        A frame is saturated or not usable, or the frames are not a sweep.
+        A frame is saturated or not usable, or the frames cannot be used as a sweep.
     ValueError
         The profile's family cannot be swept.
     """
@@ -102,7 +102,7 @@ def scaled_planes(
         )
         if clipped > _MAX_SATURATED:
             raise SweepError(
-                f"{where}: saturated ({clipped:.1%} of the pixels): expose shorter"
+                f"{where}: saturated ({clipped:.1%} of the pixels): reduce the exposure"
             )
         scaled.append(one)
     if len({one.image.shape for one in scaled}) > 1:
@@ -117,14 +117,14 @@ def best_planes(
 ) -> tuple[list[int], int]:
     """Return which planes of a stack to use, and which of them is z = 0.
 
-    All of up to seven; of more, the sharpest and one to each side of it.
+    All planes of up to seven; of more, the sharpest and one to each side of it.
 
     Parameters
     ----------
     contrast
         Standard deviation of each plane.
     z_step_um
-        Distance of neighbouring planes.
+        Distance between neighbouring planes.
     per_um
         Change of γ per µm, in units of the prior's scale.
     """

@@ -71,12 +71,12 @@ class FrameInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame as its source gave it.
+    """One frame as delivered by its source.
 
     Parameters
     ----------
     pixels
-        The array as it came: usually (H, W), any dtype. Never modified.
+        The array of the source: usually (H, W), any dtype. Never modified.
     number, time, source, metadata
         As in `FrameInfo`.
     """
@@ -122,15 +122,15 @@ class Outcome:
         from the frames up to ``track.time``: this one, or an earlier one where
         identification is asynchronous.
     track
-        The tracked coefficients this frame was deblurred with, or None.
+        The tracked coefficients with which this frame was deblurred, or None.
     psf
         (K, K) float32 PSF of the tracked coefficients, sum 1, or None.
     timings
         Milliseconds per stage: ``"identify"``, ``"deblur"``, ``"total"`` …
     notes
-        What the user should know besides: an engine that was abandoned, and why.
+        Messages to the user, such as about an engine that was abandoned, and why.
     executor
-        What ran the networks; empty where they did not run.
+        The executor that ran the networks; empty where they did not run.
     spectrum
         The frame's reduced spectrum, in its grey values squared, as often as the blur
         is identified; None for frames between.
@@ -188,14 +188,14 @@ class FrameFuture(Protocol):
         """Return whether `result` returns at once."""
 
     def result(self) -> FrameResult:
-        """Wait for the frame and return its result, or raise what went wrong."""
+        """Wait for the frame and return its result, or raise its error."""
 
 
 class FramePipeline(Protocol):
-    """What deblurs frames, in a worker or elsewhere."""
+    """Deblurs frames, in a worker or elsewhere."""
 
     def submit(self, frame: Frame) -> FrameFuture:
-        """Start on a frame; results are to be collected in the order of submission.
+        """Start on a frame; results must be collected in the order of submission.
 
         The frame's pixels are valid until its result has been collected; a pipeline
         that needs them for longer copies them. A pipeline that overlaps frames returns
@@ -205,18 +205,18 @@ class FramePipeline(Protocol):
         Raises
         ------
         DeviceLost
-            Here or from the future: the process can do nothing more and has to be
-            replaced. Any other error concerns this frame alone.
+            Here or from the future: the process can compute nothing more and must be
+            replaced. Any other error concerns only this frame.
         """
 
     def start_from(self, known: Gaussian) -> None:
-        """Go on from coefficients measured by other means, such as a focus sweep.
+        """Continue from coefficients measured by other means, such as a focus sweep.
 
         From the first frame that is captured at ``known.time`` or later.
         """
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End all background work."""
 
 
 class SynchronousPipeline:

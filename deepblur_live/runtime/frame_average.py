@@ -1,4 +1,4 @@
-"""The mean of the last frames of a specimen that holds still."""
+"""The mean of the last frames of a still specimen."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["FrameAverage"]
 
 # Side in pixels of the blocks in which a frame is compared with the mean.
 _BLOCK = 8
-# The specimen is still while the variance of their difference is at most so many times
-# that of the noise, and the brightness within this factor.
+# The specimen is still while the variance of the difference is at most this many times
+# that of the noise, and the brightness is within this factor.
 _STILL, _BRIGHTNESS = 2.0, 1.25
 # The same ratio for each single block: an object may move in a still field.
 _STILL_BLOCK = 40.0
@@ -31,7 +31,7 @@ class FrameAverage:
     Parameters
     ----------
     frames
-        Largest number of frames; 1 for none but the last.
+        Maximum number of frames; 1 to use only the last.
     """
 
     def __init__(self, frames: int) -> None:
@@ -47,7 +47,7 @@ class FrameAverage:
 
     @torch.no_grad()
     def add(self, scaled: Scaled, noise: NoiseModel) -> tuple[Scaled, float, int]:
-        """Return the mean with a new frame, its noise, and how many frames it holds.
+        """Return the mean with a new frame, its noise, and its number of frames.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class FrameAverage:
         scaled: Scaled,
         noise: NoiseModel,
     ) -> bool:
-        """Return whether a frame is the mean so far but for its noise."""
+        """Return whether a frame equals the mean so far within its noise."""
         if grey.shape != before.shape:
             return False
         # Bleaching and a flickering lamp change the brightness a little.

@@ -30,9 +30,9 @@ class Noises(NamedTuple):
     Parameters
     ----------
     used
-        For deblurring.
+        Noise used for deblurring.
     measured
-        The same as measured from a frame, if `used` is the camera's calibration.
+        Noise measured from a frame, if `used` is the camera's calibration.
     """
 
     used: NoiseModel
@@ -42,19 +42,19 @@ class Noises(NamedTuple):
 class FrameNoise:
     """Follows the noise of a camera's frames.
 
-    It is calibrated, or else measured from a frame now and then, or else, where the
-    optics leave no frequencies to measure it at, white.
+    It is taken from the camera's calibration; or measured from frames now and then; or,
+    where the optics leave no frequencies at which to measure it, assumed white.
 
     Parameters
     ----------
     camera
-        The profile's.
+        The profile's camera.
     cutoff
         The optics' coherent cut-off in cycles per pixel.
     every_s
         Least time between two measurements, in seconds of the frames' clock: between
         frames only the light changes, not the line. A frame of another range is
-        measured anyhow where the last one did not show the line.
+        measured anyway if the last one did not show the line.
     """
 
     def __init__(self, camera: Camera, cutoff: float, every_s: float = 0.0) -> None:
@@ -103,7 +103,7 @@ class FrameNoise:
         scaled
             The frame.
         sigma
-            Standard deviation that the identification found in the scaled frames.
+            Standard deviation of the scaled frames' noise, from the identification.
         whole
             Whether the camera's values are whole numbers.
         """

@@ -1,4 +1,4 @@
-"""Which part of the sensor a frame shows, if it can be identified as a field."""
+"""The part of the sensor that a frame shows, if it can be identified as a field."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def frame_view(
     sensor: tuple[int, int] | None = None,
     least_side: int = LEAST_SIDE,
 ) -> FieldView | str:
-    """Return the part of the sensor that a frame shows, or why one PSF serves it all.
+    """Return the part of the sensor that a frame shows, or why one PSF must be used.
 
     Parameters
     ----------
     shape
         (H, W) of the frame.
     metadata
-        Of the frame, as a core's frames have it: ``"region"`` (top, left, height,
-        width; None if it could not be read) and ``"sensor"`` (rows, columns) in
-        unbinned pixels, ``"binning"``, and ``"binning_before"`` where that has changed.
-        Without a region the frame is the whole sensor, or a region of unknown place:
-        which of them, its size with the binning tells where the sensor's is known.
+        Metadata of the frame, as a core's frames have it: ``"region"`` (top, left,
+        height, width; None if it could not be read) and ``"sensor"`` (rows, columns) in
+        unbinned pixels, ``"binning"``, and ``"binning_before"`` if that has changed.
+        Without a region the frame is the whole sensor if its size with the binning is
+        that of the sensor, or if the sensor's is unknown; else its place is unknown.
     sensor
         Rows and columns of the sensor, by the profile; None if unknown.
     least_side
@@ -38,13 +38,13 @@ def frame_view(
     """
     if min(shape) < least_side:
         return (
-            f"the frame has {shape[0]} × {shape[1]} pixels, a field needs at least "
-            f"{least_side} a side"
+            f"the frame has {shape[0]} × {shape[1]} pixels, but a field needs at least "
+            f"{least_side} on each side"
         )
     if before := metadata.get("binning_before"):
         return (
             f"the camera's binning has changed from {before} to {metadata['binning']}, "
-            "which the profile's pixel size does not fit"
+            "so that the profile's pixel size does not apply"
         )
     sensor = sensor or metadata.get("sensor")
     region = metadata.get("region")

@@ -73,13 +73,13 @@ def return_memory(device: torch.device) -> None:
 
 
 def wait(device: torch.device) -> None:
-    """Wait for all that a card has been given; a recording would fail meanwhile."""
+    """Wait for all work queued on a card, while no recording runs, which would fail."""
     with no_recording():
         synchronize(device)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for all that a card has been given, where nothing can be recorded."""
+    """Wait for all work queued on a card, where no recording can be running."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -90,7 +90,7 @@ def record(
     """Return CUDA graphs of functions that compute on static buffers, one each.
 
     They are replayed once, in the current stream. Nothing else may be recorded or
-    synchronized with the card meanwhile: see `no_recording`.
+    synchronized with the card at the same time: see `no_recording`.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _recorded(
     for part in parts:
         graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         try:
-            # Other threads may allocate meanwhile.
+            # Other threads may allocate at the same time.
             with torch.cuda.graph(
                 graph, pool, stream=stream, capture_error_mode="thread_local"
             ):
@@ -166,20 +166,20 @@ def _give_up(graph: torch.cuda.CUDAGraph, pool: tuple[int, int]) -> None:
 class Recorded:
     """Functions that compute on static buffers: on a card, a CUDA graph each.
 
-    They are recorded at the first run. Until an engine that is being opened is open,
-    where recording fails, and on a CPU the functions themselves run.
+    They are recorded at the first run. While an engine is being opened, if recording
+    fails, and on a CPU, the functions themselves run.
 
     Parameters
     ----------
     device
-        Where the buffers are.
+        Device of the buffers.
     parts
         The functions, in the order in which they depend on each other.
 
     Attributes
     ----------
     graphs
-        Of the functions, once they are recorded.
+        Graphs of the functions, once they are recorded.
     why_not
         Why recording failed; empty otherwise.
     """
@@ -208,7 +208,7 @@ class Recorded:
         except RuntimeError as error:
             self.why_not = str(error).strip().splitlines()[0]
             _log.warning("steps could not be recorded: %s", self.why_not)
-            # Nothing is computed while recording: compute now.
+            # Recording does not compute anything: compute now.
             for part in self._parts:
                 part()
 
@@ -227,7 +227,7 @@ class FrameSteps(ABC):
     shape
         (H, W) of the frames.
     device
-        Where everything lies.
+        Device of the buffers.
 
     Attributes
     ----------
@@ -244,7 +244,7 @@ class FrameSteps(ABC):
         # Allocated with the first frame: their number depends on the family.
         self._kernels: tuple[torch.Tensor, ...] = ()
         # The kernels that were copied into them last, and their operator.
-        self._given: tuple[torch.Tensor, ...] | None = None
+        self._copied: tuple[torch.Tensor, ...] | None = None
         self._operator: LinearBlur | None = None
         self.parts = Recorded(device, self._renew, self._steps)
 
@@ -262,10 +262,10 @@ class FrameSteps(ABC):
         image
             (H, W) scaled to about [0, 1], on any device.
         kernels
-            Of one γ, see `BlurFamily.operator_from`; of the same shapes in all calls.
-            The same tuple as in the last call means the same blur.
+            Kernels of one γ, see `BlurFamily.operator_from`; of the same shapes in all
+            calls. The same tuple as in the last call means the same blur.
         noise
-            Of the image, on any device.
+            Noise of the image, on any device.
         """
         self._image.copy_(image, non_blocking=True)
         own = self._noise
@@ -279,7 +279,7 @@ class FrameSteps(ABC):
                 static.fill_(float(value))
             else:
                 static.copy_(value)
-        if kernels is not self._given:
+        if kernels is not self._copied:
             if not self._kernels:
                 where = self._image.device
                 self._kernels = tuple(
@@ -287,10 +287,10 @@ class FrameSteps(ABC):
                 )
             for buffer, kernel in zip(self._kernels, kernels, strict=True):
                 buffer.copy_(kernel, non_blocking=True)
-            # Without memory it fails; it is then tried again with the next frame.
-            self._given = None
+            # If this fails for lack of memory, it is tried again with the next frame.
+            self._copied = None
             self.parts.run(0)
-            self._given = kernels
+            self._copied = kernels
         self.parts.run(1)
 
     def _renew(self) -> None:
@@ -302,7 +302,7 @@ class FrameSteps(ABC):
 
     @abstractmethod
     def _steps(self) -> None:
-        """Compute with what is in the static buffers."""
+        """Compute from the contents of the static buffers."""
 
 
 class FrameGraph(FrameSteps):

@@ -72,15 +72,15 @@ class GraphExecutor(TorchExecutor):
 
     @property
     def name(self) -> str:
-        """What runs where."""
+        """Version, device, precision and weights."""
         return super().description
 
     @property
     def description(self) -> str:
-        """What runs where, and whether as a CUDA graph."""
+        """The name, and whether frames run as a CUDA graph."""
         # Another thread may be adding a size.
         recorded = any(graph.parts.graphs for graph in list(self._graphs.values()))
-        return self.name + (", one CUDA graph a frame" if recorded else "")
+        return self.name + (", one CUDA graph per frame" if recorded else "")
 
     def deblur(
         self,
@@ -98,7 +98,7 @@ class GraphExecutor(TorchExecutor):
         if graph.parts.why_not and unreported:
             self.notes.append(
                 f"frames of {rows} × {columns} could not be recorded as a CUDA graph "
-                f"({graph.parts.why_not}); they run without, more slowly"
+                f"({graph.parts.why_not}); they run without one, more slowly"
             )
         return sharp
 
@@ -129,7 +129,7 @@ class GraphExecutor(TorchExecutor):
         self._retired += parts
         with recording_if_free() as free:
             if free:
-                # Another thread may retire more meanwhile.
+                # Another thread may retire more in the meantime.
                 finished = len(self._retired)
                 with contextlib.suppress(RuntimeError):  # a lost card
                     synchronize(self.device)
@@ -205,7 +205,7 @@ class PreparedExecutor(GraphExecutor):
 
     @torch.no_grad()
     def prepare(self, shape: tuple[int, int], progress: Callable[[str], None]) -> None:
-        """Make what frames of (H, W) need; the first half of `admit`."""
+        """Prepare for frames of (H, W); the first half of `admit`."""
         if shape in self._fistas:
             return
         fold = self._deblurring.proximal.shrink
@@ -224,7 +224,7 @@ class PreparedExecutor(GraphExecutor):
     ) -> FoldedFista:
         """Return the iterations for frames of `extended_shape` (H, W).
 
-        What synchronizes with the card there must do it within `no_recording`.
+        Code in it that synchronizes with the card must do so within `no_recording`.
         """
 
     @torch.no_grad()
@@ -239,7 +239,7 @@ class PreparedExecutor(GraphExecutor):
                 torch.cuda.synchronize(self.device)
 
     def _compare(self, shape: tuple[int, int]) -> list[Parity]:
-        """Compare with torch in float32; the trial frame is recorded meanwhile."""
+        """Compare with torch in float32, which also records the trial frame's graph."""
         reference = TorchExecutor(self._pack, self._family, self.device, half=False)
         count = self._family.n_coefficients
         frame = (
@@ -254,13 +254,13 @@ class PreparedExecutor(GraphExecutor):
         return [compare(what, self.deblur(*frame), sharp)]
 
     def card_failed(self) -> None:
-        """Count a failure of the card, where that is kept."""
+        """Count a failure of the card, if failures are stored."""
 
     def program_ends(self) -> None:
-        """Do not count the end of the program as a failure, where failures are kept."""
+        """Do not count the end of the program as a failure, if failures are stored."""
 
     def release(self) -> None:
-        """Give back the card's memory: these are not used any more."""
+        """Free the card's memory: the executor is no longer used."""
         self._released = True
         parts = (*self._graphs.values(), *self._fistas.values())
         self._graphs.clear()
@@ -269,7 +269,7 @@ class PreparedExecutor(GraphExecutor):
         self._retire(*parts)
 
     def release_size(self, shape: tuple[int, int]) -> None:
-        """Give back what frames of (H, W) hold."""
+        """Free the memory for frames of (H, W)."""
         if shape in self._graphs or shape in self._fistas:
             self._forget(shape)
 
@@ -288,7 +288,7 @@ class PreparedExecutor(GraphExecutor):
 def exactly() -> Iterator[None]:
     """Enclose steps without TF32, torch's default for convolutions on a card.
 
-    The setting is of all threads: nothing is recorded with it meanwhile.
+    The setting applies to all threads, so recording is prevented in the meantime.
     """
     with no_recording(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
@@ -302,7 +302,7 @@ class EngineExecutor(PreparedExecutor):
     pack, family
         As `TorchExecutor`.
     source
-        Of the engines.
+        Source of the engines.
     """
 
     def __init__(
@@ -321,7 +321,7 @@ class EngineExecutor(PreparedExecutor):
 
     @property
     def description(self) -> str:
-        """What runs where, whether as a CUDA graph, and which weights."""
+        """The name, whether frames run as a CUDA graph, and the weights."""
         return f"{super().description}, {self._weights} weights"
 
     def _make_fista(
@@ -345,7 +345,7 @@ class EngineExecutor(PreparedExecutor):
         self._source.card_failed()
 
     def program_ends(self) -> None:
-        """Do not count engines as failed that are being opened."""
+        """Do not count engines that are being opened as failed."""
         self._source.cache.program_ends()
 
     @torch.no_grad()
@@ -362,7 +362,7 @@ class EngineExecutor(PreparedExecutor):
         return output
 
     def release(self) -> None:
-        """Give back the card's memory: these are not used any more."""
+        """Free the card's memory: the executor is no longer used."""
         with self._identifying:
             self._identifier = None
         super().release()

@@ -22,9 +22,9 @@ class InnerFuture:
     Parameters
     ----------
     future
-        Of the inner pipeline.
+        Future of the inner pipeline.
     complete
-        Returns the result with what the outer pipeline adds; called once.
+        Returns the result with the additions of the outer pipeline; called once.
     failed
         Called once if there is no result.
     collected

@@ -1,4 +1,4 @@
-"""Offsets of whole columns or rows, as a camera's readout adds them: removed."""
+"""Remove the offsets of whole columns and rows that a camera's readout adds."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def remove_line_offsets(image: torch.Tensor, *, unread: bool = False) -> bool:
     image
         (H, W).
     unread
-        Read nothing back from the image's device: a card is then not waited for. Where
-        there are no offsets zeros are subtracted.
+        Read nothing back from the image's device, which would wait for a card. If there
+        are no offsets, zeros are subtracted.
 
     Returns
     -------

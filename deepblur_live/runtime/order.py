@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Attempt", "executor_order"]
 
 # Proximal networks for a card other than TensorRT's, best first: name, why it is not
-# available ("" if it is), and what makes it.
+# available ("" if it is), and its constructor.
 _KERNELS: tuple[tuple[str, Callable[[], str], Make], ...] = (
     ("Triton kernels in a CUDA graph", why_no_triton, TritonExecutor),
     (
@@ -51,15 +51,15 @@ class Attempt:
     Parameters
     ----------
     name
-        For a person.
+        Name, for the user.
     usable
         Whether it is available here.
     why
-        It is, or is not.
+        Why it is usable, or is not.
     library, card
-        Of a TensorRT library that is available.
+        A TensorRT library that is available, and its card.
     make
-        Makes another executor that is available and must be prepared.
+        Constructor of another executor that is available and must be prepared.
     """
 
     name: str
@@ -89,11 +89,11 @@ def executor_order(wanted: str = "auto") -> list[Attempt]:
     Raises
     ------
     ValueError
-        When ``"cuda"`` is wanted and is not there.
+        When ``"cuda"`` is requested and not available.
     """
     choice = choose_device(wanted)
     cuda = choice.device.type == "cuda"
-    why_not = "the CPU was asked for" if wanted == "cpu" else choice.why
+    why_not = "the CPU was requested" if wanted == "cpu" else choice.why
     dtype, reason = choose_precision(choice.device)
     precision = f"{str(dtype).removeprefix('torch.')}, as {reason}"
     order = [

@@ -37,7 +37,7 @@ __all__ = [
 
 
 class PackError(ValueError):
-    """A model that cannot be used; the text names the file and what would be right."""
+    """A model that cannot be used; the text names the file and the remedy."""
 
 
 class _Part(BaseModel):
@@ -99,9 +99,9 @@ class ModelPack:
     Parameters
     ----------
     folder
-        Where it was found.
+        Folder of the model.
     manifest
-        Its description.
+        Description of the model.
     family
         The family of blurs it was trained on, with the default optics.
     identification, deblurring
@@ -121,7 +121,7 @@ class ModelPack:
     weights: str = "quality"
 
     def check(self, optics: Optics) -> None:
-        """Refuse optics outside the model's range of sampling.
+        """Check that the optics are within the model's range of sampling.
 
         Raises
         ------
@@ -192,7 +192,7 @@ def preferred_weights(wanted: str, device: torch.device) -> tuple[str, ...]:
     wanted
         A profile's ``model.deblurring``.
     device
-        Where they will run.
+        The device on which they will run.
     """
     if wanted != "auto":
         return (wanted,)
@@ -207,8 +207,8 @@ def load_pack(name: str, weights: Sequence[str] = ("quality",)) -> ModelPack:
     name
         An installed model's name, or a folder.
     weights
-        Of its deblurring networks the first that the model has, see
-        `preferred_weights`.
+        Names of deblurring networks, of which the first that the model has is loaded,
+        see `preferred_weights`.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def load_pack(name: str, weights: Sequence[str] = ("quality",)) -> ModelPack:
         prior = SpecimenSpectrum.from_tensors(_tensors(folder, manifest.specimen))
     except ValueError as error:
         where = folder / manifest.specimen.file
-        raise PackError(f"{where}: does not hold this prior: {error}") from error
+        raise PackError(f"{where}: does not contain this prior: {error}") from error
     return ModelPack(
         folder, manifest, family, identification, deblurring, prior, chosen
     )
@@ -265,7 +265,7 @@ def _fill(network: torch.nn.Module, folder: Path, weights: Weights) -> None:
         network.load_state_dict({k: v.float() for k, v in tensors.items()})
     except RuntimeError as error:
         path = folder / weights.file
-        raise PackError(f"{path}: does not hold this network: {error}") from error
+        raise PackError(f"{path}: does not contain this network: {error}") from error
     network.eval()
 
 
@@ -274,7 +274,7 @@ def _tensors(folder: Path, weights: Weights) -> dict[str, torch.Tensor]:
     path = folder / weights.file
     if path.suffix != ".safetensors":
         raise PackError(
-            f"{path}: weights are safetensors files; nothing else is opened"
+            f"{path}: weights must be a safetensors file; no other type is opened"
         )
     try:
         content = path.read_bytes()
@@ -290,4 +290,4 @@ def _tensors(folder: Path, weights: Weights) -> dict[str, torch.Tensor]:
     try:
         return load(content)
     except SafetensorError as error:
-        raise PackError(f"{path}: does not hold weights: {error}") from error
+        raise PackError(f"{path}: contains no weights: {error}") from error

@@ -35,7 +35,7 @@ class Parity:
     Parameters
     ----------
     what
-        What was compared, for a person to read.
+        What was compared, for the user.
     error
         ‖result - reference‖ / ‖reference‖; not finite where the result is not.
     """

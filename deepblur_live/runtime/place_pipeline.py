@@ -1,4 +1,4 @@
-"""Frames of a calibrated microscope, each with the prior of its place in the field."""
+"""Frames of a calibrated microscope, each with the prior at its place in the field."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ Region = tuple[int, int, int, int]
 
 
 class PlacePipeline:
-    """Gives frames to a pipeline for the region of the calibrated frame that they show.
+    """Passes frames to a pipeline for the region of the calibrated frame they show.
 
-    The coefficients are the same in all regions, and count from the mean over the
-    calibrated frame: when the region of interest changes, the next pipeline goes on
-    from those of the last, moved by what the calibration says. Frames whose place is
-    not known have the prior of the whole field; a note says why, once.
+    The coefficients are the same in all regions, relative to the mean over the
+    calibrated frame: when the region of interest changes, the next pipeline continues
+    from those of the last, shifted by the difference in the calibration. Frames whose
+    place is not known have the prior of the whole field; a note says why, once.
 
     Parameters
     ----------
     whole
         The blurs of frames that show the whole calibrated frame.
     anywhere
-        Those of frames of unknown place.
+        The blurs of frames of unknown place.
     at
-        Returns those of frames of a region.
+        Returns the blurs of frames of a region.
     make
-        Makes the pipeline for a family.
+        Builds the pipeline for a family.
     shape
         (H, W) of the calibrated frame.
     sensor
@@ -99,7 +99,7 @@ class PlacePipeline:
             self._pipeline.start_from(known)
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End all background work."""
         if self._pipeline is not None:
             self._pipeline.close()
         self._retired.join()
@@ -118,7 +118,7 @@ class PlacePipeline:
             if self._pending is not None:
                 # Pipelines share the card's buffers: finish the last frame first.
                 self._pending.settle()
-            # If making the next pipeline fails, no frame may go to the old one.
+            # If building the next pipeline fails, no frame may go to the old one.
             self._pipeline = self._family = None
             self._retired.retire(current)
         pipeline = self._make(family)
@@ -143,7 +143,7 @@ class PlacePipeline:
         shape, metadata = frame.pixels.shape, frame.metadata
         same, self._size = shape == self._size, shape
         if same and metadata.get("region", shape) is None:
-            # The camera was busy; a region of this size has hardly moved meanwhile.
+            # The camera was busy; a region of this size has hardly moved since.
             return self._place
         view = frame_view(shape, metadata, self._sensor, least_side=1)
         place: Region | str | None
@@ -153,7 +153,7 @@ class PlacePipeline:
         else:
             place = view
         if place != self._place:
-            self._notes.append(_said(place))
+            self._notes.append(_note_on(place))
         return place
 
     def _in_calibrated(
@@ -161,8 +161,8 @@ class PlacePipeline:
     ) -> Region | str | None:
         """Return the region of a view of the sensor, or why it has no known place.
 
-        The calibrated frame is known to be the whole sensor by its size alone; `known`
-        is whether that of the sensor is.
+        Only its size shows that the calibrated frame is the whole sensor; `known` is
+        whether the size of the sensor is known.
         """
         rows, columns = view.rows // binning, view.columns // binning
         if (rows, columns) != self._shape:
@@ -192,7 +192,7 @@ class PlacePipeline:
         self._notes[:0] = notes
 
 
-def _said(place: Region | str | None) -> str:
+def _note_on(place: Region | str | None) -> str:
     if place is None:
         return "the calibration is used with its mean over the whole field"
     if isinstance(place, str):

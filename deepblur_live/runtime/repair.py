@@ -1,4 +1,4 @@
-"""Hot and dead pixels: found by their neighbours, and replaced."""
+"""Find hot and dead pixels by comparison with their neighbours, and replace them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ COARSEST = 1 / 2.2
 _SHARPER, _MARGIN = 1.05, 1.1
 # Number of places along either side of a pixel at which the sharpest point may be.
 _PLACES = 21
-# A pixel that is repaired differs from the mean of four neighbours by so many standard
-# deviations of that difference.
+# A repaired pixel differs from the mean of four neighbours by more than this many
+# standard deviations of that difference.
 _DEVIATIONS = 6.0
 # A larger share of isolated pixels is not defects but the specimen.
 _LARGEST_SHARE = 0.005
@@ -76,10 +76,10 @@ def repair_pixels(image: torch.Tensor, cutoff: float = COARSEST) -> int:
 
 
 def repair_unread(image: torch.Tensor, cutoff: float = COARSEST) -> None:
-    """Do what `repair_pixels` does, and read nothing back from the image's device.
+    """Repair pixels as `repair_pixels`, but read nothing back from the image's device.
 
-    A card is then not waited for. The number of pixels that are looked at is fixed: of
-    more than one local extremum in 32 pixels, the last ones are left as they are.
+    Reading would wait for a card. The number of pixels that are examined is fixed: of
+    more than one local extremum in 32 pixels, the last ones are left unchanged.
     """
     whole, rise, isolated = _rises(image)
     candidates = max(1, image.numel() // _PIXELS_PER_CANDIDATE)
@@ -165,7 +165,7 @@ def _axes(
 ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
     """Return the places (8,) of neighbours along either axis, and those on each side.
 
-    Kept: copying them to a card would wait for it.
+    Cached, as copying them to a card would wait for it.
     """
     axes = []
     for line in torch.tensor(_AROUND).T:

@@ -1,4 +1,4 @@
-"""Which frames of an acquisition show the same specimen through the same optics."""
+"""Series: frames that show the same specimen through the same optics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["MOST_SERIES", "SeriesKey", "series_key", "series_text"]
 
 MOST_SERIES = 32
-"""Series that are followed at a time."""
+"""Maximum number of series that are followed at a time."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class SeriesKey:
     Parameters
     ----------
     channel
-        Its name.
+        Name of the channel.
     position, tile, z
         Indices of the MDA, from 0; None without such an axis.
     name
-        The position's, if it has one.
+        Name of the position, if it has one.
     """
 
     channel: str = ""

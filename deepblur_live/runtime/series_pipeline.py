@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ColourParts", "SeriesPipeline"]
 
-# Series that were dropped are named up to this number: a scan may have thousands.
+# Maximum number of dropped series that are named: a scan may have thousands.
 _MOST_NAMED = 8
 
 
 class ColourParts(NamedTuple):
-    """What the series of one wavelength share.
+    """The parts that the series of one wavelength share.
 
     Parameters
     ----------
     make
-        Makes the pipeline of one of them.
+        Builds the pipeline of one of them.
     covariance
         (P, P) of the family's prior.
     """
@@ -55,26 +55,26 @@ class _Series:
 
 
 class SeriesPipeline:
-    """Gives each frame to the pipeline of its channel, position and plane.
+    """Passes each frame to the pipeline of its channel, position and plane.
 
-    Their running averages, tracks and noise are thus their own. A series with the plane
-    and wavelength of another begins its search at that one's blur, with the prior's
-    uncertainty: signs that no frame determines then stay the same in all of them. A
-    series begins when its first frame comes; the one that has had no frame for longest
-    ends when there are too many.
+    Each series thus has its own running average, track and noise. A series with the
+    plane and wavelength of another begins its search at the other's blur, with the
+    prior's uncertainty: signs that no frame determines then stay the same in all of
+    them. A series begins with its first frame; when there are too many, the one whose
+    last frame is oldest ends.
 
     Parameters
     ----------
     parts
-        Returns what series of a wavelength, in nm, have in common; called once each.
+        Returns the parts for a wavelength, in nm; called once for each wavelength.
     wavelength_nm
-        Of the profile; its parts are made at once.
+        Wavelength of the profile; its parts are built at once.
     channels
         Wavelengths of channels by name, where they have their own.
     most
-        Largest number of series.
+        Maximum number of series.
     close
-        Ends what the pipelines share.
+        Closes the parts that the pipelines share.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class SeriesPipeline:
         self._known = known
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End all background work."""
         pipelines = [series.pipeline for series in self._series.values()]
         if self._spare is not None:
             pipelines.append(self._spare)
@@ -180,22 +180,22 @@ class SeriesPipeline:
             last = "" if len(self._dropped) < _MOST_NAMED else "; others are not named"
             self._notes.append(
                 f"{name or 'frames outside an MDA'}: no longer followed, as at most "
-                f"{self._most} channels, positions and planes are: it starts "
+                f"{self._most} channels, positions and planes can be; it starts "
                 f"again with its next frame{last}"
             )
 
     def _wavelength_of(self, channel: str) -> float:
         if channel:
             self._channels_seen[channel] = None
-        # A single channel without its own wavelength is what [optics] describes.
+        # [optics] describes a single channel without its own wavelength.
         if self._channels or len(self._channels_seen) > 1:
             for name in self._channels_seen:
                 if name not in self._channels and name not in self._unlisted:
                     self._unlisted.add(name)
                     self._notes.append(
-                        f"channel {name} is not in the profile: its emission is taken "
-                        f"to be at {self._default:g} nm, as [optics] says; otherwise "
-                        f"its blur is wrong: give [channels.{name}] emission_nm"
+                        f"channel {name} is not in the profile: its emission is "
+                        f"assumed to be at {self._default:g} nm, as in [optics]; if it "
+                        f"is not, its blur is wrong: give [channels.{name}] emission_nm"
                     )
         return self._channels.get(channel, self._default)
 

@@ -32,7 +32,7 @@ class StreamIdentification:
     Parameters
     ----------
     identifier, tracker
-        What does the work.
+        The identifier and the tracker that are used.
     camera
         The camera's calibration, where known.
     every_s
@@ -62,7 +62,7 @@ class StreamIdentification:
         )
         self.track: TrackState | None = None
         self.processed = ""
-        """Why the last frames to be identified are not as the camera made them."""
+        """Why the last identified frames are not raw frames of a camera, or empty."""
         self.identified = -np.inf
         """Time of the last identification, on the frames' clock."""
         self._before = self._reduced = -np.inf
@@ -74,7 +74,7 @@ class StreamIdentification:
     def overlaps(self) -> bool:
         """Whether it helps to submit a frame before the last one is done.
 
-        Not where each frame is identified by itself, which takes longest by far.
+        Not if each frame is identified separately, which takes by far the longest.
         """
         return self._averaged and self._on_card
 
@@ -97,7 +97,7 @@ class StreamIdentification:
         self.processed = ""
 
     def close(self) -> None:
-        """End what runs in the background, unless the thread is shared."""
+        """End all background work, unless the thread is shared."""
         if self._shared:
             self.estimator.cancel()
         else:
@@ -162,7 +162,7 @@ class StreamIdentification:
             unknown = self.track is None and not stream
             wait = not background or slow or unknown
             began = time.perf_counter()
-            # The thread computes more slowly: do not use it for what is waited for.
+            # The thread computes more slowly: do not use it if the result is awaited.
             soon = background and frame.source == "live"
             self._start(frame.time, scaled, not wait, soon)
             newer = self._take(wait)

@@ -78,7 +78,7 @@ class Library:
     Parameters
     ----------
     name, version
-        Of the package.
+        Name and version of the package.
     module, log
         The Python module, and the logger shared by all its objects.
     """
@@ -143,8 +143,8 @@ def _driver() -> str:
         if _LINUX_DRIVER.exists():
             # Containers often lack nvidia-smi.
             return _LINUX_DRIVER.read_text("ascii").strip()
-        said = subprocess.check_output(query, text=True, timeout=_SMI_TIMEOUT_S)
-        return said.split()[0]
+        output = subprocess.check_output(query, text=True, timeout=_SMI_TIMEOUT_S)
+        return output.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError) as error:
         raise EngineError(
             f"the version of the card's driver is unknown ({error}), and engines are "
@@ -213,7 +213,7 @@ def build_plan(
     onnx
         The model; its data types are the engine's precision.
     precision
-        The model's. In float32 TF32 is switched off too.
+        Precision of the model. In float32, TF32 is switched off too.
     capability
         Compute capability of the card to build for, by TensorRT for RTX; TensorRT
         builds for the present card.
@@ -245,7 +245,7 @@ def build_plan(
         # TensorRT for RTX: needed to capture the engine in a CUDA graph.
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if hasattr(trt, "ComputeCapability"):
-        # By number: for the current card it answers yes even where there is none.
+        # By number: for "the current card" it returns True even if there is no card.
         major, minor = capability
         known = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
         config.num_compute_capabilities = 1

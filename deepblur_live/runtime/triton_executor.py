@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TritonExecutor", "why_no_triton"]
 
-# What Triton still compiles for: Ampere and later.
+# Oldest compute capability that Triton supports: Ampere.
 _CAPABILITY_FROM = (8, 0)
 
 
@@ -39,7 +39,7 @@ def why_no_triton() -> str:
         if sys.platform == "win32":
             remedy = (
                 "its wheels are for Linux; on Windows, `pip install triton-windows`, "
-                "of the version that torch's notes name, may provide it"
+                "in the version that torch's release notes state, may provide it"
             )
         return f"Triton does not load ({error}): {remedy}"
     return ""
@@ -53,7 +53,8 @@ class TritonExecutor(PreparedExecutor):
     pack, family, device
         As `TorchExecutor`.
     dtype
-        Of the products: float16 is closer to float32, bfloat16 does not overflow.
+        Data type of the products: float16 is closer to float32, bfloat16 does not
+        overflow.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class TritonExecutor(PreparedExecutor):
 
     @property
     def name(self) -> str:
-        """What runs where, in which precision."""
+        """Version, device, precision and weights, and the kernels."""
         return f"{super().name}, Triton kernels"
 
     def _make_fista(

@@ -1,4 +1,4 @@
-"""A session: results followed, drift watched, a record on disk, a report."""
+"""A session: follows results, monitors drift, writes files and a report."""
 
 from __future__ import annotations
 

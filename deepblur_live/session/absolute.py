@@ -28,17 +28,17 @@ __all__ = ["AbsoluteEstimates"]
 
 
 class AbsoluteEstimates:
-    """Keeps the verification of the estimates, and has a sweep judge them.
+    """Holds the verification of the estimates, and compares them with a focus sweep.
 
     Parameters
     ----------
     family, errors
         The blurs, and the error model of their estimates.
     watch
-        Gets a new baseline after a sweep, and does not use estimates that were
-        contradicted.
+        The monitor that gets a new baseline after a sweep, and does not use estimates
+        that were contradicted.
     notifier
-        Changes go there.
+        Reports changes of the verification.
     settings
         A difference below the warning limit does not matter; one above the alarm limit
         is not verified.
@@ -79,7 +79,7 @@ class AbsoluteEstimates:
         self._verification.report_changes()
 
     def start_from(self, known: KnownBlur) -> None:
-        """Start new baselines of a blur that is known, and have it judge estimates."""
+        """Start new baselines at a known blur, and compare estimates with it."""
         self._since = known.blur.time
         self._watch.rebaseline(known.known_to)
         with self._lock:
@@ -103,7 +103,7 @@ class AbsoluteEstimates:
         return time < self._since
 
     def update(self, result: FrameResult) -> None:
-        """Reset after a change of specimen; have the sweep judge an estimate."""
+        """Reset after a change of specimen; compare an estimate with the sweep."""
         with self._lock:
             specimens = self._watch.spectral.specimens
             changed = specimens != self._specimens
@@ -113,7 +113,7 @@ class AbsoluteEstimates:
             if changed or self.verification.text == NOT_VERIFIED.text:
                 unverified = self._unverified(result)
                 self._set(unverified.state, unverified.reason)
-            self._have_judged(result)
+            self._compare(result)
         self._verification.report_changes()
 
     def _unverified(self, result: FrameResult) -> Verification:
@@ -122,7 +122,7 @@ class AbsoluteEstimates:
         recorded = result.frame.source == "replay"
         return NOT_VERIFIED_RECORDING if recorded else NOT_VERIFIED
 
-    def _have_judged(self, result: FrameResult) -> None:
+    def _compare(self, result: FrameResult) -> None:
         if self._judge is None or result.estimate is None:
             return
         decided = self._judge.add(result.info.time, result.estimate)

@@ -27,7 +27,7 @@ __all__ = ["BeadsInView", "beads_in_view"]
 # Blobs this many times as wide as beads in focus are out of focus: the scales of the
 # search are a factor of 1.4 apart.
 _OUT_OF_FOCUS = 1.9
-# Share of crowded beads from which a remark is made.
+# Share of crowded beads above which a remark is made.
 _MANY = 0.25
 # Photons of a bead in a frame: those recommended, and too few
 # (docs/how-to/calibrate.md).
@@ -57,11 +57,11 @@ class BeadsInView:
 
     @property
     def usable(self) -> int:
-        """How many can be used."""
+        """Number of beads that can be used."""
         return sum(bead.refusal is None for bead in self.beads)
 
     def refused(self, why: Refusal) -> int:
-        """Return how many are refused for a reason."""
+        """Return the number of beads that are refused for a reason."""
         return sum(bead.refusal is why for bead in self.beads)
 
     @property
@@ -82,24 +82,25 @@ class BeadsInView:
         if self.widening >= _OUT_OF_FOCUS:
             found.append(
                 f"The beads look {self.widening:.0f} times as wide as in focus: focus "
-                "on them. The sweep is made around the present focus."
+                "on them. The sweep is centred on the present focus."
             )
         if self.refused(Refusal.SATURATED):
-            found.append("Beads are saturated: lower the exposure.")
+            found.append("Beads are saturated: reduce the exposure.")
         if self.photons < _TOO_FEW:
             found.append(
-                f"A bead has about {self.photons:.0f} photons: expose longer, "
-                f"{_PHOTONS} are good."
+                f"A bead has about {self.photons:.0f} photons: increase the exposure; "
+                f"{_PHOTONS} are recommended."
             )
         # A shorter exposure makes saturated beads usable: count them here.
         if self.usable + self.refused(Refusal.SATURATED) < FEWEST_BEADS:
             found.append(
-                f"Fewer than {FEWEST_BEADS} can be used: move to a place with more "
-                "isolated beads."
+                f"Fewer than {FEWEST_BEADS} beads can be used: move to a place with "
+                "more isolated ones."
             )
         if self.refused(Refusal.CROWDED) > _MANY * len(self.beads):
             found.append(
-                "Many are too near each other: find a sparser place, or dilute them."
+                "Many beads are too close together: find a sparser place, or dilute "
+                "them."
             )
         return tuple(found)
 
@@ -112,11 +113,11 @@ def beads_in_view(
     Parameters
     ----------
     pixels
-        (H, W), as the camera gave it.
+        (H, W), a raw frame of the camera.
     profile
         Optics and camera.
     diameter_nm
-        Of the beads.
+        Diameter of the beads, nm.
 
     Raises
     ------
@@ -127,8 +128,8 @@ def beads_in_view(
     side = crop_side(optics)
     if pixels.ndim != 2 or min(pixels.shape) < 2 * side:
         raise CalibrationError(
-            f"a frame of shape {pixels.shape}: grey frames of at least {2 * side} "
-            "pixels a side are needed"
+            f"a frame of shape {pixels.shape}: greyscale frames of at least {2 * side} "
+            "pixels on each side are needed"
         )
     image = np.asarray(pixels, dtype=np.float64)
     if not np.isfinite(image).all() or np.ptp(image) == 0:
@@ -143,7 +144,7 @@ def beads_in_view(
 def _with_neighbours(
     beads: Sequence[Candidate], width: float, side: int
 ) -> tuple[Candidate, ...]:
-    """Return the beads; crowded ones that the fit saves can be used."""
+    """Return the beads; crowded ones fitted with their neighbours are usable."""
     places = [FoundBead(bead.row, bead.column, bead.response) for bead in beads]
     return tuple(
         replace(bead, refusal=None)

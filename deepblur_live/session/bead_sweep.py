@@ -47,7 +47,7 @@ class BeadSweep:
     range_um
         Largest offset, to each side.
     step_um
-        Distance of the planes.
+        Distance between planes.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class BeadSweep:
     step_um: float
 
     def __post_init__(self) -> None:
-        """Refuse too few planes, and too many."""
+        """Check the number of planes."""
         if not 0 < self.step_um <= self.range_um:
             raise ValueError(
                 f"a step of {1000 * self.step_um:g} nm in a range of "
@@ -74,7 +74,7 @@ class BeadSweep:
 
     @property
     def offsets_um(self) -> NDArray[np.float64]:
-        """Rising, with the present focus in the middle."""
+        """Offsets (K,) of the planes from the present focus, increasing."""
         # A range of a whole number of steps may be a little less after rounding.
         count = int(self.range_um / self.step_um + 1e-6)
         return self.step_um * np.arange(-count, count + 1, dtype=np.float64)
@@ -106,10 +106,9 @@ def sweep_beads(
 ) -> None:
     """Record the planes of a sweep of a session's microscope as an OME-TIFF.
 
-    Live mode or a running MDA pauses meanwhile, and continues. The focus drive returns
-    to where it was, also after an error or when the sweep is cancelled. The frames do
-    not reach the session; the sweep is an event in its log. Call it from a thread of
-    its own.
+    Live mode or a running MDA is paused for the sweep. The focus drive returns to its
+    position, also after an error or when the sweep is cancelled. The frames do not
+    reach the session; the sweep is an event in its log. Call it from a separate thread.
 
     Parameters
     ----------
@@ -118,9 +117,9 @@ def sweep_beads(
     sweep
         The planes.
     path
-        The file, which must not exist; its folder is made.
+        The file, which must not exist; its folder is created.
     pixel_size_nm
-        In the specimen; the file holds it.
+        Pixel size in the specimen, which is written to the file.
     progress
         Called with the share that is done, 0 to 1, on the calling thread.
     cancelled
@@ -131,8 +130,8 @@ def sweep_beads(
     SweepCancelled
         `cancelled` has returned True.
     SweepError
-        The session has no microscope, what acquires does not pause, or camera or stage
-        fail; the text says what, and where the focus drive is.
+        The session has no microscope, the acquisition does not pause, or camera or
+        stage fail; the text says what failed, and where the focus drive is.
     OSError
         The file cannot be written.
     """
@@ -183,7 +182,7 @@ def _place(core: CMMCorePlus) -> str:
         stage = core.getFocusDevice()
         at_um = core.getPosition(stage)
     except Exception:  # whatever a driver raises
-        return "The focus drive does not say where it is: check it."
+        return "The position of the focus drive cannot be read: check it."
     return f"{stage} is at {at_um:.3f} µm."
 
 
@@ -198,15 +197,20 @@ def _write(path: Path, made: AcquiredSweep, pixel_um: float) -> None:
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": pixel_um,
         "PhysicalSizeYUnit": "µm",
-        # As the stage reports it, which is nearer to the truth than what was asked for.
+        # As reported by the stage, which is more accurate than the requested step.
         "PhysicalSizeZ": round(_step_um(made), 6),
         "PhysicalSizeZUnit": "µm",
     }
     with path.open("xb") as stream:
-        tifffile.imwrite(
-            stream,
-            np.stack(made.frames),
-            ome=True,
-            photometric="minisblack",
-            metadata=metadata,
-        )
+        try:
+            tifffile.imwrite(
+                stream,
+                np.stack(made.frames),
+                ome=True,
+                photometric="minisblack",
+                metadata=metadata,
+            )
+        except BaseException:  # leave no file that is cut off
+            stream.close()
+            path.unlink()
+            raise

@@ -24,18 +24,18 @@ class BlurFacts:
     Parameters
     ----------
     names, unit, metric, cutoff
-        As of `deepblur_live.blur.BlurFamily`.
+        As in `deepblur_live.blur.BlurFamily`.
     kinds
-        Of the first coefficients, those with a curve of their own
+        Kinds of the first coefficients, those that have their own curves
         (`deepblur_live.blur.charted.curve_kinds`).
     notes
         What the family's symmetries mean for the user.
     mean
-        (P,) of the prior.
+        (P,) mean of the prior.
     mean_name
-        What a reader calls that state.
+        Name of that state for a reader.
     mean_quality
-        The measures of its quality: the first of all with name, unit and reference.
+        The measures of its quality, with name, unit and reference.
     sensor
         Rows and columns of the sensor, for a field; None for other families.
     left_out
@@ -65,7 +65,7 @@ class BlurFacts:
 
     @property
     def charted(self) -> int:
-        """How many of the first coefficients have a curve of their own."""
+        """Number of the first coefficients that have their own curves."""
         return len(self.kinds)
 
     @classmethod
@@ -75,7 +75,7 @@ class BlurFacts:
         Raises
         ------
         TypeError, ValueError, KeyError
-            `content` is something else.
+            `content` has another form.
         """
         metric = content["metric"]
         metric = ChangeMetric(**metric | {"matrix": np.array(metric["matrix"], float)})

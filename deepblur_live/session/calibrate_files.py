@@ -1,4 +1,4 @@
-"""From files of bead slides to a calibration's folder, or to a PSF file."""
+"""Calibrate from files of bead slides: write a calibration's folder, or a PSF file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibratedFiles", "calibrate_files", "file_optics", "summary"]
 
-# Numbers of file and profile that differ by more than this share contradict each other.
+# Values of file and profile contradict each other if they differ by more than this.
 _TOLERANCE = 0.01
 _TIFF = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
 _NEEDED = {
@@ -50,7 +50,7 @@ _NEEDED = {
 
 
 class CalibratedFiles(NamedTuple):
-    """What was written, and what it was made of.
+    """The output of a calibration, and the calibrations in it.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class CalibratedFiles(NamedTuple):
         The calibration's folder, for ``model.calibration``; or with `single` the PSF
         file, for ``model.psf``.
     calibrations
-        One for each file that was used, in their order.
+        One for each file that was used, in order.
     left_out
-        Why files and planes were left out, one sentence each.
+        Files and planes that were left out and why, one sentence each.
     """
 
     path: Path
@@ -88,22 +88,22 @@ def calibrate_files(
     Parameters
     ----------
     files
-        A stack of a bead slide through focus, or several: one a state of the
-        microscope. As `open_series` takes them.
+        A stack of a bead slide through focus, or several: one per state of the
+        microscope. Any recordings that `open_series` reads.
     profile
-        The rig, or the file that describes it; None if the stacks' metadata say
-        everything.
+        The rig, or the file that describes it; None if the stacks' metadata state all
+        optics.
     bead_nm
         Diameter of the beads, nm.
     output
         The folder, or with `single` the file, to write; named after the first stack
         when None.
     z_step_um
-        Distance of the planes, if the files do not hold it; negative if z falls.
+        Distance between planes, if the files do not state it; negative if z decreases.
     channel
-        If there are several.
+        Name or number of the channel, if there are several.
     single
-        Whether to write a PSF file alone.
+        Whether to write only a PSF file.
     progress
         Called with the file and what is being done with it, and the share of that
         file's work that is done, 0 to 1.
@@ -114,7 +114,7 @@ def calibrate_files(
     Raises
     ------
     CalibrationError
-        No file gives a calibration.
+        No file could be calibrated.
     SeriesError
         The only file cannot be read.
     ProfileError
@@ -124,7 +124,7 @@ def calibrate_files(
     OSError
         The output cannot be written.
     ValueError
-        `single` and several files, no file, or an output that is no TIFF.
+        `single` with several files, no file, or an output that is not a TIFF.
     """
     stacks = [files] if isinstance(files, str | os.PathLike) else files
     names = [str(stack) for stack in stacks]
@@ -132,7 +132,7 @@ def calibrate_files(
         raise ValueError("no stack of a bead slide is given")
     if single and len(names) > 1:
         raise ValueError(
-            f"a PSF alone is made of one stack: give one, not {len(names)}"
+            f"a PSF file is made from one stack: give one, not {len(names)}"
         )
     if profile is not None and not isinstance(profile, Profile):
         profile = load_profile(Path(profile))
@@ -165,7 +165,7 @@ def calibrate_files(
         for line in summary(name, one, short if len(names) > 1 else ""):
             on_message(line)
     if not found:
-        raise CalibrationError("none of the files gives a calibration")
+        raise CalibrationError("none of the files could be calibrated")
     calibrations = tuple(one for _, one in found)
     if single:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -183,9 +183,9 @@ def calibrate_files(
 
 
 def summary(name: str, one: Calibration, about: str = "") -> list[str]:
-    """Return what a calibration is worth, and what to do better, in sentences.
+    """Return the quality of a calibration, and what to improve, in sentences.
 
-    If there are several files, advice names the one that it is `about`.
+    If there are several files, `about` is the name with which advice begins.
     """
     counts = ", ".join(f"{n} {state}" for state, n in one.counts().items())
     lines = [f"{name}: {len(one.beads)} beads: {counts}."]
@@ -203,9 +203,9 @@ def summary(name: str, one: Calibration, about: str = "") -> list[str]:
 
 
 def _check_output(target: Path, *, single: bool) -> None:
-    """Refuse an output that cannot be written, before the fit, which takes long."""
+    """Check that the output can be written, before the fit, which takes long."""
     if single and not target.name.lower().endswith(_TIFF):
-        raise ValueError(f"{target}: a PSF alone is a TIFF: end it in {_TIFF[0]}")
+        raise ValueError(f"{target}: a PSF file is a TIFF: end its name in {_TIFF[0]}")
     if target.exists() and (single or target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists already: give another name")
     whole = target.absolute()
@@ -213,7 +213,7 @@ def _check_output(target: Path, *, single: bool) -> None:
 
 
 def _short_names(names: Sequence[str]) -> list[str]:
-    """Return names without folders; with the last one where two files have one name."""
+    """Return names without folders; with the last folder where names are equal."""
     own = [Path(name).name for name in names]
     return [
         f"{Path(name).absolute().parent.name}/{short}"
@@ -271,25 +271,25 @@ def _calibrate(
 def _check_same_optics(file: str, own: Optics, first: Optics) -> None:
     for key, here, there in different_optics(own, first):
         raise CalibrationError(
-            f"{file}: has {key} {here:g}, and the first file {there:g}: calibrate "
-            "other optics on their own"
+            f"{file}: has {key} {here:g}, but the first file {there:g}: calibrate "
+            "different optics separately"
         )
 
 
 def _z_step_um(series: Series, given_um: float | None) -> float:
-    """Return the distance of the planes; only a given one has a sign."""
+    """Return the distance between planes; only a given one has a sign."""
     own_um = series.z_step_um
     if given_um and own_um and abs(abs(given_um) / abs(own_um) - 1) > _TOLERANCE:
         raise CalibrationError(
-            f"{series.path}: has planes {1e3 * abs(own_um):g} nm apart, and "
+            f"{series.path}: states planes {1e3 * abs(own_um):g} nm apart, but "
             f"{1e3 * given_um:g} nm are given: leave the distance out, or correct the "
             "file's metadata"
         )
     step = given_um or own_um
     if not step:
         raise CalibrationError(
-            f"{series.path}: does not say how far apart the planes are: give their "
-            "distance (--z-step 300nm; in Python z_step_um=0.3)"
+            f"{series.path}: does not state the distance between planes: give it "
+            "(--z-step 300nm; in Python z_step_um=0.3)"
         )
     return step
 
@@ -318,7 +318,7 @@ def _planes(
 
 
 def file_optics(series: Series, profile: Profile | None) -> Profile:
-    """Return the rig with the optics of a file, and of the profile where it has none.
+    """Return the rig with the optics of a file, and the profile's for missing ones.
 
     Raises
     ------
@@ -338,14 +338,14 @@ def file_optics(series: Series, profile: Profile | None) -> Profile:
         own = content["optics"][key]
         if key in given and not np.isclose(value, own, rtol=_TOLERANCE, atol=0):
             raise CalibrationError(
-                f"{series.path}: has {key} {value:g}, and the profile has optics.{key} "
+                f"{series.path}: states {key} {value:g}, but the profile optics.{key} "
                 f"= {own:g}: correct the profile, or the file's metadata"
             )
         if key not in given:
             content["optics"][key] = value
     if missing:
         raise CalibrationError(
-            f"{series.path}: does not hold {', '.join(missing)}: give a profile that "
-            "sets it"
+            f"{series.path}: does not state {', '.join(missing)}: give a profile that "
+            "does"
         )
     return check_profile(content, str(series.path))

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["field_figure"]
 
 _HIGH = 6.2
-# Modes that are drawn, those that vary most, and points along the longer side.
+# Number of modes that are drawn, those that vary most; points along the longer side.
 _SHOWN, _POINTS = 5, 48
 
 
 def field_figure(one: Calibration) -> Figure:
     """Draw the modes that vary most over the field, and the error of all.
 
-    Places that are too far from any bead are hatched.
+    Parts that are too far from any bead are hatched.
     """
     field, nm = one.field, one.model.optics.wavelength_nm
     height, width = one.trend.shape

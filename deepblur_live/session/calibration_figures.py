@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["map_figure", "modes_figure", "pictures_figure", "widths_figure"]
 
-# Planes of the pictures, and by how much what is left is amplified.
+# Number of planes of the pictures, and amplification of the residuals.
 _SHOWN, _AMPLIFIED = 5, 5
 _COLOURS = {
     BeadState.USED: CURVES[2],
@@ -154,8 +154,8 @@ def pictures_figure(one: Calibration) -> Figure:
         ("measured", data, False),
         ("pupil", pupil, False),
         ("pupil and residual", whole, False),
-        (f"left by the pupil, × {_AMPLIFIED}", data - pupil, True),
-        (f"left by both, × {_AMPLIFIED}", data - whole, True),
+        (f"measured − pupil, × {_AMPLIFIED}", data - pupil, True),
+        (f"measured − both, × {_AMPLIFIED}", data - whole, True),
     ]
     with mpl.rc_context(FONT):
         figure = Figure((WIDE, 10.2), facecolor="white", layout="constrained")

@@ -41,9 +41,9 @@ def write_calibration_report(
     Parameters
     ----------
     folder
-        Of the calibration.
+        Folder of the calibration.
     manifest, calibrations
-        What was saved, and one calibration for each of its states.
+        The manifest that was saved, and one calibration for each of its states.
     """
     template = Template(
         Path(__file__).with_name("calibration_report.html").read_text("utf-8")
@@ -89,8 +89,8 @@ def _state(number: int, file: str, one: Calibration) -> str:
 {_verdict(one)}
 <div class=tiles>{_tiles(one, sizes)}</div>
 <section><h2>Where the beads are</h2>{figure("map", map_figure(one))}
-<p class=note>Crosses: refused, with the reason. Right: in which position of the focus
-drive each bead is sharp; a plane is a tilted slide, a bowl is field curvature.</p>
+<p class=note>Crosses: not used, with the reason. Right: the position of the focus drive
+at which each bead is sharp; a plane means a tilted slide, a bowl field curvature.</p>
 </section>
 <section><h2>Wavefront</h2>{figure("modes", modes_figure(one))}
 <p class=note>Bars: in the middle of the field. Error bars: scatter of single beads
@@ -101,11 +101,11 @@ about the trend over the field, ± 1 σ. Grey: range of that trend between the e
 <section><h2>Width of the beads</h2>{figure("widths", widths_figure(one, sizes))}
 <p class=note>Full widths at half maximum of the fitted model, the bead's own size
 included.</p></section>
-<section><h2>Measured, model, and what is left</h2>
+<section><h2>Measured, model and residuals</h2>
 {figure("pictures", pictures_figure(one))}
-<p class=note>A typical bead. Light is drawn as its square root; what is left is drawn
-linearly, blue where the model is too bright. The residual is the mean of what the pupil
-leaves over of all beads.</p></section>"""
+<p class=note>A typical bead. Intensities are drawn as square roots, differences
+linearly, blue where the model is too bright. The residual is the mean difference
+between all beads and the pupil's model.</p></section>"""
 
 
 def _field(one: Calibration) -> str:
@@ -113,7 +113,7 @@ def _field(one: Calibration) -> str:
     smooth = (
         f"It varies over about {length:.0f} pixels."
         if one.field.ratios.any()
-        else "The polynomial is enough."
+        else "The polynomial is sufficient."
     )
     return (
         "The modes that vary most, and the error of all: a polynomial and a Gaussian "

@@ -1,4 +1,4 @@
-"""The answer of a check of the estimate, in plain words; and for programs."""
+"""The result of a check of the estimate, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _FIRST = {
     CheckVerdict.UNDECIDED: "The check is undecided",
 }
 _RULE = (
-    "From 0.6 to 1.4 times the stage's move an estimate counts as following. "
-    "What all planes have in common is not checked."
+    "An estimate follows if it changes by 0.6 to 1.4 times the stage's move. "
+    "Errors that all planes have in common are not detected."
 )
 
 
 def check_text(family: BlurFamily, check: FocusCheck, origin: str) -> list[str]:
-    """Return the answer as lines: the verdict, then each plane's distance from focus.
+    """Return the result as lines: the verdict, then each plane's distance from focus.
 
     Parameters
     ----------
     family, check
         From `check_frames`.
     origin
-        What z = 0 is.
+        Description of z = 0.
     """
     lines = [
         f"{_FIRST[check.verdict]}: {check.reason}.",
@@ -44,19 +44,19 @@ def check_text(family: BlurFamily, check: FocusCheck, origin: str) -> list[str]:
     ]
     weights = focus_weights(family)
     for z, estimate in zip(check.z_um, check.estimates, strict=True):
-        said = f"no estimate: {estimate.reason}"
+        text = f"no estimate: {estimate.reason}"
         if estimate.trusted:
             # Its sign is ambiguous.
             distance = abs(1000 * float(weights @ estimate.coefficients))
             sigma = 1000 * math.sqrt(float(weights @ estimate.covariance @ weights))
-            said = f"{distance:.0f} ± {sigma:.0f} nm"
-        lines.append(f"  {1000 * z:+5.0f} nm: {said}")
+            text = f"{distance:.0f} ± {sigma:.0f} nm"
+        lines.append(f"  {1000 * z:+5.0f} nm: {text}")
     lines.append(_RULE)
     return lines
 
 
 def check_json(family: BlurFamily, check: FocusCheck, origin: str) -> dict[str, Any]:
-    """Return the answer for programs; what is not known is null."""
+    """Return the result as JSON values; unknown ones are None."""
     known = not math.isnan(check.slope)
     return {
         "origin": origin,

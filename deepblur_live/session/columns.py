@@ -35,7 +35,7 @@ __all__ = [
 
 
 MISSED_COLUMNS = tuple(f"missed_{field.name}" for field in fields(Missed))
-"""Of the live frames that did not reach the session, by what became of them."""
+"""Counts of live frames that did not reach the session, by reason."""
 CONTRAST_LIMITS = ("contrast_warn_np", "contrast_alarm_np")
 """The limits in force for the change of contrast."""
 _MISSED = (
@@ -61,13 +61,13 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
         "sigma_": f"its standard uncertainty, {unit}: contains 68 % of the errors; "
         f"{coverage_factor:.1f} times as much contains 95 %",
         "truth_": f"true coefficient where known, {unit}, as the camera reports it: "
-        "the tracked one may be another with the same PSF",
+        "the tracked one may be an equivalent with the same PSF",
     }
     columns = {
         "time_s": "capture of the frame, seconds since the session began",
         "frame": "number of the frame, from 0, among those captured",
-        "channel": "of an MDA, by name; its wavelength is that of the coefficients",
-        "position": "of an MDA, by name or index from 0, and its tile",
+        "channel": "channel of an MDA, by name; the coefficients have its wavelength",
+        "position": "position of an MDA, by name or index from 0, and its tile",
         "z": "plane of an MDA, index from 0",
     }
     for prefix, meaning in meanings.items():
@@ -93,7 +93,7 @@ def log_columns(family: BlurFamily, coverage_factor: float) -> dict[str, str]:
         "verification": "whether evidence beyond the frames confirms the coefficients "
         "on this specimen: not verified, verified or contradicted",
         "state": "baselining, ok, warn, alarm, stale, raw-only or not followed",
-        "strength": "share of the deblurred image in what is shown, 0 to 1",
+        "strength": "share of the deblurred image in the frame shown, 0 to 1",
         "reason": "why the frame was passed on raw, or shown at less than 75 %, or the "
         "estimate is not trusted",
         "latency_ms": "from capture to result, median of the recent frames",
@@ -121,7 +121,7 @@ def change_columns(family: BlurFamily | BlurFacts) -> tuple[str, str]:
 
 
 def quality_columns(family: BlurFamily) -> tuple[Quality, ...]:
-    """Return the family's measures of quality, of its mean blur, for their columns."""
+    """Return the measures of quality that have columns, for the family's mean blur."""
     return family.quality(family.prior.mean)
 
 
@@ -132,7 +132,7 @@ def change_limit_columns(family: BlurFamily | BlurFacts) -> tuple[str, str]:
 
 
 def _limit_meanings(columns: tuple[str, str], what: str) -> dict[str, str]:
-    meaning = f"{what} from which there is {{}} now; empty if from none"
+    meaning = f"{what} that raises {{}} now; empty if none does"
     levels = ("a warning", "an alarm")
     return {
         name: meaning.format(level) for name, level in zip(columns, levels, strict=True)

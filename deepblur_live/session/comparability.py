@@ -32,8 +32,8 @@ _AXES = {
 _EXPOSURE = "the exposure has changed"
 _EXPOSURE_SHARE = 0.02
 
-# Frames are compared as thumbnails of this many block means a side, made of at most so
-# many pixels a side: neither noise nor blur shows in them.
+# Frames are compared as thumbnails of this many block means per side, computed from at
+# most this many pixels per side: neither noise nor blur shows in them.
 _BLOCKS = 16
 _PIXELS = 256
 # Correlation of consecutive thumbnails: above the first the place is the same, below
@@ -42,7 +42,7 @@ _PIXELS = 256
 _SAME, _OTHER = 0.9, 0.5
 _FRAMES = 8
 
-# The mean light of a frame is taken over so many pixels a side.
+# The mean light of a frame is computed from about this many pixels per side.
 _LIGHT_PIXELS = 128
 _DARK_PERCENTILE = 5.0
 
@@ -56,9 +56,9 @@ class Comparability:
     Parameters
     ----------
     monitor
-        Its baseline is restarted.
+        The monitor whose baseline is restarted.
     notifier
-        Records the reason.
+        Logs the reason.
     dark
         The camera's offset, in the frames' unit; None if unknown.
     """
@@ -168,16 +168,16 @@ def _same_exposure(before: Any, now: Any) -> bool:
 class SceneChanges:
     """Finds sudden moves of the specimen from the frames alone.
 
-    For a stage without a motor. Each frame is compared with the one before, at a
-    sixteenth of its width: the effect of the optics is finer, and that of the lamp is
-    the same everywhere.
+    For stages without a motor. Each frame is compared with the one before, reduced to
+    16 blocks per side: blur is finer than that, and a change of the lamp is the same
+    everywhere.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the frames so far: a change is known of already."""
+        """Forget the frames so far, as a change has been reported already."""
         self._last: NDArray[np.float64] | None = None
         self._correlations: deque[float] = deque(maxlen=_FRAMES)
 

@@ -1,4 +1,4 @@
-"""What a session made from a profile owns: a started listener, attached to a core."""
+"""The listener of a session made from a profile, started and attached to a core."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DRAIN_S, _FIRST_S, _TICK_S = 5.0, 20.0, 0.25
 
 
 def pipeline_factory(profile: Profile) -> Callable[[], Any]:
-    """Return what the worker process calls to make its pipeline."""
+    """Return the function with which the worker process builds its pipeline."""
     from deepblur_live.runtime.build import build_series_pipeline
 
     return functools.partial(build_series_pipeline, profile)
@@ -47,7 +47,7 @@ class Connection:
     Raises
     ------
     RuntimeError
-        The pipeline cannot be made; the message says why.
+        The pipeline cannot be built; the message says why.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ __all__ = ["follow_core"]
 
 # Encoders report less than this while the stage stands still.
 _MOVED_UM = 5.0
-# After an MDA, a core may report the MDA's own settings for so long.
+# After an MDA, a core may report the MDA's own settings for this long.
 _LATE_S = 1.0
 
 
@@ -150,5 +150,5 @@ def _is_turret(core: CMMCorePlus, device: str) -> bool:
     try:
         return core.getDeviceType(device) is DeviceType.State
     except RuntimeError:
-        # The device has been unloaded meanwhile.
+        # The device has been unloaded in the meantime.
         return False

@@ -1,4 +1,4 @@
-"""The one thread that writes to the session's disk: a slow disk delays no other."""
+"""The thread that writes the session's files, so that a slow disk delays no other."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["DiskThread"]
 
 
 class DiskThread:
-    """Executes tasks in order on a thread of its own, with a bounded queue.
+    """Executes tasks in order on a separate thread, with a bounded queue.
 
-    A network disk may hang for minutes: callers go on, and learn whether their task was
-    accepted.
+    A network disk may hang for minutes: callers do not wait, and are told whether their
+    task was accepted.
 
     Parameters
     ----------
     on_error
         Called with what a task raises; must not raise itself.
     max_waiting
-        Most tasks in the queue.
+        Maximum number of tasks in the queue.
     """
 
     def __init__(

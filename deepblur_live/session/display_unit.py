@@ -45,7 +45,7 @@ class DisplayUnit:
 def change_unit(family: BlurFamily | BlurFacts, display: Display) -> DisplayUnit:
     """Return the unit of a change: ``display.units = "nm"`` asks for the display unit.
 
-    Families that are not measured in waves have a display unit of their own.
+    Families that are not measured in waves define their own display unit.
     """
     metric = family.metric
     if display.units == "waves":

@@ -43,17 +43,17 @@ class ImageSample:
     Parameters
     ----------
     time, number
-        Of the frame.
+        Time of the capture and number of the frame.
     raw, deblurred
         (h, w) float32, at most 512² from the centre of the frame, in its unit.
     truth
         The same region of the sharp image, or None where it is not known.
     metadata
-        The frame's.
+        The frame's metadata.
     frame_shape
         (H, W) of the whole frame.
     pixel_size_nm
-        In the specimen; None if it is not known, or contradicted.
+        Pixel size in the specimen; None if it is not known, or contradicted.
     """
 
     time: float
@@ -157,7 +157,7 @@ def _true_region(
         return None
     if image.shape != sample.frame_shape:
         raise ValueError(
-            f"its shape is {image.shape}, the frame's {sample.frame_shape}"
+            f"its shape is {image.shape}, that of the frame {sample.frame_shape}"
         )
     return np.array(image[_centre(sample.frame_shape)], dtype=np.float32)
 
@@ -183,7 +183,7 @@ def image_fidelity(samples: Sequence[ImageSample]) -> ImageFidelity:
 def psf_fidelity(history: History, family: BlurFamily) -> PsfFidelity:
     """Compare the PSFs of the track with the true ones, at up to 200 points.
 
-    Of a field: at nine places of the frame, whose mean is taken in dB.
+    For a field, the mean in dB over nine places of the frame.
     """
     known = np.flatnonzero(np.isfinite(history.truth).all(axis=1))
     if not known.size:

@@ -1,4 +1,4 @@
-"""What all figures of reports share: their width, fonts, axes and format."""
+"""The common style of all figures in reports: width, fonts, axes and format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FONT: dict[Any, Any] = {
     "axes.labelsize": 10,
     "axes.labelcolor": INK,
     "text.color": INK,
-    # Where it is anyway: to find out takes as long as drawing the axes.
+    # The usual place: to compute it takes as long as drawing the axes.
     "axes.titley": 1.0,
 }
 # Colours that the page's style sheet sets, for light and dark pages and for paper.

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["CHECK_STEPS", "check_session"]
 
 CHECK_STEPS = np.array([0.0, 1.0, -1.0, 0.0])
-"""Positions of a check's frames, in steps: both sides, as one frame does not tell on
-which side of the focus it lies; the last frame tells whether anything has drifted."""
+"""Positions of a check's frames, in steps: both sides, as a single frame does not show
+on which side of the focus it is; the last frame shows whether anything has drifted."""
 
 
 def check_session(
@@ -36,17 +36,17 @@ def check_session(
     """Move the focus by one step to each side, and see whether the estimates follow.
 
     As for a sweep, live mode or a running MDA pauses for four frames and continues, and
-    the frames do not reach the session. The result is an event in
-    its log and, unless it is undecided, the session's verification. It is undecided
-    when the specimen has changed before it ends. It takes some seconds of one core:
-    call it from a thread of its own.
+    the frames do not reach the session. The result is an event in its log and, unless
+    it is undecided, the session's verification. It is undecided if the specimen changes
+    before the check ends. It takes a few seconds of one core: call it from a separate
+    thread.
 
     Parameters
     ----------
     session
         A session with a microscope.
     step_um
-        By how much to move, to each side.
+        Step of the focus drive, to each side.
     progress
         Called with the share that is done, 0 to 1, on the calling thread.
 
@@ -54,13 +54,13 @@ def check_session(
     ------
     SweepError
         The session has no microscope, an MDA does not pause, a sequence other than live
-        mode is running, the stage does not follow, or the frames are no check; the
-        microscope then goes on as before.
+        mode is running, the stage does not follow, or the frames cannot be used; the
+        microscope then continues as before.
     """
     core = microscope(session)
     with undisturbed(session, core):
         frames = acquire_sweep(core, abs(step_um) * CHECK_STEPS, range_um=abs(step_um))
-        # An MDA may go on to another series meanwhile.
+        # Read here, as a continued MDA may go to another series.
         series, spectral = session.series_history().key, session.monitor.spectral
         specimens = spectral.specimens
     profile = session.profile
@@ -70,7 +70,7 @@ def check_session(
         check = replace(
             check,
             verdict=CheckVerdict.UNDECIDED,
-            reason=f"the specimen has changed since; on the one before: {check.reason}",
+            reason=f"the specimen has changed; on the previous one: {check.reason}",
         )
     session.note(
         "estimateChecked",

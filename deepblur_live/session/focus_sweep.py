@@ -1,4 +1,4 @@
-"""A focus sweep in a running session: pause, sweep, resume; then refocus and go on."""
+"""A focus sweep in a running session: pause, sweep, resume; refocus and continue."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SessionSweep(SweepResult):
     Parameters
     ----------
     position_um
-        Of the focus drive, for which the coefficients hold.
+        Position of the focus drive for which the coefficients hold.
     time_s
         End of the sweep, in seconds since the session began.
     clock
@@ -67,18 +67,17 @@ def sweep_session(
 ) -> SessionSweep:
     """Sweep the focus of a session's microscope by one step to each side.
 
-    Live mode or a running MDA pauses meanwhile, and continues as soon as the frames are
-    there. The frames out of focus do not reach the session. The result is an event in
-    its log. It takes some seconds of one core: call it from a thread of its own.
-    Nothing else changes before the answer is accepted, by `refocus_session` or
-    `accept_sweep`.
+    Live mode or a running MDA is paused until the frames are acquired. The frames out
+    of focus do not reach the session. The result is an event in its log. It takes a few
+    seconds of one core: call it from a separate thread. Nothing else changes before the
+    result is accepted, by `refocus_session` or `accept_sweep`.
 
     Parameters
     ----------
     session
         A session with a microscope.
     step_um
-        Distance of the planes.
+        Distance between planes.
     progress
         Called with the share that is done, 0 to 1, on the calling thread.
 
@@ -86,15 +85,15 @@ def sweep_session(
     ------
     SweepError
         The session has no microscope, an MDA does not pause, a sequence other than live
-        mode is running, the stage does not follow, or the frames are not a sweep; the
-        microscope then goes on as before.
+        mode is running, the stage does not follow, or the frames cannot be evaluated;
+        the microscope then continues as before.
     """
     core = microscope(session)
     steps = np.arange(_PLANES, dtype=np.float64) - _PLANES // 2
     with undisturbed(session, core):
         sweep = acquire_sweep(core, abs(step_um) * steps, range_um=abs(step_um))
         made, clock = session.listener.time, f"{datetime.now():%H:%M}"
-        # An MDA may go on to another series meanwhile.
+        # Read here, as a continued MDA may go to another series.
         series = session.series_history().key
     profile = session.profile
     profile = profile.at_wavelength(profile.wavelength_of(series.channel))
@@ -118,7 +117,7 @@ def sweep_session(
 
 
 def refocus_session(session: LiveSession, sweep: SessionSweep, range_um: float) -> None:
-    """Move the focus drive as a sweep says, and accept the sweep there.
+    """Move the focus drive into focus according to a sweep, and accept it there.
 
     Live mode or a running MDA pauses for the move.
 
@@ -136,7 +135,7 @@ def refocus_session(session: LiveSession, sweep: SessionSweep, range_um: float) 
     ------
     SweepError
         The specimen is too thick, there is no focus drive, the move exceeds the range
-        or does not end, or what acquires cannot be paused.
+        or does not end, or the acquisition cannot be paused.
     """
     core = microscope(session)
     _check_thin(sweep)
@@ -152,9 +151,10 @@ def refocus_session(session: LiveSession, sweep: SessionSweep, range_um: float) 
 
 
 def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
-    """Go on from a sweep's answer, at the drive's present position.
+    """Continue from the result of a sweep, at the drive's present position.
 
-    The live estimates start from it, are judged by it, and new baselines are measured.
+    The live estimates start from it, are compared with it, and new baselines are
+    measured.
     Moves of the focus drive since the sweep are corrected; for other drift the
     deviations are widened as the tracker's are.
 
@@ -162,7 +162,7 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
     ------
     SweepError
         The specimen is too thick for coefficients, there is no focus drive, or it is
-        now further from the focus than the defocus that live estimates look for.
+        now further from focus than the range of the live estimates.
     """
     core = microscope(session)
     whole = session.series_history(sweep.series).family
@@ -175,8 +175,9 @@ def accept_sweep(session: LiveSession, sweep: SessionSweep) -> None:
     )
     if abs(defocus) > furthest:
         raise SweepError(
-            f"the focus drive is {1000 * abs(defocus):.0f} nm from the focus, live "
-            f"estimates reach {1000 * furthest:.0f} nm: refocus, or sweep nearer to it"
+            f"the focus drive is {1000 * abs(defocus):.0f} nm from focus, but live "
+            f"estimates reach only {1000 * furthest:.0f} nm: refocus, or sweep closer "
+            "to focus"
         )
     deeper = 1 if session.profile.stage.deeper == "larger" else -1
     now = session.listener.time
@@ -236,9 +237,9 @@ def _check_thin(sweep: SweepResult) -> None:
 
 @contextlib.contextmanager
 def undisturbed(session: LiveSession, core: CMMCorePlus) -> Iterator[None]:
-    """Pause what acquires, and keep the frames meanwhile from the session.
+    """Pause the acquisition, and keep frames from the session in the meantime.
 
-    Live mode does not continue when the session is closed meanwhile.
+    Live mode does not continue if the session has been closed by then.
     """
     listener = session.listener
     with acquisition_paused(

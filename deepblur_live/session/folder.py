@@ -24,23 +24,23 @@ _REPLACE_TRIES, _REPLACE_EVERY_S = 10, 0.1
 
 
 def require_folder(folder: Path, purpose: str) -> None:
-    """Make sure that a folder can be made and written, without making it.
+    """Check that a folder can be created and written, without creating it.
 
-    A mistake in its name is then known before anything slow starts.
+    So that a mistake in its name is found before anything slow starts.
 
     Raises
     ------
     OSError
-        They cannot; the text names the folder and its `purpose`.
+        It cannot; the text names the folder and its `purpose`.
     """
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        reason = error.strerror if there.is_dir() else "it is a file, or in one"
+        reason = error.strerror if existing.is_dir() else "it is a file, or inside one"
         raise OSError(
             f"{folder}: cannot be used for {purpose} ({reason}); give a folder that "
             "can be written"
@@ -48,12 +48,12 @@ def require_folder(folder: Path, purpose: str) -> None:
 
 
 def new_session_folder(parent: Path, now: datetime) -> Path:
-    """Make a folder named by date and time under `parent`; never one that exists.
+    """Create a folder named by date and time in `parent`; never an existing one.
 
     Raises
     ------
     OSError
-        The folder cannot be made; the text names it.
+        The folder cannot be created; the text names it.
     """
     stem = f"{now:%Y-%m-%d_%H-%M-%S}"
     for count in range(1, _MAX_IN_A_SECOND):
@@ -66,7 +66,7 @@ def new_session_folder(parent: Path, now: datetime) -> Path:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"cannot make a session folder ({error.strerror}); give a folder "
+                f"cannot create a session folder ({error.strerror}); give a folder "
                 "that can be written",
                 str(folder),
             ) from error

@@ -41,7 +41,7 @@ class History:
     change
         (N,) change from the baseline, metric's unit; NaN while there is none.
     strength
-        (N,) the same as the spectra show it, in nepers.
+        (N,) change of the contrast of details, from the spectra, in nepers.
     limits, strength_limits
         (N, 2) limits in force for both, warning and alarm; NaN where none was.
     low, high
@@ -74,9 +74,9 @@ class HistoryBuffer:
     Parameters
     ----------
     n_coefficients
-        P.
+        Number of coefficients P.
     max_points
-        Most points of a snapshot.
+        Maximum number of points of a snapshot.
     """
 
     def __init__(self, n_coefficients: int, max_points: int = 5000) -> None:
@@ -131,7 +131,7 @@ class HistoryBuffer:
             self._snapshot = None
 
     def __len__(self) -> int:
-        """Points that were appended so far."""
+        """Return the number of points appended so far."""
         return self._appended
 
     def _halve(self) -> None:
@@ -211,7 +211,7 @@ class EvenSample(Generic[T]):
         self._seen = 0
 
     def offer(self, make: Callable[[], T]) -> None:
-        """Offer an item; it is made only if it is kept."""
+        """Offer an item, which is created only if it is kept."""
         if self._seen % self._stride == 0:
             if len(self._items) == self._capacity:
                 del self._items[1::2]

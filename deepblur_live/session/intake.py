@@ -1,4 +1,4 @@
-"""A result's way into a session: recording, series, history, log and alerts."""
+"""How a session takes in a result: recording, series, history, log and alerts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Intake:
     record
         The session's folder, or None.
     statistics
-        Returns the listener's.
+        Returns the statistics of the listener.
     clock
         Seconds, monotonic.
     stale_after_s
@@ -70,11 +70,11 @@ class Intake:
     series
         Channels, positions and planes, each with its baseline and history.
     alerts
-        Those so far, oldest first; the last 1000.
+        Alerts so far, oldest first; the last 1000.
     samples
         Deblurred frames that are kept for the end of the session.
     snoozed_until
-        New series raise no alert before, seconds since the session began.
+        Time before which new series raise no alert, seconds since the session began.
     recorder, optics, liveness, watched, announcer
         Those of the session.
     """
@@ -118,7 +118,7 @@ class Intake:
         self._log = (
             None if record is None else ResultLog(record, family, notifier, clock)
         )
-        # Held while a result is taken in, and the thread whose slots run meanwhile.
+        # Held while a result is taken in; and the thread on which its slots run.
         # Re-entrant: a slot may close the session.
         self._taking = threading.RLock()
         self._slot_thread = 0
@@ -130,17 +130,17 @@ class Intake:
         return self._slot_thread == threading.get_ident()
 
     def end(self) -> None:
-        """Take in no more results; wait for the present one.
+        """Take in no more results; wait for the current one.
 
         Raises
         ------
         TimeoutError
-            A slot that the present one has called does not return.
+            A slot that was called for the current one does not return.
         """
         if not self._taking.acquire(timeout=_END_TIMEOUT_S):
             raise TimeoutError(
-                f"a result has been in a slot for {_END_TIMEOUT_S:.0f} s: a slot "
-                "connected to the session's events does not return"
+                "a slot connected to the session's events has not returned for "
+                f"{_END_TIMEOUT_S:.0f} s"
             )
         self._ended = True
         self._taking.release()
@@ -177,7 +177,7 @@ class Intake:
         """Take spectrum and estimate into the series; return the alert that is due."""
         frame, track, monitor = result.frame, result.track, watch.monitor
         alert = None
-        # Frames that were on their way when the focus was moved show the old blur.
+        # Frames captured before the focus was moved show the old blur.
         fresh = not watch.absolute.precedes(frame.time)
         if result.spectrum is not None and fresh:
             alert = monitor.add_spectrum(frame.time, result.spectrum)
@@ -219,7 +219,7 @@ class Intake:
         truth: NDArray[np.float64] | None,
     ) -> None:
         track, estimate = result.track, result.estimate
-        # One PSF is no point of a field's curves.
+        # A provisional estimate, one PSF for the frame, is not in a field's curves.
         if track is None or estimate is None or estimate.provisional:
             return
         if truth is not None:
@@ -250,7 +250,7 @@ class Intake:
         return watch
 
     def _deny_optics(self, reason: str) -> None:
-        """Rely on no coefficients while the optics are contradicted."""
+        """Mark the coefficients as unreliable while the optics are contradicted."""
         wrong, absolute = VerificationState.WRONG_OPTICS, self.series.newest.absolute
         known = absolute.verification
         if (known.state, known.reason) != (wrong, reason):
@@ -258,7 +258,7 @@ class Intake:
             self.announcer.update()
 
     def _settle_optics(self, reason: str) -> None:
-        """Rely again on the coefficients of all series that it was the reason for."""
+        """End this in all series whose coefficients were unreliable for that reason."""
         for watch in self.series.all:
             found = watch.absolute.verification
             wrong = found.state is VerificationState.WRONG_OPTICS
@@ -267,7 +267,7 @@ class Intake:
         self.announcer.update()
 
     def _note_contradiction(self, watch: SeriesWatch, reason: str) -> None:
-        """Count estimates that the spectra contradict as such, once."""
+        """Mark estimates that the spectra contradict, once per reason."""
         if reason and reason != watch.contradiction:
             watch.absolute.set(VerificationState.CONTRADICTED, reason)
             self.announcer.update()
@@ -284,7 +284,7 @@ class Intake:
         return self._overridden(overall(self.series.all, self.series.newest))
 
     def _overridden(self, status: DriftStatus) -> DriftStatus:
-        """Return a status, or that no frame comes or is deblurred."""
+        """Return a status, replaced by STALE or RAW-ONLY where that applies."""
         override = self.liveness.override(self._statistics())
         if override is None:
             return status

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["keep_blur", "with_kept_blur"]
 
 _KEYS = ("calibration", "psf")
-# For people to look at; a calibration is read without them.
+# Files that are not needed to load a calibration.
 _NOT_KEPT = ("report.html",)
 
 

@@ -51,12 +51,12 @@ class LineFile:
 
     A line that cannot be written is counted and dropped. The file is tried again after
     `retry_s`, and then continues after its last whole line. The end of an outage is
-    logged; its begin is for the caller to report. :meth:`write` never raises.
+    logged; its beginning is to be reported by the caller. :meth:`write` never raises.
 
     Parameters
     ----------
     path
-        Must not exist yet.
+        The file, which must not exist yet.
     head
         First line, also of a new file if the file is deleted; may be empty.
     retry_s
@@ -71,12 +71,12 @@ class LineFile:
     lost
         Lines that could not be written.
     error
-        Why lines are being lost at present, or empty.
+        Reason why lines are lost at present, or empty.
 
     Raises
     ------
     OSError
-        The file exists, or cannot be made.
+        The file exists, or cannot be created.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class LiveSession:
 
     Results are taken in on the thread that emits them, and nothing here raises into
     it: errors are kept in :attr:`background_errors` and logged once, and the session
-    goes on. Everything else may be called from any thread and does not block.
+    continues. Everything else may be called from any thread and does not block.
 
     Most programs call :meth:`from_profile`; this constructor is for a listener of their
     own, which they start and close themselves.
@@ -69,11 +69,11 @@ class LiveSession:
     profile
         The rig: drift limits, model, display.
     family
-        The blurs followed.
+        The family of blurs.
     listener
-        Its ``resultReady`` is followed.
+        The listener whose ``resultReady`` is followed.
     folder
-        The session's own folder is made in it; None keeps nothing on disk.
+        The session's own folder is created in it; None writes nothing to disk.
     truth_image
         From a frame's metadata to its sharp image, (H, W) in the frame's unit, or
         None; called at the end, for a few frames.
@@ -91,16 +91,16 @@ class LiveSession:
     core
         The microscope that the session was made with, or None.
     summary
-        After the end; None before.
+        Summary of the session; None before its end.
     recorder
-        Keeps the deblurred frames on disk from its ``start`` to its ``stop``.
+        Writes the deblurred frames to disk between its ``start`` and its ``stop``.
     optics
-        Says which optics are not stated, and whether frames contradict them.
+        States which optics are assumed, and whether frames contradict them.
 
     Raises
     ------
     OSError
-        The session's folder cannot be made; the message names it.
+        The session's folder cannot be created; the message names it.
     """
 
     def __init__(
@@ -190,12 +190,12 @@ class LiveSession:
         core
             The microscope; None if frames come from ``session.listener.submit``.
         folder
-            The session's own folder is made in it; None keeps nothing on disk.
+            The session's own folder is created in it; None writes nothing to disk.
         every_frame
             Process every frame, as for a recording, instead of the newest; those of a
             core wait on disk while they come faster (`process_every_frame`).
         in_process
-            Run the pipeline on a thread instead of in a process of its own.
+            Run the pipeline on a thread instead of in a separate process.
         truth_image
             As for `LiveSession`.
         sinks
@@ -206,11 +206,11 @@ class LiveSession:
         ProfileError
             The profile cannot be read; the message names the file and the key.
         ValueError
-            An alarm cannot be sent where the profile says.
+            An action at an alarm in the profile is invalid or impossible.
         RuntimeError
-            The pipeline cannot be made; the message says why.
+            The pipeline cannot be built; the message says why.
         OSError
-            The session's folder cannot be made; known before the pipeline starts.
+            The session's folder cannot be created; raised before the pipeline starts.
         """
         if not isinstance(profile, Profile):
             profile = load_profile(Path(profile))
@@ -273,7 +273,7 @@ class LiveSession:
 
     @property
     def monitor(self) -> DriftWatch:
-        """What watches the series of the newest frame."""
+        """The drift monitor of the series of the newest frame."""
         return self._series.newest.monitor
 
     @property
@@ -328,7 +328,7 @@ class LiveSession:
 
     @property
     def watched(self) -> Watched:
-        """What share of the session was watched for changes so far."""
+        """The share of the session so far that was monitored for changes."""
         return self._intake.watched.so_far
 
     def acknowledge(self) -> None:
@@ -338,7 +338,7 @@ class LiveSession:
         self._announcer.update()
 
     def snooze(self, seconds: float) -> None:
-        """Raise no alert for so long; the state is still shown. 0 ends it.
+        """Raise no alert for `seconds`; the state is still shown. 0 ends it.
 
         Raises
         ------
@@ -380,21 +380,20 @@ class LiveSession:
         reason: str,
         series: SeriesKey | None = None,
     ) -> None:
-        """Set what evidence says of the absolute estimates, until the specimen changes.
+        """Set the verification of the absolute estimates, until the specimen changes.
 
-        Those of one series; of that of the newest frame for None.
-
-        `reason` names the evidence, as in `Verification.text`. Contradicted estimates
-        are not used for charts and alerts.
+        Of one series; of that of the newest frame for None. `reason` names the
+        evidence, as in `Verification.text`. Contradicted estimates are not used for
+        charts and alerts.
         """
         self._series.find(series).absolute.set(state, reason)
         self._announcer.update()
 
     def start_from(self, known: KnownBlur, series: SeriesKey | None = None) -> None:
-        """Go on from coefficients that a focus sweep has measured; announced at once.
+        """Continue from coefficients measured by a focus sweep; announced at once.
 
         In one series; in that of the newest frame for None. The worker's estimates
-        start there, the first of them are compared with it, and new baselines are
+        start from them, the first ones are compared with them, and new baselines are
         measured.
         """
         watch = self._series.find(series)
@@ -407,30 +406,30 @@ class LiveSession:
         """Process every frame of the core from now on, or the newest again.
 
         Frames that come faster than they are processed wait in a temporary file in the
-        session's folder, so that images and alerts are behind the camera;
-        ``listener.drain`` waits for them. They are dropped when this is ended.
+        session's folder, so that images and alerts lag behind the camera;
+        ``listener.drain`` waits for them. They are dropped when this is switched off.
 
         Raises
         ------
         OSError
-            The temporary file cannot be made.
+            The temporary file cannot be created.
         """
         self.listener.process_every_frame(on, self.folder)
 
     def note(self, event: str, **values: Any) -> None:
-        """Write an event of one's own, with JSON values, to the session's log."""
+        """Write a custom event, with JSON values, to the session's event log."""
         self._notifier.event(event, **values)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Wait until all so far is on the disk; False after `timeout` seconds."""
+        """Wait until everything so far is on disk; False after `timeout` seconds."""
         return self._record is None or self._record.flush(timeout)
 
     def specimen_changed(self, reason: str) -> None:
-        """Measure a new baseline from the next frame on, which shows something else.
+        """Measure a new baseline from the next frame on, which shows another specimen.
 
-        For scripts that move what the session cannot see. A core's stage, turrets and
-        presets are followed without it. What a focus sweep has measured is not used for
-        workers that are started again: the objective may be another.
+        For scripts that move devices unknown to the session. A core's stage, turrets
+        and presets are followed without it. The result of a focus sweep is no longer
+        used for workers that are restarted, as the objective may have changed.
         """
         self.listener.forget_known()
         for watch in self._series.all:
@@ -445,8 +444,8 @@ class LiveSession:
         Raises
         ------
         RuntimeError
-            The session is being closed already, and this is called from a slot that
-            its end waits for.
+            The session is being closed already, and this is called from a slot for
+            which its end waits.
         """
         return self._close(wait_for_first=True)
 
@@ -471,7 +470,7 @@ class LiveSession:
             self._closing.release()
 
     def _finish(self) -> SessionSummary:
-        # Before disconnecting, which waits without a limit for the slots of a result.
+        # Before disconnecting, which waits without limit for the slots of a result.
         self._intake.end()
         events = self.listener.events
         events.resultReady.disconnect(self._intake.take, missing_ok=True)
@@ -512,5 +511,5 @@ class LiveSession:
         return summary
 
     def _on_listener_note(self, text: str) -> None:
-        """Log what the pipeline tells the user, such as a blur that was projected."""
+        """Log a message of the pipeline to the user, such as on a projected blur."""
         self._notifier.event("note", text=text)

@@ -1,4 +1,4 @@
-"""When results arrive: the duration, and whether frames stop or stay raw."""
+"""When results arrive: duration of the session, and whether frames stop or stay raw."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Liveness"]
 # A single raw frame does not change the state; this many in a row do.
 _RAW_RUN = 3
 # While no estimate is trusted, frames are deblurred with the last identified blur.
-# After so long, and so many refused estimates, the session is STALE.
+# After this long, and this many refused estimates, the session is STALE.
 _UNIDENTIFIED_S, _UNIDENTIFIED_RUN = 60.0, 3
 
 

@@ -1,4 +1,4 @@
-"""What a session does with a measured blur: compares the estimates with it."""
+"""Compare the estimates of a session with a measured blur."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNFOLLOWED = "a fixed PSF is used: changes of the blur are not monitored"
 def monitor_of(
     profile: Profile, family: BlurFamily, errors: ErrorModel
 ) -> ReferenceMonitor | UnfollowedBlur | None:
-    """Return what follows the estimates; None for their change from a baseline."""
+    """Return the monitor for a measured blur; None for changes from a baseline."""
     if isinstance(family, FixedPsf):
         return UnfollowedBlur(_UNFOLLOWED)
     if profile.drift.reference == "session":

@@ -37,7 +37,7 @@ def engine_hashes(executor: str, cache: EngineCache | None = None) -> dict[str, 
     Parameters
     ----------
     executor
-        As named in the results.
+        Its name in the results.
     cache
         Where engines are stored; the user's own if None.
     """

@@ -36,10 +36,10 @@ def begin_series(
     Parameters
     ----------
     key
-        Which frames it has.
+        Channel, position and plane of its frames.
     profile, family
-        The rig and its blurs; those of the channel's wavelength are made if it is
-        another.
+        The rig and its blurs; for a channel of another wavelength the blurs are
+        computed anew.
     errors
         Error model of the estimates.
     notifier

@@ -35,7 +35,7 @@ class SessionEvents(SignalGroup):
     ``statusChanged`` is emitted when the state, the acknowledgement or the reason for
     having no baseline changes; STALE is found, and emitted, when
     :attr:`~deepblur_live.session.LiveSession.status` is read. ``verificationChanged``
-    tells what a focus sweep or other evidence says of the absolute estimates.
+    reports whether a focus sweep or other evidence confirms the absolute estimates.
     ``errorRaised`` is emitted once per error, on whatever thread it occurs: a sink's,
     the disk's.
     """
@@ -84,14 +84,14 @@ class Notifier:
         """Deliveries of each sink so far."""
         return self._dispatcher.statistics
 
-    def event(self, event: str, **more: Any) -> None:
+    def event(self, event: str, **values: Any) -> None:
         """Write an event to the event log."""
         if self.record is not None:
             when = self._now().isoformat(timespec="milliseconds")
             if series := getattr(self._thread, "series", ""):
-                more = {"series": series, **more}
+                values = {"series": series, **values}
             self.record.event(
-                {"event": event, "time_s": self.time, "when": when, **more}
+                {"event": event, "time_s": self.time, "when": when, **values}
             )
 
     @contextmanager

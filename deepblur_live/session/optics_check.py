@@ -23,26 +23,26 @@ _log = logging.getLogger(__name__)
 class OpticsCheck:
     """Compares the profile's pixel size with the one that frames state.
 
-    A contradiction is reported once and stands until it is confirmed or gone; the
-    coefficients are not relied on meanwhile. All methods may be called from any thread.
+    A contradiction is reported once and lasts until it is confirmed or gone; until then
+    the coefficients are unreliable. All methods may be called from any thread.
 
     Parameters
     ----------
     profile
         The rig.
     notifier
-        A contradiction, and its confirmation or end, are events.
+        Logs a contradiction, and its confirmation or end, as events.
     denied
         Called with the reason while the optics are contradicted, with every frame.
     settled
-        Called when they are no longer, with what the reason was last.
+        Called when they no longer are, with the last reason.
 
     Attributes
     ----------
     assumed
-        Which optics are not stated; empty if all are.
+        Text on the optics that are not stated; empty if all are.
     contradiction
-        What contradicts them; empty if nothing does, or it was confirmed.
+        Text on what contradicts them; empty if nothing does, or it was confirmed.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class OpticsCheck:
 
     @property
     def pixel_size_nm(self) -> float | None:
-        """The profile's, which distances are measured by; None while contradicted."""
+        """The profile's pixel size, for distances; None while it is contradicted."""
         return None if self.contradiction else self._own_nm
 
     def check_frame(self, frame: Frame) -> None:
         """Compare with the pixel size in a frame's metadata, if there is one.
 
-        It is 0 for an objective of which a core knows none, though it did before.
+        A core that has stated one before reports 0 for an objective without one.
         """
         size = frame.metadata.get("pixel_size_nm")
         if isinstance(size, int | float):
@@ -105,7 +105,7 @@ class OpticsCheck:
             self._settled(before)
 
     def confirm(self) -> None:
-        """Go on with the profile's pixel size, although another one was stated."""
+        """Continue with the profile's pixel size, although another one was stated."""
         with self._lock:
             reason, self.contradiction = self.contradiction, ""
             self._confirmed_nm = self._seen_nm

@@ -103,7 +103,7 @@ def _score(image: NDArray[np.float32], truth: NDArray[np.float32] | None) -> str
 
 
 def _scale_bar(axis: Axes, width: int, pixel_nm: float | None) -> None:
-    """Draw a scale bar: in pixels if their size is not known."""
+    """Draw a scale bar, in pixels if their size is not known."""
     field, unit = (width, "px") if pixel_nm is None else (width * pixel_nm / 1000, "µm")
     length = next((one for one in _SCALE_BARS if one <= field / 4), None)
     if length is None:

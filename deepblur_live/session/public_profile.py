@@ -1,4 +1,4 @@
-"""A profile as it may be written to files that are passed on."""
+"""A profile without secrets, for files that may be passed on."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Grade(StrEnum):
     FAIR = "fair"
     POOR = "poor"
     UNCERTAIN = "uncertain"
-    """Known too poorly to tell good from poor."""
+    """Not known accurately enough to tell good from poor."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class BlurQuality:
     Parameters
     ----------
     grade
-        Its word; None for a family that has no Strehl ratio.
+        Its grade; None for a family that has no Strehl ratio.
     measures
         The family's measures of quality.
     sigmas
-        Their standard deviations; NaN where they are not known.
+        Standard deviations of the measures; NaN where they are not known.
     """
 
     grade: Grade | None
@@ -53,7 +53,7 @@ class BlurQuality:
 
     @property
     def text(self) -> str:
-        """Return what a microscopist reads first: ``"Strehl 0.82 ± 0.04"``."""
+        """The main measure with its error, such as ``"Strehl 0.82 ± 0.04"``."""
         k = _main(self.measures)
         value = self.measures[k]
         if math.isnan(self.sigmas[k]):
@@ -66,7 +66,7 @@ class BlurQuality:
 
     @property
     def details(self) -> str:
-        """Return all measures, one a line."""
+        """All measures, one per line."""
         lines = []
         for value, sigma in zip(self.measures, self.sigmas, strict=True):
             text = value.text

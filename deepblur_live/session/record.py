@@ -1,4 +1,4 @@
-"""What a session leaves on disk: drift log, event log, session.json and pictures."""
+"""The files of a session: drift log, event log, session.json and pictures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _LOST = "rows are lost until it can be; the session continues"
 
 
 class SessionRecord:
-    """A session's folder, made at the start and completed at the end.
+    """A session's folder, created at the start and completed at the end.
 
     ``session.json`` exists from the start, so that a session that was cut off still
     explains its columns. A thread writes the rows and events; those it cannot take
@@ -58,22 +58,22 @@ class SessionRecord:
     Parameters
     ----------
     parent
-        The session's own folder, named by date and time, is made in it.
+        The session's own folder, named by date and time, is created in it.
     profile, family
         Described in ``session.json``.
     coverage_factor
         Number of standard deviations that contain 95 % of the errors.
     started
-        Names the folder.
+        Start of the session, after which the folder is named.
     on_error
-        Called with what could not be written; once per outage of the disk.
+        Called with a description of what could not be written; once per outage.
     clock
         Seconds, monotonic.
 
     Raises
     ------
     OSError
-        The folder or a file cannot be made; the message names it.
+        The folder or a file cannot be created; the message names it.
     """
 
     def __init__(
@@ -145,11 +145,11 @@ class SessionRecord:
             self._report_outage(_HANGS)
 
     def engine(self, executor: str) -> None:
-        """Queue the note of what runs the networks, with the hashes of its engines."""
+        """Queue writing the executor of the networks, with hashes of its engines."""
         self._disk.put(lambda: self._update_about(engine=engine_hashes(executor)))
 
     def flush(self, timeout: float = _FLUSH_S) -> bool:
-        """Wait until all so far is written; False after `timeout` seconds."""
+        """Wait until everything so far is written; False after `timeout` seconds."""
         return self._disk.wait(timeout)
 
     def end(self, ended: datetime, counts: Mapping[str, Any]) -> None:
@@ -213,7 +213,7 @@ class SessionRecord:
                 written.append(name)
             except Exception as error:
                 # A failed picture must not prevent the summary.
-                self._on_error(f"{self.folder / name}: cannot be made: {error!r}")
+                self._on_error(f"{self.folder / name}: cannot be drawn: {error!r}")
         self._update_about(pictures=[name for name in written if name.endswith("png")])
 
     def _pictures(

@@ -46,7 +46,7 @@ class ResultLog:
     family
         The blurs.
     notifier
-        Events go there.
+        Logs the events.
     clock
         Seconds, monotonic.
     """
@@ -77,7 +77,7 @@ class ResultLog:
     ) -> None:
         """Record a result: a row of the log, and the events that it implies.
 
-        `family` is that of its series, if its wavelength is another.
+        `family` is that of its series, if it has another wavelength.
         """
         key = series_key(result.info.metadata)
         # The most recent last.

@@ -1,4 +1,4 @@
-"""What a session follows of each channel, position and plane."""
+"""The state of a session for each channel, position and plane."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class SeriesWatch:
     Parameters
     ----------
     key
-        Which frames it has.
+        Channel, position and plane of its frames.
     family
         The blurs, at the channel's wavelength.
     monitor, comparability, absolute, history, strength
-        Those of the series, as a session has them.
+        The series' own drift monitor, comparisons, verification, history and notes.
     equivalents
         Symmetries of the family that nothing resolves.
     contradiction
-        What the estimates' contradiction was last.
+        Last reported contradiction of the estimates.
     """
 
     key: SeriesKey
@@ -76,7 +76,7 @@ class SeriesHistory:
     points
         Coefficients and change over time.
     alerts
-        Of the series, oldest first.
+        Alerts of the series, oldest first.
     verification
         Whether evidence beyond the frames confirms the coefficients.
     """
@@ -96,12 +96,12 @@ class SeriesWatches:
     Parameters
     ----------
     make
-        Makes one.
+        Creates a series.
     default_optics
         Whether a channel has the wavelength of the profile: the first series of such a
-        channel is the one that was there from the start.
+        channel is the one that exists from the start.
     most
-        Largest number: the one that has had no frame for longest ends.
+        Maximum number of series: the one whose last frame is oldest ends.
     """
 
     def __init__(
@@ -142,16 +142,16 @@ class SeriesWatches:
 
     @property
     def all(self) -> tuple[SeriesWatch, ...]:
-        """All of them, in the order of their first frames."""
+        """All series, in the order of their first frames."""
         return self._all
 
     @property
     def newest(self) -> SeriesWatch:
-        """That of the newest frame."""
+        """The series of the newest frame."""
         return self._newest
 
     def find(self, key: SeriesKey | None) -> SeriesWatch:
-        """Return one; that of the newest frame for None, or if it has ended."""
+        """Return a series; that of the newest frame for None, or if it has ended."""
         return next((w for w in self._all if w.key == key), self._newest)
 
 
@@ -160,9 +160,9 @@ def overall(
 ) -> DriftStatus:
     """Return the status of the series that needs most attention, with its name.
 
-    Of several alike, the first; one that has no baseline yet before those that do. A
-    preview that has none does not count during an MDA, nor an MDA's during live mode:
-    their frames have ended.
+    The first of several with the same state; a series without a baseline precedes
+    unchanged ones. A preview without a baseline does not count during an MDA, nor an
+    MDA's series during live mode: they get no more frames.
     """
     states = [(watch, watch.monitor.status) for watch in watches]
 

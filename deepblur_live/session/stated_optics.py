@@ -13,16 +13,16 @@ _SAME_PIXEL = 0.02
 
 
 def same_pixel_size(one_nm: float, other_nm: float) -> bool:
-    """Return whether two pixel sizes agree, but for rounding."""
+    """Return whether two pixel sizes agree to within 2 %, as rounded ones do."""
     return abs(one_nm - other_nm) <= _SAME_PIXEL * other_nm
 
 
 def assumed_optics(profile: Profile) -> str:
-    """Return which optics are only defaults of the profile; empty if none is.
+    """Return a text on the optics that are only defaults; empty if all are stated.
 
     >>> from deepblur_live.profile import Optics, Profile
     >>> assumed_optics(Profile(optics=Optics(numerical_aperture=1.4)))
-    'optics assumed: emission 540 nm, pixel size 100 nm: nobody has confirmed them'
+    'optics assumed: emission 540 nm, pixel size 100 nm: not stated in the profile'
     """
     optics = profile.optics
     texts = {
@@ -34,4 +34,4 @@ def assumed_optics(profile: Profile) -> str:
     assumed = [text for name, text in texts.items() if name not in stated]
     if not assumed:
         return ""
-    return f"optics assumed: {', '.join(assumed)}: nobody has confirmed them"
+    return f"optics assumed: {', '.join(assumed)}: not stated in the profile"

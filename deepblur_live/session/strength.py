@@ -16,8 +16,8 @@ __all__ = ["StrengthWatch"]
 
 _log = logging.getLogger(__name__)
 
-# The checks give a reason below 0.75. Hysteresis: a strength near that must not be
-# noted with every estimate.
+# Frames have a reason if the strength is below 0.75. Hysteresis: a strength close to
+# that must not cause an event with every estimate.
 _RESTORED = 0.8
 
 
@@ -29,7 +29,7 @@ class StrengthWatch:
     Parameters
     ----------
     notifier
-        Events go there.
+        Logs the events.
     """
 
     def __init__(self, notifier: Notifier) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SeriesSummary", "SessionSummary", "summarise"]
 
-# Most alerts in the text; the log and the report have all of them.
+# Maximum number of alerts in the text; the log and the report contain all of them.
 _MAX_ALERTS = 10
 
 
@@ -42,11 +42,11 @@ class SeriesSummary:
     Parameters
     ----------
     name
-        Empty for frames of no MDA, or of one over time alone.
+        Empty for frames outside an MDA, or of an MDA over time alone.
     state, change_text
-        Of its drift; the change is empty without a baseline.
+        Its drift; the change is empty without a baseline.
     estimates
-        How often its blur was identified.
+        Number of times that its blur was identified.
     """
 
     name: str
@@ -74,7 +74,7 @@ class SessionSummary:
     Parameters
     ----------
     duration_s
-        From the first frame to the last.
+        Time from the first frame to the last.
     captured, processed, dropped
         Frames, as the listener counted them.
     missed
@@ -89,7 +89,7 @@ class SessionSummary:
     psf, images
         Accuracy against the truth, where it is known.
     alerts
-        Those raised, oldest first.
+        Alerts raised, oldest first.
     sinks
         Deliveries of alarms.
     recordings
@@ -99,11 +99,11 @@ class SessionSummary:
     series
         Channels, positions and planes that were followed to the end.
     watched
-        What share of the session was watched for changes.
+        The share of the session that was watched for changes.
     contradiction
         What contradicts the pixel size at the end; empty if nothing does.
     rows, rows_lost
-        Of the drift log.
+        Rows of the drift log.
     folder
         The session's folder, or None.
     """
@@ -145,7 +145,7 @@ class SessionSummary:
             *self._alerts(),
             *self._series(),
             *(("Sent to", sink.text) for sink in self.sinks),
-            *(("Kept", recording.text) for recording in self.recordings),
+            *(("Recorded", recording.text) for recording in self.recordings),
             ("Log", f"{self.rows_lost} rows lost" if self.rows_lost else ""),
             ("Saved in", "" if self.folder is None else str(self.folder)),
         ]
@@ -218,12 +218,12 @@ def summarise(
     history: History,
     samples: Sequence[ImageSample],
     family: BlurFamily,
-    **more: Any,
+    **others: Any,
 ) -> SessionSummary:
     """Return the summary; compares with the truth where it is known.
 
-    `more` are fields of the summary: alerts, sinks, recordings, not_followed, series,
-    watched, contradiction, rows, rows_lost and folder.
+    `others` are further fields of the summary: alerts, sinks, recordings, not_followed,
+    series, watched, contradiction, rows, rows_lost and folder.
     """
     # A single frame has no rate.
     worked = statistics.worked_s if statistics.processed > 1 else 0.0
@@ -239,5 +239,5 @@ def summarise(
         latency_p95_ms=statistics.latency_p95_ms,
         psf=psf_fidelity(history, family),
         images=image_fidelity(samples),
-        **more,
+        **others,
     )

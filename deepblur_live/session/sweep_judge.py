@@ -33,13 +33,13 @@ class KnownBlur:
     Parameters
     ----------
     blur
-        They, their covariance, and the time from which they hold.
+        The coefficients, their covariance, and the time from which they hold.
     known_to
         Largest standard deviation of a coefficient at the time of the sweep.
     turn_known
         Whether the image decided between γ and its rotation by 180°.
     clock
-        When the sweep was made, such as "12:03".
+        Time of the sweep, such as "12:03".
     """
 
     blur: Gaussian
@@ -49,13 +49,13 @@ class KnownBlur:
 
 
 class SweepJudge:
-    """Compares the trusted estimates that follow a sweep with it, until it can tell.
+    """Compares the trusted estimates after a sweep with it, until there is a verdict.
 
-    A coefficient contradicts the sweep where the two differ by more than the tolerance
-    *and* by more than 99 % of the errors do; it agrees where they differ by less than
-    the tolerance, or by what 95 % of the errors stay within and less than the largest
-    difference. Between the two more estimates are awaited. What no frame can tell, the
-    sign of the even modes, does not count.
+    A coefficient contradicts the sweep if the two differ by more than the tolerance
+    *and* by more than 99 % of the errors; it agrees if they differ by less than the
+    tolerance, or by less than 95 % of the errors and the largest difference. In
+    between, more estimates are awaited. The sign of the even modes, which no frame
+    determines, is ignored.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ class SweepJudge:
     errors
         The estimates' error model.
     known
-        The sweep's answer.
+        The result of the sweep.
     tolerance, largest
-        Size of a difference that does not matter, and of the largest that uncertain
-        estimates are verified with, in the unit of the family's metric.
+        Size of a difference that does not matter, and of the largest one with which
+        uncertain estimates are still verified, in the unit of the family's metric.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class SweepJudge:
             return (
                 VerificationState.CONTRADICTED,
                 f"the focus sweep at {clock} measured {self._family.names[worst]} "
-                f"{expected[worst]:+.3f} {self._family.unit}, frames say "
+                f"{expected[worst]:+.3f} {self._family.unit}, but the frames give "
                 f"{found[worst]:+.3f}",
             )
         within = (off <= agrees * sigma) & (size <= self._largest)
@@ -144,6 +144,6 @@ class SweepJudge:
             return None
         return (
             VerificationState.NOT_VERIFIED,
-            f"frames and the focus sweep at {clock} differ, but not by more than their "
-            "errors may be",
+            f"frames and the focus sweep at {clock} differ, but within their "
+            "uncertainty",
         )

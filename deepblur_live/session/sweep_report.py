@@ -1,4 +1,4 @@
-"""The answer of a focus sweep: what to do first, then the modes; and for programs."""
+"""The result of a focus sweep, as text (first what to do) and as JSON."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CONVENTION = (
 
 
 def sweep_text(family: BlurFamily, result: SweepResult, origin: str) -> list[str]:
-    """Return the answer as lines: what to do first, then the modes.
+    """Return the result as lines: what to do first, then the modes.
 
     Parameters
     ----------
     family, result
         From `sweep_frames`.
     origin
-        What z = 0 is.
+        Description of z = 0.
     """
     refocus, sigma = 1000 * result.refocus_um, 1000 * result.refocus_sigma_um
     if result.thick:
@@ -49,7 +49,7 @@ def sweep_text(family: BlurFamily, result: SweepResult, origin: str) -> list[str
         )
     if not result.turn_known:
         lines.append(
-            "The orientation is not resolved: the PSF may be turned by 180°, with all "
+            "The orientation is not resolved: the PSF may be rotated by 180°, with all "
             "odd modes of opposite sign."
         )
     lines.append(f"χ² {result.chi2:.1f} per bin; ± is one standard deviation.")
@@ -63,7 +63,7 @@ def sweep_json(
     z_um: NDArray[np.float64],
     origin: str,
 ) -> dict[str, Any]:
-    """Return the answer for programs; coefficients are null on a thick specimen."""
+    """Return the result as JSON values; a thick specimen has no coefficients (None)."""
     thick = bool(result.thick)
     return {
         "origin": origin,

@@ -1,4 +1,4 @@
-"""Put a new calibration into a rig's profile, with the checks of its use."""
+"""Write a profile that uses a new calibration, after checking that it can."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ __all__ = ["use_calibration"]
 
 
 def use_calibration(rig: Profile, calibration: Path, path: Path) -> str:
-    """Write a profile that uses a calibration; return what to know of it, or empty.
+    """Write a profile that uses a calibration; return notes on it, or empty.
 
-    What contradicts a calibration, a fixed PSF and another Gaussian, is left out. That
-    the specimen is beads stays in, as it was said of sessions with this profile.
+    Settings that contradict a calibration, a fixed PSF and another Gaussian, are left
+    out. ``model.bead_diameter_nm`` is kept, as sessions with this profile may show
+    beads.
 
     Parameters
     ----------
     rig
-        The profile that the beads were calibrated with.
+        The profile with which the beads were calibrated.
     calibration
-        Its folder; the profile holds the path relative to its own folder if it is in
-        it.
+        Folder of the calibration; the profile states it relative to its own folder if
+        it is inside that.
     path
         The file to write.
 
     Raises
     ------
     ProfileError
-        The profile's other settings do not go with a calibration.
+        The profile's other settings cannot be combined with a calibration.
     CalibrationError
-        The folder holds no calibration, or one of other optics.
+        The folder contains no calibration, or one of other optics.
     OSError
         The file cannot be written.
     """
@@ -57,7 +58,7 @@ def use_calibration(rig: Profile, calibration: Path, path: Path) -> str:
     if whole.is_relative_to(folder):
         model["calibration"] = whole.relative_to(folder).as_posix()
     write_profile(check_profile(content, str(path)), path)
-    said = [f"left out: {', '.join(dropped)}"] if dropped else []
+    notes = [f"left out: {', '.join(dropped)}"] if dropped else []
     if model.get("bead_diameter_nm") is not None:
-        said.append("model.bead_diameter_nm stays: delete it for other specimens")
-    return "; ".join(said)
+        notes.append("model.bead_diameter_nm is kept: delete it for other specimens")
+    return "; ".join(notes)

@@ -22,7 +22,7 @@ __all__ = [
 
 
 class VerificationState(StrEnum):
-    """What independent evidence says of the absolute estimates."""
+    """Whether independent evidence confirms the absolute estimates."""
 
     NOT_VERIFIED = "not verified"
     VERIFIED = "verified"
@@ -51,9 +51,9 @@ class Verification:
     state
         The outcome.
     reason
-        The evidence, or what would give it; for the user, as in `text`.
+        The evidence, or how to get it; for the user, as in `text`.
     time_s
-        When, in seconds since the session began.
+        Time of the outcome, in seconds since the session began.
     """
 
     state: VerificationState
@@ -62,7 +62,7 @@ class Verification:
 
     @property
     def unreliable(self) -> bool:
-        """Whether the estimates are used for nothing."""
+        """Whether the estimates must not be used."""
         return self.state in (
             VerificationState.CONTRADICTED,
             VerificationState.WRONG_OPTICS,
@@ -94,7 +94,7 @@ NOT_VERIFIED_BEADS = Verification(
 )
 """The same, for a slide of beads whose size is given."""
 
-# Most changes that wait for a slot to return; beyond it the oldest are dropped.
+# Maximum number of changes waiting for a slot to return; then the oldest are dropped.
 _MAX_PENDING = 100
 
 
@@ -104,10 +104,10 @@ class CurrentVerification:
     Parameters
     ----------
     apply
-        Called with each new verification while it is set, in their order. It must be
-        quick and must not call back.
+        Called with each new verification while it is set, in order. It must be quick
+        and must not call back.
     report
-        Called with each afterwards, in the same order, and with no lock held.
+        Called with each one afterwards, in the same order, with no lock held.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class CurrentVerification:
     def set(self, verification: Verification) -> None:
         """Replace it; nothing happens if state and reason stay the same.
 
-        `report_changes` is to be called afterwards, without the caller's locks.
+        Call `report_changes` afterwards, without holding a lock.
         """
         with self._lock:
             if self._value.text == verification.text:

@@ -1,4 +1,4 @@
-"""What share of a session was watched, so that a change would have been found."""
+"""The share of a session that was watched, so that a change would have been found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Watched:
     Parameters
     ----------
     total_s
-        From the first frame to the last.
+        Seconds from the first frame to the last.
     watched_s
         Seconds with a baseline.
     provisional_s
@@ -41,7 +41,7 @@ class Watched:
 
     @property
     def text(self) -> str:
-        """Return it in words; empty before there is anything to say."""
+        """The watched share as text; empty before the second frame."""
         if self.total_s <= 0:
             return ""
         share = 100 * (self.watched_s + self.provisional_s) / self.total_s

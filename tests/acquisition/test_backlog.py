@@ -86,7 +86,7 @@ def test_frames_beyond_the_memory_are_dropped_and_counted():
     assert waiting + dropped == 20
     assert 4 <= waiting <= 5  # at most 704 bytes each, and one before
     assert len(errors) == 1
-    assert "slower than they come" in errors[0]
+    assert "slower than the camera" in errors[0]
     backlog.close()
     assert backlog.counts == (0, 20)
     ring.close()

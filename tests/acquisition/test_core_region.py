@@ -60,7 +60,7 @@ def test_a_sensor_of_which_only_a_region_was_seen_is_unknown() -> None:
     ]
 
 
-def test_a_region_that_cannot_be_read_is_said_to_be_unknown(
+def test_a_region_that_cannot_be_read_is_reported_as_unknown(
     core: CMMCorePlus, monkeypatch
 ) -> None:
     source, found = snapped(core)
@@ -75,6 +75,17 @@ def test_a_region_that_cannot_be_read_is_said_to_be_unknown(
     core.snapImage()
     source.close()
     assert found[1:] == [{"region": None, "binning": 1}, {"region": None}]
+
+
+def test_a_binning_that_differs_along_the_sides_has_no_place(
+    core: CMMCorePlus, monkeypatch
+) -> None:
+    monkeypatch.setattr(core, "getProperty", lambda *_: "2x1")
+    found = CoreRegion(core).metadata((512, 512))
+    assert found["region"] is None and "binning" not in found
+    monkeypatch.setattr(core, "getProperty", lambda *_: "2 x 2")
+    again = CoreRegion(core).metadata((512, 512))
+    assert (again["region"], again["binning"]) == ((0, 0, 1024, 1024), 2)
 
 
 def test_another_objective_in_live_mode_is_noticed(core: CMMCorePlus) -> None:

@@ -96,6 +96,24 @@ def test_the_stage_returns_after_a_camera_error(
     assert simulated.getPosition() == pytest.approx(0.2)
 
 
+def test_a_stage_that_does_not_return_is_named(
+    simulated: UniMMCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = simulated.setPosition
+
+    def fail() -> None:
+        def jam(label: str, z: float) -> None:
+            raise RuntimeError("stage jammed")
+
+        monkeypatch.setattr(simulated, "setPosition", jam)
+        raise RuntimeError("camera unplugged")
+
+    monkeypatch.setattr(simulated, "snapImage", fail)
+    with pytest.raises(SweepError, match=r"not returned to 0\.000 µm: stage jammed"):
+        acquire_sweep(simulated, OFFSETS, 0.5)
+    right(simulated.getFocusDevice(), 0.0)
+
+
 def test_the_stage_stays_within_the_range(simulated: UniMMCore) -> None:
     with pytest.raises(SweepError, match=r"400 nm exceeds the allowed range of 300"):
         acquire_sweep(simulated, OFFSETS, 0.3)

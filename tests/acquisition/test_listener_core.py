@@ -129,7 +129,7 @@ def test_attached_to_one_core_and_the_output_of_another(
     other.unloadAllDevices()
 
 
-def test_attaching_twice_is_once_and_detaching_is_for_good(
+def test_attaching_twice_is_once_and_detaching_is_permanent(
     core: CMMCorePlus, listener
 ) -> None:
     listener.attach(core)

@@ -1,4 +1,4 @@
-"""The live tap by itself, on a core that the test controls step by step."""
+"""The live tap alone, on a core that the test controls step by step."""
 
 from types import SimpleNamespace
 
@@ -53,7 +53,7 @@ class SteppedCore:
 
 
 class Bench:
-    """A tap over that core, with a clock of its own."""
+    """A tap over that core, with its own clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -284,7 +284,7 @@ def test_live_mode_that_ends_by_itself_is_reported(bench: Bench, stopped: bool) 
     )
 
 
-def test_an_unexpected_error_is_reported_once_and_the_thread_goes_on(
+def test_an_unexpected_error_is_reported_once_and_the_thread_continues(
     bench: Bench,
 ) -> None:
     bench.core.getExposure = lambda: 1 / 0

@@ -1,4 +1,4 @@
-"""What became of live frames that did not reach the listener."""
+"""Why live frames did not reach the listener."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Bench:
         self.tap.step()
 
 
-def test_late_polls_are_told_from_another_reader() -> None:
+def test_late_polls_are_distinguished_from_another_reader() -> None:
     bench = Bench()
     for _ in range(3):
         bench.insert_and_poll()
@@ -168,7 +168,7 @@ def test_late_polls_are_told_from_another_reader() -> None:
     assert bench.missed.total + len(bench.numbers) == bench.core.number
 
 
-def test_a_full_buffer_is_told_from_another_reader() -> None:
+def test_a_full_buffer_is_distinguished_from_another_reader() -> None:
     bench = Bench(capacity=8)
     bench.insert_and_poll(6)
     bench.insert_and_poll(5)
@@ -203,7 +203,9 @@ def test_frames_taken_while_it_reads_are_missed() -> None:
     assert bench.missed.total == 3
 
 
-def test_another_reader_of_a_real_core_is_told_from_a_full_buffer(core, results):
+def test_another_reader_of_a_real_core_is_distinguished_from_a_full_buffer(
+    core, results
+):
     core.setExposure(2)
     core.setCircularBufferMemoryFootprint(64)
     stop = threading.Event()

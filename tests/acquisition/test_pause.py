@@ -74,7 +74,7 @@ def test_no_frame_comes_while_an_mda_is_paused(core, frames, run, interval_s):
     assert frames()
 
 
-def test_an_mda_goes_on_after_an_error(core, frames, run):
+def test_an_mda_continues_after_an_error(core, frames, run):
     run(0.0)
     assert frames()
     with pytest.raises(ZeroDivisionError), acquisition_paused(core):
@@ -113,7 +113,7 @@ def test_an_event_that_takes_too_long_is_a_reason(core, run, monkeypatch):
     release.set()
 
 
-def test_live_mode_pauses_and_goes_on(core):
+def test_live_mode_pauses_and_continues(core):
     core.startContinuousSequenceAcquisition()
     with acquisition_paused(core):
         assert not core.isSequenceRunning()

@@ -206,7 +206,7 @@ def test_a_damaged_chunk_is_named_with_its_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "name"), [("0.4", ".zattrs"), ("0.5", "zarr.json")]
 )
-def test_the_file_in_a_store_stands_for_it(tmp_path: Path, version, name) -> None:
+def test_a_file_in_a_store_opens_the_store(tmp_path: Path, version, name) -> None:
     path = tmp_path / "series.zarr"
     write(path, planes(2), "tyx", version)
     with open_series(path / name) as source:

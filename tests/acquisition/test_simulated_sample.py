@@ -263,7 +263,7 @@ def test_coefficients_reported_are_those_used() -> None:
         assert np.abs(used - exact).max() <= 0.00025 + 1e-12
 
 
-def test_the_trajectory_may_be_held_while_time_goes_on() -> None:
+def test_the_trajectory_may_be_held_while_time_advances() -> None:
     sample = small_sample()
     held = sample.frame(80.0, trajectory_time=0.0)
     np.testing.assert_array_equal(held.coefficients, sample.coefficients(0.0))

@@ -1,4 +1,4 @@
-"""A family in one file of its own goes the whole way, with its own names and units."""
+"""A family in its own file runs through the whole program, with its names and units."""
 
 import csv
 import re

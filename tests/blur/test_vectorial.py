@@ -1,4 +1,4 @@
-"""The Gaussian that stands for the vector nature of light."""
+"""The Gaussian that represents the vector nature of light."""
 
 from dataclasses import replace
 

@@ -105,7 +105,7 @@ def test_a_falling_drive_and_a_bad_plane(slide):
     assert NM * np.linalg.norm(off) < 2.0
 
 
-def test_what_is_no_calibration_is_said(slide):
+def test_what_is_no_calibration_is_reported(slide):
     with pytest.raises(CalibrationError, match="needs at least 3"):
         calibrate_stack(list(slide[0][:2]), Z_UM[:2], PROFILE, 100.0)
     with pytest.raises(CalibrationError, match="constant"):
@@ -124,7 +124,7 @@ def test_a_wrong_pupil_is_not_hidden_by_the_residual(calibration):
         assert name in found[0].text
 
 
-def test_a_part_of_the_frame_without_beads_is_said(calibration):
+def test_a_part_of_the_frame_without_beads_is_reported(calibration):
     assert not any("too far from any bead" in item.text for item in advice(calibration))
     taller = replace(calibration.trend, shape=(400, 170))
     found = advice(replace(calibration, trend=taller))

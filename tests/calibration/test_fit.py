@@ -12,7 +12,7 @@ from deepblur_live.calibration.neighbours import to_fit
 
 @pytest.fixture(scope="module")
 def starts():
-    """Beads alone, with neighbours, beside known light, and with a residual."""
+    """Beads alone, with neighbours, with known light, and with a residual."""
     alone = [to_fit(MODEL, crop(seed=k)) for k in range(5)]
     together = [to_fit(MODEL, crop((3.4, 2.2, 0.8), seed=k)) for k in (7, 8)]
     light = torch.full_like(alone[0].crop, 5.0)

@@ -145,7 +145,7 @@ def test_its_operator_spreads_light_by_the_psf_of_its_place(saved):
 def test_what_is_no_field_is_refused(saved, family, tmp_path):
     with pytest.raises(ProfileError, match="is made from means over the frame"):
         profile(saved, blur="field", calibration_set="hull")
-    with pytest.raises(ProfileError, match="calibration, and none is given"):
+    with pytest.raises(ProfileError, match="calibration, but none is given"):
         check_profile({"model": {"calibration_set": "hull"}}, "test")
     two = load_calibration(
         write_calibration(tmp_path / "two.calib", [TREND, 1.1 * TREND])

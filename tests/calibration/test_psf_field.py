@@ -137,7 +137,7 @@ def test_few_beads_have_one_psf_and_no_verdict():
 def test_a_folder_without_images_is_refused_by_name():
     saved = calibration(4, 1e5)
     del saved.tensors["0.beads"]
-    with pytest.raises(CalibrationError, match=r"x\.calib: has no images of beads"):
+    with pytest.raises(CalibrationError, match=r"x\.calib: contains no bead images"):
         learn_psf_fields(saved)
 
 

@@ -146,7 +146,7 @@ def test_images_of_beads_that_are_not_there_are_asked_for(folder):
     content = profile(calibration=folder).model_dump()
     content["model"]["calibration_basis"] = "psf"
     content["drift"] |= {"warn": 0.1, "alarm": 0.2}
-    with pytest.raises(CalibrationError, match="no images of beads"):
+    with pytest.raises(CalibrationError, match="no bead images"):
         rig_family(check_profile(content, "test"))
     content["drift"]["reference"] = "calibration"
     with pytest.raises(ProfileError, match="compares modes"):
@@ -224,7 +224,7 @@ def test_a_psf_of_other_pixels_is_refused_with_both_numbers(psf, tmp_path):
     with pytest.raises(CalibrationError, match=r"psf\.ome\.tif.* 65 nm.*= 100"):
         read_psf(path, PROFILE.optics)
     path = write(tmp_path / "unknown.ome.tif", psf, 0)
-    with pytest.raises(CalibrationError, match="does not say its pixel size"):
+    with pytest.raises(CalibrationError, match="does not state its pixel size"):
         read_psf(path, PROFILE.optics)
 
 

@@ -110,7 +110,7 @@ def test_an_alarm_recalibrates_a_sequence_which_is_saved_whole(
         ),
         (
             ["--mda", "sequence.json", *2 * ["--on-alarm", "mda-recalibrate:os:abort"]],
-            ["'mda-recalibrate:os:abort'", "one already"],
+            ["'mda-recalibrate:os:abort'", "given twice"],
         ),
         (["--profile", "bad.toml"], ["bad.toml: alerts.on_alarm 'webhook:x'"]),
         (["--profile", "worse.toml"], ["alerts.on_alarm", "must be a list of strings"]),

@@ -152,7 +152,7 @@ def test_a_folder_is_written_and_a_bad_file_left_out(beads, tmp_path, few_modes)
     assert done.exit_code == 0, done.output
     output = " ".join(done.output.split())
     assert output.count("Left out") == 2
-    assert "has pixel_size_nm 80, and the first file 100" in output
+    assert "has pixel_size_nm 80, but the first file 100" in output
     assert "6 used" in done.output
     # Where there is no terminal, progress is printed line by line.
     assert "fitting beads: 4 of" in done.output
@@ -246,7 +246,7 @@ def test_a_psf_alone(beads, tmp_path, fitted):
         assert series.pixel_size_nm == pytest.approx(100)
     two = invoke(beads[0], beads[0], "--bead", 100, "--single")
     assert two.exit_code == 2
-    assert "made of one stack" in two.output
+    assert "made from one stack" in two.output
 
 
 def test_an_output_is_checked_before_the_fit(beads, tmp_path, no_fit):
@@ -258,7 +258,7 @@ def test_an_output_is_checked_before_the_fit(beads, tmp_path, no_fit):
         (there / "psf.tif", ("--single",), "cannot be used for the calibration"),
         (there, ("--single",), "exists already"),
         (tmp_path / "folder.tif", ("--single",), "exists already"),
-        (tmp_path / "psf.png", ("--single",), "end it in .ome.tif"),
+        (tmp_path / "psf.png", ("--single",), "end its name in .ome.tif"),
     ):
         options = ("--profile", beads[1], "--bead", 100, "-o", output)
         done = invoke(beads[0], *options, *single)
@@ -270,7 +270,7 @@ def test_an_output_is_checked_before_the_fit(beads, tmp_path, no_fit):
 def test_a_distance_of_planes_that_contradicts_the_file_is_refused(full, no_fit):
     done = invoke(full, "--bead", 100, "--z-step=300nm")
     assert done.exit_code == 2
-    assert "250 nm apart, and 300 nm are given" in " ".join(done.output.split())
+    assert "250 nm apart, but 300 nm are given" in " ".join(done.output.split())
     with open_series(full) as series:
         # The file does not say which way the planes go.
         assert command._z_step_um(series, -0.251) == -0.251

@@ -95,7 +95,7 @@ def test_a_recording_that_contradicts_the_profile(call, tmp_path):
     replay = ("replay", file, "--profile", rig, *FAST, "--output", tmp_path)
     ran = call(*replay)
     assert ran.exit_code == 2
-    assert "says pixels of 65 nm, the profile 100 nm" in ran.stderr
+    assert "states pixels of 65 nm, the profile 100 nm" in ran.stderr
     assert "--pixel-size 100 to confirm" in ran.stderr
     assert "Starting the pipeline" not in ran.stdout
 

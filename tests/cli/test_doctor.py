@@ -29,7 +29,7 @@ def broken_library(profile: Profile) -> Iterator[Finding]:
     raise OSError("libsomething.so [v1] does not load")
 
 
-def test_a_probe_that_breaks_is_a_finding_and_the_others_go_on() -> None:
+def test_a_probe_that_breaks_is_a_finding_and_the_others_continue() -> None:
     def sound(profile: Profile) -> Iterator[Finding]:
         yield Finding("sound", profile.name)
 
@@ -73,7 +73,7 @@ def test_this_machine_is_described_and_sound() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_why_most_executors_are_not_used_is_said_once() -> None:
+def test_why_most_executors_are_not_used_is_reported_once() -> None:
     *unused, used = probes.executor(Profile())
     assert len(unused) == 1 and unused[0].level is Level.NOTE
     assert unused[0].text.count("CUDA card") == 1

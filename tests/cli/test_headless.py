@@ -159,7 +159,9 @@ def test_a_recording_that_stalls_ends_and_counts_what_is_lost(
         hung.append(time.monotonic())
         return hung[-1] - hung[0]
 
-    with pytest.raises(RuntimeError, match="last 4 of the recording's 12 are lost"):
+    with pytest.raises(
+        RuntimeError, match="last 4 of the recording's 12 frames are lost"
+    ):
         replayed(tmp_path, clock, 0.5, ended.append)
     summary = ended[0].summary
     assert (summary.captured, summary.processed, summary.dropped) == (12, 8, 4)

@@ -50,7 +50,7 @@ def test_a_recording_is_deblurred_with_a_psf(
     assert "Blur: fixed PSF psf.ome.tif, plane 1 of 1" in said
     assert "nothing is identified and no drift is followed" in said
     assert "none: a fixed PSF is used" in said
-    assert "For a report" not in said
+    assert "To write its report" not in said
     folder, about = session_of(output)
     assert about["profile"]["model"]["psf"] == "psf.ome.tif"
     assert about["summary"]["raw_only"] == {}
@@ -71,7 +71,7 @@ def test_a_blur_that_does_not_fit_is_refused(call, psf, recording, tmp_path):
     write_profile(Profile(model=Model(calibration="rig.calib")), rig)
     ran = call("replay", recording, "--profile", rig, *options)
     assert ran.exit_code == 2
-    assert "calibration and psf are two blurs" in " ".join(ran.output.split())
+    assert "calibration and psf both define the blur" in " ".join(ran.output.split())
     ran = call("replay", recording, "--profile", rig, *options[:-4], *options[-2:])
     assert ran.exit_code == 2
     said = "".join(ran.output.split())

@@ -73,7 +73,7 @@ def no_pipeline(monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["demo", "run", "replay"])
-def test_an_unusable_output_folder_is_said_at_once(
+def test_an_unusable_output_folder_is_reported_at_once(
     call, stack, tmp_path, command, no_pipeline
 ):
     in_the_way = tmp_path / "file"
@@ -82,7 +82,7 @@ def test_an_unusable_output_folder_is_said_at_once(
     ran = call(command, *more[command], *FAST, "--output", in_the_way / "sessions")
     assert ran.exit_code == 2
     assert f"{in_the_way / 'sessions'}: cannot be used for --output" in ran.stderr
-    assert "it is a file, or in one" in ran.stderr
+    assert "it is a file, or inside one" in ran.stderr
     assert "Starting the pipeline" not in ran.stdout
 
 
@@ -90,9 +90,9 @@ def test_an_unusable_output_folder_is_said_at_once(
     ("option", "name", "said"),
     [
         ("--save-deblurred", "kept.tif", "must end in .ome.zarr or .ome.tiff"),
-        ("--save-deblurred", "series.tif/kept.ome.zarr", "it is a file, or in one"),
+        ("--save-deblurred", "series.tif/kept.ome.zarr", "it is a file, or inside one"),
         ("--save-deblurred", "there.ome.zarr", "exists already: give another name"),
-        ("--save", "series.tif/raw.ome.zarr", "it is a file, or in one"),
+        ("--save", "series.tif/raw.ome.zarr", "it is a file, or inside one"),
         ("--save", "there.ome.zarr", "exists already: give another name"),
     ],
 )
@@ -123,8 +123,8 @@ def test_raw_and_deblurred_frames_need_two_files(
         *("--save-deblurred", tmp_path / "kept.ome.zarr"),
     )
     assert ran.exit_code == 2
-    assert "kept.ome.zarr: named for the raw frames (--save)" in ran.stderr
-    assert "give two names" in ran.stderr
+    assert "kept.ome.zarr: given for the raw frames (--save)" in ran.stderr
+    assert "give two different files" in ran.stderr
 
 
 class SlowPipeline(SynchronousPipeline):
@@ -151,7 +151,7 @@ def test_every_frame_of_an_mda_is_deblurred_after_it_too(
         *("--output", tmp_path / "out", "--every-frame", "--save-deblurred", kept),
     )
     assert ran.exit_code == 0, ran.output
-    assert "frames that still wait; Ctrl-C drops the rest" in ran.stdout
+    assert "frames still waiting; Ctrl-C drops the rest" in ran.stdout
     assert "12 captured, 12 processed, 0 dropped" in ran.stdout
     assert f"12 deblurred frames in {kept}" in ran.stdout
     assert len(open_series(kept)) == len(open_series(tmp_path / "kept_raw.ome.zarr"))

@@ -52,7 +52,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["sweep", *map(str, arguments)])
 
 
-def test_a_stack_tells_what_to_do_first(stack, sample):
+def test_the_first_step_depends_on_the_stack(stack, sample):
     shown = run(stack, "--z-step", "250nm", "--json")
     assert shown.exit_code == 0, shown.output
     answer = json.loads(shown.output)
@@ -106,7 +106,7 @@ def test_the_text_begins_with_the_remedy():
     assert "defocus" in lines[1] and "-0.100 ± 0.010 waves rms" in lines[1]
     assert len(lines) == 3 + FAMILY.n_coefficients
     turned = sweep_text(FAMILY, result(turn_known=False), "the middle plane")
-    assert any("turned by 180°" in line for line in turned)
+    assert any("rotated by 180°" in line for line in turned)
 
 
 def test_a_thick_specimen_gets_no_numbers():

@@ -88,10 +88,15 @@ def case(comparison, size: float, sigma: float = 0.002, evident: bool = True):
         (0.15, 0.15, 0.01, ""),
         # Real specimens change by less, or more, than the model says.
         (0.15, 0.09, 0.01, ""),
-        (0.15, 0.02, 0.01, "softer by 14 %, by the estimates the picture has"),
-        (0.15, 0.00, 0.01, "by the estimates it has hardly changed"),
+        (
+            0.15,
+            0.02,
+            0.01,
+            "softer by 14 %, according to the estimates the picture has",
+        ),
+        (0.15, 0.00, 0.01, "according to the estimates it has hardly changed"),
         (0.15, -0.15, 0.01, "estimates the picture has become sharper by 16 %"),
-        (0.00, 0.10, 0.01, "by the spectra it has hardly changed"),
+        (0.00, 0.10, 0.01, "according to the spectra it has hardly changed"),
         # Strengths beyond 1 Np are only large.
         (2.50, 0.50, 0.01, ""),
         # Stated errors that allow for the difference, and changes too small to count.
@@ -150,7 +155,7 @@ def test_estimates_that_follow_are_not_contradicted(fed):
 
 
 def test_estimates_that_do_not_follow_are_until_the_specimen_changes(fed):
-    assert "by the estimates it has hardly" in fed(60, START + CHANGE, START)
+    assert "according to the estimates it has hardly" in fed(60, START + CHANGE, START)
     assert "The estimates are not reliable" in fed.watch.assess().text
     assert fed(30, START, START)
     fed.watch.specimen_changed()
@@ -158,4 +163,6 @@ def test_estimates_that_do_not_follow_are_until_the_specimen_changes(fed):
 
 
 def test_estimates_of_a_change_that_the_spectra_deny_are(fed):
-    assert "by the spectra it has hardly" in fed(60, START, START + 2 * CHANGE)
+    assert "according to the spectra it has hardly" in fed(
+        60, START, START + 2 * CHANGE
+    )

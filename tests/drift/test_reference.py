@@ -128,7 +128,7 @@ def test_alerts_can_be_answered(monitor):
         monitor.snooze(-1)
 
 
-def test_it_counts_beside_the_spectra(monitor):
+def test_it_counts_in_addition_to_the_spectra(monitor):
     """They show a change within the session, not the distance from the reference."""
     watch = DriftWatch(monitor, SpectralMonitor(CUTOFF, SETTINGS))
     specimen, alerts = Specimen(), []

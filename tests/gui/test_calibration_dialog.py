@@ -1,4 +1,4 @@
-"""Calibrating from the window: what is missing is said, nothing moves unasked."""
+"""Calibrating from the window: what is missing is named; nothing moves unasked."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_beads_are_circled_and_counted(qtbot, session, dialog):
     qtbot.waitUntil(lambda: dialog.beads.found is not None, timeout=5000)
     page = dialog.beads
     assert page.count.text() == "5 usable, 1 too near the edge of the frame"
-    assert "move to a place with more isolated beads" in page.advice.text()
+    assert "move to a place with more isolated ones" in page.advice.text()
     assert len(page.circles.data) == 6
     used = next(bead for bead in page.found.beads if bead.refusal is None)
     edge = next(bead for bead in page.found.beads if bead.refusal is not None)
@@ -292,7 +292,7 @@ def test_the_distance_of_planes_is_asked_for(dialog, fits, tmp_path, monkeypatch
     monkeypatch.setattr(QtWidgets.QInputDialog, "getDouble", give)
     dialog.go(2)
     dialog.sweep.add_recording(plain)
-    assert "does not say how far apart its 5 planes are" in asked[0]
+    assert "does not state the distance between its 5 planes" in asked[0]
     dialog.next.click()
     assert "--z-step=-250nm" in fits[0].arguments
 
@@ -302,6 +302,10 @@ def test_a_verdict():
     assert verdict(SAID)[1] == "fair"
     assert verdict(("Left out: bad.tif: empty", *SAID[:2]))[1] == "fair"
     assert verdict((*SAID, "Redo: no beads"))[1] == "poor"
+
+
+def no_reply():
+    raise RuntimeError("no reply")
 
 
 def test_the_sweep_asks_first_and_shows_errors(qtbot, session, dialog, monkeypatch):
@@ -320,6 +324,10 @@ def test_the_sweep_asks_first_and_shows_errors(qtbot, session, dialog, monkeypat
         raise SweepError("The sweep failed at plane 3 of 11. Focus is at 0.000 µm.")
 
     monkeypatch.setattr(sweep_page, "sweep_beads", fail)
+    with monkeypatch.context() as unplugged:
+        unplugged.setattr(core, "isContinuousFocusEnabled", no_reply)
+        dialog.sweep.start.click()
+    assert "does not respond: no reply" in dialog.sweep.message.text()
     asked = answer(monkeypatch, BUTTONS.No)
     dialog.sweep.start.click()
     assert calls == []

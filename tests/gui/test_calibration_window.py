@@ -26,7 +26,7 @@ PROFILE = Profile(optics=Profile().optics.model_dump())
 
 
 class RunningFit:
-    """Stands in for the command: it never ends by itself."""
+    """Replaces the command; it never ends on its own."""
 
     exit_code, lines = None, ()
     started: list[RunningFit] = []  # noqa: RUF012

@@ -63,8 +63,8 @@ def test_what_is_not_possible_says_why(window, session, image) -> None:
         (c.sweep, "no camera"),
         (c.save, "no frame"),
         (c.acknowledge, "no alert"),
-        (c.report, "keeps nothing on disk"),
-        (c.folder, "keeps nothing on disk"),
+        (c.report, "writes nothing to disk"),
+        (c.folder, "writes nothing to disk"),
     ):
         assert not action.isEnabled(), action.text()
         assert why in action.toolTip()

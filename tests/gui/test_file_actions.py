@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -69,7 +70,7 @@ def choose(monkeypatch, path: Path) -> None:
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
 
 
-def test_a_report_is_written_beside_the_session_and_opened(
+def test_a_report_is_written_in_the_session_folder_and_opened(
     window, session, opened
 ) -> None:
     window.commands.report.trigger()
@@ -89,7 +90,7 @@ def test_a_report_that_fails_says_why(window, opened) -> None:
     window.commands.report.trigger()
     FakeProcess.started[0].exit_code = 1
     refresh(window)
-    assert window.message.text() == "no report: Error: no such thing"
+    assert window.message.text() == "the report failed: Error: no such thing"
     assert opened == []
 
 
@@ -152,6 +153,16 @@ def test_recent_sessions_are_listed_and_opened(window, opened, tmp_path) -> None
     assert FakeProcess.started[0].arguments == ["report", str(tmp_path / names[1])]
 
 
+def test_recent_sessions_in_a_folder_that_is_gone(window, session, tmp_path) -> None:
+    session.folder = tmp_path / "unplugged" / "2026-11-29_12-00-00"
+    window._menus.recent.aboutToShow.emit()
+    refresh(window)
+    assert "cannot be listed" in window.message.text()
+    assert "unplugged" in window.message.text()
+    (action,) = window._menus.recent.actions()
+    assert action.text() == "no recent sessions"
+
+
 def test_a_process_reports_its_end_and_last_line(monkeypatch) -> None:
     # Python itself in place of the command: no imports that take seconds.
     real = sys.executable
@@ -181,9 +192,36 @@ def test_a_process_is_stopped(monkeypatch) -> None:
     assert process.exit_code not in (None, 0)
 
 
-def popen_of(command: list[str]):
-    import subprocess
+def test_a_process_that_outlives_its_kill(monkeypatch) -> None:
+    monkeypatch.setattr(
+        "deepblur_live.gui.child_process.subprocess.Popen",
+        popen_of([sys.executable, "-c", "import time; time.sleep(60)"]),
+    )
+    process = ChildProcess("a test", [])
+    child = process._process
 
+    def wait(timeout_s: float) -> None:
+        raise subprocess.TimeoutExpired("a test", timeout_s)
+
+    monkeypatch.setattr(child, "wait", wait)
+    process.end(0.0)  # as when the window closes: no exception
+    monkeypatch.undo()
+    assert child.wait(20) != 0
+
+
+def test_output_that_cannot_be_read(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(
+        "deepblur_live.gui.child_process.subprocess.Popen",
+        popen_of([sys.executable, "-c", "print('one')"]),
+    )
+    log = tmp_path / "child.log"
+    process = ChildProcess("a test", [], log)
+    process.end()
+    log.unlink()
+    assert process.last_line.startswith("The output of a test cannot be read: ")
+
+
+def popen_of(command: list[str]):
     real = subprocess.Popen
     return lambda _, **options: real(command, **options)
 

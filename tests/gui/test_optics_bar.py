@@ -49,7 +49,7 @@ def test_distances_are_in_pixels_while_the_pixel_size_is_contradicted(
 
 
 def test_assumed_optics_are_named_until_the_line_is_hidden(qtbot, session) -> None:
-    session.optics.assumed = "optics assumed: NA 1.4: nobody has confirmed them"
+    session.optics.assumed = "optics assumed: NA 1.4: not stated in the profile"
     window = MainWindow(session)
     qtbot.addWidget(window)
     window.show()
@@ -60,7 +60,7 @@ def test_assumed_optics_are_named_until_the_line_is_hidden(qtbot, session) -> No
     assert not window.optics.isVisible()
 
 
-def test_the_quality_stands_beside_the_state(qtbot, session, image) -> None:
+def test_the_quality_is_shown_next_to_the_state(qtbot, session, image) -> None:
     window = MainWindow(session)
     qtbot.addWidget(window)
     window.show()

@@ -58,7 +58,7 @@ def test_only_changes_are_added(dialog, profile) -> None:
         (("model", "threads"), "2.5", "model.threads"),
     ],
 )
-def test_a_mistake_is_said_as_for_the_file(dialog, place, text, said) -> None:
+def test_a_mistake_is_reported_as_for_the_file(dialog, place, text, said) -> None:
     dialog.fields[place].box.setText(text)
     assert said in dialog.mistakes.text() and not dialog.save.isEnabled()
     dialog.fields[place].box.setText(dialog.fields[place].begun_with)
@@ -80,7 +80,9 @@ def test_it_is_saved_as_toml(dialog, tmp_path, monkeypatch) -> None:
     assert written.optics.pixel_size_nm == 108.0
 
 
-def test_a_file_that_cannot_be_written_is_said(dialog, tmp_path, monkeypatch) -> None:
+def test_a_file_that_cannot_be_written_is_reported(
+    dialog, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path), ""))
     dialog.save.click()
     assert str(tmp_path) in dialog.mistakes.text()

@@ -37,7 +37,7 @@ def test_it_records_until_it_is_pressed_again(window, session, image, tmp_path):
     window.commands.record.trigger()
     assert "● recording recording_" in kept(window, session, image, 3)
     assert window.commands.record.isChecked()
-    assert f"are kept in {tmp_path}" in window.message.text()
+    assert f"recording the deblurred frames in {tmp_path}" in window.message.text()
     window.commands.record.trigger()
     assert session.calls == ["recordingStarted", "recordingStopped"]
     session.recorder.close()
@@ -62,7 +62,7 @@ def test_another_file_may_be_chosen(window, session, image, tmp_path, monkeypatc
         assert len(series) == 2
 
 
-def test_what_cannot_be_written_is_said(window, session, tmp_path):
+def test_what_cannot_be_written_is_reported(window, session, tmp_path):
     session.folder = tmp_path / "file"
     session.folder.touch()
     window.commands.record.trigger()

@@ -67,14 +67,14 @@ def test_it_says_how_far_it_is(window, session) -> None:
     assert window.toolbar.chip.text() != "FINISHED"
 
 
-def test_the_end_is_said_with_folder_and_report(
+def test_the_end_is_reported_with_folder_and_report(
     window, replay, session, frames, monkeypatch
 ) -> None:
     finish(window, replay, session, frames)
     bar = window.replay_bar
     assert window.toolbar.chip.text() == "FINISHED"
     assert bar.text.text() == (
-        f"Replay finished: {COUNT} frames, kept in {session.folder.name}"
+        f"Replay finished: {COUNT} frames, saved in {session.folder.name}"
     )
     assert bar.text.toolTip() == str(session.folder)
     opened = []
@@ -98,7 +98,7 @@ def test_the_slider_goes_back_through_the_recording(
         redraw(window)
         np.testing.assert_array_equal(window.images.raw.image, frames[index])
         assert window.shown.info.number == index
-    assert "not kept" in window.images.deblurred.notice
+    assert "were not recorded" in window.images.deblurred.notice
     assert "--save-deblurred" in window.images.deblurred.notice
 
 

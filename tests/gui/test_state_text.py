@@ -82,7 +82,7 @@ def test_a_provisional_judgement_says_when_it_will_be_sure(session, statistics) 
     assert chip_of(GOOD, warned, statistics, 0.1).text == "WARN · provisional"
 
 
-def test_the_share_that_was_watched_is_told(session, statistics) -> None:
+def test_the_share_that_was_watched_is_reported(session, statistics) -> None:
     chip = chip_of(GOOD, session.status, statistics, 0.1, 0.0, session.watched)
     assert "watched for changes 80 % of the time (20 % provisionally)" in chip.reason
 

@@ -88,7 +88,7 @@ def test_without_equal_spots_the_spectrum_is_fitted(monkeypatch):
     assert identifier.take_notes() == []
 
 
-def test_too_few_beads_are_left_to_the_spectrum_and_the_user_is_told(
+def test_too_few_beads_are_left_to_the_spectrum_and_the_user_is_informed(
     identifier, monkeypatch
 ):
     identifier.reset()
@@ -107,7 +107,7 @@ def test_too_few_beads_are_left_to_the_spectrum_and_the_user_is_told(
     (note,) = identifier.take_notes()
     assert note == (
         "the blur is fitted to the spectrum of the frames, not to beads: fewer than 3 "
-        "stand alone: 2 of 2 beads are used"
+        "beads are isolated: 2 of 2 beads are used"
     )
 
 

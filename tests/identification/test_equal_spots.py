@@ -1,4 +1,4 @@
-"""Isolated spots of one shape are told from other specimens."""
+"""Isolated spots of one shape are distinguished from other specimens."""
 
 import numpy as np
 import pytest

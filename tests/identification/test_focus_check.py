@@ -110,7 +110,7 @@ def test_modes_that_jump_while_only_the_focus_moves_are_a_contradiction():
     assert "contradict each other" in check.reason
 
 
-def test_a_drift_meanwhile_is_not_the_fault_of_the_estimates():
+def test_a_drift_during_the_check_is_not_blamed_on_the_estimates():
     given = estimates(HERE, slope=0.0)
     check = check_focus(FAMILY, given, STEPS, steady=False)
     assert check.verdict is CheckVerdict.UNDECIDED and "drifted" in check.reason

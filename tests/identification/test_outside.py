@@ -71,7 +71,7 @@ def test_a_calibrated_blur_is_trusted(inside):
 def test_a_blur_outside_is_refused_and_says_what_to_do():
     identifier, problem, found = solved(MIDDLE + AWAY)
     assert not found.trusted
-    assert "left the calibrated set: calibrate again" in found.reason
+    assert "outside the calibrated set: calibrate again" in found.reason
     assert identifier.outside.compare(problem, found.coefficients).gain > 8
 
 

@@ -239,7 +239,7 @@ def test_scaling_between_inspections_reads_nothing_and_gives_the_same(side):
     assert torch.equal(again.image, kept)
 
 
-def test_scaling_is_recorded_once_for_a_size_and_goes_on_where_it_cannot_be(
+def test_scaling_is_recorded_once_for_a_size_and_continues_where_it_cannot_be(
     monkeypatch, caplog
 ):
     recorded = []

@@ -423,7 +423,7 @@ def test_a_card_that_fills_up_in_preparation_costs_one_size_alone(
     assert best.backend is played
 
 
-def test_executors_are_told_of_the_end_of_the_program(best, played, monkeypatch):
+def test_executors_are_notified_of_the_end_of_the_program(best, played, monkeypatch):
     called = []
     monkeypatch.setattr(played, "program_ends", lambda: called.append(1))
     best.close()

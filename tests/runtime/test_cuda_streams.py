@@ -14,7 +14,7 @@ from deepblur_live.runtime import inspection
 from deepblur_live.runtime.cuda_streams import (
     RECORDING,
     CudaStreams,
-    beside_frames,
+    background_stream,
 )
 from deepblur_live.runtime.frame import DeviceLost, Frame, FrameState
 from deepblur_live.runtime.guard import Verdict
@@ -297,10 +297,10 @@ def test_streams_begin_after_what_was_queued_before(card):
     assert [stream.tail for stream in card.made] == [0.5] * 3
 
 
-def test_what_runs_beside_the_frames_gives_way_to_them(card):
+def test_background_work_yields_to_frames(card):
     """On a card the lower number is served first."""
     CudaStreams(torch.device("cuda"))
-    with beside_frames(torch.device("cuda")):
+    with background_stream(torch.device("cuda")):
         assert card.current == card.made[3:]
     *frames, beside = (stream.priority for stream in card.made)
     # Torch gives each priority streams of its own.

@@ -98,4 +98,4 @@ def test_a_missing_card_is_reported_with_the_reason(monkeypatch, built_with, why
     assert why in choose_device().why
     with pytest.raises(ValueError, match=f"model.device 'cuda': .*{why}"):
         choose_device("cuda")
-    assert choose_device("cpu").why == "asked for"
+    assert choose_device("cpu").why == "requested"

@@ -214,14 +214,14 @@ def test_an_engine_that_cannot_be_read_is_built_again(cache, build):
     assert build.count == 2
 
 
-def test_an_engine_built_beside_frames_is_built_again_on_an_idle_card(cache, build):
-    """The builder times kernels: beside frames it may choose slow ones."""
+def test_an_engine_built_while_frames_run_is_built_again_on_an_idle_card(cache, build):
+    """The builder times kernels: while frames run it may choose slow ones."""
     for _ in range(2):
-        get(cache, build, beside_frames=True)
+        get(cache, build, card_busy=True)
         assert cache.contents()[0].timed_busy
     assert build.count == 1
     for busy in (False, False, True):
-        get(cache, build, beside_frames=busy)
+        get(cache, build, card_busy=busy)
         assert build.count == 2
         assert not cache.contents()[0].timed_busy
 
@@ -321,7 +321,7 @@ def test_an_engine_that_the_end_of_the_program_finds_opening_has_not_failed(
         (counted,) = cache.folder.glob("*.failure")
         cache.program_ends()
         assert not counted.exists()
-    with pytest.raises(EngineError, match="ends"):
+    with pytest.raises(EngineError, match="ending"):
         get(cache, build)
 
 

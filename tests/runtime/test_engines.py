@@ -94,10 +94,10 @@ def test_every_part_of_the_key_is_what_an_engine_depends_on(
 
 
 @pytest.mark.parametrize(("library", "busy"), [("tensorrt", 1), ("tensorrt-rtx", 0)])
-def test_engines_timed_beside_frames_are_known(source, fake_tensorrt, library, busy):
+def test_engines_timed_while_frames_run_are_known(source, fake_tensorrt, library, busy):
     """TensorRT for RTX times nothing."""
     library = dataclasses.replace(fake_tensorrt, name=library)
-    proximal(dataclasses.replace(source, library=library, beside_frames=True))
+    proximal(dataclasses.replace(source, library=library, card_busy=True))
     (kept,) = source.cache.contents()
     assert kept.timed_busy == busy
 

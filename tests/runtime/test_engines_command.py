@@ -106,7 +106,7 @@ def test_the_doctor_shows_the_order_and_the_reasons(folder):
     findings = list(probes.executor(Profile(model=Model(device="cpu"))))
     unused, used = findings
     reason, names = unused.text.split(": ", 1)[0], unused.text.rsplit(": ", 1)[1]
-    assert reason == "not used, as the CPU was asked for"
+    assert reason == "not used, as the CPU was requested"
     assert names.split("; ") == [
         "tensorrt",
         "tensorrt-rtx",

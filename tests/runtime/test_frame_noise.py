@@ -102,7 +102,7 @@ def test_a_line_that_a_dark_frame_does_not_show_is_not_kept_for_a_bright_one():
     assert float(ratio.median()) == pytest.approx(1, abs=0.1)
 
 
-def test_a_calibration_is_used_and_the_measurement_kept_beside_it():
+def test_a_calibration_is_used_and_the_measurement_is_kept_too():
     profile = Camera(offset_adu=100.0, gain_e_per_adu=0.5, read_noise_e=1.5)
     noise = FrameNoise(profile, 0.26)
     scaled = scale(lit(1)[0].numpy().astype(np.uint16))

@@ -40,7 +40,7 @@ def test_the_part_that_a_frame_shows(shape, metadata, sensor, view):
 @pytest.mark.parametrize(
     ("shape", "metadata", "sensor", "reason"),
     [
-        ((512, 900), {}, None, "512 × 900 pixels, a field needs at least 768"),
+        ((512, 900), {}, None, "512 × 900 pixels, but a field needs at least 768"),
         ((1000, 1000), {}, (2048, 2048), "on the sensor of 2048 × 2048 is unknown"),
         # Half as many pixels may be a region or binning.
         ((1024, 1024), {}, (2048, 2048), "on the sensor of 2048 × 2048 is unknown"),

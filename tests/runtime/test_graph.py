@@ -25,7 +25,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
 
 
 def played(device, *parts):
-    """Stand for graphs of functions, without a card."""
+    """Replaces CUDA graphs of functions, without a card."""
     for part in parts:
         part()
     return [SimpleNamespace(replay=part) for part in parts]

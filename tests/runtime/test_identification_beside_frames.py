@@ -1,4 +1,4 @@
-"""Identification on a CPU beside the frames: a search must not hold up a picture."""
+"""Identification on a CPU in the background: a search must not delay a frame."""
 
 import dataclasses
 import os

@@ -45,7 +45,7 @@ class Placed:
 
 
 class Counting(Recorder):
-    """Counts its frames, and reports a track beside its prior's mean."""
+    """Counts its frames, and reports a track next to its prior's mean."""
 
     frames = 0
 

@@ -87,7 +87,9 @@ def test_it_is_usable_with_a_new_enough_card_and_says_why_not(
     assert "pip install triton-windows" in why_no_triton()
 
 
-def test_it_stands_between_the_engines_and_compiled_torch(on_card, triton, monkeypatch):
+def test_it_is_ranked_between_the_engines_and_compiled_torch(
+    on_card, triton, monkeypatch
+):
     attempts = order.executor_order()
     names = [attempt.name for attempt in attempts]
     first = names.index("tensorrt-rtx") + 1

@@ -1,4 +1,4 @@
-"""Which changes end an accepted sweep, and what is said before there is evidence."""
+"""Which changes end an accepted sweep, and the text before there is evidence."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_new_baseline_by_hand_does_not_hide_a_change_of_specimen(make):
         (True, "replay", NOT_VERIFIED_BEADS),
     ],
 )
-def test_what_is_said_before_any_evidence(make, beads, source, expected):
+def test_the_text_before_any_evidence(make, beads, source, expected):
     rig = make(beads=beads)
     rig(1, source)
     assert rig.absolute.verification.text == expected.text

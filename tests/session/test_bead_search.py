@@ -38,8 +38,8 @@ def test_beads_are_counted_with_reasons():
     assert found.photons == pytest.approx(GAIN * LIGHT, rel=0.1)
     assert [item.split(":")[0] for item in found.advice] == [
         f"A bead has about {found.photons:.0f} photons",
-        "Fewer than 10 can be used",
-        "Many are too near each other",
+        "Fewer than 10 beads can be used",
+        "Many beads are too close together",
     ]
 
 
@@ -63,7 +63,7 @@ def test_saturated_beads_and_a_wrong_focus_are_named():
     clipped = np.minimum(frame(ALONE, light=40 * LIGHT), 4095)
     found = beads_in_view(clipped, PROFILE, 200.0)
     assert found.refused(Refusal.SATURATED) == len(ALONE)
-    assert found.advice[0] == "Beads are saturated: lower the exposure."
+    assert found.advice[0] == "Beads are saturated: reduce the exposure."
     wide = beads_in_view(frame(ALONE, sigma=3.5, light=5 * LIGHT), PROFILE, 200.0)
     assert "times as wide as in focus" in wide.advice[0]
 

@@ -17,6 +17,7 @@ from deepblur_live.calibration.model import StackModel
 from deepblur_live.calibration.stack import bead_stack, crop_side
 from deepblur_live.identification import SweepError
 from deepblur_live.profile import Optics, Profile
+from deepblur_live.session import bead_sweep
 from deepblur_live.session.bead_sweep import (
     BeadSweep,
     SweepCancelled,
@@ -111,7 +112,9 @@ def test_a_cancelled_sweep_returns_the_drive(session, live, tmp_path):
     assert not path.exists()
 
 
-def test_an_error_is_told_with_plane_and_place(session, live, tmp_path, monkeypatch):
+def test_an_error_is_reported_with_plane_and_place(
+    session, live, tmp_path, monkeypatch
+):
     path, snap, snaps = tmp_path / "beads.ome.tif", live.snapImage, []
 
     def fail_at_the_third():
@@ -126,6 +129,17 @@ def test_an_error_is_told_with_plane_and_place(session, live, tmp_path, monkeypa
         sweep_beads(session, SWEEP, path, 100.0)
     assert live.isSequenceRunning()
     assert not path.exists()
+
+
+def test_a_full_disk_leaves_no_file(session, live, tmp_path, monkeypatch):
+    def fill(stream, *values, **options):
+        stream.write(b"II")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bead_sweep.tifffile, "imwrite", fill)
+    with pytest.raises(OSError, match="No space left"):
+        sweep_beads(session, SWEEP, tmp_path / "beads.ome.tif", 100.0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stage_that_does_not_follow_is_named(session, live, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The check of the estimate in a session: the drive returns, live mode goes on."""
+"""The check of the estimate in a session: the drive returns, live mode continues."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_another_specimen_is_not_judged(session, monkeypatch):
 
     check = check_session(session, 0.3, change)
     assert check.verdict is CheckVerdict.UNDECIDED
-    assert check.reason.startswith("the specimen has changed since")
+    assert check.reason.startswith("the specimen has changed; on the")
     assert session.verification.state is VerificationState.NOT_VERIFIED
     assert events(session)["estimateChecked"]["verdict"] == "undecided"
 

@@ -1,4 +1,4 @@
-"""A focus sweep in a session: live mode goes on, the drive returns, then refocuses."""
+"""A focus sweep in a session: live mode continues; the drive returns and refocuses."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_from_alert_to_new_baseline(session):
     assert moved[0] == pytest.approx(0, abs=0.01)
 
 
-def test_live_mode_goes_on_after_a_failure(session, monkeypatch):
+def test_live_mode_continues_after_a_failure(session, monkeypatch):
     core = session.core
     core.startContinuousSequenceAcquisition()
 
@@ -147,7 +147,7 @@ def test_a_large_move_and_a_replay_are_refused(session, monkeypatch):
     assert session.core.getPosition() == 0.0
     # Now that is too far for estimates, wherever the move would end.
     session.core.setPosition(-0.4)
-    with pytest.raises(SweepError, match="1200 nm from the focus"):
+    with pytest.raises(SweepError, match="1200 nm from focus"):
         accept_sweep(session, a_sweep())
     assert session.verification is NOT_VERIFIED
     monkeypatch.setattr(session, "core", None)

@@ -34,7 +34,7 @@ def core(monkeypatch):
 
 
 class Frames:
-    """Counts a run's frames, and waits for so many more."""
+    """Counts a run's frames, and waits for a number of further ones."""
 
     def __init__(self, core) -> None:
         self.count = 0

@@ -75,7 +75,7 @@ def test_the_report_needs_no_other_folder(calibrated, tmp_path):
     data = read_session(folder)
     assert reference(data).point.name == "mean of the calibration"
     note = calibration_note(data, moments(data))
-    assert "Distance from it (defocus, spherical left out): start 54 ± 1 nm" in note
+    assert "Distance from it (without defocus, spherical): start 54 ± 1 nm" in note
     assert "is expected within 40 nm" in note
     figures = dict.fromkeys(("change", "psf", "coefficients", "quality"), "")
     assert note in page(data, figures, moments(data))

@@ -23,7 +23,7 @@ SPEC = EngineSpec(
     driver="580.1",
     options="",
 )
-EXECUTOR = "tensorrt 10.14.1, float16, on NVIDIA RTX A4000, one CUDA graph a frame"
+EXECUTOR = "tensorrt 10.14.1, float16, on NVIDIA RTX A4000, one CUDA graph per frame"
 
 
 @pytest.fixture

@@ -34,18 +34,18 @@ def events(session):
     return [json.loads(line)["event"] for line in text.splitlines()]
 
 
-def test_optics_that_nobody_has_stated_are_named(family, listener, tmp_path, caplog):
+def test_optics_that_are_not_stated_are_named(family, listener, tmp_path, caplog):
     assert assumed_optics(STATED) == ""
     assert same_pixel_size(101, 100) and not same_pixel_size(103, 100)
     session = LiveSession(Profile(), family, listener, tmp_path)
     session.close()
     assert "NA 1.41, emission 540 nm, pixel size 100 nm" in session.optics.assumed
-    assert "nobody has confirmed them" in caplog.text
+    assert "not stated in the profile" in caplog.text
     about = json.loads((session.folder / "session.json").read_text("utf-8"))
     assert about["optics"] == session.optics.assumed
 
 
-def test_a_contradiction_stands_until_it_is_confirmed(session, listener, results):
+def test_a_contradiction_remains_until_it_is_confirmed(session, listener, results):
     listener.emit(results(pixel_size_nm=100.5))
     assert not session.optics.contradiction
     for _ in range(3):

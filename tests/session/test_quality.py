@@ -1,4 +1,4 @@
-"""Quality beside change, with its error; and what share of a session was watched."""
+"""Quality and change, with errors; and which share of a session was watched."""
 
 from __future__ import annotations
 

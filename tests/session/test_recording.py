@@ -80,7 +80,7 @@ def test_frames_are_kept_with_scale_and_time(record, session, tmp_path, kind):
     assert series.dtype == np.uint16
     (counts,) = session.summary.recordings
     assert (counts.written, counts.dropped, counts.lost) == (20, 0, 0)
-    assert f"Kept     20 deblurred frames in {tmp_path}" in session.summary.text()
+    assert f"Recorded 20 deblurred frames in {tmp_path}" in session.summary.text()
     assert f"raw frames in one_raw.{kind}" in session.summary.text()
 
 
@@ -279,7 +279,7 @@ def test_a_slow_disk_costs_frames_and_no_time(
     assert kept == [True] * 5 + [False] * 95
     assert (recording.counts.waiting, recording.counts.dropped) == (5, 95)
     assert not recording.has_room
-    assert "slower than the frames" in errors[0]
+    assert "slower than the camera" in errors[0]
     disk.set()
     recording.end()
     assert recording.join(PATIENCE)

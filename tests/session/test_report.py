@@ -95,7 +95,7 @@ class Page(HTMLParser):
         self.words += data + " "
 
 
-def test_the_page_stands_alone(written, closed_session):
+def test_the_page_is_self_contained(written, closed_session):
     page, *pictures = written
     assert page.parts[-2:] == (closed_session.name, "report.html")
     text = page.read_text("utf-8")
@@ -243,6 +243,14 @@ def test_what_is_not_whole_is_left_out(folder, damage):
     assert write_report(folder)[0].is_file()
 
 
+def test_an_event_with_a_line_separator_in_its_text(folder):
+    text = "one\u2028two"
+    event = {"event": "sinkFailed", "time_s": 3.0, "error": text}
+    line = json.dumps(event, ensure_ascii=False).encode()
+    spoil("events.jsonl", lambda b: b + line + b"\n")(folder)
+    assert read_session(folder).events_of("sinkFailed")[0]["error"] == text
+
+
 def test_limits_and_bands_of_the_modes_are_in_view(folder):
     data = read_session(folder)
     top = coefficients_figure(data).axes[0].get_ylim()[1]
@@ -285,7 +293,10 @@ def test_why_there_was_no_baseline_is_stated(folder):
             lambda f: (f / "session.json").write_text("{"),
             "session.json: cannot be read",
         ),
-        (lambda f: (f / "session.json").write_text("[]"), "not what a session writes"),
+        (
+            lambda f: (f / "session.json").write_text("[]"),
+            "was not written by a session",
+        ),
         (
             lambda f: (f / "session.json").write_text("{}"),
             "no profile, coefficients or coverage_factor",
@@ -295,7 +306,7 @@ def test_why_there_was_no_baseline_is_stated(folder):
             "unknown key x",
         ),
         (lambda f: (f / "drift.csv").unlink(), "drift.csv: cannot be read"),
-        (lambda f: (f / "drift.csv").write_text(""), "no point in it"),
+        (lambda f: (f / "drift.csv").write_text(""), "contains no results"),
     ],
 )
 def test_other_folders_are_refused_by_name(folder, damage, why):
@@ -402,7 +413,7 @@ def test_no_line_is_drawn_across_a_new_baseline(folder):
     assert [[54.0, 0.0], [54.0, 1.0]] in drawn
 
 
-def test_a_contradicted_pixel_size_is_said(folder):
+def test_a_contradicted_pixel_size_is_reported(folder):
     line = (
         '{"event": "opticsContradicted", "time_s": 6.0, "reason": "the microscope '
         'states pixels of 65 nm, the profile 100 nm"}\n'
@@ -441,7 +452,7 @@ def _changes(data):
     return {name: data.numbers[name] for name in names}
 
 
-def test_an_alert_of_the_spectra_is_told_in_their_unit(folder):
+def test_an_alert_of_the_spectra_is_reported_in_their_unit(folder):
     spectral = EVENTS.replace(
         '"change_sigma": 0.004', '"change_sigma": 0.01, "unit": "Np"'
     ).replace('"coefficients": ["vertical coma"],', '"coefficients": [],')
@@ -459,7 +470,7 @@ def test_the_report_tells_what_was_watched_and_how_good_it_was(written):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_the_report_tells_what_became_of_missed_frames(folder, whole: bool) -> None:
+def test_the_report_accounts_for_missed_frames(folder, whole: bool) -> None:
     about = json.loads((folder / "session.json").read_text("utf-8"))
     about.pop("counts", None)
     about["summary"] = {"missed": {"taken": 4, "unread": 2}}

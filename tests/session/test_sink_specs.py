@@ -73,7 +73,7 @@ def test_a_command_is_a_list_without_a_shell(tmp_path, make_notice, written):
         ("", "must be log, jsonl:PATH"),
         ("webhook:", "must be log, jsonl:PATH"),
         ("webhook:ftp://host", "must be http"),
-        ("webhook:https://me:secret@host", "no name or password"),
+        ("webhook:https://me:secret@host", "must not contain a user name or password"),
         ("jsonl:no-such-folder/alarms.jsonl", "cannot be written: No such file"),
         ("command:no-such-program -x", "no-such-program: no such program"),
         ('command:python "-c', "no closing quotation"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 import threading
 import time
@@ -191,6 +192,20 @@ def test_a_line_written_in_part_has_failed(make_notice, tmp_path):
     sink.deliver(make_notice())
     *_, line = sink.path.read_text("utf-8").splitlines()
     assert json.loads(line) == make_notice().record()
+
+
+def test_a_program_opens_no_console_on_windows(make_notice, monkeypatch):
+    flags = []
+
+    def popen(arguments, **options):
+        flags.append(options["creationflags"])
+        raise OSError("as far as this goes")
+
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x08000000, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(OSError, match="as far"):
+        command("pass").deliver(make_notice())
+    assert flags == [0x08000000]
 
 
 def test_a_program_gets_the_alert_as_json(make_notice, tmp_path):

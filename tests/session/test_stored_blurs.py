@@ -122,13 +122,13 @@ def test_reports_import_no_torch_and_agree_with_computed_ones(
 def test_a_calibrated_field_is_shown_as_one(calibrated):
     data = read_session(calibrated)
     psfs = data.stored[0].psfs
-    # In the middles of the frame's ninths: it varies from row to row.
+    # At the centres of 3 × 3 parts of the frame: it varies from row to row.
     assert len(psfs) == 9
     assert psfs[1] == pytest.approx(psfs[0], abs=1e-4 * float(psfs.max()))
     assert np.abs(psfs[6] - psfs[0]).max() > 0.1 * psfs.max()
     figures = dict.fromkeys(("change", "psf", "coefficients", "quality"), "")
     text = page(data, figures, moments(data))
-    assert "the frame&#x27;s ninths" in text
+    assert "the centres of 3 × 3 parts" in text
     assert "varies over the frame as calibrated" in text
 
 

@@ -20,7 +20,7 @@ EVEN = np.array([0, 1, 2, 7])
 
 @pytest.fixture
 def judged(family):
-    """Return a function that has so many equal estimates judged."""
+    """Return a function that judges a number of equal estimates."""
 
     def judge(found, sigma=0.01, *, n=3, time=100.0, trusted=True, turn_known=True):
         blur = Gaussian(100.0, SWEPT, 0.006**2 * np.eye(8))
@@ -48,7 +48,8 @@ def test_a_defocus_that_frames_do_not_see_is_named(judged):
     state, reason = judged(found)
     assert state is VerificationState.CONTRADICTED
     assert reason == (
-        "the focus sweep at 12:03 measured defocus +0.100 waves rms, frames say +0.020"
+        "the focus sweep at 12:03 measured defocus +0.100 waves rms, but the frames "
+        "give +0.020"
     )
 
 

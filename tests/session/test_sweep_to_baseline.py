@@ -207,7 +207,7 @@ def test_frames_that_do_not_follow_the_focus_are_contradicted(core, begin):
     wait_for(session, lambda s: s.verification.state is VerificationState.CONTRADICTED)
     assert session.verification.text.startswith(
         f"not reliable on this specimen: the focus sweep at {sweep.clock} measured "
-        f"defocus {sweep.coefficients[0]:+.3f} waves rms, frames say +0.0"
+        f"defocus {sweep.coefficients[0]:+.3f} waves rms, but the frames give +0.0"
     )
     # The estimates are not charted; the spectra are.
     points = session.monitor.absolute.status.n_baseline

@@ -54,7 +54,9 @@ def test_what_contradicts_it_is_left_out_and_named(calibration, tmp_path):
     assert load_profile(path).model.psf is None
     content["model"] = {"bead_diameter_nm": 200.0}
     said = use_calibration(check_profile(content, "test"), calibration, path)
-    assert said.endswith("model.bead_diameter_nm stays: delete it for other specimens")
+    assert said.endswith(
+        "model.bead_diameter_nm is kept: delete it for other specimens"
+    )
 
 
 def test_other_optics_are_refused_with_both_numbers(calibration, tmp_path):

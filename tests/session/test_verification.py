@@ -20,10 +20,13 @@ from deepblur_live.session.verification import (
     VerificationState,
 )
 
-REASON = "the focus sweep at 12:03 measured defocus +0.100 waves rms, frames say +0.020"
+REASON = (
+    "the focus sweep at 12:03 measured defocus +0.100 waves rms, but the frames give "
+    "+0.020"
+)
 
 
-def test_a_contradiction_is_told_everywhere_and_ends_with_the_specimen(
+def test_a_contradiction_is_reported_everywhere_and_ends_with_the_specimen(
     family, listener, results, now, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(SessionRecord, "_pictures", lambda record, samples: ())

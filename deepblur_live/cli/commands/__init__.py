@@ -1,7 +1,7 @@
 """The commands and their options; errors are reported in one line.
 
-Each command is a function here, named like it, which imports what does the work when
-it is called: the help appears at once.
+Each command is a function of the same name, which imports its implementation only when
+it is called, so that the help appears at once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def _whole(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show and exit."
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:

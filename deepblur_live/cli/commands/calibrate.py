@@ -21,24 +21,24 @@ __all__ = ["calibrate"]
 def calibrate(
     files: Annotated[
         list[str],
-        typer.Argument(help="Stacks of bead slides, one a state of the microscope."),
+        typer.Argument(help="Z-stacks of bead slides, one per microscope state."),
     ],
     bead: Annotated[float, typer.Option(help="Diameter of the beads, nm.", min=1.0)],
     profile_file: ProfileFile = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write. [after the first file]"),
+        typer.Option("--output", "-o", help="Folder to write. [named after FILES]"),
     ] = None,
     z_step: Annotated[
         str | None,
         typer.Option(
-            help="Distance of the planes, such as 200nm; negative if z falls. [from "
-            "the file]"
+            help="Distance between planes, such as 200nm; negative if z decreases. "
+            "[from the file]"
         ),
     ] = None,
     channel: Channel = None,
     single: Annotated[
-        bool, typer.Option("--single", help="Write a PSF stack alone (OME-TIFF).")
+        bool, typer.Option("--single", help="Write only a PSF stack (OME-TIFF).")
     ] = False,
     debug: Debug = False,
 ) -> None:

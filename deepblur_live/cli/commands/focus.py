@@ -21,11 +21,11 @@ __all__ = ["check", "sweep"]
 
 _Stack = Annotated[
     str | None,
-    typer.Argument(help="Recorded z-stack: TIFF, OME-TIFF, OME-Zarr, a folder."),
+    typer.Argument(help="Recorded z-stack: TIFF, OME-TIFF, OME-Zarr or folder."),
 ]
 _Planes = Annotated[
     str | None,
-    typer.Option(help="Planes to use, from 0, such as 15,17,19. [around focus]"),
+    typer.Option(help="Planes to use, from 0, e.g. 15,17,19. [around focus]"),
 ]
 
 
@@ -34,12 +34,12 @@ def sweep(
     z_step: Annotated[
         str,
         typer.Option(
-            help="Distance of the planes, such as 200nm; negative if z falls."
+            help="Distance between planes, such as 200nm; negative if z decreases."
         ),
     ] = "",
     config: Annotated[
         Path | None,
-        typer.Option(help="Micro-Manager configuration, to sweep a microscope itself."),
+        typer.Option(help="Micro-Manager configuration, to sweep on a microscope."),
     ] = None,
     profile_file: ProfileFile = None,
     planes: _Planes = None,
@@ -72,7 +72,7 @@ def check(
     z_step: Annotated[
         str,
         typer.Option(
-            help="Distance of the planes, or the step to move, such as 300nm."
+            help="Distance between planes, or step of the focus drive, such as 300nm."
         ),
     ] = "",
     config: Annotated[
@@ -122,7 +122,7 @@ def _rig_and_step(
         raise ValueError("give a recorded z-stack, or --config for a microscope")
     if not z_step:
         raise ValueError(
-            f"--z-step: give the distance of the planes, such as {example}"
+            f"--z-step: give the distance between planes, such as {example}"
         )
     rig = read_profile(profile_file) or Profile()
     return rig, parse_length(z_step, "--z-step")

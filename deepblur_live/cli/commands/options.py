@@ -46,11 +46,11 @@ Window = Annotated[
 ]
 Output = Annotated[
     Path,
-    typer.Option("--output", help="Each session makes a folder of its own in here."),
+    typer.Option("--output", help="Folder in which each session creates its own."),
 ]
 InProcess = Annotated[
     bool,
-    typer.Option("--in-process", help="No worker process (slower, for debugging)."),
+    typer.Option("--in-process", help="Run without a worker process, for debugging."),
 ]
 OnAlarm = Annotated[
     list[str] | None,
@@ -73,12 +73,13 @@ Psf = Annotated[
     Path | None,
     typer.Option(
         "--psf",
-        help="Measured PSF to deblur with, as `calibrate --single` writes it; nothing "
+        help="Measured PSF to deblur with, as written by `calibrate --single`; no blur "
         "is identified.",
     ),
 ]
 Channel = Annotated[
-    str | None, typer.Option(help="Name or number, if there are several.")
+    str | None,
+    typer.Option(help="Name or number of the channel, if there are several."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -36,13 +36,13 @@ def demo(
     on_alarm: OnAlarm = None,
     field: Annotated[
         bool,
-        typer.Option("--field", help="The blur varies over the field, and is found."),
+        typer.Option("--field", help="Simulate a blur that varies over the field."),
     ] = False,
     beads: Annotated[
         bool,
         typer.Option(
             "--beads",
-            help="A bead slide under optics at rest, to try a calibration on.",
+            help="Simulate a bead slide without drift, to try a calibration.",
         ),
     ] = False,
     debug: Debug = False,
@@ -76,7 +76,9 @@ def run(
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(help="File for its raw frames: NAME.ome.zarr or NAME.ome.tiff."),
+        typer.Option(
+            help="File for the raw frames of --mda: NAME.ome.zarr or NAME.ome.tiff."
+        ),
     ] = None,
     save_deblurred: Deblurred = None,
     psf: Psf = None,
@@ -88,15 +90,15 @@ def run(
         bool,
         typer.Option(
             "--every-frame",
-            help="Deblur every frame, not the newest only; those that still wait at "
-            "the end are deblurred then.",
+            help="Deblur every frame, not only the newest; frames still waiting at the "
+            "end are deblurred then.",
         ),
     ] = False,
     debug: Debug = False,
 ) -> None:
     """Deblur the camera of a real microscope, until closed or Ctrl-C.
 
-    With --save-deblurred, the raw frames are written beside, unless --save has them.
+    With --save-deblurred, the raw frames are also written, unless --save writes them.
     """
     with one_line_errors(debug=debug) as console:
         from deepblur_live.cli.console_session import Options
@@ -104,7 +106,7 @@ def run(
         from deepblur_live.cli.run import run_microscope
 
         if save is not None and mda is None:
-            raise ValueError("--save: there are no frames to save: give --mda")
+            raise ValueError("--save writes the raw frames of an MDA: give --mda too")
         profile = read_profile(profile_file)
         sequence = None if mda is None else load_sequence(mda)
         alarms = [("--on-alarm", spec) for spec in on_alarm or ()]

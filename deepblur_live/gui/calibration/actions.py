@@ -24,11 +24,11 @@ class CalibrationActions(QtCore.QObject):
     Parameters
     ----------
     session
-        Of the window.
+        The window's session.
     commands
         The window's actions.
     message
-        Where the window says what happens.
+        The line in which the window shows messages.
     parent
         The window.
     """

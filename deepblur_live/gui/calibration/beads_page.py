@@ -1,4 +1,4 @@
-"""Step 2: the beads in the live frame, circled, with reasons where they are no use."""
+"""Step 2: the beads in the live frame, circled, with the reason if one is unusable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EVERY_S, _PAUSE = 1.0, 3.0
 _JOIN_S = 5.0
 _USABLE, _REFUSED = "#56b4e9", "#e69f00"
 _NO_FRAMES = (
-    "No frames yet. Start live mode in the window, or go on to use a recorded stack."
+    "No frames yet. Start live mode in the window, or continue with a recorded stack."
 )
 
 
@@ -53,8 +53,8 @@ class BeadsPage(Page):
         column = QtWidgets.QVBoxLayout(self)
         column.addWidget(
             text_label(
-                "Focus on the beads. Blue circles can be used, dashed orange ones "
-                "cannot: point at one to read why."
+                "Focus on the beads. Those in blue circles can be used, those in "
+                "dashed orange circles cannot: point at one to see why."
             )
         )
         column.addWidget(self.pane, 1)
@@ -67,7 +67,7 @@ class BeadsPage(Page):
     def enter(self) -> None:
         """Search the present frame again, as the optics may have changed."""
         if self.job.rig.optics.pixel_size_nm != self._pixel_nm:
-            # The scale bar's size is a pane's own.
+            # A pane's scale bar cannot be changed.
             self._pixel_nm = self.job.rig.optics.pixel_size_nm
             old, self.pane = self.pane, self._make_pane()
             layout = self.layout()
@@ -131,7 +131,7 @@ class BeadsPage(Page):
         if isinstance(found, Exception):
             self.found = None
             self.circles.clear()
-            self.count.setText("no beads can be looked for")
+            self.count.setText("The search for beads failed")
             self.advice.setText(str(found) or type(found).__name__)
             return
         self.found = found

@@ -101,7 +101,7 @@ class CalibrationDialog(QtWidgets.QDialog):
         self._update()
 
     def end(self, timeout_s: float = _END_S) -> bool:
-        """End all steps, the focus drive back first; False if one still runs."""
+        """End all steps and return the focus drive; False if one still runs."""
         until = time.monotonic() + timeout_s
         ended = [page.end(max(0.1, until - time.monotonic())) for page in self.pages]
         return all(ended)

@@ -1,4 +1,4 @@
-"""Step 4: the fit, `deepblur-live calibrate` in a process of its own."""
+"""Step 4: the fit, by `deepblur-live calibrate` in a separate process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FitPage(Page):
         super().__init__(job)
         self._child: ChildProcess | None = None
         self._target = Path()
-        # What the latest fit was made of.
+        # The input of the latest fit.
         self._fitted: tuple[object, ...] = ()
         self.progress = QtWidgets.QProgressBar()
         self.progress.setRange(0, 100)
@@ -51,8 +51,8 @@ class FitPage(Page):
         column = QtWidgets.QVBoxLayout(self)
         column.addWidget(
             text_label(
-                "Each bead is fitted by itself, which takes some seconds a bead, in a "
-                "process of its own. Microscope and window can be used meanwhile."
+                "Each bead is fitted separately, which takes a few seconds per bead. "
+                "You can use the microscope and the window in the meantime."
             )
         )
         column.addLayout(row)
@@ -76,7 +76,7 @@ class FitPage(Page):
         return self._child is not None
 
     def enter(self) -> None:
-        """Fit, unless these stacks were, with the same optics."""
+        """Fit, unless these stacks have been fitted with the same optics."""
         if self.problem and not self.busy:
             self._start()
 
@@ -89,7 +89,7 @@ class FitPage(Page):
         return True
 
     def arguments(self, target: Path, profile: Path) -> list[str]:
-        """Return those of ``deepblur-live``."""
+        """Return the arguments for ``deepblur-live``."""
         options = ["--profile", str(profile), "--bead", f"{self.job.bead_nm:g}"]
         step_um = self.step_um
         if step_um is not None:
@@ -98,7 +98,7 @@ class FitPage(Page):
         return ["calibrate", *files, *options, "--output", str(target)]
 
     step_um: float | None = None
-    """Distance of planes of stacks that do not hold it."""
+    """Distance between planes for stacks that do not state it, µm."""
 
     def _given(self) -> tuple[object, ...]:
         job = self.job

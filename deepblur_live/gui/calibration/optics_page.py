@@ -34,7 +34,7 @@ _DEEPER = {
 
 
 class OpticsPage(Page):
-    """Takes over what the profile states, and asks for the rest by name."""
+    """Shows the optics that the profile states, and asks for the others."""
 
     title = "Optics"
 
@@ -59,7 +59,7 @@ class OpticsPage(Page):
                 box.setText(f"{self._size_nm:.4g}")
             form.addRow(name, box)
         self.bead = QtWidgets.QLineEdit()
-        self.bead.setPlaceholderText("as on the bottle; 100 to 200 are good")
+        self.bead.setPlaceholderText("as stated on the bottle; 100 to 200 work well")
         if profile.model.bead_diameter_nm is not None:
             self.bead.setText(f"{profile.model.bead_diameter_nm:g}")
         form.addRow(_BEAD, self.bead)
@@ -68,8 +68,8 @@ class OpticsPage(Page):
             self.deeper.addItem(text, key)
         self.deeper.setCurrentIndex(self.deeper.findData(profile.stage.deeper))
         self.deeper.setToolTip(
-            "Compare the positions of the coverslip and of a cell on it. It gives "
-            "defocus, astigmatism and spherical aberration their sign"
+            "To find out, compare the positions of the coverslip and of a cell on it. "
+            "This sets the sign of defocus, astigmatism and spherical aberration"
         )
         form.addRow("Focus drive", self.deeper)
         self.folder = QtWidgets.QLineEdit(str(job.folder))
@@ -143,10 +143,11 @@ class OpticsPage(Page):
         bead_nm = _number(_BEAD, self.bead.text())
         if not _SMALLEST_NM <= bead_nm <= _LARGEST_NM:
             raise ValueError(
-                f"{_BEAD}: {bead_nm:g} is not from {_SMALLEST_NM:g} to {_LARGEST_NM:g}."
+                f"{_BEAD}: must be from {_SMALLEST_NM:g} to {_LARGEST_NM:g}, "
+                f"not {bead_nm:g}."
             )
         if not self.folder.text().strip():
-            raise ValueError("Please say where to save the stacks.")
+            raise ValueError("Please choose a folder for the stacks.")
         content.setdefault("stage", {})["deeper"] = self.deeper.currentData()
         try:
             return check_profile(content, _ORIGIN), bead_nm
@@ -161,7 +162,7 @@ class OpticsPage(Page):
     def _on_browse(self) -> None:
         parent = Path(self.folder.text()).parent
         name = QtWidgets.QFileDialog.getExistingDirectory(
-            self, "Save in a new folder of", str(parent)
+            self, "Create the folder in", str(parent)
         )
         if name:
             self.folder.setText(str(Path(name) / self.job.folder.name))
@@ -174,5 +175,5 @@ def _number(name: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{name}: {text.strip()} is no number.")
+        raise ValueError(f"{name}: {text.strip()} is not a number.")
     return value

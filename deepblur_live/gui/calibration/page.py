@@ -1,4 +1,4 @@
-"""What the steps of a calibration have in common, and what they hand on."""
+"""Base class of the steps of a calibration, and the data that they share."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["CalibrationJob", "Page", "text_label"]
 
 @dataclass
 class CalibrationJob:
-    """What has been given and recorded so far.
+    """Input and recordings so far.
 
     Parameters
     ----------
     session
-        Whose frames and microscope are used.
+        The session whose frames and microscope are used.
     rig
         The session's profile with the optics that the user has confirmed.
     bead_nm
-        Diameter of the beads.
+        Diameter of the beads, nm.
     folder
-        Where stacks and calibrations are written; made when the first one is.
+        Where stacks and calibrations are written; created with the first one.
     stacks
-        One recording a state of the microscope.
+        One recording per state of the microscope.
     made
         Folder of the latest calibration, or None.
     printed
-        What `deepblur-live calibrate` has said of it.
+        Messages of `deepblur-live calibrate` about it.
     """
 
     session: LiveSession
@@ -47,7 +47,7 @@ class CalibrationJob:
     printed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Propose a folder beside the session's own."""
+        """Propose a folder next to the session's own."""
         own = self.session.folder
         parent = Path.home() if own is None else own.parent
         self.folder = parent / f"beads_{datetime.now():%Y-%m-%d_%H-%M-%S}"
@@ -63,10 +63,9 @@ class Page(QtWidgets.QWidget):
     """
 
     title = ""
-    """In the list of steps."""
-
+    """Name in the list of steps."""
     following = "Next"
-    """What the button to the next step says."""
+    """Text of the button to the next step."""
 
     changed = Signal()
     """`problem` may have changed."""
@@ -86,10 +85,10 @@ class Page(QtWidgets.QWidget):
         return False
 
     def enter(self) -> None:
-        """Do what is to be done when the step is shown."""
+        """Prepare the step; called when it is shown."""
 
     def leave(self) -> None:
-        """End what only the shown step needs."""
+        """Stop what only the visible step needs; called before another is shown."""
 
     def end(self, timeout_s: float) -> bool:
         """End everything, as the window closes; False if something still runs."""
@@ -98,7 +97,7 @@ class Page(QtWidgets.QWidget):
 
 
 def text_label(text: str = "") -> QtWidgets.QLabel:
-    """Return a label for sentences: wrapped, plain, and copied with a pointer."""
+    """Return a label for sentences: wrapped, plain text, selectable by mouse."""
     label = QtWidgets.QLabel(text)
     label.setWordWrap(True)
     label.setTextFormat(QtCore.Qt.TextFormat.PlainText)

@@ -1,4 +1,4 @@
-"""Step 5: the verdict first, then what was found, and what can be done with it."""
+"""Step 5: the verdict, the results of the fit, and what to do with the calibration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepblur_live.calibration import CalibrationError, load_calibration
-from deepblur_live.gui.binding import QtCore, QtGui, QtWidgets, Signal
+from deepblur_live.gui.binding import QtWidgets, Signal
 from deepblur_live.gui.calibration.page import Page, text_label
+from deepblur_live.gui.open_path import open_path
 from deepblur_live.gui.theme import GRADE_COLOURS
 from deepblur_live.optics.zernike import MODE_NAMES
 from deepblur_live.session.use_calibration import use_calibration
@@ -22,7 +23,7 @@ __all__ = ["ResultPage", "verdict", "wavefront_text"]
 
 _REDO, _NOTE = "Redo: ", "Note: "
 _ASIDE = (_NOTE, "Left out: ")
-# Modes that are named, the largest first.
+# Number of modes that are listed, the largest first.
 _NAMED = 4
 
 
@@ -32,7 +33,7 @@ class ResultPage(Page):
     title = "Result"
 
     another = Signal()
-    """Another state is to be recorded."""
+    """Emitted to record another state of the microscope."""
 
     saved = Signal(object)
     """The path of a profile that uses the calibration."""
@@ -45,7 +46,7 @@ class ResultPage(Page):
         self.report = QtWidgets.QPushButton("Open the report")
         self.use = QtWidgets.QPushButton("Use this calibration …")
         self.use.setToolTip(
-            "Save a profile with model.calibration, after the checks of its use"
+            "Check that the calibration fits this rig, and save a profile that uses it"
         )
         self.more = QtWidgets.QPushButton("Add another state")
         self.more.setToolTip(
@@ -92,22 +93,24 @@ class ResultPage(Page):
         # button.
         places = {f"{path.parent}{os.sep}" for path in self.job.stacks}
         lines = [_without(line, places) for line in self.job.printed[:-1]]
-        said = [line for line in lines if line.startswith((_REDO, *_ASIDE))]
-        rest = [line for line in lines if line not in said]
+        remarks = [line for line in lines if line.startswith((_REDO, *_ASIDE))]
+        numbers = [line for line in lines if line not in remarks]
         if self.job.made is not None:
-            rest.append(wavefront_text(self.job.made))
-        remarks = (f"• {line.removeprefix(_NOTE).removeprefix(_REDO)}" for line in said)
-        self.remarks.setText("\n".join(remarks))
-        self.remarks.setVisible(bool(said))
-        self.numbers.setText("\n\n".join(rest))
+            numbers.append(wavefront_text(self.job.made))
+        bullets = (
+            f"• {line.removeprefix(_NOTE).removeprefix(_REDO)}" for line in remarks
+        )
+        self.remarks.setText("\n".join(bullets))
+        self.remarks.setVisible(bool(remarks))
+        self.numbers.setText("\n\n".join(numbers))
         self.message.setText("")
 
     def _on_report(self) -> None:
         if self.job.made is not None:
-            _show(self.job.made / "report.html")
+            open_path(self.job.made / "report.html")
 
     def _on_folder(self) -> None:
-        _show(self.job.folder)
+        open_path(self.job.folder)
 
     def _on_use(self) -> None:
         text, grade = verdict(self.job.printed)
@@ -115,7 +118,7 @@ class ResultPage(Page):
         if grade == "poor" and buttons.Yes != QtWidgets.QMessageBox.question(
             self,
             "Use this calibration",
-            f"The verdict is: {text} Save a profile that uses it all the same?",
+            f"The verdict is: {text} Save a profile that uses it anyway?",
             buttons.Yes | buttons.No,
         ):
             return
@@ -147,7 +150,7 @@ class ResultPage(Page):
 
 
 def verdict(printed: tuple[str, ...]) -> tuple[str, str]:
-    """Return the verdict on what `deepblur-live calibrate` has said, and its grade."""
+    """Return the verdict on the output of `deepblur-live calibrate`, and its grade."""
     if any(line.startswith(_REDO) for line in printed):
         return "Do not use it: record the slide again.", "poor"
     if any(line.startswith(_ASIDE) for line in printed):
@@ -156,9 +159,9 @@ def verdict(printed: tuple[str, ...]) -> tuple[str, str]:
 
 
 def wavefront_text(folder: Path) -> str:
-    """Return the wavefront of a calibration's states, middle of the field; or why not.
+    """Return the wavefront error and the largest modes of each state, mid-field.
 
-    Its size, and the largest modes.
+    An error text if the calibration cannot be loaded.
     """
     try:
         saved = load_calibration(folder)
@@ -184,8 +187,3 @@ def _without(line: str, places: set[str]) -> str:
     for place in places:
         line = line.replace(place, "")
     return line
-
-
-def _show(path: Path) -> None:
-    """Open a folder or a page with the system's default program."""
-    QtGui.QDesktopServices.openUrl(QtCore.QUrl.fromLocalFile(str(path)))

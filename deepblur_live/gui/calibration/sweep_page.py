@@ -36,11 +36,13 @@ class SweepPage(Page):
         self._cancelled = threading.Event()
         self._suggested_for: Optics | None = None
         self.step_um: float | None = None
-        """Distance of the planes of recordings that do not hold it."""
+        """Distance between planes for recordings that do not state it."""
         self.range, self.step = _length(100, 20_000, 100), _length(10, 5000, 10)
         self.plan = text_label()
         self.start = QtWidgets.QPushButton("Sweep …")
-        self.start.setToolTip("Move the focus drive through these planes; asks first")
+        self.start.setToolTip(
+            "Move the focus drive through these planes, after a confirmation"
+        )
         self.cancel = QtWidgets.QPushButton("Cancel")
         self.cancel.setToolTip("End the sweep; the focus drive returns")
         self.progress = WorkBar("bead sweep")
@@ -48,8 +50,8 @@ class SweepPage(Page):
         self.message = text_label()
         self.recorded = QtWidgets.QPushButton("Use recorded stacks …")
         self.recorded.setToolTip(
-            "Z-stacks of the beads in files, such as of an MDA with a z plan: one for "
-            "each state of the microscope"
+            "Recorded z-stacks of the beads, such as from an MDA with a z plan; one "
+            "per state of the microscope"
         )
         self.stacks = QtWidgets.QListWidget()
         self.stacks.setMinimumHeight(60)
@@ -106,9 +108,9 @@ class SweepPage(Page):
         column = QtWidgets.QVBoxLayout(self)
         column.addWidget(
             text_label(
-                "The focus drive moves through focus and returns to where it is; live "
-                "mode or a running MDA pauses meanwhile. Nothing moves before you "
-                "confirm it."
+                "The focus drive moves through focus and returns to its present "
+                "position; live mode or a running MDA is paused for it. Nothing moves "
+                "before you confirm."
             )
         )
         column.addSpacing(6)
@@ -117,7 +119,7 @@ class SweepPage(Page):
         column.addLayout(row)
         column.addWidget(self.message)
         column.addSpacing(10)
-        column.addWidget(QtWidgets.QLabel("Stacks, one a state of the microscope:"))
+        column.addWidget(QtWidgets.QLabel("Stacks, one per state of the microscope:"))
         column.addWidget(self.stacks, 1)
         column.addLayout(below)
 
@@ -153,7 +155,7 @@ class SweepPage(Page):
         self.changed.emit()
 
     def _describe(self) -> tuple[str, str]:
-        """Return what is wrong with the planes, or empty, and what they are."""
+        """Return what is wrong with the planes, or empty; and their description."""
         try:
             offsets = self._planned().offsets_um
         except ValueError as error:
@@ -164,12 +166,13 @@ class SweepPage(Page):
             stage = core.getFocusDevice()
             at_um = core.getPosition(stage)
         except Exception as error:  # whatever a driver raises
-            return f"The focus drive does not answer: {error}", ""
+            return f"The focus drive does not respond: {error}", ""
         suggested = suggested_sweep(self.job.rig.optics)
         return "", (
             f"{len(offsets)} planes, ±{offsets[-1]:.2f} µm around {stage} at "
-            f"{at_um:.2f} µm. For these optics ±{1000 * suggested.range_um:.0f} nm in "
-            f"steps of {1000 * suggested.step_um:.0f} nm are good."
+            f"{at_um:.2f} µm. Suggested for these optics: "
+            f"±{1000 * suggested.range_um:.0f} nm in steps of "
+            f"{1000 * suggested.step_um:.0f} nm."
         )
 
     def _on_start(self) -> None:
@@ -177,14 +180,19 @@ class SweepPage(Page):
         span, count = sweep.offsets_um[-1], len(sweep.offsets_um)
         core = self.job.session.core
         assert core is not None
-        if core.isContinuousFocusEnabled():
+        try:
+            stage, autofocus = core.getFocusDevice(), core.isContinuousFocusEnabled()
+        except Exception as error:  # whatever a driver raises
+            self.message.setText(f"The focus drive does not respond: {error}")
+            return
+        if autofocus:
             self.message.setText("Switch off the autofocus: it holds the position.")
             return
         buttons = QtWidgets.QMessageBox.StandardButton
         answer = QtWidgets.QMessageBox.question(
             self,
             "Sweep",
-            f"Move {core.getFocusDevice()} by up to {span:.2f} µm to each side, "
+            f"Move {stage} by up to {span:.2f} µm to each side, "
             f"{count} planes, and back? Make sure that the objective cannot touch the "
             "slide.",
             buttons.Yes | buttons.No,
@@ -212,7 +220,9 @@ class SweepPage(Page):
 
     def _on_done(self, outcome: Path | Exception) -> None:
         if isinstance(outcome, Path):
-            self.message.setText("Recorded. The focus drive is back where it was.")
+            self.message.setText(
+                "Recorded. The focus drive is back at its start position."
+            )
             self._add(outcome)
         else:
             self.message.setText(str(outcome) or type(outcome).__name__)
@@ -235,15 +245,15 @@ class SweepPage(Page):
         names, _ = QtWidgets.QFileDialog.getOpenFileNames(
             self, "Stacks of bead slides", str(self.job.folder.parent), _RECORDINGS
         )
-        said = []
+        messages = []
         for name in names:
             self.add_recording(Path(name))
-            said.append(self.message.text())
-        # Of several files each has its own line, also those that are of no use.
-        self.message.setText("\n".join(said))
+            messages.append(self.message.text())
+        # One line for each file, including those that cannot be used.
+        self.message.setText("\n".join(messages))
 
     def add_recording(self, path: Path) -> None:
-        """Take a recorded stack, or say why it is of no use."""
+        """Add a recorded stack to the list, or say why it cannot be used."""
         # A Zarr store is a folder, which the dialog cannot choose: a file in it.
         if path.name in ("zarr.json", ".zattrs"):
             path = path.parent
@@ -255,12 +265,14 @@ class SweepPage(Page):
             self.message.setText(str(error))
             return
         if not known and self.step_um is None:
-            self.message.setText(f"{path.name}: left out, no distance of its planes.")
+            self.message.setText(
+                f"{path.name}: not added: the distance between its planes is unknown."
+            )
             step_nm, given = QtWidgets.QInputDialog.getDouble(
                 self,
-                "Distance of the planes",
-                f"{path.name} does not say how far apart its {planes} planes are, in "
-                "nm; negative if the positions fall:",
+                "Distance between planes",
+                f"{path.name} does not state the distance between its {planes} planes. "
+                "Distance in nm, negative if z decreases along the stack:",
                 1000 * suggested_sweep(self.job.rig.optics).step_um,
                 -10_000,
                 10_000,

@@ -44,7 +44,7 @@ def equal_spots(image: NDArray[np.floating], fwhm: float) -> int:
     image
         (H, W) brightness, in any unit.
     fwhm
-        Of the image of a point in focus, pixels.
+        Full width at half maximum of the image of a point in focus, pixels.
     """
     frame = np.asarray(image, dtype=np.float64)
     least, largest = (2 * round(s * fwhm / 2) + 1 for s in (_LEAST_SIDE, _LARGEST_SIDE))
@@ -65,7 +65,7 @@ def equal_spots(image: NDArray[np.floating], fwhm: float) -> int:
 
 
 def unlikeness(crops: torch.Tensor, noise: float) -> NDArray[np.float64]:
-    """Return the share (n,) of each spot's energy that the others' mean leaves over.
+    """Return the share (n,) of each spot's energy not explained by the others' mean.
 
     Parameters
     ----------

@@ -68,9 +68,9 @@ class Candidate:
     Parameters
     ----------
     row, column
-        Of its brightest pixel at the frame's scale.
+        Position of its brightest pixel, in pixels of the frame.
     response
-        Of the difference of Gaussians, in the frame's brightness.
+        Response of the difference of Gaussians, in the frame's brightness.
     refusal
         None if it can be used.
     """
@@ -162,9 +162,9 @@ def detect(
     Parameters
     ----------
     image
-        (H, W).
+        (H, W) brightness, in any unit.
     fwhm
-        Of the image of a bead in focus, pixels; the finest scale.
+        Full width at half maximum of a bead in focus, pixels; the finest scale.
     least_side, largest_side
         Limits of the side of the part of the frame that a bead's fit needs, pixels,
         odd; in between it is proportional to the width of the blobs.

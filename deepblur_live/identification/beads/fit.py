@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from deepblur_live.identification.beads.model import BeadModel
 
-__all__ = ["BeadFit", "BeadNoise", "fit_beads", "of_beads", "start_of"]
+__all__ = ["BeadFit", "BeadNoise", "fit_beads", "restricted", "start_of"]
 
 # Levenberg's damping: first value, factors after a good and a bad step, largest.
 _DAMPING, _BETTER, _WORSE, _LARGEST = 1e-3, 0.2, 5.0, 1e6
@@ -60,18 +60,18 @@ class BeadFit:
     coefficients
         (P,) γ.
     blur
-        Variance of the Gaussian beside the model's `known_blur`, pixels².
+        Variance of the Gaussian in addition to the model's `known_blur`, pixels².
     positions
         (n, 2) row and column from the centre of each crop, pixels.
     brightness, background
-        (n,) of each bead; the sum of its image, and the level it stands on.
+        (n,) of each bead: the sum of its image, and the level around it.
     covariance
         (P, P) of γ, from the curvature of the likelihood.
     objective
         Half the weighted sum of squares, with the logarithm of the variance, and the
         prior's.
     noise
-        What the residual was weighted with.
+        Noise by which the residual was weighted.
     chi2
         (n,) mean squared residual of each bead, over its variance.
     residual
@@ -135,8 +135,8 @@ def fit_beads(
     crops
         (n, C, C) float64: parts of the frame, a bead near the centre of each.
     noise
-        Of a pixel. Unless it is known, its gain is measured from the residual, which
-        then also holds what the model does not describe.
+        Noise of a pixel. Unless it is known, its gain is measured from the residual,
+        and then also contains the errors of the model.
     start
         Where the fit starts: γ, blur and the beads' own unknowns.
     steps
@@ -334,8 +334,8 @@ def _finished(
     )
 
 
-def of_beads(fit: BeadFit, keep: NDArray[np.bool_]) -> BeadFit:
-    """Return a start for some of a fit's beads (n,)."""
+def restricted(fit: BeadFit, keep: NDArray[np.bool_]) -> BeadFit:
+    """Return a fit restricted to some of its beads (n,), as a start for the next."""
     return replace(
         fit,
         positions=fit.positions[keep],

@@ -30,7 +30,7 @@ _WIDEST_BLUR = 0.5
 # Pixels per λ/NA from which a shifted PSF is accurate to more than 30 dB, and largest
 # diameter of a bead over the side of the PSF's window.
 _LEAST_SAMPLING, _LARGEST_BEAD = 3.5, 0.5
-# Pixels around an image, besides the bead's radius, for the shift and the blur.
+# Pixels around an image, in addition to the bead's radius, for the shift and the blur.
 _MARGIN = 6
 
 
@@ -79,7 +79,7 @@ class BeadModel:
     """Images of beads that a family of blurs predicts.
 
     The image of a bead is its sphere, convolved with a Gaussian and with the PSF of γ,
-    at a sub-pixel position. The Gaussian stands for what the pupil does not describe:
+    at a sub-pixel position. The Gaussian represents what the pupil does not describe:
     vibration, the camera's pixel, the emission band. Real beads need about 100 nm of it
     (docs/decisions/0131-bead-model.md). What the family's PSFs already contain of it
     (`extra_blur`) is not counted twice: the fitted variance is relative to it, and may
@@ -91,8 +91,7 @@ class BeadModel:
     family
         The blurs.
     diameter
-        Of a bead, in pixels.
-
+        Diameter of a bead, in pixels.
     side
         C, side of the images in pixels, odd. At most, and if None, that of the PSF's
         window, larger by the bead.
@@ -104,7 +103,7 @@ class BeadModel:
     known_blur
         Variance of the Gaussian that the family's PSFs contain, pixels².
     least_blur, largest_blur
-        Limits of the Gaussian's variance beside it, pixels².
+        Limits of the variance of the additional Gaussian, pixels².
     """
 
     def __init__(
@@ -134,20 +133,20 @@ class BeadModel:
 
     @classmethod
     def unsuitable(cls, family: BlurFamily, diameter: float) -> str:
-        """Return why beads cannot be fitted, for a person to read; empty if they can.
+        """Return why beads cannot be fitted, in words; empty if they can.
 
         Parameters
         ----------
         family
             The blurs.
         diameter
-            Of a bead, in pixels.
+            Diameter of a bead, in pixels.
         """
         sampling = 1 / family.cutoff
         if sampling < _LEAST_SAMPLING:
             return (
-                f"λ/(NA·px) is {sampling:.1f} pixels, and a bead's fit needs at least "
-                f"{_LEAST_SAMPLING:g}"
+                f"λ/(NA·px) is {sampling:.1f} pixels, but the fit of a bead needs "
+                f"at least {_LEAST_SAMPLING:g}"
             )
         if diameter > family.window * _LARGEST_BEAD:
             return (
@@ -166,7 +165,7 @@ class BeadModel:
         gamma
             (P,), shared by all beads.
         blur
-            Variance of the Gaussian beside `known_blur`, pixels².
+            Variance of the Gaussian in addition to `known_blur`, pixels².
         positions
             (n, 2) row and column of each bead from the centre of its image, pixels.
         """

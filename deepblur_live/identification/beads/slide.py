@@ -22,7 +22,7 @@ from deepblur_live.identification.beads.fit import (
     BeadFit,
     BeadNoise,
     fit_beads,
-    of_beads,
+    restricted,
     start_of,
 )
 from deepblur_live.identification.beads.model import BeadModel
@@ -55,15 +55,15 @@ _TOO_WIDE = "the beads are too far out of focus: wider than the PSF's window"
 _TRIED, _TRIED_STEPS, _START_BLUR = 8, 15, 0.5
 # The Gaussian is a property of the instrument where the fit is trusted with a misfit
 # below this share of the largest, and halves of the beads agree to this many pixels; it
-# differs from the profile's from so many pixels on.
+# differs from the profile's by more than this many pixels.
 _WELL_EXPLAINED, _AGREES, _DIFFERS = 0.5, 0.1, 0.15
-# A bead that fits much worse than the others is another thing: a cluster, a doublet.
+# A bead that fits much worse than the others is something else: a cluster, a doublet.
 _OUTLIER, _OUTLIER_RATIO = 6.0, 2.0
 
 
 @dataclass(frozen=True)
 class SlideFit:
-    """What the beads of a frame say of its blur.
+    """The blur of a frame, from its beads.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ class SlideFit:
     estimate
         γ with its verdict; None with fewer than `FEWEST_BEADS` beads.
     extra_blur
-        Standard deviation in pixels of the Gaussian beside the wavefront, where it is
-        well determined and not the family's; None elsewhere.
+        Standard deviation in pixels of the Gaussian in addition to the wavefront, where
+        it is well determined and not the family's; None elsewhere.
     """
 
     detection: Detection
@@ -105,9 +105,9 @@ class BeadEstimator:
     family
         The blurs; its coarse version is used.
     diameter
-        Of a bead, in pixels.
+        Diameter of a bead, in pixels.
     limits
-        What counts as trusted.
+        Limits within which an estimate is trusted.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class BeadEstimator:
         And the scatter (P, P) of all minima, weighted by their likelihood.
         """
         crop = mean[None]
-        # Equal weights: what the residual is made of is not known yet.
+        # Equal weights: the composition of the residual is not known yet.
         noise = BeadNoise(float(mean.square().mean()), known=True)
         blur = 0.0 if model.known_blur else _START_BLUR
         fits = []
@@ -248,14 +248,14 @@ class BeadEstimator:
                 ),
             )
             beads = tuple(bead for bead in beads if bead not in others)
-            fit = fit_beads(model, crops, noise, of_beads(fit, keep))
+            fit = fit_beads(model, crops, noise, restricted(fit, keep))
         first = np.arange(len(crops)) % 2 == 0
         halves = tuple(
             fit_beads(
                 model,
                 crops[torch.from_numpy(half)],
                 fit.noise._replace(known=True),
-                of_beads(fit, half),
+                restricted(fit, half),
             )
             for half in (first, ~first)
         )

@@ -142,7 +142,7 @@ def judge_beads(
 
 
 def refused(family: BlurFamily, reason: str) -> Estimate:
-    """Return the estimate of beads that say nothing of the blur."""
+    """Return the estimate for beads that do not determine the blur."""
     unknown = np.diag(np.square(family.prior.scale))
     return Estimate(family.prior.mean.copy(), unknown, math.inf, False, reason)
 

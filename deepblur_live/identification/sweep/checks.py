@@ -1,4 +1,4 @@
-"""What a focus sweep is refused for, and when only its direction is known.
+"""Reasons to refuse a focus sweep, and when only its direction is known.
 
 The limits and what they were measured on: docs/decisions/0117-focus-sweep-verdict.md.
 """
@@ -39,7 +39,7 @@ _LEAST_BINS = 60
 _SAME = 1.5
 # Coherence of two planes, over that of one thin specimen: below the first the specimen
 # is thick (or moves), below the second it is another. It is the median over a band
-# (cycles per pixel) if so many bins in it exceed the noise by this factor.
+# (cycles per pixel) if this many bins in it exceed the noise by this factor.
 _COHERENT, _ANOTHER, _BAND, _FEW, _CLEAR = 0.94, 0.5, (0.03, 0.15), 8, 5.0
 # χ² per bin of a fit, above which the specimen is thick.
 _LARGEST_CHI2 = 8.0
@@ -56,7 +56,7 @@ def check_steps(
     direction: NDArray[np.float64],
     scale: NDArray[np.float64],
 ) -> None:
-    """Refuse positions (K,) that do not make a sweep.
+    """Check that positions (K,) make a sweep.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def check_steps(
     if not np.isfinite(steps).all() or not (np.all(steps > 0) or np.all(steps < 0)):
         listed = ", ".join(f"{1000 * z:.0f}" for z in z_um)
         raise SweepError(
-            f"the positions are not monotone ({listed} nm): each plane must lie "
-            "further along than the one before"
+            f"the positions are not monotone ({listed} nm): they must increase "
+            "or decrease from plane to plane"
         )
     # In units of the prior's scale, along the focus.
     per_um = float(np.linalg.norm(direction / scale))
@@ -100,7 +100,7 @@ def check_steps(
 
 
 def check_detail(problem: SweepProblem) -> None:
-    """Refuse planes with too few frequencies above the noise.
+    """Check that the planes have enough frequencies above the noise.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def check_detail(problem: SweepProblem) -> None:
 
 
 def check_stage(problem: SweepProblem) -> None:
-    """Refuse planes whose spectra do not differ: the focus has not moved.
+    """Check that the planes' spectra differ: otherwise the focus has not moved.
 
     Raises
     ------
@@ -168,21 +168,21 @@ def plane_coherences(
 def check_motion(
     shifts: torch.Tensor, side: int, ratios: torch.Tensor, clear: torch.Tensor
 ) -> None:
-    """Refuse planes that show another specimen than the middle one.
+    """Check that all planes show the same specimen as the middle one.
 
     Parameters
     ----------
     shifts
         (K, 2) by which they were registered, pixels.
     side
-        Of the frames, pixels.
+        Shorter side of the frames, pixels.
     ratios, clear
         From `plane_coherences`.
 
     Raises
     ------
     SweepError
-        The specimen moved by much, or changed meanwhile.
+        The specimen moved too far, or changed during the sweep.
     """
     furthest = float(shifts.double().norm(dim=1).max())
     if furthest > _LARGEST_SHIFT * side:
@@ -198,8 +198,8 @@ def check_motion(
         first, second = plane_pairs(len(ratios))[number]
         raise SweepError(
             f"planes {first + 1} and {second + 1} do not show the same "
-            f"structures (coherence {worst:.2f}): the specimen moved meanwhile, or it "
-            "is too thick"
+            f"structures (coherence {worst:.2f}): the specimen moved during the sweep, "
+            "or it is too thick"
         )
 
 
@@ -211,7 +211,7 @@ def thickness(
     Parameters
     ----------
     chi2
-        Of the fit.
+        χ² per bin of the fit.
     ratios, clear
         From `plane_coherences`.
     expected

@@ -64,7 +64,7 @@ class SweepFit:
 def fit_sweep(
     problem: SweepProblem, starts: torch.Tensor, prior: SweepPrior, steps: int
 ) -> SweepFit:
-    """Refine starts (S, P) by so many steps."""
+    """Refine starts (S, P) by a number of steps."""
     precision = torch.linalg.inv(prior.covariance)
     scale = prior.covariance.diagonal().sqrt()
 

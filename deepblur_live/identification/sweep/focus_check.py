@@ -55,7 +55,7 @@ class FocusCheck:
     verdict
         The outcome.
     reason
-        Why, for a person to read.
+        Why, in words for the user.
     slope, slope_sigma
         Change of the estimates over the one that theory gives for the steps, and its
         standard deviation; NaN with fewer than two usable planes. 1 for right
@@ -125,7 +125,7 @@ def _lines(
     misfit = np.maximum(square - np.einsum("ni,ni->n", right, solution), 0.0)
     variance = np.linalg.inv(normal)[:, -1, -1]
     start, slope = solution[:, :-1], solution[:, -1]
-    # Where no image tells on which side of the focus it lies, the step itself does.
+    # No image shows on which side of the focus it is, but the step does.
     for element in elements:
         if np.allclose(element.matrix @ direction, -direction):
             start = np.where((slope < 0)[:, None], element.apply(start), start)
@@ -157,8 +157,8 @@ def check_focus(
         1 if larger positions focus deeper into the specimen, -1 if smaller ones do;
         gives the even modes of the result their sign.
     steady
-        False if the frames show that something but the focus has changed meanwhile:
-        then estimates that do not follow are not blamed.
+        False if the frames show that more than the focus has changed during the check:
+        then estimates that do not follow are not called unreliable.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def check_focus(
 def _judge(
     follow: float, scatter: float, sigma: float, steady: bool, missing: str
 ) -> tuple[CheckVerdict, str]:
-    """Return the verdict, and what there is to say beside the slope.
+    """Return the verdict, and what to add to the statement of the slope.
 
     From the probability that the estimates follow, their mean squared residual over the
     stated one, the slope's deviation, and which planes have no estimate.
@@ -221,12 +221,12 @@ def _judge(
         if not steady:
             return (
                 CheckVerdict.UNDECIDED,
-                "but the frames before and after the steps differ, too: the focus or "
-                "the specimen has drifted meanwhile; check again",
+                "but the frames before and after the steps also differ: the focus or "
+                "the specimen drifted during the check; repeat it",
             )
         said = (
             "the estimates contradict each other: they differ by "
-            f"{scatter**0.5:.1f} times as much as they state"
+            f"{scatter**0.5:.1f} times their stated errors"
         )
         return CheckVerdict.NOT_RELIABLE, said if contradictory else ""
     if follow > _LIKELY:
@@ -236,7 +236,7 @@ def _judge(
     if sigma < _SHARP:
         return (
             CheckVerdict.UNDECIDED,
-            "near the limit of what counts as following; check the step and the "
+            "near the limit for following the stage; check the step and the "
             "profile's optics",
         )
     return (

@@ -43,7 +43,7 @@ _COARSE, _FINE, _FINE_SIDE = 64, 128, 512
 # Prior of γ: the family's, narrower by this factor, and wider along the focus by this
 # many micrometres.
 _NARROWER, _FOCUS_UM = 0.67, 0.4
-# Model error of real frames: so many of the prior's scales per unit of χ² above 1.1.
+# Model error of real frames: this many of the prior's scales per unit of χ² above 1.1.
 _MODEL_ERROR, _USUAL_CHI2 = 0.08, 1.1
 
 
@@ -60,7 +60,7 @@ class SweepResult:
     refocus_um
         By how much to move the stage from z = 0 to the best focus, µm.
     refocus_sigma_um
-        Its standard deviation.
+        Standard deviation of `refocus_um`, µm.
     chi2
         Mean square of the weighted residuals per bin; 1 for a specimen that the model
         describes.

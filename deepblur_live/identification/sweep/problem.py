@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["CORRELATED", "SweepProblem", "plane_pairs", "sweep_problem"]
 
 CORRELATED = 2.25
-"""Neighbouring bins overlap: so many of them count as one."""
+"""Neighbouring bins overlap: this many of them count as one."""
 
 # Bins that are used: from this frequency (cycles per pixel), below which haze and the
 # taper dominate, up to this share of the OTF's cut-off; where the signal of at least
-# one plane exceeds the noise by so many of its deviations. And those that give the
+# one plane exceeds the noise by this many of its deviations. And those that give the
 # brightness.
 _LOWEST, _HIGHEST, _CLEAR, _LOW = 0.035, 0.92, 3.0, 0.025
 # κ: where the nulls of |ĥ|² end in a real frame.

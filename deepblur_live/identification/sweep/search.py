@@ -30,7 +30,7 @@ _APART = 1.2
 # Starts in a round, their steps, how many are then fitted to the end, and those steps.
 _STARTS, _SHORT, _KEPT, _LONG = 12, 7, 2, 20
 # Another round follows while the χ² per bin exceeds this and the last one improved the
-# misfit by more than the second number, up to so many rounds.
+# misfit by more than the second number, up to this many rounds.
 _GOOD, _IMPROVEMENT, _ROUNDS = 1.3, 1.0, 3
 # Steps on the fine bins, which only polish.
 _POLISH = 10
@@ -52,7 +52,7 @@ def search_sweep(
     coarse, fine
         The same planes with few bins, for the search, and with many.
     prior
-        Of γ.
+        Prior of γ.
     progress
         Called with the share that is done, 0 to 1.
     """

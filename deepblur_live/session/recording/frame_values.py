@@ -1,4 +1,4 @@
-"""What is kept of each frame beside its pixels: columns, and the values of a row."""
+"""The values recorded of each frame besides its pixels: columns and rows."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Column:
     Parameters
     ----------
     name, meaning
-        For a person; the name is that of the array.
+        Name of the array, and what it means.
     dtype
-        Of its array. Texts are stored as codes: an array of uint8.
+        Data type of the array. Texts are stored as codes: an array of uint8.
     parts
         Names of the components of a vector; empty for a single value.
     text
@@ -49,8 +49,8 @@ def raw_columns() -> tuple[Column, ...]:
     return (
         Column(
             "number",
-            "number of the frame in the session, from 0; numbers that are missing "
-            "were not kept",
+            "number of the frame in the session, from 0; missing numbers were not "
+            "recorded",
             "int64",
         ),
         Column("time_s", "capture, seconds since the session began", "float64"),
@@ -74,11 +74,11 @@ def deblurred_columns(family: BlurFamily) -> tuple[Column, ...]:
             "share of the deblurred image in the frame; the rest is the raw frame",
             "float32",
         ),
-        Column("averaged", "frames of a still specimen in the image", "uint16"),
+        Column("averaged", "number of frames averaged in the image", "uint16"),
         Column(
             "coefficients",
-            f"tracked coefficients that the frame was deblurred with, {family.unit}; "
-            "NaN without",
+            f"tracked coefficients with which the frame was deblurred, {family.unit}; "
+            "NaN if it has none",
             "float64",
             tuple(coefficient_columns(family)),
         ),

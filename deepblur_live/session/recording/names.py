@@ -17,7 +17,7 @@ def check_recording(path: Path | str) -> Path:
     Raises
     ------
     ValueError
-        The name does not end as that of an OME-Zarr or an OME-TIFF.
+        The name does not end in ``.ome.zarr``, ``.ome.tiff`` or ``.ome.tif``.
     OSError
         It exists already, or its folder cannot be written; the text names it.
     """
@@ -38,13 +38,13 @@ def file_of_part(path: Path, part: int, *, raw: bool = False) -> Path:
 
 
 def files_of_part(path: Path, part: int) -> list[Path]:
-    """Return all files that a part may have."""
+    """Return all files that a part may consist of."""
     files = [file_of_part(path, part, raw=raw) for raw in (False, True)]
     return files if is_zarr(path) else [*files, *map(table_of, files)]
 
 
 def table_of(path: Path) -> Path:
-    """Return the CSV table beside an OME-TIFF."""
+    """Return the path of the CSV table of an OME-TIFF."""
     return path.with_name(f"{_split(path)[0]}.csv")
 
 
@@ -54,7 +54,7 @@ def is_zarr(path: Path) -> bool:
 
 
 def _split(path: Path) -> tuple[str, str]:
-    """Return the name without its ending, and the ending as it was typed."""
+    """Return the name without its ending, and the ending as given."""
     for suffix in _SUFFIXES:
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)], path.name[-len(suffix) :]

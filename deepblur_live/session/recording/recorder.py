@@ -1,4 +1,4 @@
-"""A session's recordings: one at a time, each ended with the session at the latest."""
+"""The recordings of a session, one at a time; the last ends with the session."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ _END_S = 120.0
 
 
 class Recorder:
-    """Keeps deblurred frames on disk when it is asked to.
+    """Records deblurred frames on disk, from `start` to `stop`.
 
-    Nothing here waits for a disk but `close`.
+    Only `close` waits for the disk.
 
     Parameters
     ----------
     profile, family
-        Of the session.
+        Profile and blurs of the session.
     session
         Name of the session's folder, or empty.
     on_error
-        Called with what cannot be written, from any thread.
+        Called with a description of what cannot be written, from any thread.
     on_event
         Called with the name and the values of an event of the session.
     contradiction
-        Returns what contradicts the profile's pixel size, or empty. Meanwhile a new
-        series is written that states no size, and why.
+        Returns what contradicts the profile's pixel size, or empty. While it is
+        contradicted, a new series is written that states the reason instead of a size.
 
     Attributes
     ----------
     raw_file
-        Where all raw frames of the session are anyway (a recording that is replayed),
-        or None.
+        File that already holds all raw frames of the session (a replayed recording), or
+        None.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Recorder:
         self._lock, self._closed = threading.Lock(), False
 
     def start(self, path: Path | str, raw: Path | str | None = None) -> None:
-        """Keep every result from now on.
+        """Record every result from now on.
 
         Parameters
         ----------
@@ -86,14 +86,14 @@ class Recorder:
             ``NAME.ome.zarr`` or ``NAME.ome.tiff``. Frames of another size begin
             ``NAME-2…``, and so do those of a pixel size that is now contradicted.
         raw
-            The file in which the raw frames are anyway, if not in `raw_file`; without
-            either they are written to ``NAME_raw…`` beside it.
+            File that already holds the raw frames, if that is not `raw_file`; without
+            either they are written to ``NAME_raw…`` in the same folder.
 
         Raises
         ------
         ValueError
-            The name is of no known format, a recording runs already, or the session is
-            closed.
+            The name has no known ending, a recording is running already, or the session
+            is closed.
         OSError
             The file exists already, or cannot be written there.
         """
@@ -118,26 +118,26 @@ class Recorder:
         self._on_event("recordingStarted", path=str(path))
 
     def stop(self) -> None:
-        """End the recording; frames that wait are still written. Returns at once."""
+        """End the recording; waiting frames are still written. Returns at once."""
         current, self._current = self._current, None
         if current is not None:
             current.end()
             self._on_event("recordingStopped", path=str(current.counts.path))
 
     def add(self, result: FrameResult) -> None:
-        """Keep a result if a recording runs; returns at once."""
+        """Record a result if a recording is running; returns at once."""
         current = self._current
         if current is not None:
             current.add(result)
 
     @property
     def recording(self) -> bool:
-        """Whether a recording runs."""
+        """Whether a recording is running."""
         return self._current is not None
 
     @property
     def has_room(self) -> bool:
-        """Whether the disk keeps up; for sources that can wait."""
+        """Whether the disk keeps up with the frames; for sources that can wait."""
         current = self._current
         return current is None or current.has_room
 
@@ -165,7 +165,7 @@ class Recorder:
             raise ValueError(f"already recording to {self._current.counts.path}")
 
     def _about(self, raw: Path | str | None) -> dict[str, Any]:
-        """Return how the frames were made, as JSON values."""
+        """Return the provenance of the frames, as JSON values."""
         return {
             "software": "deepblur-live",
             "version": metadata.version("deepblur-live"),
@@ -190,7 +190,7 @@ class Recorder:
             provenance["optics_contradicted"] = contradicted
         if binning := result.info.metadata.get("binning"):
             provenance["binning"] = binning
-        # A recording that states no times is given some, for the drift.
+        # The times of a replayed recording that states none are assumed ones.
         timed = result.info.source != "replay" or "time_s" in result.info.metadata
         return SeriesHead(
             name=f"{self._profile.name}, {kind}",

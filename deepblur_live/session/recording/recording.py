@@ -26,9 +26,9 @@ __all__ = ["Recording", "RecordingCounts"]
 
 _log = logging.getLogger(__name__)
 
-# What both formats can hold.
+# Pixel types of both formats.
 _PIXELS = frozenset(("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"))
-# Frames that wait for the disk; a single one may be larger.
+# Maximum memory for frames waiting for the disk; a single one may be larger.
 _QUEUE_BYTES = 256 << 20
 _FLUSH_S = 1.0
 # Pause before the next attempt after the disk has refused a new file.
@@ -52,13 +52,13 @@ class RecordingCounts:
     waiting
         Frames that wait for the disk.
     dropped
-        Frames that were not kept because the disk is slower than they come.
+        Frames that were not recorded because the disk is too slow.
     lost
         Frames, raw or deblurred, that the disk refused.
     unfit
-        Frames that are not kept: in colour, or of a kind that the format lacks.
+        Frames that cannot be recorded: in colour, or of a type that the format lacks.
     error
-        Why frames are being lost at present, or empty.
+        Reason why frames are lost at present, or empty.
     """
 
     path: Path
@@ -73,34 +73,34 @@ class RecordingCounts:
 
     @property
     def text(self) -> str:
-        """One line for a person."""
+        """The counts as one line of text."""
         number = f" in {self.parts} files" if self.parts > 1 else ""
-        beside = "" if self.raw is None else f", raw frames in {self.raw.name}"
+        raw = "" if self.raw is None else f", raw frames in {self.raw.name}"
         missing = (
             (self.dropped, "dropped (the disk is too slow)"),
             (self.lost, "lost (the disk refused them)"),
-            (self.unfit, "not kept (not grey frames that the file can hold)"),
+            (self.unfit, "not recorded (in colour, or of an unsupported type)"),
         )
         return (
-            f"{self.written} deblurred frames{number} in {self.path}{beside}"
+            f"{self.written} deblurred frames{number} in {self.path}{raw}"
             + "".join(f"; {count} {why}" for count, why in missing if count)
             + (f"; {self.waiting} not written yet" if self.waiting else "")
         )
 
 
 class Recording:
-    """Writes each result that it is given, on a thread of its own, until `end`.
+    """Writes each result that it is given, on a separate thread, until `end`.
 
     The first frame determines the size; frames of another size begin a new series, and
     so does a change of `stated`.
-    Frames that were passed on raw are kept in their place, as strength 0.
+    Frames that were passed on raw are recorded in their place, with strength 0.
 
     Parameters
     ----------
     path
         As `check_recording` returned it.
     family
-        Of the results.
+        Family of the results' blurs.
     head_of
         Returns the description of a series from its first frame, its file, and whether
         it is that of the raw frames.
@@ -109,9 +109,9 @@ class Recording:
     raw
         Whether to write the raw frames, too.
     on_error
-        Called on the thread with what is lost and why; once per outage of the disk.
+        Called with what is lost and why, on the thread; once per outage of the disk.
     queue_bytes
-        Budget of the frames that wait for the disk.
+        Budget for frames that wait for the disk.
     clock
         Seconds, monotonic.
     """
@@ -149,9 +149,9 @@ class Recording:
         self._thread.start()
 
     def add(self, result: FrameResult) -> bool:
-        """Queue a result; returns at once, False if it is not kept."""
+        """Queue a result; returns at once, False if it is dropped."""
         if not self._raw and result.deblurred is not None:
-            # Of the raw frame only shape and type are needed: wait without its pixels.
+            # Only shape and type of the raw frame are needed: queue it without pixels.
             stand_in = np.broadcast_to(np.zeros((), result.raw.dtype), result.raw.shape)
             result = replace(result, raw=stand_in)
         size = _bytes(result, self._raw)
@@ -166,8 +166,8 @@ class Recording:
                 self._waiting += 1
                 self._queue.put(result)
         if not fits:
-            self._tell(
-                f"{self._path}: the disk is slower than the frames: some are not kept"
+            self._report(
+                f"{self._path}: the disk is slower than the camera: frames are dropped"
             )
         return fits
 
@@ -196,14 +196,14 @@ class Recording:
         )
 
     def end(self) -> None:
-        """Accept no more frames; those that wait are still written. Returns at once."""
+        """Accept no more frames; waiting ones are still written. Returns at once."""
         with self._lock:
             if not self._ending:
                 self._ending = True
                 self._queue.put(None)
 
     def join(self, timeout: float) -> bool:
-        """Wait until all is written, after `end`; False after `timeout` seconds."""
+        """Wait until everything is written, after `end`; False after `timeout` s."""
         if not self._done.wait(timeout):
             return False
         self._thread.join()
@@ -241,28 +241,28 @@ class Recording:
                     self._guard(store.flush)
                 flush_at = self._clock() + _FLUSH_S
 
-    def _tell(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         try:
             self._on_error(text)
-        except Exception:  # of the caller's; must not cost frames
+        except Exception:  # in the caller's code: it must not cost frames
             _log.exception("an error of a recording could not be reported: %s", text)
 
     def _guard(self, action: Callable[[], None]) -> None:
-        """Execute an action; report what the disk refuses, once per outage."""
+        """Execute an action; report an error of the disk, once per outage."""
         before = self._on_disk
         try:
             action()
         except OSError as error:
             text = error.strerror or str(error)
             if not self._error:
-                self._tell(
+                self._report(
                     f"{self._path}: cannot be written ({text}); frames are lost until "
                     "it can be; the session continues"
                 )
             self._error = text
         except Exception as error:
             self._unfit += 1
-            self._tell(f"{self._path}: a frame is not kept: {error!r}")
+            self._report(f"{self._path}: a frame is not recorded: {error!r}")
         if self._error and self._on_disk > before:
             _log.warning("%s: written again", self._path)
             self._error = ""
@@ -276,7 +276,8 @@ class Recording:
         known = not self._raw or raw.dtype.str[1:] in _PIXELS
         if raw.ndim != 2 or 0 in raw.shape or not known:
             raise ValueError(
-                f"shape {raw.shape}, {raw.dtype}: not a grey frame that it can hold"
+                f"shape {raw.shape}, {raw.dtype}: not a greyscale frame of a type that "
+                "the file can hold"
             )
         kind = (raw.shape, raw.dtype.newbyteorder("="), self._stated())
         if kind != self._kind and not self._open(result):
@@ -295,7 +296,7 @@ class Recording:
             raise failure
 
     def _open(self, result: FrameResult) -> bool:
-        """Begin new series; False while a disk that refused them is not tried."""
+        """Begin new series; False until the next attempt after a disk error."""
         self._close_stores()
         self._kind = None
         if self._error and self._clock() < self._retry_at:

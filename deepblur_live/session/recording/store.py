@@ -19,22 +19,22 @@ __all__ = ["FrameStore", "SeriesHead", "mean_interval"]
 
 @dataclass(frozen=True)
 class SeriesHead:
-    """What is the same for all frames of a series.
+    """Properties that all frames of a series share.
 
     Parameters
     ----------
     name
-        Of the image, for a person.
+        Name of the image, for readers.
     shape
         (H, W) of every frame.
     dtype
-        Of the pixels.
+        Data type of the pixels.
     pixel_size_nm
         Pixel size in the specimen; None if it is contradicted.
     columns
-        What is kept of each frame beside its pixels.
+        The values recorded of each frame besides its pixels.
     provenance
-        JSON values: how the series was made.
+        How the series was created, as JSON values.
     timed
         Whether the frames' times are those of their capture.
     """
@@ -52,7 +52,7 @@ class FrameStore(Protocol):
     """A series being written, by one thread.
 
     Whatever interrupts it, all frames but the last are on the disk and readable. A
-    method that raises OSError leaves the series as it was; the next call tries again.
+    method that raises OSError leaves the series unchanged; the next call tries again.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class FrameStore(Protocol):
 
 
 def mean_interval(first_s: float, last_s: float, frames: int) -> float | None:
-    """Return the mean time between frames, seconds; None where there is none."""
+    """Return the mean time between frames, seconds; None for fewer than two times."""
     if frames < 2 or last_s <= first_s:
         return None
     return (last_s - first_s) / (frames - 1)

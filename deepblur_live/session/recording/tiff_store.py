@@ -1,4 +1,4 @@
-"""A series as OME-TIFF (BigTIFF), with a CSV table of the frames beside it.
+"""A series as OME-TIFF (BigTIFF), with a CSV table of the frames.
 
 Written here and not by tifffile because of the order: tifffile links a page before it
 writes it, so that a file that is cut off ends in a link to nothing. Here a page is
@@ -44,21 +44,21 @@ _SPARE_BYTES = 128
 
 
 class TiffStore:
-    """A BigTIFF with one uncompressed page a frame and OME-XML, and ``NAME.csv``.
+    """A BigTIFF with one uncompressed page per frame and OME-XML, and ``NAME.csv``.
 
     Parameters
     ----------
     path
-        The file to make.
+        The file to create.
     head
         The series.
 
     Raises
     ------
     OSError
-        A file exists, or cannot be made.
+        A file exists, or cannot be created.
     ValueError
-        OME-TIFF has no such pixels.
+        OME-TIFF has no such pixel type.
     """
 
     def __init__(self, path: Path, head: SeriesHead) -> None:
@@ -87,7 +87,7 @@ class TiffStore:
         Raises
         ------
         OSError
-            It cannot be written; it is lost, and the file is as it was before.
+            It cannot be written; the frame is lost, and the file is unchanged.
         """
         first = values["time_s"] if self.written == 0 else self._times[0]
         try:

@@ -40,14 +40,14 @@ class ZarrStore:
     Parameters
     ----------
     path
-        The folder to make.
+        The folder to create.
     head
         The series.
 
     Raises
     ------
     OSError
-        The folder exists, or cannot be made.
+        The folder exists, or cannot be created.
     """
 
     def __init__(self, path: Path, head: SeriesHead) -> None:
@@ -155,8 +155,8 @@ class ZarrStore:
 class _GrowingArray:
     """A Zarr array whose length on disk is set only after its data are there.
 
-    tensorstore writes the chunks and believes in an endless array, whose metadata it
-    keeps in memory; those on disk are replaced by `publish`.
+    tensorstore writes the chunks of an array without end, whose metadata it keeps in
+    memory; those on disk are written by `publish`.
     """
 
     def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -219,7 +219,7 @@ class _ColumnArray:
         self._stored.publish(length, attributes)
 
     def _code(self, text: str) -> int:
-        """Return the number of a text, the last one for those beyond the most."""
+        """Return the number of a text; 255 for all texts after the first 255."""
         if text not in self._texts:
             if len(self._texts) == _MOST_TEXTS:
                 return _MOST_TEXTS
@@ -280,6 +280,6 @@ def _ome(head: SeriesHead, interval_s: float | None) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason at the end of tensorstore's long sentence."""
+    """Return the reason at the end of tensorstore's long message."""
     text = str(error).partition(" [")[0].rpartition(": ")[2]
     return text or type(error).__name__

@@ -37,19 +37,19 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     Parameters
     ----------
     folder
-        The session's.
+        The session's folder.
     to
-        Where the files go; the session's folder if None.
+        Folder for the files; the session's folder if None.
 
     Returns
     -------
     paths
-        Of the files, the page first.
+        Paths of the files, the page first.
 
     Raises
     ------
     ReportError
-        The folder holds no session, or the session no point.
+        The folder contains no session, or the session no results.
     OSError
         A file cannot be written.
     """
@@ -68,14 +68,14 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
         text = page(data, drawn, shown)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ReportError(
-            f"{folder}: its session.json, drift.csv or events.jsonl is not as a "
-            f"session writes it: {error!r}"
+            f"{folder}: session.json, drift.csv or events.jsonl is damaged, or was not "
+            f"written by a session: {error!r}"
         ) from error
     paths = [to / "report.html", *(to / f"report_{name}.png" for name in figures)]
     try:
         paths[0].write_text(text, encoding="utf-8", newline="\n")
         for path, figure in zip(paths[1:], figures.values(), strict=True):
-            # As laid out for the page: the layout takes as long as the drawing.
+            # Keep the layout of the page: computing it takes as long as drawing.
             figure.set_layout_engine("none")
             figure.set_dpi(_DPI)
             # `savefig` would draw twice.
@@ -85,13 +85,13 @@ def write_report(folder: Path, to: Path | None = None) -> list[Path]:
     except PermissionError as error:
         raise PermissionError(
             f"{error.filename}: cannot be written: it is open in another program, or "
-            "you may not write it: close it there, or give another folder as --output"
+            "write-protected: close it there, or give another folder as --output"
         ) from error
     return paths
 
 
 def save_blurs(data: SessionData, path: Path) -> None:
-    """Write ``report.npz``: what a report needs of the blurs, so that it is quick.
+    """Write ``report.npz`` with the PSFs of the report, so that it is quick to write.
 
     Raises
     ------

@@ -31,7 +31,7 @@ _SAME_S = 1.0
 _REASONS = {
     "rebaselined": "set by the user",
     "specimenChanged": "another specimen or place",
-    "brightnessChanged": "other light",
+    "brightnessChanged": "other illumination",
 }
 
 
@@ -44,11 +44,11 @@ class BaselineSpan:
     begin, end
         Seconds since the session began.
     reason
-        Why it was made; empty for the session's first.
+        Why it was measured; empty for the session's first.
     by_user
-        Whether the user made it, which forgets the change so far.
+        Whether the user started it, which discards the change so far.
     rows
-        Of the drift log.
+        Rows of the drift log.
     """
 
     begin: float
@@ -71,7 +71,7 @@ def baseline_spans(data: SessionData) -> list[BaselineSpan]:
             state = str(event.get("state"))
             again = state == "baselining" and before not in ("baselining", "")
             before = state
-            reason = str(event.get("reason") or "made again") if again else ""
+            reason = str(event.get("reason") or "measured again") if again else ""
         elif event.get("reason") and reason:
             reason = str(event["reason"])
         if not reason:
@@ -96,7 +96,7 @@ def baseline_spans(data: SessionData) -> list[BaselineSpan]:
 
 
 def is_of_another(data: SessionData, event: Mapping[str, Any]) -> bool:
-    """Return whether an event is of another series than the first, which is shown."""
+    """Return whether an event belongs to another series than the first, shown one."""
     others = [series.name for series in data.series[1:] if series.name]
     if event.get("series") in others:
         return True
@@ -115,7 +115,7 @@ def alert_size(data: SessionData, alert: Mapping[str, Any]) -> str:
 
 
 def ended_by(data: SessionData, alert: Mapping[str, Any]) -> list[str]:
-    """Return what became of an alert: acknowledged, recovered, or a new baseline.
+    """Return how an alert ended: acknowledged, recovered, or by a new baseline.
 
     Whether an alert that a new baseline ended would have recovered is unknown.
     """
@@ -180,9 +180,9 @@ def baseline_table(data: SessionData, spans: Sequence[BaselineSpan]) -> str:
         "time",
         "why",
         "largest change",
-        "at its end",
+        "last",
         "largest change of contrast",
-        "at its end",
+        "last",
         "alerts",
     )
     more = len(spans) - _MAX_ROWS

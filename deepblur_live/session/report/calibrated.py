@@ -1,4 +1,4 @@
-"""How far a session's blur was from the calibration that it used."""
+"""The distance of a session's blur from the calibration that it used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def calibration_note(data: SessionData, shown: Sequence[Moment]) -> str:
         for moment in shown
         if moment.distance is not None
     ]
-    left_out = ", ".join(family.left_out) or "nothing"
+    left_out = f" (without {', '.join(family.left_out)})" if family.left_out else ""
     name = Path(str(data.profile.model.calibration)).name
     expected = show(family.expected)
     varies = (
@@ -42,8 +42,8 @@ def calibration_note(data: SessionData, shown: Sequence[Moment]) -> str:
         else ""
     )
     text = (
-        f"The coefficients count from the mean state of the calibration {name}. "
-        f"Distance from it ({left_out} left out): {', '.join(distances)}. A state of "
-        f"this microscope is expected within {expected}.{varies}"
+        f"The coefficients are relative to the mean state of the calibration {name}. "
+        f"Distance from it{left_out}: {', '.join(distances)}. A state of this "
+        f"microscope is expected within {expected}.{varies}"
     )
     return f"<p class=note>{html.escape(text)}</p>"

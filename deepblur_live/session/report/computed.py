@@ -1,4 +1,4 @@
-"""What a report needs of the blurs themselves: imported only when it is not stored."""
+"""The blurs of a report, computed only if the session has not stored them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAP = 32
 
 
 def blur_facts(family: BlurFamily) -> BlurFacts:
-    """Return what a report says of a family."""
+    """Return the facts about a family that a report states."""
     mean = family.prior.mean
     name = "mean of the prior" if mean.any() else "all coefficients zero"
     left_out, expected = None, 0.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Curves"]
 
 _POINTS = 1500
-# A silence longer than so many usual intervals, and so many seconds, breaks the line.
+# A gap longer than this many usual intervals, and this many seconds, breaks the line.
 _GAP_INTERVALS = 8
 _GAP_S = 10.0
 _MAX_STRETCHES = 200
@@ -35,7 +35,7 @@ class Curves:
     data
         The session.
     points
-        About how many points a curve keeps: two for each pixel of its plot.
+        Approximate number of points of a curve: two for each pixel of its plot.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Curves:
     def _thinned(
         self, thin: Callable[[slice, int], Sequence[NDArray[np.float64]]]
     ) -> list[NDArray[np.float64]]:
-        """Thin stretch by stretch, with NaN between two."""
+        """Thin each stretch by itself, with NaN between stretches."""
         pieces = []
         for part in self._stretches:
             share = (part.stop - part.start) / len(self._times)
@@ -111,7 +111,7 @@ class Curves:
 
 
 def _time_unit(span_s: float) -> tuple[float, str]:
-    """Return seconds per unit, and the unit's name, for a plot of so many seconds."""
+    """Return seconds per unit, and the unit's name, for a plot of `span_s` seconds."""
     if span_s < 240:
         return 1.0, "s"
     return (60.0, "min") if span_s < 2 * 3600 else (3600.0, "h")

@@ -38,9 +38,9 @@ __all__ = [
     "quality_figure",
 ]
 
-# From so many coefficients on their legend is set smaller.
+# With more coefficients than this their legend is set smaller.
 _MANY = 12
-# Above a limit, where both areas are on top of each other.
+# The area above a limit; above the second one both areas overlap.
 _AREA: dict[str, Any] = {"alpha": 0.07, "linewidth": 0}
 # Points of a curve in a plot of half the width.
 _HALF_POINTS = 700
@@ -51,7 +51,7 @@ def overview_figure(data: SessionData) -> Figure:
     curves = Curves(data)
     with mpl.rc_context(FONT):
         figure, (upper, axis, strip) = _figure(6.6, (18, 10, 1))
-        # Its legend takes what room its names need.
+        # The legend takes as much room as its names need.
         figure.set_layout_engine("constrained")
         style(upper)
         upper.axhline(0, color=MUTED, linewidth=0.8)
@@ -121,7 +121,7 @@ def quality_figure(data: SessionData) -> Figure:
 
 
 def coefficients_figure(data: SessionData) -> Figure:
-    """Draw each coefficient with its bands, and the changes that alone would alarm."""
+    """Draw each coefficient with its bands, and the limits at which it alone alarms."""
     curves = Curves(data, _HALF_POINTS)
     scale = curves.coefficient.scale
     tracked, truth = data.coefficients() * scale, data.coefficients("truth_") * scale
@@ -179,7 +179,7 @@ def _figure(
 ) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure of axes below each other that share their time.
 
-    `longest` is what needs most room at their right.
+    `longest` is the longest text at their right.
     """
     figure = Figure((WIDE, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -237,7 +237,7 @@ def _draw_change(axis: Axes, data: SessionData, curves: Curves) -> None:
 
 
 def _draw_contrast(axis: Axes, data: SessionData, curves: Curves) -> None:
-    """Draw the change as the spectra show it, which alerts stand on while they can."""
+    """Draw the change of contrast from the spectra, on which most alerts are based."""
     style(axis)
     drift, percent = data.profile.drift, 100 * data.numbers["contrast_change_np"]
     top = 1.15 * _highest(percent, 110 * drift.alarm_contrast)
@@ -265,7 +265,7 @@ def _draw_limits(
 ) -> None:
     """Draw the limits of warnings and of alarms, in colour while they were in force.
 
-    `labels` are heights and names of those of the profile.
+    `labels` are the values and names of the profile's limits.
     """
     for (limit, text), values, colour in zip(
         labels, in_force, (WARN, ALARM), strict=True
@@ -325,17 +325,17 @@ def _mark_alerts(data: SessionData, curves: Curves, *axes: Axes) -> None:
         ]
         for alarm in (True, False)
     )
-    looks: tuple[tuple[Sequence[float], dict[str, Any]], ...] = (
+    styles: tuple[tuple[Sequence[float], dict[str, Any]], ...] = (
         (alarms, {"color": ALARM, "linewidth": 1.1, "alpha": 0.85}),
         (warnings, {"color": WARN, "linewidth": 1.1, "alpha": 0.85}),
         (curves.new_baselines, {"color": MUTED, "linewidth": 1, "dashes": (1, 2)}),
     )
-    for times, look in looks:
-        # One line with gaps: there may be a hundred alerts. Of any height of the axis.
+    for times, line in styles:
+        # One line with gaps, as there may be a hundred alerts; as high as the axis.
         x = np.repeat(np.array(times), 3)
         y = np.tile([0.0, 1.0, np.nan], len(times))
         for axis in axes if len(x) else ():
-            axis.plot(x, y, transform=axis.get_xaxis_transform(), **look)
+            axis.plot(x, y, transform=axis.get_xaxis_transform(), **line)
 
 
 def _time_axis(axis: Axes, curves: Curves) -> None:

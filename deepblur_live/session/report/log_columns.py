@@ -20,7 +20,7 @@ __all__ = ["LogColumns"]
 
 
 class LogColumns(dict[str, "NDArray[np.float64]"]):
-    """Numbers by column, (N,) each, converted when one is first asked for.
+    """Numbers by column, (N,) each, converted when a column is first used.
 
     NaN where a cell holds no number, and for a column that the log doesn't have.
 
@@ -29,7 +29,7 @@ class LogColumns(dict[str, "NDArray[np.float64]"]):
     head
         Names of the columns.
     cells
-        Row by row, as many as names in each.
+        All cells, row by row; each row has a cell for each name.
     """
 
     def __init__(self, head: Sequence[str], cells: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ class LogColumns(dict[str, "NDArray[np.float64]"]):
             head, *rows = csv.reader(io.StringIO(text))
             whole = (row for row in rows if len(row) == len(head))
             cells = list(chain.from_iterable(whole))
-        else:  # several times as fast
+        else:  # several times faster
             first, *lines = text.split("\n")
             lines = [line for line in lines if line.count(",") == first.count(",")]
             head, cells = first.split(","), ",".join(lines).split(",") if lines else []
@@ -64,7 +64,7 @@ class LogColumns(dict[str, "NDArray[np.float64]"]):
         """Convert a column."""
         cells = self.texts(name)
         try:
-            # Ten times as fast as an array of the texts.
+            # Ten times faster than an array of the texts.
             values = np.array([float(cell) if cell else math.nan for cell in cells])
         except ValueError:
             values = np.array([_number(cell) for cell in cells])

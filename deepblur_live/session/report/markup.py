@@ -1,4 +1,4 @@
-"""Parts of HTML that all reports are made of; pages need no other file."""
+"""HTML elements that all reports use; pages need no other file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def table(
     head: Sequence[str] = (),
     numeric: Sequence[int] | range = (),
 ) -> str:
-    """Return a table of cells that are HTML already; some columns are of numbers."""
+    """Return a table of HTML cells, with the columns of numbers in `numeric`."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
         kinds = [f"{tag} class=n" if k in numeric else tag for k in range(len(cells))]
@@ -37,7 +37,7 @@ def table(
 
 
 def chip(level: str, name: str = "") -> str:
-    """Return a state's name, or another one for it, on its colour."""
+    """Return a state's name, or `name` instead of it, on the state's colour."""
     colour = STATES.get(level, "#888")
     text = html.escape((name or level).upper())
     return f'<span class=chip style="background:{colour}">{text}</span>'

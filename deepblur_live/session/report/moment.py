@@ -17,12 +17,12 @@ __all__ = ["Moment", "Point"]
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """The coefficients at one moment, as the drift log has them.
+    """The coefficients at one moment, as written in the drift log.
 
     Parameters
     ----------
     name
-        ``"start"``, ``"worst"``, ``"end"``, or what the reference is.
+        ``"start"``, ``"worst"``, ``"end"``, or the name of the reference.
     time
         Seconds since the session began; None for the reference.
     coefficients, sigma
@@ -50,16 +50,16 @@ class Moment:
     Parameters
     ----------
     point
-        When it was, and the coefficients.
+        Time and coefficients.
     quality
-        How good the blur is.
+        Quality of the blur.
     psfs
         (n, K, K), float32: the PSF, or for a field those of `places`.
     errors
         (32, 32), float32: wavefront error over the sensor, family's unit, for a field.
     distance
-        From the mean of the calibration, and its standard deviation, in the metric's
-        unit; None without a calibration.
+        Distance from the mean of the calibration, and its standard deviation, in the
+        metric's unit; None without a calibration.
     """
 
     point: Point

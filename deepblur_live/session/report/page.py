@@ -70,10 +70,10 @@ def page(data: SessionData, figures: Mapping[str, str], shown: Sequence[Moment])
         "rig": f"NA {optics.numerical_aperture:g}, {optics.wavelength_nm:g} nm, "
         f"pixels of {optics.pixel_size_nm:g} nm"
         f"{' (contradicted)' if data.contradiction else ''}",
-        "truth_note": " Thin and dashed: the truth, which is known here."
+        "truth_note": " Thin dashed lines: the true values, which are known here."
         if known
         else "",
-        "psf_note": " Of each, the nine are those in the middles of the frame's ninths."
+        "psf_note": " Nine PSFs of each: those at the centres of 3 × 3 parts."
         if shown and len(shown[0].psfs) > 1
         else "",
         "profile": profile,
@@ -126,7 +126,7 @@ def verdict(data: SessionData) -> str:
             f"baseline was {show(float(change.max()))}."
         )
         if (count := len(baseline_spans(data))) > 1:
-            text += f" It was measured from {count} baselines, one after the other."
+            text += f" It was measured from {count} consecutive baselines."
     else:
         level = "baselining"
         text = "The session ended before a baseline was measured."
@@ -143,7 +143,7 @@ def verdict(data: SessionData) -> str:
 
 
 def _outcome(data: SessionData, alert: Mapping[str, Any]) -> str:
-    """Return what became of the first alert: whether the optics recovered."""
+    """Return how the first alert ended: whether the optics recovered."""
     last = baseline_spans(data)[-1]
     change = data.change[last.rows]
     change = change[np.isfinite(change)]
@@ -186,7 +186,7 @@ def _tiles(data: SessionData, shown: Sequence[Moment]) -> str:
             for value, unit in (short_value(quality),)
         ),
         (_watched(data), "of the time watched for changes"),
-        *_quality_tile(data, shown),
+        *_quality_tile(shown),
         (str(len(data.events_of("alertRaised"))), "alerts"),
         (_counted(data, "processed"), "frames processed"),
         (_counted(data, "dropped"), "frames dropped, to stay live"),
@@ -221,13 +221,13 @@ def _series(data: SessionData) -> str:
     return (
         "<section><h2>Channels, positions and planes</h2>"
         f"{table(rows, head, numeric=(1, 3, 4, 5))}"
-        f"<p class=note>Each has a baseline of its own. All curves, coefficients and "
+        f"<p class=note>Each has its own baseline. All curves, coefficients and "
         f"PSFs below are those of {first}.</p></section>"
     )
 
 
-def _quality_tile(data: SessionData, shown: Sequence[Moment]) -> list[tuple[str, str]]:
-    """Return the quality at the end with its error and word."""
+def _quality_tile(shown: Sequence[Moment]) -> list[tuple[str, str]]:
+    """Return the quality at the end with its error and grade."""
     if not shown:
         return []
     quality = shown[-1].quality
@@ -308,7 +308,7 @@ def _coefficients(data: SessionData, shown: Sequence[Moment]) -> str:
 
 
 def _verifications(data: SessionData) -> str:
-    """Return what evidence said of the coefficients, and when, as notes."""
+    """Return when and how the coefficients were verified or contradicted, as notes."""
     texts = [
         (
             clock_text(float(event["time_s"])),

@@ -27,22 +27,23 @@ if TYPE_CHECKING:
 
 __all__ = ["psf_figure"]
 
-# The PSF is shown within so many cut-off periods of its centre, interpolated.
+# The PSF is shown within this many periods of the cut-off from its centre, and this
+# many times upsampled.
 _PSF_PERIODS = 2.1
-_FINER = 8
+_UPSAMPLING = 8
 
 
 def psf_figure(data: SessionData, shown: Sequence[Moment]) -> Figure:
     """Draw the square root of the PSF of each moment, all on one scale.
 
-    Of a field: those in the middles of the frame's ninths, and below them maps of the
-    wavefront error.
+    For a field: those at the centres of 3 × 3 parts of the frame, and below them maps
+    of the wavefront error.
     """
     # (places, moments, K, K)
     psfs = np.stack([moment.psfs for moment in shown], axis=1)
     middle = psfs.shape[-1] // 2
     half = min(middle, round(_PSF_PERIODS / data.family.cutoff))
-    window = slice((middle - half) * _FINER, (middle + half) * _FINER + 1)
+    window = slice((middle - half) * _UPSAMPLING, (middle + half) * _UPSAMPLING + 1)
     fine = _side_by_side(_interpolated(psfs)[..., window, window])
     pixel_um = data.profile.optics.pixel_size_nm / 1000
     side = 2 * half + 1
@@ -119,8 +120,8 @@ def _side_by_side(psfs: NDArray[np.float64]) -> NDArray[np.float64]:
 def _interpolated(psfs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return PSFs (..., K, K) at finer points, by Fourier interpolation."""
     side, axes = psfs.shape[-1], (-2, -1)
-    before = side * _FINER // 2 - side // 2
-    pad = (before, side * (_FINER - 1) - before)
+    before = side * _UPSAMPLING // 2 - side // 2
+    pad = (before, side * (_UPSAMPLING - 1) - before)
     spectrum = np.fft.fftshift(np.fft.fft2(psfs), axes)
     around = ((0, 0),) * (psfs.ndim - 2) + (pad, pad)
     spectrum = np.fft.ifftshift(np.pad(spectrum, around), axes)

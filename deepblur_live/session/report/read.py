@@ -34,7 +34,7 @@ _NEW_BASELINE = ("baselineSet", "rebaselined", "specimenChanged", "brightnessCha
 
 
 class ReportError(ValueError):
-    """No report can be made of a folder; the message names it and says why."""
+    """A folder that cannot be reported on; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class SeriesRows:
     Parameters
     ----------
     name
-        Empty for frames of no MDA, or of one over time alone.
+        Empty for frames outside an MDA, or of an MDA over time alone.
     profile, family
-        The rig and what is said of its blurs, at the channel's wavelength.
+        The rig and the facts about its blurs, at the channel's wavelength.
     points
-        Rows in the log.
+        Number of rows in the log.
     state
-        In the last of them.
+        State in the last row.
     change
         Sizes of the change from the baseline, where there was one.
     alerts
@@ -77,7 +77,7 @@ class SeriesRows:
 
     @property
     def weight(self) -> tuple[float, ...]:
-        """Larger if a reader should see it before others."""
+        """Order of importance to a reader; larger comes first."""
         levels = [("warn", "alarm").index(level) + 1 for level in self.alerts]
         largest = float(self.change.max()) if self.change.size else -1.0
         return max(levels, default=0), largest, self.points
@@ -90,12 +90,11 @@ class SessionData:
     Parameters
     ----------
     folder
-        Its path.
+        Path of the folder.
     about
         ``session.json``.
     profile, family
-        The rig, from it, and what is said of its blurs; at the wavelength of the
-        first series.
+        The rig, and the facts about its blurs, at the wavelength of the first series.
     coverage_factor
         Number of standard deviations that contain 95 % of the errors.
     events
@@ -125,7 +124,7 @@ class SessionData:
 
     @cached_property
     def blurs(self) -> BlurFamily:
-        """The blurs themselves; importing what computes with them takes seconds."""
+        """The family of blurs; importing its code takes seconds."""
         return _family(self.profile)
 
     @property
@@ -213,7 +212,7 @@ def read_session(folder: Path) -> SessionData:
         coverage_factor = float(about["coverage_factor"]["95 %"])
     except (KeyError, TypeError) as error:
         raise ReportError(
-            f"{origin}: no profile, coefficients or coverage_factor in it"
+            f"{origin}: contains no profile, coefficients or coverage_factor"
         ) from error
     except ValueError as error:
         text = str(error)
@@ -225,8 +224,8 @@ def read_session(folder: Path) -> SessionData:
         )
     if names != list(family.names):
         raise ReportError(
-            f"{origin}: its coefficients are {', '.join(names)}; the family of its "
-            f"profile has {', '.join(family.names)}"
+            f"{origin}: states the coefficients {', '.join(names)}, but the family of "
+            f"its profile has {', '.join(family.names)}"
         )
     log = _log(folder / "drift.csv")
     events = _events(folder / "events.jsonl")
@@ -257,7 +256,7 @@ def _about(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read: {error}") from error
     if not isinstance(about, dict):
-        raise ReportError(f"{path}: not what a session writes")
+        raise ReportError(f"{path}: was not written by a session")
     return about
 
 
@@ -269,7 +268,7 @@ def _log(path: Path) -> LogColumns:
     except csv.Error as error:
         raise ReportError(f"{path}: cannot be read: {error}") from error
     if not len(log["time_s"]):
-        raise ReportError(f"{path}: no point in it: nothing was identified")
+        raise ReportError(f"{path}: contains no results: no blur was identified")
     return log
 
 
@@ -280,7 +279,7 @@ def _family(profile: Profile) -> BlurFamily:
 
 
 def _facts(profile: Profile, known: dict[float, BlurFacts]) -> BlurFacts:
-    """Return the facts about a rig's blurs, which are kept in `known` by wavelength."""
+    """Return the facts about a rig's blurs, cached in `known` by wavelength."""
     wavelength = profile.optics.wavelength_nm
     if wavelength not in known:
         from deepblur_live.session.report import computed
@@ -295,7 +294,7 @@ def _series(
     log: LogColumns,
     events: Sequence[Mapping[str, Any]],
 ) -> tuple[list[SeriesRows], list[int]]:
-    """Return the series, the one with most to show first; and that one's rows."""
+    """Return the series, the most important one first; and that one's rows."""
     raised = [e["alert"] for e in events if e.get("event") == "alertRaised"]
     channels, states = log.texts("channel"), log.texts("state")
     change = log[change_columns(_facts(profile, facts))[0]]
@@ -332,7 +331,8 @@ def _series(
 
 def _events(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text("utf-8", errors="replace").splitlines()
+        # Not `splitlines`: it also splits at separators that a text may contain.
+        lines = path.read_text("utf-8", errors="replace").split("\n")
     except OSError:
         return []
     events = []

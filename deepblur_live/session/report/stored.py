@@ -30,12 +30,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class StoredBlurs:
-    """What a session has stored.
+    """The blurs that a session has stored for its report.
 
     Parameters
     ----------
     facts
-        Of the family at each wavelength, nm.
+        Facts about the family, by wavelength in nm.
     moments
         Start, worst and end of the series that the report shows, and the reference.
     """
@@ -45,7 +45,7 @@ class StoredBlurs:
 
 
 def write_stored(path: Path, profile: Mapping[str, Any], blurs: StoredBlurs) -> None:
-    """Write what the report of a session needs of its blurs.
+    """Write the blurs that the report of a session shows.
 
     Parameters
     ----------
@@ -87,10 +87,10 @@ def write_stored(path: Path, profile: Mapping[str, Any], blurs: StoredBlurs) -> 
 
 
 def read_stored(folder: Path, profile: Mapping[str, Any]) -> StoredBlurs | None:
-    """Return what a session has stored; None if it must be computed.
+    """Return the blurs that a session has stored; None if they must be computed.
 
-    That is so for a session that was cut off, one of an older version, or one whose
-    `profile`, as in ``session.json``, was edited since.
+    That is the case for a session that was cut off, one of an older version, or one
+    whose `profile`, as in ``session.json``, was edited since.
     """
     try:
         with (folder / FILE).open("rb") as opened, np.load(opened) as file:
@@ -105,7 +105,7 @@ def read_stored(folder: Path, profile: Mapping[str, Any]) -> StoredBlurs | None:
             },
             [_moment(one, k, arrays) for k, one in enumerate(about["moments"])],
         )
-    # A file that is cut off or damaged is computed afresh, too.
+    # The content of a file that is cut off or damaged is computed again, too.
     except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile):
         return None
 

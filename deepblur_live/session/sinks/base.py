@@ -37,7 +37,7 @@ class AlertNotice:
     kind
         What has happened.
     alert
-        The alert that was raised, or the last of those that stood.
+        The alert that was raised, or the last of those that were active.
     time
         Seconds since the session began.
     when
@@ -55,7 +55,7 @@ class AlertNotice:
 
     @property
     def text(self) -> str:
-        """One sentence for a person."""
+        """The notice as one sentence."""
         if self.kind is NoticeKind.RAISED:
             return self.alert.text
         done = "acknowledged" if self.kind is NoticeKind.ACKNOWLEDGED else "cleared"
@@ -86,7 +86,7 @@ class AlertSink(ABC):
     name
         Used in its error messages.
     kinds
-        What it is notified of; that an alarm was raised, if not set.
+        The notices that it receives; by default, that an alarm was raised.
     """
 
     name: str
@@ -97,4 +97,4 @@ class AlertSink(ABC):
         """Deliver a notice, however long it takes; raise if it cannot be done."""
 
     def close(self) -> None:  # noqa: B027  # most sinks hold nothing
-        """Abort a delivery in progress and release what is held; never raises."""
+        """Abort a delivery in progress and release resources; never raises."""

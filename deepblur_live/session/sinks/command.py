@@ -1,4 +1,4 @@
-"""Alerts to a program of the user's, as JSON on its standard input."""
+"""Alerts to a user's program, as JSON on its standard input."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CommandSink(AlertSink):
             named = arguments[0] if arguments else "nothing"
             if Path(named).is_file():
                 raise ValueError(f"{named}: is not executable")
-            raise ValueError(f"{named}: no such program, by this name or on the path")
+            raise ValueError(f"{named}: no such program, as a file or on the PATH")
         self.name = f"command:{arguments[0]}"
         self._arguments = (program, *arguments[1:])
         self._timeout_s = timeout_s
@@ -92,6 +92,8 @@ class CommandSink(AlertSink):
                 stderr=stderr,
                 # A process group of its own, so that its children are killed with it.
                 start_new_session=True,
+                # On Windows: no console window, and no Ctrl-C meant for this program.
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         try:
             return process.wait(self._timeout_s)
@@ -109,7 +111,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if sys.platform == "win32":
         process.kill()
     elif process.poll() is None:
-        # It may have ended meanwhile.
+        # It may have ended in the meantime.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 

@@ -21,7 +21,7 @@ __all__ = ["AlertDispatcher", "SinkStatistics"]
 _log = logging.getLogger(__name__)
 
 _MAX_WAITING = 32
-# Longest wait for a sink to return after it was asked to abort.
+# Longest wait for a sink to return after its delivery was aborted.
 _ABORT_S = 1.0
 
 
@@ -32,13 +32,13 @@ class SinkStatistics:
     Parameters
     ----------
     name
-        The sink's.
+        Name of the sink.
     delivered, failed, dropped
         Notices delivered, given up, and dropped because too many were waiting.
     waiting
         Notices in the queue, with the one in progress.
     last_error
-        Why the last failed delivery failed; empty if none did.
+        Reason of the last failure; empty if there was none.
     """
 
     name: str
@@ -65,11 +65,11 @@ class AlertDispatcher:
     Parameters
     ----------
     sinks
-        They belong to the dispatcher from now on, and end with it.
+        The sinks; the dispatcher owns them and closes them with itself.
     on_error
         Called on the sink's thread when one fails or drops; must not raise.
     max_waiting
-        Notices that may wait for one sink; beyond, its oldest is dropped.
+        Notices that may wait for one sink; beyond that, its oldest is dropped.
     """
 
     def __init__(

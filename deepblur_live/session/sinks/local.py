@@ -1,4 +1,4 @@
-"""Alerts within this program: its log, a JSONL file, a function of the user's."""
+"""Alerts within this program: its log, a JSONL file, a user's function."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class JsonlSink(AlertSink):
     Parameters
     ----------
     path
-        Made if missing; opened for each line, so that it may be moved away.
+        Created if missing; opened for each line, so that it may be moved away.
 
     Raises
     ------
@@ -53,10 +53,10 @@ class JsonlSink(AlertSink):
 
     def __init__(self, path: Path) -> None:
         if path.exists() and not (path.is_file() or path.is_char_device()):
-            # Opening a pipe that nobody reads would block for ever.
+            # Opening a pipe that nobody reads would block forever.
             raise ValueError(f"{path}: is not a file")
         try:
-            # Found out now, not at the first alarm of the night.
+            # Checked now, not at the first alarm.
             path.open("ab").close()
         except OSError as error:
             raise ValueError(f"{path}: cannot be written: {error.strerror}") from error
@@ -99,7 +99,7 @@ class CallableSink(AlertSink):
     name
         Used in its error messages.
     kinds
-        What it is notified of; that an alarm was raised, if not given.
+        The notices that it receives; by default, that an alarm was raised.
     """
 
     def __init__(

@@ -47,13 +47,13 @@ class MdaPauseSink(AlertSink):
 
     pymmcore-plus (0.18) forgets a request that arrives after its last check and before
     an event begins, which is most of the time between two events of a fast time lapse.
-    A request during an event always holds. So an event that begins all the same means
-    that the request was lost, and it is made again.
+    A request during an event always works. So an event that begins nevertheless means
+    that the request was lost, and it is repeated.
 
     Parameters
     ----------
     core
-        Whose MDA.
+        The core whose MDA is paused.
     """
 
     name = "mda-pause"
@@ -124,7 +124,7 @@ class MdaPauseSink(AlertSink):
 class RecalibrateSink(AlertSink):
     """Puts ``MDAEvent(action=CustomAction("recalibrate"))`` into a queue at an alarm.
 
-    The alert is the action's ``data``. The engine that takes the events acts on it: a
+    The alert is the action's ``data``. The engine that runs the events acts on it: a
     `RecalibratingEngine`, or the user's own.
 
     Parameters
@@ -190,7 +190,7 @@ class RecalibratingEngine(MDAEngine):
     """pymmcore-plus's engine, which calls a function at a recalibration.
 
     The acquisition waits for it. An exception of the function is logged, and the
-    acquisition goes on.
+    acquisition continues.
 
     Parameters
     ----------

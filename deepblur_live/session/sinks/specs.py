@@ -75,7 +75,7 @@ def make_sinks(
 
 
 def without_secret(spec: str) -> str:
-    """Return a specification as it may be stored: a webhook by its host alone."""
+    """Return a specification that may be stored: a webhook by its host only."""
     kind, _, rest = spec.partition(":")
     if kind != "webhook":
         return spec
@@ -104,7 +104,7 @@ def _make(spec: str, mda: MdaHandles | None) -> AlertSink:
             return CallableSink(find_function(rest), f"python:{rest}")
         case "mda-pause", False:
             if mda is None:
-                raise ValueError("there is no MDA here to be paused")
+                raise ValueError("there is no MDA here that can be paused")
             # pymmcore-plus is slow to import: only where there is a core.
             from deepblur_live.session.sinks.mda import MdaPauseSink
 

@@ -40,7 +40,7 @@ class WebhookSink(AlertSink):
     timeout_s
         For each step of an attempt: connect, send, each part of the response.
     pauses_s
-        Seconds before each retry; their number limits the reattempts.
+        Seconds before each retry; their number limits the retries.
 
     Raises
     ------
@@ -64,7 +64,8 @@ class WebhookSink(AlertSink):
             raise ValueError(f"{url}: {error}") from error
         if parts.username is not None or parts.password is not None:
             raise ValueError(
-                f"webhook:{parts.hostname}: no name or password may be in the URL"
+                f"webhook:{parts.hostname}: the URL must not contain a user name or "
+                "password"
             )
         spaced = any(sign.isspace() for sign in url)
         if parts.scheme not in ("http", "https") or not parts.hostname or spaced:
