@@ -1,7 +1,7 @@
 """Measure what the guard of deblurred frames shows, and what it withholds.
 
 python tools/measure_guard.py --data FOLDER --weights training/live/deblurring
-python tools/measure_guard.py --data FOLDER --identified --first 4
+python tools/measure_guard.py --data FOLDER --identified --first 6 --exposures 2 4
 
 Held-out pictures under the conditions of the deblurring table, and some more that are
 hard to judge. The noise is measured from each frame, as live without a calibration.
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from deepblur_live.blur import Estimate
     from deepblur_live.blur.zernike import ZernikeFamily
     from deepblur_live.deblurring import UnrolledFista
+    from deepblur_live.runtime.frame import FrameResult
 
 # Strength above which a result counts as shown whole.
 _WHOLE = 0.75
@@ -100,10 +101,6 @@ MORE = {
 """Conditions besides those of the deblurring table."""
 
 
-# Frames of a scene that the pipeline is given one after another; the last is judged.
-_EXPOSURES = 2
-
-
 class Judged(NamedTuple):
     """PSNR of a result and of what is shown over the raw frame's, and the verdict."""
 
@@ -138,19 +135,37 @@ def identified(
     number: int,
     family: ZernikeFamily,
     network: UnrolledFista,
-) -> Judged:
-    """Identify the blur of a few exposures, deblur them, and judge the last as live."""
+    exposures: Sequence[int],
+) -> list[Judged]:
+    """Identify the blur of exposures, one a second, and deblur them as live.
+
+    Those after which so many have been seen are judged.
+    """
     pipeline = build_pipeline(Profile(), asynchronous=False)
     estimate: Estimate | None = None
+    found = []
     try:
-        for exposure in range(_EXPOSURES):
+        for exposure in range(max(exposures)):
             frame = expose(condition, picture, number, family, exposure)
             grey = grey_values(frame.light(frame.image))
             live = CameraFrame(grey, exposure, float(exposure), "live")
             result = pipeline.submit(live).result()
             estimate = result.estimate or estimate
+            if exposure + 1 in exposures:
+                found.append(_as_shown(frame, result, estimate, family, network))
     finally:
         pipeline.close()
+    return found
+
+
+def _as_shown(
+    frame: Frame,
+    result: FrameResult,
+    estimate: Estimate | None,
+    family: ZernikeFamily,
+    network: UnrolledFista,
+) -> Judged:
+    """Judge a result of the pipeline; `estimate` is its last one."""
     raw = psnr(frame.light(frame.image), frame.truth)
     # A raw frame has no track; judge what its last estimate would have given.
     used = result.track or estimate
@@ -200,6 +215,13 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--first", type=int, default=0, help="skip so many of a kind")
     parser.add_argument("--identified", action="store_true", help="blind, as live")
+    parser.add_argument(
+        "--exposures",
+        type=int,
+        nargs="+",
+        default=[2],
+        help="with --identified: judge the frames with these numbers, from 1 on",
+    )
     parser.add_argument("--conditions", nargs="*", help="only those of these names")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -212,11 +234,15 @@ def main() -> None:
     print(
         f"{len(paths)} pictures: {', '.join(path.name for path in paths)}", flush=True
     )
-    known = networks(_MODEL, tuple(options.weights))
-    if options.weights:
-        del known["shipped"]
+    exposures = sorted(set(options.exposures))
     if options.identified:
-        known = {"live": load_pack(_MODEL.name, ("live",)).deblurring.eval()}
+        live = load_pack(_MODEL.name, ("live",)).deblurring.eval()
+        known = {f"live, frame {number}": live for number in exposures}
+    else:
+        known = networks(_MODEL, tuple(options.weights))
+        if options.weights:
+            shipped = networks(_MODEL, ())
+            known = {name: known[name] for name in known if name not in shipped}
     conditions = {
         name: condition
         for name, condition in (CONDITIONS | MORE).items()
@@ -229,11 +255,11 @@ def main() -> None:
         picture = scene(path, SIDE + 2 * MARGIN).double().numpy()
         for name, condition in conditions.items():
             if options.identified:
-                one = identified(
-                    condition, picture, skipped + number, family, known["live"]
-                )
-                found["live"][name].append(one)
-                print(f"{path.name}, {name}: {one}", flush=True)
+                seed = skipped + number
+                results = identified(condition, picture, seed, family, live, exposures)
+                for label, one in zip(found, results, strict=True):
+                    found[label][name].append(one)
+                    print(f"{path.name}, {name}, {label}: {one}", flush=True)
                 continue
             frame = expose(condition, picture, skipped + number, family)
             for label, network in known.items():

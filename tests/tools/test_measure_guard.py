@@ -1,7 +1,9 @@
 """The table of the guard: its counts, and one frame judged as live."""
 
 import importlib
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,3 +49,22 @@ def test_a_frame_that_is_sharp_already_is_refused(tool):
     beads = tool.beads(picture, np.random.default_rng(0))
     assert beads.max() == 1
     assert 0 < np.mean(beads > 0.1) < 0.05
+
+
+def test_the_frames_that_were_asked_for_are_judged(tool, monkeypatch):
+    count = itertools.count(1)
+
+    def submit(frame):
+        raw = SimpleNamespace(
+            estimate=None, track=None, strength=0.0, reason=f"frame {next(count)}"
+        )
+        return SimpleNamespace(result=lambda: raw)
+
+    pipeline = SimpleNamespace(submit=submit, close=lambda: None)
+    monkeypatch.setattr(tool, "build_pipeline", lambda *_, **__: pipeline)
+    side = tool.SIDE + 2 * tool.MARGIN
+    picture = np.random.default_rng(0).random((side, side))
+    condition = tool.CONDITIONS["filled, 500 e"]
+    family = family_from_profile(Profile())
+    found = tool.identified(condition, picture, 1, family, None, [2, 4])
+    assert [one.verdict.reason for one in found] == ["frame 2", "frame 4"]
