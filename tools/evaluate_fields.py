@@ -2,12 +2,14 @@
 
 python tools/evaluate_fields.py --data FOLDER [--fields N] [--deblurred N] [--write]
 python tools/evaluate_fields.py --data FOLDER --tiles N [--write]
+python tools/evaluate_fields.py --data FOLDER --realism N [--write]
 python tools/evaluate_fields.py --data FOLDER --picture docs/images/fields.png
 
 The frames are simulated by product-convolution with fields of sixteen coefficients, and
 fitted with the whole family. Of the first N fields, single frames are deblurred too.
 With --tiles, the frames of the first N fields and their parts by themselves are
-compared instead.
+compared instead; with --realism, N frames of each condition of
+evaluation/field_realism.py are.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from evaluation import publish
+from evaluation import field_realism, publish
 from evaluation.field_frames import FieldFrame, deblurred, field_pictures, score
 from evaluation.field_picture import draw_fields
 from evaluation.field_tiles import score_tiles
@@ -75,6 +77,35 @@ TILES = {
     "**joint fit, as reported**": "**{reported:.1f}**",
     "its worst place": "{reported_worst:.1f}",
 }
+
+
+REALISM = {
+    "frames with": "{kind}",
+    "frames": "{frames}",
+    "one PSF": "{one:.1f}",
+    "**as reported**": "**{reported:.1f}**",
+    "least against one PSF": "{loss:+.1f}",
+    "a field reported": "{field:.0%}",
+    "answered": "{answered:.0%}",
+    "confidently wrong": "{wrong:.0%}",
+}
+
+
+def realism_work(task: tuple[field_realism.RealFieldFrame, str]) -> Row:
+    """Return the figures of one frame of a condition, in a worker process."""
+    torch.set_num_threads(1)
+    return field_realism.score(*task)
+
+
+def realism_table(rows: list[Row]) -> str:
+    """Return the Markdown table: one row per condition."""
+    for row in rows:
+        if "reported" in row:
+            row["loss"] = row["reported"] - row["one"]
+    order = list(field_realism.CONDITIONS)
+    rows = sorted(rows, key=lambda row: order.index(row["kind"]))
+    section = Section(lambda plan: [], lambda case: {}, REALISM, totals={"loss": min})
+    return section.table(section.summarise(rows))
 
 
 def tiles_work(task: tuple[FieldFrame, str]) -> Row:
@@ -132,6 +163,9 @@ def options() -> argparse.Namespace:
         "--tiles", type=int, default=0, help="compare with tiles of so many fields"
     )
     parser.add_argument(
+        "--realism", type=int, default=0, help="measure so many frames a condition"
+    )
+    parser.add_argument(
         "--picture", type=Path, metavar="PNG", help="draw the first two fields instead"
     )
     parser.add_argument("--jobs", type=int, default=2)
@@ -146,9 +180,23 @@ def options() -> argparse.Namespace:
             parser.error("--write publishes the test pictures: leave --split out")
         marks = ["fields", *(["fields-deblurred"] if chosen.deblurred else [])]
         marks = ["fields-tiles"] if chosen.tiles else marks
+        marks = ["fields-realism"] if chosen.realism else marks
         if error := publish.missing_marks(chosen.card, marks):
             parser.error(error)
     return chosen
+
+
+def finish(
+    asked: argparse.Namespace, tables: dict[str, str], rows: list[Row], began: float
+) -> None:
+    """Print tables; keep every frame, and publish, if asked."""
+    for text in tables.values():
+        print(f"\n{text}")
+    print(f"\n{(time.monotonic() - began) / 60:.1f} minutes")
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    if asked.write:
+        publish.into_page(asked.card, tables)
 
 
 @one_line_errors()
@@ -157,6 +205,19 @@ def main() -> None:
     asked = options()
     began = time.monotonic()
     pictures = field_pictures(asked.data, asked.split)
+    if asked.realism:
+        paths = [path for _, path in pictures]
+        real = [
+            field_realism.RealFieldFrame(
+                paths[k % len(paths)], paths[(k + 1) % len(paths)], k, condition
+            )
+            for condition in field_realism.CONDITIONS
+            for k in range(asked.realism)
+        ]
+        given = [(frame, asked.model) for frame in real]
+        done = list(parallel(realism_work, given, asked.jobs, "frames", 1))
+        finish(asked, {"fields-realism": realism_table(done)}, done, began)
+        return
     frames = [
         FieldFrame(path, kind, number, sigma, averaged)
         for number in range(asked.tiles or asked.fields)
@@ -172,11 +233,7 @@ def main() -> None:
         done = list(parallel(tiles_work, single, asked.jobs, "frames", 2))
         section = Section(lambda plan: [], lambda case: {}, TILES)
         text = section.table(section.summarise(sorted(done, key=lambda r: r["sigma"])))
-        print(f"\n{text}\n\n{(time.monotonic() - began) / 60:.1f} minutes")
-        if asked.json is not None:
-            asked.json.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
-        if asked.write:
-            publish.into_page(asked.card, {"fields-tiles": text})
+        finish(asked, {"fields-tiles": text}, done, began)
         return
     tasks = [
         (frame, asked.model, frame.frames == 1 and frame.number < asked.deblurred)
@@ -188,16 +245,10 @@ def main() -> None:
         if asked.json is not None:
             asked.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     rows.sort(key=lambda row: (row["sigma"], row["averaged"]))
-    text = table(rows, asked.model)
-    print(f"\n{text}")
-    if asked.write:
-        publish.into_page(asked.card, {"fields": text})
+    tables = {"fields": table(rows, asked.model)}
     if asked.deblurred:
-        text = deblurred_table(rows)
-        print(f"\n{text}")
-        if asked.write:
-            publish.into_page(asked.card, {"fields-deblurred": text})
-    print(f"\n{(time.monotonic() - began) / 60:.1f} minutes")
+        tables["fields-deblurred"] = deblurred_table(rows)
+    finish(asked, tables, rows, began)
 
 
 if __name__ == "__main__":

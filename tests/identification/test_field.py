@@ -23,6 +23,7 @@ from deepblur_live.identification.field.phase import (
     FieldOrientation,
     KeptPhases,
     over_one_psf,
+    trust,
 )
 from deepblur_live.identification.field.search import model_of, terms
 from deepblur_live.identification.field.verdict import one_psf_estimate
@@ -254,11 +255,12 @@ def test_a_cells_last_phase_model_is_used_until_it_is_old_or_far():
     kept = KeptPhases.none(3, scale).renewed([1], [model], 5.0, [1])
     gamma = torch.zeros(3, len(scale))
     usable = kept.usable(6.0, 10.0, gamma)
-    expected = model.cost(gamma[1, None])
+    factor = trust(*model.slope(gamma[1, None]))
+    expected = factor * model.cost(gamma[1, None])
     torch.testing.assert_close(usable.cost(gamma), expected * torch.eye(3)[1])
     slope, curvature = usable.slope(gamma)
-    torch.testing.assert_close(slope[1], model.slope(gamma[1, None])[0][0])
-    torch.testing.assert_close(curvature[1], bend[0])
+    torch.testing.assert_close(slope[1], factor * model.slope(gamma[1, None])[0][0])
+    torch.testing.assert_close(curvature[1], factor * bend[0])
     assert not slope[::2].any() and not curvature[::2].any()
     for now, at in ((16.0, gamma), (4.0, gamma), (6.0, gamma + 0.1)):
         assert not kept.usable(now, 10.0, at).cost(gamma).any()
@@ -267,6 +269,16 @@ def test_a_cells_last_phase_model_is_used_until_it_is_old_or_far():
     # Not measured again: it keeps its time.
     again = kept.renewed([1], [model], 9.0, [])
     assert again.time[1] == 9.0 and again.edges_time[1] == 5.0
+
+
+def test_phases_that_contradict_a_fit_count_for_less():
+    scale = torch.as_tensor(LOCAL.prior.scale)
+    curvature = torch.diag(1 / scale**2).expand(3, -1, -1)
+    # Slopes of 0, 1 and 10 standard deviations of what the curvature lets expect.
+    slope = torch.tensor([0.0, 1.0, 10.0])[:, None] * (0.3**0.5 / scale)
+    factor = trust(slope, curvature)
+    assert factor[1] == pytest.approx(factor[0] / 2)
+    assert factor[2] < 0.02 * factor[0]
 
 
 def test_orientation_needs_more_evidence_than_chance():

@@ -40,6 +40,7 @@ __all__ = [
     "pack_of",
     "places",
     "score",
+    "side_of",
     "snr_of",
 ]
 
@@ -82,10 +83,10 @@ class FieldFrame:
 def field_pictures(folder: Path, split: str) -> list[tuple[str, Path]]:
     """Return the held-out pictures that are large enough, with their kinds."""
     found = held_out_pictures(folder, split)
-    return [(k, p) for k, paths in found.items() for p in paths if _side(p) >= _LEAST]
+    return [(k, p) for k, paths in found.items() for p in paths if side_of(p) >= _LEAST]
 
 
-def _side(path: Path) -> int:
+def side_of(path: Path) -> int:
     """Return the side of the largest frame of a picture, with a border for the blur."""
     with Image.open(path) as image:
         shorter = min(image.size)
@@ -103,7 +104,7 @@ def blurred_field(
 
     The truth has the sixteen terms of nodal aberration theory for Noll 4 to 10.
     """
-    side, local = _side(path), pack_of(model).family
+    side, local = side_of(path), pack_of(model).family
     local = replace(local, noll=PAPER_MODES, ranges=_RANGE)
     family = ZernikeField(local, FieldView(side, side), remainder=0.0)
     sharp = scene(path, side + local.window - 1)

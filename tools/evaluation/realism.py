@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.float64]
 
-__all__ = ["CONDITIONS", "SIGMA", "Condition", "RealFrame", "expose"]
+__all__ = ["CONDITIONS", "SIGMA", "Condition", "RealFrame", "expose", "recorded"]
 
 SIGMA = 0.01
 # Coefficients are uniform within this, in waves rms: the paper's range.
@@ -125,16 +125,37 @@ def expose(condition: Condition, sharp: Pixels, number: int) -> RealFrame:
     modes |= condition.modes
     for noll in condition.random_modes:
         modes[noll] = blur.uniform(-condition.random_range, condition.random_range)
-    view = _blurred(condition, sharp, modes)
+    pixels, psf = recorded(condition, _blurred(condition, sharp, modes), noise, chance)
+    return RealFrame(pixels, psf, modes)
+
+
+def recorded(
+    condition: Condition,
+    view: View,
+    noise: np.random.Generator,
+    chance: np.random.Generator,
+) -> tuple[NDArray[np.uint16], Pixels]:
+    """Return the frame (H, W) that is stored of a view with margins, and its PSF.
+
+    Parameters
+    ----------
+    condition
+        Its effects.
+    view
+        The plane in focus, blurred.
+    noise, chance
+        For the camera's noise, and for the effects.
+    """
     for effect in condition.light:
         view = effect(view, chance)
     inner = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
-    image = view.image[inner] + SIGMA * noise.standard_normal((SIDE, SIDE))
+    clean = view.image[inner]
+    image = clean + SIGMA * noise.standard_normal(clean.shape)
     view = replace(view, image=image, sharp=view.sharp[inner])
     for effect in (*condition.camera, *condition.file):
         view = effect(view, chance)
     counts = np.clip(np.rint(_DARK + _SPAN * view.image), 0, 65535)
-    return RealFrame(counts.astype(np.uint16), view.psf / view.psf.sum(), modes)
+    return counts.astype(np.uint16), view.psf / view.psf.sum()
 
 
 def _blurred(condition: Condition, sharp: Pixels, modes: dict[int, float]) -> View:

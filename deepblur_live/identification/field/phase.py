@@ -24,10 +24,12 @@ __all__ = [
     "KeptPhases",
     "advantage",
     "over_one_psf",
+    "trust",
 ]
 
-# Factor of a cell's term. With 1 the terms of 36 cells together count six times as much
-# as that of one frame of their size (docs/decisions/0170-identifying-a-field.md).
+# Factor of a cell's term in votes: with 1 the terms of 36 cells together count six
+# times as much as that of a frame of their size
+# (docs/decisions/0170-identifying-a-field.md).
 _SHARE = 0.3
 # Share of the evidence that is kept from one vote to the next, as for one PSF.
 _MEMORY = 0.9
@@ -87,21 +89,33 @@ class CellPhases:
 
 
 class EachPhase:
-    """The exact phase terms of C cells, as a fit's `CellTerms`."""
+    """The exact phase terms of C cells, as a fit's `CellTerms`.
 
-    def __init__(self, phases: Sequence[Phase]) -> None:
+    Parameters
+    ----------
+    phases
+        The terms.
+    gamma
+        (C, M): each counts as `trust` says of it there.
+    """
+
+    def __init__(self, phases: Sequence[Phase], gamma: torch.Tensor) -> None:
         self._phases = phases
+        self._factor = torch.ones(len(phases))
+        self._factor = trust(*self.slope(gamma))
 
     def cost(self, gamma: torch.Tensor) -> torch.Tensor:
         """See `CellTerms`."""
         pairs = zip(self._phases, gamma, strict=True)
-        return torch.cat([phase.cost(row[None]) for phase, row in pairs])
+        costs = torch.cat([phase.cost(row[None]) for phase, row in pairs])
+        return self._factor * costs
 
     def slope(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `CellTerms`."""
         pairs = zip(self._phases, gamma, strict=True)
         slopes, bends = zip(*(p.slope(row[None]) for p, row in pairs), strict=True)
-        return torch.cat(slopes), torch.cat(bends)
+        factor = self._factor[:, None]
+        return factor * torch.cat(slopes), factor[..., None] * torch.cat(bends)
 
 
 @dataclass(frozen=True)
@@ -155,12 +169,35 @@ class KeptPhases:
         return KeptPhases(replace(self.model, **parts), time, edges_time)
 
     def usable(self, now: float, age_s: float, gamma: torch.Tensor) -> LocalPhase:
-        """Return the models near γ (C, M) that are not too old; zero for the others."""
+        """Return the models near γ (C, M) that are not too old; zero for the others.
+
+        Each counts as `trust` says of it there.
+        """
         age = now - self.time
         good = (age >= 0) & (age <= age_s) & self.model.near(gamma)
+        good = good * trust(*self.model.slope(gamma))
         slope = self.model.at_slope * good[:, None]
         bend = self.model.curvature * good[:, None, None]
         return replace(self.model, at_slope=slope, curvature=bend)
+
+
+def trust(slope: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
+    """Return by what factor (C,) each cell's term counts more in a fit than in votes.
+
+    At the right field a term's slope should be as large as its curvature lets expect: a
+    misfit of 1. Where it is larger, edges are not as sparse as the term takes them to
+    be, whatever the noise: the cell counts for less, as with errors of Student's
+    distribution (docs/decisions/0252-trust-in-a-cells-phases.md).
+
+    Parameters
+    ----------
+    slope, curvature
+        (C, M) and (C, M, M), of the terms near the field.
+    """
+    inverse = torch.linalg.pinv(curvature.double(), rtol=1e-3, hermitian=True)
+    misfit = torch.einsum("cm,cmn,cn->c", slope.double(), inverse, slope.double())
+    misfit /= _SHARE * slope.shape[1]
+    return (1 / _SHARE / (1 + misfit)).to(slope)
 
 
 def advantage(phases: Sequence[Phase], gamma: torch.Tensor) -> float:

@@ -51,7 +51,9 @@ _CERTAIN = 0.5
 # Steps of a fit with phases after a search, and of one that follows another. Such a
 # fit computes the phases, the model of the OTF and the curvature of one of so many
 # parts of the cells again (docs/decisions/0249-curvature-of-a-warm-field-fit.md).
-_PHASE_STEPS, _WARM_STEPS, _PARTS = 8, 1, 9
+_PHASE_STEPS, _WARM_STEPS, _PARTS = 4, 1, 9
+# So often cells' phases are trusted anew after a search.
+_ROUNDS = 2
 # The share of edges in a cell, a property of its specimen, is kept for so many seconds.
 _EDGES_S = 60.0
 # Share by which the number of averages may change until the curvature of all cells is
@@ -183,8 +185,13 @@ class FieldSolver:
             # |ĥ| is the same: only the terms' starting point changes.
             phases = terms_of.all(model.at(coefficients).float())
         fitter = FieldFitter(self.refiner, cells.data)
-        terms = EachPhase(phases)
-        refined = fitter.fit(model, coefficients, _PHASE_STEPS, terms, fit.nuisance)
+        refined = replace(fit, coefficients=coefficients)
+        for _ in range(_ROUNDS):
+            coefficients = refined.coefficients
+            terms = EachPhase(phases, model.at(coefficients).float())
+            refined = fitter.fit(
+                model, coefficients, _PHASE_STEPS, terms, refined.nuisance
+            )
         return refined, phases, problem.orientation.resolved
 
     def followed(self, problem: FieldProblem, tracked: Tracked) -> FieldSolution:
