@@ -100,7 +100,7 @@ def test_a_falling_drive_and_a_bad_plane(slide):
     planes[0][5, 5] = np.nan
     one = calibrate_stack(planes, Z_UM[::-1], PROFILE, 100.0, noll=MODES)
     assert one.stack.numbers == (1, 2, 3, 4, 5, 6)
-    assert any("counted from 0: 0." in item.text for item in advice(one))
+    assert any("counted from 0): 0." in item.text for item in advice(one))
     off = one.trend.terms[0] - truth_at(45.0)
     assert NM * np.linalg.norm(off) < 2.0
 

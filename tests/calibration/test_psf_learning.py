@@ -79,7 +79,7 @@ def test_what_is_no_set_of_psfs_is_refused(family):
     good = psfs(5)
     for wrong, message in (
         (good[:2], "at least 3"),
-        (good[:, :-1], "squares"),
+        (good[:, :-1], "square PSFs"),
         (np.concatenate([good, np.full_like(good[:1], np.nan)]), "finite"),
         (np.concatenate([good, -good[:1]]), "more light"),
         (good[[0, 0, 0]], "these PSFs have 0"),
