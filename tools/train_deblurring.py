@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Default architecture, that of the quality weights; the one trained is written into
-# the manifest. The live weights have 10 iterations and 16 channels.
+# the manifest. The live weights: 10 iterations, 16 channels, the background step.
 ARCHITECTURE = {
     "iterations": 15,
     "channels": 32,
@@ -33,7 +33,7 @@ ARCHITECTURE = {
     "depth": 4,
     "exact": 2,
     "noise_map": 1,
-    "background": 1,
+    "background": 0,
 }
 
 

@@ -49,7 +49,7 @@ def reference(network, y, operator, sigma):
         return network(y, operator, torch.full((len(y),), sigma))
 
 
-@pytest.mark.parametrize("sigma", [1e-5, 0.004, 0.03, 0.5])
+@pytest.mark.parametrize("sigma", [1e-5, 0.004, 0.03, 0.1])
 def test_the_shipped_network_folded_gives_the_same_result(shipped, sigma):
     y, operator = blurred()
     expected = reference(shipped, y, operator, sigma)
@@ -58,7 +58,7 @@ def test_the_shipped_network_folded_gives_the_same_result(shipped, sigma):
     exact = FoldedFista(shipped)(y, operator, torch.tensor([sigma]))
     assert relative(exact, expected) < 1e-5
     half = FoldedFista(shipped, torch.bfloat16)(y, operator, torch.tensor([sigma]))
-    # At the highest noise the network changes most of the image, itself 0.1 uncertain.
+    # At the highest noise of the training the network changes most of the image.
     assert relative(half, expected) < (5e-3 if sigma < 0.1 else 1e-2)
 
 

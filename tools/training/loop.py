@@ -26,8 +26,8 @@ __all__ = ["Progress", "arguments", "description", "train"]
 
 Tensors = dict[str, torch.Tensor]
 
-# The weights that ship are an exponential moving average over about 1000 steps.
-_DECAY = 0.999
+# The weights that are written are an exponential moving average over about 200 steps.
+_DECAY = 0.995
 
 
 def arguments(

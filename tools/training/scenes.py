@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 __all__ = ["Example", "draw_examples", "example_loss"]
 
 # Shares of scenes that are mostly dark, points, and smooth; the rest are as they are.
-_DARK, _POINTS, _SMOOTH = 0.3, 0.1, 0.1
+_DARK, _POINTS, _SMOOTH = 0.2, 0.05, 0.05
 # Quantile of a scene that becomes black in a mostly dark one.
 _BLACK = (0.6, 0.95)
 # Share of scenes with stray light. Its parts, at most so many times as bright as the
 # scene: light scattered by a Gaussian (σ in pixels), light from out of focus (waves
 # rms), a pedestal.
-_STRAY = 0.5
+_STRAY = 0.35
 _HAZE, _HAZE_PX = 1.0, (3.0, 10.0)
 _DEFOCUSED, _DEFOCUS = 0.6, (0.25, 0.6)
 _PEDESTAL = 0.3
 # Share of white noise, and its least σ; photoelectrons at full scale, read noise in
 # electrons, grey values between black and full scale.
-_WHITE, _LEAST_SIGMA = 0.25, 7e-4
+_WHITE, _LEAST_SIGMA = 0.5, 7e-4
 _PEAK, _READ, _LEVELS = (20.0, 50_000.0), (0.5, 3.0), (100.0, 60_000.0)
 # By how much the camera's gain is known.
 _GAIN_ERROR = 0.15
 # Share of exactly known PSFs; otherwise the stated error, in waves rms a mode.
-_KNOWN, _ERROR = 0.25, (0.003, 0.1)
+_KNOWN, _ERROR = 0.4, (0.003, 0.1)
 # Aberration beyond what is stated: spherical, waves rms.
 _UNSTATED_SPHERICAL = 0.03
 # A frame's percentiles miss sparse beads: they may be so many times as bright.
