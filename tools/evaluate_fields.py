@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from evaluation.table import Row
 
 # Noise, and number of frames averaged.
-CONDITIONS = ((0.001, 1), (0.01, 1), (0.01, 20))
+CONDITIONS = ((0.001, 1), (0.01, 1), (0.01, 20), (0.03, 20))
 SHARES = (0.68, 0.95)
 COLUMNS = {
     "frames": "{frames}",
