@@ -36,14 +36,19 @@ def run(model, **inputs):
 )
 def test_the_proximal_model_agrees_at_every_condition(pack, precision, allowed):
     network = pack.deblurring.proximal
+    assert network.noise_map
     model = export_proximal(network, SHAPE, precision)
     image = torch.rand(1, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
     conditions = torch.tensor([[0.0, -3.0], [0.9, -1.0]])
     rows = modulation(network, conditions)
-    results = [run(model, image=image, modulation=row[None]) for row in rows]
+    folded = (SHAPE[0] // network.shrink, SHAPE[1] // network.shrink)
+    contrast = torch.rand(1, 1, *folded, generator=torch.Generator().manual_seed(1))
+    results = [
+        run(model, image=image, modulation=row[None], contrast=contrast) for row in rows
+    ]
     for result, condition in zip(results, conditions, strict=True):
         with torch.no_grad():
-            expected = network(image, condition[None])
+            expected = network(image, condition[None], contrast)
         assert compare("", result, expected).error < allowed
     # The condition changes the result by far more than the error.
     assert compare("", results[0], results[1]).error > 2 * allowed
