@@ -142,7 +142,7 @@ def demo_profile(sample: SimulatedSample, blur: str = "uniform") -> Profile:
 
 
 def simulated_sample(rig: Profile) -> SimulatedSample:
-    """Return the sample of the simulated camera, seen through a rig's blurs.
+    """Return the simulated camera's sample, blurred by a rig's family of blurs.
 
     With a fixed PSF, which does not change, the blurs are those of its optics.
     """
@@ -179,7 +179,7 @@ def _simulated_family(rig: Profile) -> BlurFamily:
 
 
 def _simulated_slide(rig: Profile) -> SimulatedSample:
-    """Return a bead slide through a rig's blurs."""
+    """Return a simulated bead slide, blurred by a rig's family of blurs."""
     return bead_slide(
         _simulated_family(rig),
         rig.model.bead_diameter_nm or _BEAD_NM,

@@ -16,7 +16,7 @@ __all__ = ["DiskThread"]
 class DiskThread:
     """Executes tasks in order on a separate thread, with a bounded queue.
 
-    A network disk may hang for minutes: callers do not wait, and are told whether their
+    A network disk may hang for minutes, so methods return at once, with whether the
     task was accepted.
 
     Parameters

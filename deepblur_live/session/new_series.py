@@ -39,7 +39,7 @@ def begin_series(
         Channel, position and plane of its frames.
     profile, family
         The rig and its blurs; for a channel of another wavelength the blurs are
-        computed anew.
+        recomputed.
     errors
         Error model of the estimates.
     notifier

@@ -52,7 +52,7 @@ _CERTAIN = 0.5
 # fit computes the phases, the model of the OTF and the curvature of one of so many
 # parts of the cells again (docs/decisions/0249-curvature-of-a-warm-field-fit.md).
 _PHASE_STEPS, _WARM_STEPS, _PARTS = 4, 1, 9
-# So often cells' phases are trusted anew after a search.
+# How many times the cells' phases are weighted again after a search.
 _ROUNDS = 2
 # The share of edges in a cell, a property of its specimen, is kept for so many seconds.
 _EDGES_S = 60.0
