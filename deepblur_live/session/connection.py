@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from deepblur_live.acquisition.listener import DeblurListener
@@ -87,22 +87,24 @@ class Connection:
             Whether to wait longer if no frame has been processed yet.
         """
         try:
-            if self._unfollow is not None:
-                self._unfollow()
-            if self.core is not None:
-                if self.core.isSequenceRunning():
-                    self.core.stopSequenceAcquisition()
-                self.listener.detach()
-            # Called from one of the listener's slots, it cannot wait for other results.
-            with suppress(RuntimeError):
-                self._drain(wait_for_first)
+            # Frames that wait are processed even where the core fails.
+            with ExitStack() as ending:
+                ending.callback(self._drain, wait_for_first)
+                if self._unfollow is not None:
+                    self._unfollow()
+                if self.core is not None:
+                    ending.callback(self.listener.detach)
+                    if self.core.isSequenceRunning():
+                        self.core.stopSequenceAcquisition()
         finally:
             # Frames still in flight are counted as dropped.
             self.listener.close()
 
     def _drain(self, wait_for_first: bool) -> None:
-        self.listener.drain(_DRAIN_S)
-        until = time.monotonic() + _FIRST_S
-        while wait_for_first and self.listener.latest is None:
-            if self.listener.drain(_TICK_S) or time.monotonic() > until:
-                break
+        # Called from one of the listener's slots, it cannot wait for other results.
+        with suppress(RuntimeError):
+            self.listener.drain(_DRAIN_S)
+            until = time.monotonic() + _FIRST_S
+            while wait_for_first and self.listener.latest is None:
+                if self.listener.drain(_TICK_S) or time.monotonic() > until:
+                    break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -53,8 +54,8 @@ def test_frames_of_a_script_from_a_file_of_a_rig(tmp_path):
     ) as session:
         assert session.core is None
         pixels = np.random.default_rng(0).integers(0, 999, (64, 64), np.uint16)
-        for time in range(5):
-            session.listener.submit(pixels, {}, "script", time=float(time), block=True)
+        for k in range(5):
+            session.listener.submit(pixels, {}, "script", time=float(k), block=True)
         assert session.summary is None
     assert session.summary is session.close()
     assert (session.summary.processed, session.summary.dropped) == (5, 0)
@@ -75,6 +76,29 @@ def test_a_core_is_followed_and_its_live_mode_ended(monkeypatch):
     assert not core.isSequenceRunning()
     assert session.summary.processed > 0
     assert session.folder is None
+
+
+def test_a_core_that_fails_at_the_end_takes_no_frame_with_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYMM_SIGNALS_BACKEND", "psygnal")
+    core = simulated_core(SimulatedSample(shape=(64, 64)))
+    let_core_exit(core)
+
+    class Slow(Pipeline):
+        def process(self, frame):
+            time.sleep(0.3)
+            return super().process(frame)
+
+    monkeypatch.setattr(connection, "pipeline_factory", lambda profile: Slow)
+    session = LiveSession.from_profile(Profile(), core, tmp_path, in_process=True)
+
+    def gone():
+        raise RuntimeError("camera: no answer")
+
+    monkeypatch.setattr(core, "isSequenceRunning", gone)
+    session.listener.submit(np.ones((64, 64)), {}, "script")
+    with pytest.raises(RuntimeError, match="camera: no answer"):
+        session.close()
+    assert (session.summary.processed, session.summary.dropped) == (1, 0)
 
 
 def test_alarms_go_where_the_profile_says(tmp_path):
