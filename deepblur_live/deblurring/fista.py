@@ -45,11 +45,13 @@ class UnrolledFista(nn.Module):
         Whether the proximal network is given how the noise varies over the image.
     background
         Whether the smooth background is subtracted first and added to the result.
+    plain
+        Number of first iterations without the proximal network: gradient steps alone.
 
     Raises
     ------
     ValueError
-        When no iteration with a gradient step is left.
+        When no iteration with a gradient step is left, or more than these are plain.
 
     References
     ----------
@@ -66,11 +68,14 @@ class UnrolledFista(nn.Module):
         exact: int = 0,
         noise_map: bool = False,
         background: bool = False,
+        plain: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= exact < iterations:
             raise ValueError(f"{exact} proximal data steps in {iterations} iterations")
-        self.iterations = iterations
+        if not 0 <= plain <= iterations - exact:
+            raise ValueError(f"{plain} plain of {iterations - exact} gradient steps")
+        self.iterations, self.plain = iterations, plain
         self.gradients = gradients = iterations - exact
         self.noise_map, self.background = bool(noise_map), bool(background)
         self.sigma_range = MAP_SIGMA if noise_map else TRAINED_SIGMA
@@ -129,8 +134,9 @@ class UnrolledFista(nn.Module):
         x = z = y
         weight = data_weight(level.clamp(*self.sigma_range))
         for k in range(self.gradients):
-            z = operator.gradient_step(z, prepared, steps[k])
-            new = self.proximal(z[:, None], conditions[k], contrast)[:, 0].float()
+            new = operator.gradient_step(z, prepared, steps[k])
+            if k >= self.plain:
+                new = self.proximal(new[:, None], conditions[k], contrast)[:, 0].float()
             z = new + self.momentum[k] * (new - x)
             x = new
         for k in range(self.gradients, self.iterations):

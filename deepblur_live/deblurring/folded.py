@@ -138,8 +138,9 @@ class FoldedFista:
         for k, (step, momentum) in enumerate(
             zip(self._steps, self._momenta, strict=True)
         ):
-            z = operator.gradient_step(z, prepared, step)
-            new = self.proximal(z, k)
+            new = operator.gradient_step(z, prepared, step)
+            if k >= network.plain:
+                new = self.proximal(new, k)
             # new + momentum·(new - x), in one pass.
             z = torch.lerp(x, new, 1 + momentum)
             x = new

@@ -49,6 +49,21 @@ def test_untrained_it_is_plain_accelerated_gradient_descent():
     assert (result - sharp).norm() < 0.7 * (y - sharp).norm()
 
 
+def test_the_first_iterations_may_do_without_the_proximal_network():
+    _, operator, y = scene()
+    sigma = torch.full((2,), 0.01)
+    network, without = (UnrolledFista(6, 8, exact=1, plain=k) for k in (5, 0))
+    torch.nn.init.ones_(network.proximal.layers[-1].bias)
+    asked = []
+    network.proximal.register_forward_hook(lambda _, given, __: asked.append(given[1]))
+    with torch.no_grad():
+        result = network(y, operator, sigma)
+        assert not torch.allclose(result, without(y, operator, sigma), atol=1e-3)
+    # The proximal step of the data alone is left for the network.
+    [condition] = asked
+    assert torch.equal(condition, network.conditions(sigma)[5])
+
+
 def test_the_last_iterations_take_proximal_data_steps():
     sharp, operator, y = scene()
     sigma = torch.full((2,), 0.001)
@@ -159,3 +174,5 @@ def test_architectures_are_built_or_refused_by_name():
         build_deblurring({"kind": "fista", "blocks": 1})
     with pytest.raises(ValueError, match="2 proximal data steps in 2 iterations"):
         build_deblurring({"iterations": 2, "exact": 2})
+    with pytest.raises(ValueError, match="3 plain of 2 gradient steps"):
+        build_deblurring({"iterations": 3, "exact": 1, "plain": 3})

@@ -78,6 +78,7 @@ def test_without_onednn_the_rectifier_is_a_separate_step(shipped, monkeypatch):
         {"iterations": 2, "channels": 8, "shrink": 1},
         {"iterations": 3, "channels": 16, "shrink": 3, "exact": 2},
         {"iterations": 2, "channels": 8, "shrink": 4},
+        {"iterations": 4, "channels": 8, "shrink": 2, "exact": 1, "plain": 2},
     ],
 )
 def test_any_size_folds_and_batches_share_a_noise_level(sizes):

@@ -72,6 +72,7 @@ def frame(network: UnrolledFista, rows: int, columns: int) -> list[Work]:
     """
     pixels = rows * columns
     exact = network.iterations - network.gradients + 1
+    calls = network.iterations - network.plain
     fourier = transform(rows, columns)
     spectrum = Work((3 * _SPECTRUM + _SINGLE / 2) * pixels)
     product, update = Work(3 * _SPECTRUM * pixels), Work(3 * _SINGLE * pixels)
@@ -80,5 +81,5 @@ def frame(network: UnrolledFista, rows: int, columns: int) -> list[Work]:
         *[*fourier, product],
         *network.gradients * [*fourier, spectrum, *fourier, update, update],
         *exact * [*4 * fourier, product, product, update],
-        *network.iterations * proximal(network.proximal, rows, columns),
+        *calls * proximal(network.proximal, rows, columns),
     ]
