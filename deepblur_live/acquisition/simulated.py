@@ -6,6 +6,8 @@ Micro-Manager configuration; `simulated_core` does it in code, with any sample.
 
 from __future__ import annotations
 
+import atexit
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -42,6 +44,8 @@ STAGE_LABEL = "Focus"
 
 # The core waits 2 s for the current frame when a sequence is stopped.
 _EXPOSURE_RANGE_MS = (0.1, 1500.0)
+# How long the interpreter's exit waits for a frame that is being computed.
+_EXIT_S = 20.0
 # Travel of the focus drive to each side: a PSF further out exceeds any window.
 _TRAVEL_UM = 2.0
 # A configuration creates its devices without arguments: a stage belongs to the camera
@@ -87,6 +91,8 @@ class SimulatedCamera(SimpleCameraDevice):
         global _newest_camera
         super().__init__()
         _newest_camera = weakref.ref(self)
+        self._computing = threading.Lock()
+        atexit.register(_compute_no_more, weakref.ref(self))
         self.focus_um = 0.0
         self.sample = SimulatedSample() if sample is None else sample
         self._clock = clock
@@ -147,12 +153,13 @@ class SimulatedCamera(SimpleCameraDevice):
         if self._origin is None:
             self._origin = now
         moment = now - self._origin
-        frame = self.sample.frame(
-            moment,
-            self._trajectory_time(moment),
-            noisy=self._noisy,
-            z_um=self.focus_um,
-        )
+        with self._computing:
+            frame = self.sample.frame(
+                moment,
+                self._trajectory_time(moment),
+                noisy=self._noisy,
+                z_um=self.focus_um,
+            )
         buffer[:] = frame.pixels
         remaining = self._exposure_ms / 1000 - (self._clock() - now)
         if remaining > 0:
@@ -190,6 +197,17 @@ class SimulatedCamera(SimpleCameraDevice):
             sample = self.sample
             step = Step(self._trajectory_time(self.elapsed()), bump(sample.family))
             sample.trajectory = sample.trajectory.with_step(step)
+
+
+def _compute_no_more(reference: weakref.ref[SimulatedCamera]) -> None:
+    """Wait for the frame that is being computed, and allow no other.
+
+    The thread of a sequence may outlive its end by a frame. If the interpreter is
+    finalised while that thread is inside torch, the process is aborted (exit code 134).
+    """
+    camera = reference()
+    if camera is not None:
+        camera._computing.acquire(timeout=_EXIT_S)
 
 
 class SimulatedStage(StageDevice):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -264,3 +266,35 @@ def test_truth_is_read_in_every_form() -> None:
         truth = truth_of(metadata)
         np.testing.assert_array_equal(truth.coefficients, (0.1, -0.2))
         assert truth.time == 1.5
+
+
+_LEAVES_WHILE_A_FRAME_IS_COMPUTED = """
+import threading, time
+import torch
+from deepblur_live.acquisition.core_signals import let_core_exit
+from deepblur_live.acquisition.simulated import simulated_core
+from deepblur_live.acquisition.simulated_sample import SimulatedSample
+
+computing = threading.Event()
+
+
+class Slow(SimulatedSample):
+    def frame(self, *args, **kinds):
+        computing.set()
+        ones, until = torch.ones(200_000), time.monotonic() + 3
+        while time.monotonic() < until:
+            ones + ones
+        return super().frame(*args, **kinds)
+
+
+core = simulated_core(Slow(shape=(64, 64)))
+let_core_exit(core)
+core.startContinuousSequenceAcquisition()
+assert computing.wait(20)
+"""
+
+
+def test_a_program_may_end_while_a_frame_is_computed():
+    command = [sys.executable, "-c", _LEAVES_WHILE_A_FRAME_IS_COMPUTED]
+    done = subprocess.run(command, timeout=120, check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
