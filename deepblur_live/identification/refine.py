@@ -1,9 +1,7 @@
 """From an average spectrum to γ: library start, robust joint fit, covariance.
 
-The model of a spectrum is ``S(f) = exp(μ(f) + Σ b_q B_q(f))·|ĥ_γ(f)|² + σ²``: the
-specimen's own spectrum follows a prior (`SpecimenSpectrum`), and the noise is white.
-Its logarithm is fitted by robust least squares in (γ, b, log σ²) jointly, over all
-frequencies: those dominated by noise count for as much as they contain.
+The logarithm of the model, `SpectralModel`, is fitted by robust least squares in γ, the
+specimen's spectrum and the noise jointly.
 """
 
 from __future__ import annotations
@@ -16,37 +14,22 @@ import torch
 
 from deepblur_live.blur.symmetry import ResolvedBy
 from deepblur_live.identification.fit import Fit
-from deepblur_live.identification.minima import (
-    aligned,
-    competing_scatter,
-    most_central_first,
-)
-from deepblur_live.identification.normal_equations import (
-    Slopes,
-    normal_equations,
-)
+from deepblur_live.identification.minima import competing_scatter, most_central_first
+from deepblur_live.identification.normal_equations import Slopes, normal_equations
 from deepblur_live.identification.observed import ObservedSpectrum, observe
-from deepblur_live.identification.otf import (
-    LinearOtf,
-    library,
-    log_otf,
-    log_otf_and_slopes,
-)
-from deepblur_live.identification.specimen import SpecimenSpectrum
-from deepblur_live.identification.spectrum import WINDOW
-from deepblur_live.identification.starts import best_of_library, fitted_specimen
+from deepblur_live.identification.otf import LinearOtf, library
+from deepblur_live.identification.spectral_model import CORRELATED, SpectralModel
+from deepblur_live.identification.starts import best_of_library
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepblur_live.blur import BlurFamily, ErrorModel
     from deepblur_live.identification.phase import LocalPhase, Phase
+    from deepblur_live.identification.specimen import SpecimenSpectrum
 
 __all__ = ["SpectralRefiner"]
 
-_HUBER = 1.5
-# Residuals of neighbouring bins are correlated: this many of them count as one.
-_CORRELATED = 4.0
 # A start has converged when a step is expected to lower the misfit by less than this
 # (docs/decisions/0091-convergence.md); a misfit of 0.5 is one standard deviation.
 _IMPROVEMENT = 0.003
@@ -66,22 +49,15 @@ _LINEAR = 0.01
 # Damping of the first step, relative to the curvature: from anywhere, and from the last
 # frame's fit, which is near (docs/decisions/0164-cost-of-a-warm-estimate.md).
 _DAMPING, _DAMPING_NEAR = 1e-2, 1e-3
-# Misfit by which the prior prefers no blur to one that is far from small
-# (docs/decisions/0251-prior-near-zero.md).
-_PREFERENCE = 2.0
 
 
-class SpectralRefiner:
+class SpectralRefiner(SpectralModel):
     """Robust joint fit of γ, the specimen's spectrum and the noise.
 
     Parameters
     ----------
-    family
-        The blurs to choose among.
-    errors
-        Calibration of the stated uncertainty.
-    specimen
-        Prior of specimens' own spectra; when None, a smooth surface.
+    family, errors, specimen
+        As for `SpectralModel`.
     library
         Number of random PSFs that a start without prior knowledge is chosen from.
 
@@ -99,24 +75,8 @@ class SpectralRefiner:
         *,
         library: int = 12_000,
     ) -> None:
-        if family.window > WINDOW:
-            raise ValueError(
-                f"the PSF window of {family.window} pixels exceeds the spectrum's "
-                f"{WINDOW}: λ/(NA·px) of {1 / family.cutoff:.1f} pixels is too fine"
-            )
-        self.family, self.errors = family, errors
-        self.specimen = specimen or SpecimenSpectrum.smooth()
+        super().__init__(family, errors, specimen)
         self._library_size = library
-        prior = family.prior
-        self._scale = torch.as_tensor(prior.scale, dtype=torch.float32)
-        self._mean = torch.as_tensor(prior.mean, dtype=torch.float32)
-        # The precision is rootᵀ·root.
-        root = torch.linalg.cholesky(
-            torch.linalg.inv(torch.as_tensor(prior.covariance))
-        )
-        self._root = root.T.float().contiguous()
-        small = np.full(len(prior.mean), np.inf) if prior.small is None else prior.small
-        self._per_small = torch.as_tensor(small**-2.0, dtype=torch.float32)
         # Symmetries that a spectrum does not resolve.
         self._blind = [
             symmetry
@@ -145,81 +105,7 @@ class SpectralRefiner:
         Only every `stride`-th point is evaluated, in proportionally less time.
         """
         gamma, logs = library(self.family, self._library_size)
-        return best_of_library(
-            gamma[::stride], logs[::stride], data, count, _CORRELATED
-        )
-
-    def _predict(
-        self,
-        data: ObservedSpectrum,
-        gamma: torch.Tensor,
-        nuisance: torch.Tensor,
-        linear: LinearOtf | None = None,
-    ) -> tuple[torch.Tensor, Slopes]:
-        """Return the model's log-spectrum (S, N) and its derivatives.
-
-        `nuisance` is (S, Q+1): the specimen's b and the noise's log σ².
-        """
-        if linear is None:
-            found = log_otf_and_slopes(self.family, gamma)
-            logs, slopes = (part[..., data.keep] for part in found)
-        else:
-            logs, slopes = linear(gamma)
-        log_signal = logs + data.mean + nuisance[:, :-1] @ data.basis.T
-        log_noise = nuisance[:, -1:].expand_as(log_signal)
-        mean = torch.logaddexp(log_signal, log_noise)
-        signal = torch.exp(log_signal - mean).mul_(data.weight)
-        noise = torch.exp(log_noise - mean).mul_(data.weight)
-        return mean, Slopes(slopes, signal, noise)
-
-    def misfit(
-        self,
-        data: ObservedSpectrum,
-        gamma: torch.Tensor,
-        nuisance: torch.Tensor,
-        anchor: torch.Tensor,
-        root: torch.Tensor,
-        linear: LinearOtf | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Slopes]:
-        """Return objective (S,), residual (S, N), weights (S, N) and derivatives.
-
-        `anchor` (S, P+Q+1) is the prior mean of γ, b and log σ², `root` (P+Q+1, P+Q+1)
-        a root of its precision. Where `data` holds several spectra, the rows are those
-        of one each. A `linear` model of the OTF replaces the exact one.
-        """
-        mean, slopes = self._predict(data, gamma, nuisance, linear)
-        residual = (data.log_power - mean) * data.weight
-        size = residual.abs()
-        cost = torch.where(size < _HUBER, 0.5 * size**2, _HUBER * (size - 0.5 * _HUBER))
-        robust = (_HUBER / size.clamp(min=_HUBER)) / _CORRELATED
-        offset = torch.cat([gamma, nuisance], 1) - anchor
-        prior = 0.5 * (offset @ root.T).square().sum(1)
-        return cost.sum(1) / _CORRELATED + prior, residual, robust, slopes
-
-    def _smallness(self, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a prior's preference for small blurs: cost (S,), precision (S, P).
-
-        The cost is D·(1 - exp(-Σ (γ - mean)²/2s²)), its gradient the precision times
-        (γ - mean).
-        """
-        distance = (gamma - self._mean).square() @ self._per_small
-        near = _PREFERENCE * torch.exp(-distance / 2)
-        return _PREFERENCE - near, near[:, None] * self._per_small
-
-    def first_nuisance(
-        self, data: ObservedSpectrum, gamma: torch.Tensor
-    ) -> torch.Tensor:
-        """Return (S, Q+1): specimen and noise that roughly fit given γ (S, P) best."""
-        weight = data.signal.weight.flatten(-2)[..., data.keep]
-        logs = log_otf(self.family, gamma)[:, data.keep]
-        rows = data.signal.log_signal.flatten(-2)[..., data.keep] - data.mean - logs
-        rows, basis = rows * weight, data.basis * weight[..., None]
-        if basis.ndim == 3:
-            b = fitted_specimen(rows[:, None], basis, _CORRELATED)[:, 0]
-        else:
-            b = fitted_specimen(rows, basis, _CORRELATED)
-        floor = torch.as_tensor(data.log_floor).expand(len(gamma))
-        return torch.cat([b, floor[:, None]], 1)
+        return best_of_library(gamma[::stride], logs[::stride], data, count, CORRELATED)
 
     def fit(
         self,
@@ -263,7 +149,7 @@ class SpectralRefiner:
         nuisance = (
             self.first_nuisance(data, starts) if nuisance is None else nuisance.clone()
         )
-        centre, root = self._prior_of(prior, starts)
+        centre, root = self.prior_of(prior, starts)
         anchor = torch.cat([centre, self.usual_nuisance(data, nuisance)], 1)
         root = self.full_root(data, root)
         precision = root.T @ root
@@ -282,7 +168,7 @@ class SpectralRefiner:
             cost, residual, robust, slopes = self.misfit(
                 data, gamma, nuisance, anchor, root, linear
             )
-            cost = cost + self._smallness(gamma)[0]
+            cost = cost + self.smallness(gamma)[0]
             if phase is not None:
                 cost = cost + phase.cost(gamma)
             return cost, residual, robust, *slopes
@@ -304,7 +190,7 @@ class SpectralRefiner:
             hessian += precision
             offset = torch.cat([gamma[rows], nuisance[rows]], 1) - anchor[rows]
             gradient -= offset @ precision
-            _, small = self._smallness(gamma[rows])
+            _, small = self.smallness(gamma[rows])
             hessian[:, :p, :p] += torch.diag_embed(small)
             gradient[:, :p] -= small * (gamma[rows] - self._mean)
             if phase is not None:
@@ -379,7 +265,7 @@ class SpectralRefiner:
         quality = float(size)
         weights = robust[best] / factor**2
         there = Slopes(*(part[best, None] for part in slopes))
-        _, small = self._smallness(gamma[best, None])
+        _, small = self.smallness(gamma[best, None])
         information = self._information(
             data, gamma[best], nuisance[best], there, weights, precision
         )
@@ -400,55 +286,6 @@ class SpectralRefiner:
             nuisance[best, None],
         )
 
-    def residual_size(
-        self,
-        data: ObservedSpectrum,
-        residual: torch.Tensor,
-        robust: torch.Tensor,
-        log_noise: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the quality of fits (...) and the factor (...) of their uncertainty.
-
-        A poor fit is less certain than its curvature implies, a good one more.
-
-        Parameters
-        ----------
-        residual, robust
-            (..., N) as from `misfit`.
-        log_noise
-            (..., 1), log σ² of the fit.
-        """
-        errors = self.errors
-        square = residual**2 * robust * _CORRELATED
-        # The specimen's share of the power, bin by bin.
-        predicted = data.log_power - residual / data.weight
-        signal = (1 - torch.exp(log_noise - predicted)).clamp(min=0)
-        misfit = (square * signal).sum(-1) / signal.sum(-1).clamp(min=1e-6)
-        # With few averages the scatter of the spectrum adds to the specimen's misfit.
-        few = max(0.0, 1 / data.averages - 1 / errors.many_averages)
-        excess = min(errors.few_averages * few, errors.largest_excess)
-        quality = (misfit - excess).clamp(min=0).sqrt()
-        scatter = square.mean(-1).sqrt() / errors.usual_scatter
-        factor = scatter.clamp(min=errors.least_scatter)
-        return quality, factor * (quality / errors.usual_misfit).clamp(min=1)
-
-    def usual_nuisance(
-        self, data: ObservedSpectrum, nuisance: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the prior mean (S, Q+1) of the nuisance parameters."""
-        usual = torch.zeros_like(nuisance)
-        usual[:, -1] = data.log_floor
-        return usual
-
-    def full_root(self, data: ObservedSpectrum, root: torch.Tensor) -> torch.Tensor:
-        """Return (P+Q+1, P+Q+1): `root` (P, P) with that of the nuisance parameters."""
-        ones = torch.ones(data.basis.shape[1])
-        floor = torch.tensor([1 / data.floor_sigma])
-        p, rest = len(root), torch.cat([ones, floor])
-        full = torch.zeros(p + len(rest), p + len(rest))
-        full[:p, :p], full[p:, p:] = root, torch.diag(rest)
-        return full
-
     def known(
         self,
         data: ObservedSpectrum,
@@ -457,7 +294,7 @@ class SpectralRefiner:
     ) -> float:
         """Return the objective of a known γ (P,), as `fit` has it without phases."""
         _, _, _, cost = self._fitted_nuisance(data, gamma, prior)
-        return cost + float(self._smallness(gamma[None])[0])
+        return cost + float(self.smallness(gamma[None])[0])
 
     def bound(self, data: ObservedSpectrum, gamma: torch.Tensor) -> NDArray[np.float64]:
         """Return the Cramér–Rao bound (P, P) at a known γ (P,), including the prior.
@@ -465,7 +302,7 @@ class SpectralRefiner:
         Specimen and noise are fitted with γ fixed, then all count as unknown.
         """
         nuisance, robust, precision, _ = self._fitted_nuisance(data, gamma)
-        _, slopes = self._predict(data, gamma[None], nuisance)
+        _, slopes = self.predict(data, gamma[None], nuisance)
         information = self._information(
             data, gamma, nuisance[0], slopes, robust[0], precision
         )
@@ -485,7 +322,7 @@ class SpectralRefiner:
         """
         p, nuisance = len(gamma), self.first_nuisance(data, gamma[None])
         usual = self.usual_nuisance(data, nuisance)
-        centre, root = self._prior_of(prior, gamma[None])
+        centre, root = self.prior_of(prior, gamma[None])
         anchor = torch.cat([centre, usual], 1)
         root = self.full_root(data, root)
         precision = root.T @ root
@@ -500,14 +337,6 @@ class SpectralRefiner:
             pull = gradient[0, p:] - precision[p:, p:] @ (nuisance - usual)[0]
             nuisance = nuisance + torch.linalg.solve(curved, pull)
         return nuisance, robust, precision, least
-
-    def _prior_of(
-        self, prior: tuple[torch.Tensor, torch.Tensor] | None, gamma: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean (S, P) of a prior, or the family's, and its root (P, P)."""
-        if prior is None:
-            return self._mean.expand_as(gamma), self._root
-        return aligned(self.family, prior[0], gamma), torch.diag(1 / prior[1])
 
     def _information(
         self,
@@ -536,7 +365,7 @@ class SpectralRefiner:
                 points += list(gamma + steps[torch.from_numpy(changed.any(0))])
         if points:
             nearby = torch.stack(points)
-            _, slopes = self._predict(data, nearby, nuisance.expand(len(nearby), -1))
+            _, slopes = self.predict(data, nearby, nuisance.expand(len(nearby), -1))
         weights = weights.expand_as(slopes.signal)
         information, _ = normal_equations(
             data, slopes, weights, torch.zeros_like(weights)

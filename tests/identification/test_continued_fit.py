@@ -5,7 +5,13 @@ import pytest
 import torch
 from specimens import ERRORS, FAMILY, blurred, cells
 
-from deepblur_live.identification import SpectralRefiner, otf, refine, welch
+from deepblur_live.identification import (
+    SpectralRefiner,
+    otf,
+    refine,
+    spectral_model,
+    welch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +30,7 @@ def continued():
 def exact_evaluations(monkeypatch):
     """Count the PSFs and derivatives that are computed from now on."""
     calls, exact = [], otf.log_otf_and_slopes
-    for module in (otf, refine):
+    for module in (otf, spectral_model):
         monkeypatch.setattr(
             module, "log_otf_and_slopes", lambda *a: calls.append(a) or exact(*a)
         )

@@ -40,17 +40,17 @@ def test_a_perfect_microscope_is_found_to_be_one():
 
 def test_the_preference_for_small_blurs_has_the_precision_of_its_cost(refiner):
     gamma = FAMILY.sample(1, torch.Generator().manual_seed(2)).double()[0] / 5
-    cost, precision = refiner._smallness(gamma[None].float())
+    cost, precision = refiner.smallness(gamma[None].float())
     # With s = 0.035 waves.
     expected = 2 * (1 - np.exp(-float(gamma.square().sum()) / 2 / 0.035**2))
     assert float(cost[0]) == pytest.approx(expected, rel=1e-4)
-    slope = jacobian(lambda g: refiner._smallness(g[None])[0][0], gamma.float())
+    slope = jacobian(lambda g: refiner.smallness(g[None])[0][0], gamma.float())
     torch.testing.assert_close(precision[0] * gamma.float(), slope)
     # At zero the precision is the curvature.
     zero = torch.zeros(7)
-    curvature = hessian(lambda g: refiner._smallness(g[None])[0][0], zero)
+    curvature = hessian(lambda g: refiner.smallness(g[None])[0][0], zero)
     torch.testing.assert_close(
-        torch.diag(refiner._smallness(zero[None])[1][0]), curvature
+        torch.diag(refiner.smallness(zero[None])[1][0]), curvature
     )
 
 
@@ -62,7 +62,7 @@ def test_motion_is_not_preferred_to_be_small():
     refiner = SpectralRefiner(moved, ERRORS)
     gamma = torch.full((2, 9), 0.05)
     gamma[1, -2:] = 3.0
-    cost, precision = refiner._smallness(gamma)
+    cost, precision = refiner.smallness(gamma)
     assert cost[0] == cost[1]
     assert (precision[:, -2:] == 0).all()
 
@@ -89,7 +89,7 @@ def test_near_a_fixed_point_the_information_is_that_of_single_points(refiner):
     for mode in range(7):
         point = torch.zeros(1, 7)
         point[0, mode] = scale[mode]
-        _, slopes = refiner._predict(data, point, nuisance)
+        _, slopes = refiner.predict(data, point, nuisance)
         information, _ = normal_equations(
             data, slopes, robust, torch.zeros_like(robust)
         )
