@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Default architecture, that of the quality weights; the one trained is written into
-# the manifest. The live weights: 10 iterations, 16 channels, 2 plain.
+# the manifest. The live weights: 10 iterations, 16 channels, 4 plain.
 ARCHITECTURE = {
     "iterations": 15,
     "channels": 32,

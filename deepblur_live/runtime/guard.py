@@ -45,7 +45,7 @@ _UNEXPLAINED, _UNEXPLAINED_PER_ERROR = 0.7, 1.5
 _RISE = 0.7
 # Stated error at which half of the result is shown, how steeply the share falls with
 # it, and the error from which nothing is shown (docs/decisions/0175).
-_HALF_ERROR, _STEEPNESS, _RAW_ERROR = 0.4, 1.2, 0.8
+_HALF_ERROR, _STEEPNESS, _RAW_ERROR = 0.35, 2.0, 0.8
 # From the first share on, all of the result is shown; below the second, a reason is.
 _ALL, _MOST_OF_IT = 0.95, 0.75
 # A frame is clipped if more than this share of its pixels have the highest value, and

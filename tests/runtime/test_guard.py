@@ -45,8 +45,8 @@ def judge(scene, sharp=None, covariance=SURE, gamma=GAMMA):
 
 def test_the_true_image_passes(scene):
     verdict = judge(scene)
-    # At a stated error of 0.01 waves a mode nearly all is shown.
-    assert verdict.strength == pytest.approx(0.896, abs=0.01)
+    # At a stated error of 0.01 waves a mode all is shown.
+    assert verdict.strength == 1
     assert verdict.reason == ""
 
 
@@ -89,15 +89,15 @@ def test_a_frame_that_is_sharp_already_stays_raw(scene):
 
 
 def test_strength_falls_with_the_stated_error(scene):
-    errors = (0.004, 0.02, 0.06, 0.1, 0.15)
+    errors = (0.004, 0.02, 0.0525, 0.1, 0.15)
     found = [judge(scene, covariance=s**2 * SURE / 1e-4) for s in errors]
-    # 0.06 of the range of 0.15 waves is the error at which half is shown.
-    expected = [1.0, 0.79, 0.5, 0.35, 0.0]
+    # Of the range of 0.15 waves 0.35 is the error at which half is shown.
+    expected = [1.0, 0.87, 0.5, 0.22, 0.0]
     assert [verdict.strength for verdict in found] == pytest.approx(expected, abs=0.01)
     assert [bool(verdict.reason) for verdict in found] == [False, False, *[True] * 3]
-    # 8 modes of 0.06 waves.
+    # 8 modes of 0.0525 waves.
     assert found[2].reason.startswith("50% strength: the blur is uncertain (± ")
-    assert "0.17 waves" in found[2].reason or "92 nm" in found[2].reason
+    assert "0.15 waves" in found[2].reason or "80 nm" in found[2].reason
     assert "too uncertain" in found[4].reason
     assert judge(scene, covariance=SURE * torch.nan).strength == 0
 
