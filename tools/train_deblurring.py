@@ -33,7 +33,6 @@ ARCHITECTURE = {
     "depth": 4,
     "exact": 2,
     "noise_map": 1,
-    "background": 0,
     "plain": 0,
 }
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from deepblur_live.deblurring.background import background
 from deepblur_live.deblurring.data_step import (
     MAP_SIGMA,
     NETWORK_ERROR,
@@ -43,8 +42,6 @@ class UnrolledFista(nn.Module):
         Number of final iterations with proximal data steps.
     noise_map
         Whether the proximal network is given how the noise varies over the image.
-    background
-        Whether the smooth background is subtracted first and added to the result.
     plain
         Number of first iterations without the proximal network: gradient steps alone.
 
@@ -67,7 +64,6 @@ class UnrolledFista(nn.Module):
         depth: int = 5,
         exact: int = 0,
         noise_map: bool = False,
-        background: bool = False,
         plain: int = 0,
     ) -> None:
         super().__init__()
@@ -77,7 +73,7 @@ class UnrolledFista(nn.Module):
             raise ValueError(f"{plain} plain of {iterations - exact} gradient steps")
         self.iterations, self.plain = iterations, plain
         self.gradients = gradients = iterations - exact
-        self.noise_map, self.background = bool(noise_map), bool(background)
+        self.noise_map = bool(noise_map)
         self.sigma_range = MAP_SIGMA if noise_map else TRAINED_SIGMA
         self.proximal = ProximalNet(channels, shrink, depth, self.noise_map)
         self.log_step = nn.Parameter(torch.zeros(gradients))
@@ -126,9 +122,6 @@ class UnrolledFista(nn.Module):
             if self.noise_map
             else None
         )
-        base = background(y) if self.background else None
-        if base is not None:
-            y = y - base
         prepared = operator.prepare(y)
         steps, conditions = self.steps(), self.conditions(level)
         x = z = y
@@ -142,8 +135,7 @@ class UnrolledFista(nn.Module):
         for k in range(self.gradients, self.iterations):
             z = operator.prox_data(x, y, weight, NETWORK_ERROR)
             x = self.proximal(z[:, None], conditions[k], contrast)[:, 0].float()
-        sharp = finish(x, y, operator, weight)
-        return sharp if base is None else sharp + base
+        return finish(x, y, operator, weight)
 
 
 def _fista_momenta(iterations: int) -> list[float]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from deepblur_live.deblurring.background import background
 from deepblur_live.deblurring.data_step import NETWORK_ERROR, data_weight, finish
 from deepblur_live.deblurring.noise import noise_contrast, noise_level
 from deepblur_live.deblurring.proximal import SLOPE
@@ -130,9 +129,6 @@ class FoldedFista:
         """
         network = self._network
         self.prepare(y, sigma)
-        base = background(y) if network.background else None
-        if base is not None:
-            y = y - base
         prepared = operator.prepare(y)
         x = z = y
         for k, (step, momentum) in enumerate(
@@ -147,8 +143,7 @@ class FoldedFista:
         for k in range(len(self._steps), self._network.iterations):
             z = operator.prox_data(x, y, self._data_weight, NETWORK_ERROR)
             x = self.proximal(z, k)
-        sharp = finish(x, y, operator, self._data_weight)
-        return sharp if base is None else sharp + base
+        return finish(x, y, operator, self._data_weight)
 
     @torch.no_grad()
     def proximal(self, z: torch.Tensor, iteration: int) -> torch.Tensor:

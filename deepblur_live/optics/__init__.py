@@ -7,11 +7,11 @@ from deepblur_live.optics.borders import (
     margin,
     seven_smooth,
 )
+from deepblur_live.optics.means import box_mean
 from deepblur_live.optics.metrics import psf_snr, psnr, ssim
 from deepblur_live.optics.noise import CameraNoise, NoiseModel, local_light
 from deepblur_live.optics.noise_fit import contradiction, measure_noise
 from deepblur_live.optics.otf import otf
-from deepblur_live.optics.sliding import box_mean, sliding
 
 __all__ = [
     "CameraNoise",
@@ -28,6 +28,5 @@ __all__ = [
     "psf_snr",
     "psnr",
     "seven_smooth",
-    "sliding",
     "ssim",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from deepblur_live.optics.sliding import box_mean
+from deepblur_live.optics.means import box_mean
 
 __all__ = ["CameraNoise", "NoiseModel", "local_light"]
 

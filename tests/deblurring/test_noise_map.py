@@ -1,11 +1,10 @@
-"""Noise that varies over the image, the background, and a centred frame."""
+"""Noise that varies over the image, and a centred frame."""
 
 import pytest
 import torch
 
 from deepblur_live.blur.zernike import ZernikeFamily
 from deepblur_live.deblurring import FoldedFista, UnrolledFista
-from deepblur_live.deblurring.background import background
 from deepblur_live.deblurring.noise import noise_contrast, noise_level
 from deepblur_live.optics import NoiseModel
 
@@ -107,25 +106,10 @@ def test_with_a_zero_channel_the_map_changes_nothing_but_the_level():
         assert (with_map(y, operator, sigma) - expected).abs().max() > 1e-4
 
 
-def test_the_background_is_put_back():
-    y = scene()
-    ramp = torch.linspace(0, 0.5, SIDE)
-    low = background(0.3 + ramp.expand(2, SIDE, SIDE) + (y > 0.6) * 0.4)
-    middle = slice(20, -20)
-    assert (low - 0.3 - ramp)[..., middle, middle].abs().max() < 0.12
-    operator = blur(2)
-    network = UnrolledFista(4, 8, exact=1, background=True)
-    sigma = torch.full((2,), 0.01)
-    with torch.no_grad():
-        dark, bright = (network(y + step, operator, sigma) for step in (0.0, 3.0))
-    torch.testing.assert_close(bright, dark + 3, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(dark.mean((1, 2)), y.mean((1, 2)), rtol=1e-4, atol=1e-4)
-
-
 def test_folded_it_gives_the_same_result():
     y = scene()[:1]
     operator = blur(1)
-    network = UnrolledFista(4, 8, exact=1, noise_map=True, background=True).eval()
+    network = UnrolledFista(4, 8, exact=1, noise_map=True).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))

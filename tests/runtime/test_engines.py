@@ -185,7 +185,7 @@ def test_the_unrolled_network_agrees_at_every_noise_level(source, pack):
 
 
 def test_engines_take_the_noise_map(pack, card, fake_tensorrt, tmp_path, builds):
-    network = small_network(exact=1, noise_map=True, background=True)
+    network = small_network(exact=1, noise_map=True, plain=1)
     pack = dataclasses.replace(pack, deblurring=network)
     source = EngineSource(pack, fake_tensorrt, card, EngineCache(tmp_path), "float32")
     executor = EngineExecutor(pack, FAMILY, source)

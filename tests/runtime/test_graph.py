@@ -135,7 +135,7 @@ def test_all_kernels_of_an_operator_are_copied_into_place(pack):
 def test_the_recorded_steps_read_nothing_back(mapped, family, operations):
     """A CUDA graph cannot record what the processor must wait for."""
     cpu, shape = torch.device("cpu"), (64, 160)
-    network = UnrolledFista(3, 8, exact=1, noise_map=mapped, background=mapped)
+    network = UnrolledFista(3, 8, exact=1, noise_map=mapped, plain=int(mapped))
     graph = FrameGraph(FoldedFista(network), shape, family, 2, cpu)
     coefficients = family.sample(1, torch.Generator().manual_seed(0))
     covariance = 1e-3 * torch.eye(family.n_coefficients)[None]

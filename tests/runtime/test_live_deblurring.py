@@ -36,7 +36,7 @@ def pixels():
 def network():
     """A small network, random but for its scale, that takes every input."""
     torch.manual_seed(0)
-    network = UnrolledFista(4, 8, exact=1, noise_map=True, background=True).eval()
+    network = UnrolledFista(4, 8, exact=1, noise_map=True).eval()
     torch.nn.init.normal_(network.proximal.layers[-1].weight, std=0.05)
     return network
 

@@ -67,7 +67,7 @@ def test_of_two_deblurring_networks_the_preferred_one_is_loaded(copy):
         PackError, match=r'no live weights; set model\.deblurring to "q'
     ):
         load_pack(str(copy), ("live",))
-    sizes = {"iterations": 3, "channels": 8, "noise_map": 1, "background": 1}
+    sizes = {"iterations": 3, "channels": 8, "noise_map": 1, "plain": 1}
     network = build_deblurring(sizes)
     content = save(dict(network.state_dict()))
     (copy / "deblurring_live.safetensors").write_bytes(content)
