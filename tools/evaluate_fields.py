@@ -3,13 +3,15 @@
 python tools/evaluate_fields.py --data FOLDER [--fields N] [--deblurred N] [--write]
 python tools/evaluate_fields.py --data FOLDER --tiles N [--write]
 python tools/evaluate_fields.py --data FOLDER --realism N [--write]
+python tools/evaluate_fields.py --data FOLDER --micrographs N [--write]
 python tools/evaluate_fields.py --data FOLDER --picture docs/images/fields.png
 
 The frames are simulated by product-convolution with fields of sixteen coefficients, and
 fitted with the whole family. Of the first N fields, single frames are deblurred too.
 With --tiles, the frames of the first N fields and their parts by themselves are
 compared instead; with --realism, N frames of each condition of
-evaluation/field_realism.py are.
+evaluation/field_realism.py are. With --micrographs, N fields on each held-out
+micrograph are deblurred.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ import numpy as np
 import torch
 from evaluation import field_realism, publish
 from evaluation.field_frames import FieldFrame, deblurred, field_pictures, score
+from evaluation.field_micrographs import (
+    micrograph_frames,
+    micrographs_table,
+    micrographs_work,
+)
 from evaluation.field_picture import draw_fields
 from evaluation.field_tiles import score_tiles
 from evaluation.parallel import parallel
@@ -166,6 +173,12 @@ def options() -> argparse.Namespace:
         "--realism", type=int, default=0, help="measure so many frames a condition"
     )
     parser.add_argument(
+        "--micrographs",
+        type=int,
+        default=0,
+        help="deblur so many fields on each held-out micrograph of either split",
+    )
+    parser.add_argument(
         "--picture", type=Path, metavar="PNG", help="draw the first two fields instead"
     )
     parser.add_argument("--jobs", type=int, default=2)
@@ -181,6 +194,7 @@ def options() -> argparse.Namespace:
         marks = ["fields", *(["fields-deblurred"] if chosen.deblurred else [])]
         marks = ["fields-tiles"] if chosen.tiles else marks
         marks = ["fields-realism"] if chosen.realism else marks
+        marks = ["fields-micrographs"] if chosen.micrographs else marks
         if error := publish.missing_marks(chosen.card, marks):
             parser.error(error)
     return chosen
@@ -204,6 +218,14 @@ def main() -> None:
     """Evaluate, print, and write if asked."""
     asked = options()
     began = time.monotonic()
+    if asked.micrographs:
+        given = [
+            (frame, asked.model)
+            for frame in micrograph_frames(asked.data, asked.micrographs)
+        ]
+        done = list(parallel(micrographs_work, given, asked.jobs, "frames", 2))
+        finish(asked, {"fields-micrographs": micrographs_table(done)}, done, began)
+        return
     pictures = field_pictures(asked.data, asked.split)
     if asked.realism:
         paths = [path for _, path in pictures]

@@ -25,7 +25,11 @@ from deepblur_live.identification.field.phase import (
     over_one_psf,
     trust,
 )
-from deepblur_live.identification.field.search import model_of, terms
+from deepblur_live.identification.field.search import (
+    model_of,
+    model_of_cells,
+    terms,
+)
 from deepblur_live.identification.field.verdict import one_psf_estimate
 from deepblur_live.identification.otf import LinearOtf, log_otf
 from deepblur_live.identification.phase import LocalPhase
@@ -276,9 +280,9 @@ def test_phases_that_contradict_a_fit_count_for_less():
     curvature = torch.diag(1 / scale**2).expand(3, -1, -1)
     # Slopes of 0, 1 and 10 standard deviations of what the curvature lets expect.
     slope = torch.tensor([0.0, 1.0, 10.0])[:, None] * (0.3**0.5 / scale)
-    factor = trust(slope, curvature)
-    assert factor[1] == pytest.approx(factor[0] / 2)
-    assert factor[2] < 0.02 * factor[0]
+    factor = 0.3 * trust(slope, curvature)
+    assert factor[:2].tolist() == pytest.approx([2.0, 1.0])
+    assert factor[2] < 0.03
 
 
 def test_orientation_needs_more_evidence_than_chance():
@@ -339,6 +343,20 @@ def test_a_field_is_found_and_followed(frame, truth, monkeypatch):
         patch.setattr(solver, "search", lambda *args: weak)
         patch.setattr(solver, "over_one_psf", lambda *args: 50.0)
         assert identifier.solve(problem).tracked is None
+    # They may refute it: the field of the spectra, which was not fitted to them.
+    with monkeypatch.context() as patch:
+        asked = []
+        patch.setattr(solver, "search", lambda *args: solution.found)
+        refuted = -1 - solution.found.gain
+        patch.setattr(
+            solver, "over_one_psf", lambda *args: asked.append(args[1]) or refuted
+        )
+        assert identifier.solve(problem).tracked is None
+    cells = model_of_cells(FIELD, problem.cells.cells)
+    alone = solution.found.used @ solution.found.fit.coefficients
+    even = torch.from_numpy(np.where(FIELD.even, 1.0, -1.0))
+    rotations = [cells.at(sign * alone).float() for sign in (1.0, even)]
+    assert any(torch.allclose(asked[0], gamma) for gamma in rotations)
     first = identifier.accept(solution)
     assert first.trusted, first.reason
     assert not first.provisional

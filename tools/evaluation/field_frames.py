@@ -71,6 +71,8 @@ class FieldFrame:
         Standard deviation of the noise.
     frames
         Number of frames that are averaged.
+    strength
+        Factor of the field's coefficients.
     """
 
     path: Path
@@ -78,6 +80,7 @@ class FieldFrame:
     number: int
     sigma: float
     frames: int = 1
+    strength: float = 1.0
 
 
 def field_pictures(folder: Path, split: str) -> list[tuple[str, Path]]:
@@ -98,18 +101,19 @@ def side_of(path: Path) -> int:
 
 @lru_cache(maxsize=1)
 def blurred_field(
-    path: Path, number: int, model: str
+    path: Path, number: int, model: str, strength: float = 1.0
 ) -> tuple[torch.Tensor, ZernikeField, torch.Tensor, torch.Tensor]:
     """Return a frame without noise, its truth's family, the field and the sharp frame.
 
-    The truth has the sixteen terms of nodal aberration theory for Noll 4 to 10.
+    The truth has the sixteen terms of nodal aberration theory for Noll 4 to 10. A
+    picture too small for a field is extended by reflection.
     """
-    side, local = side_of(path), pack_of(model).family
+    side, local = max(_LEAST, side_of(path)), pack_of(model).family
     local = replace(local, noll=PAPER_MODES, ranges=_RANGE)
     family = ZernikeField(local, FieldView(side, side), remainder=0.0)
     sharp = scene(path, side + local.window - 1)
     generator = torch.Generator().manual_seed(5000 + number)
-    truth = family.sample(1, generator)[0]
+    truth = strength * family.sample(1, generator)[0]
     shape = sharp.shape[0], sharp.shape[1]
     blur = ProductConvolution.of_family(
         family, truth, shape, (side, side), count=_EIGEN
@@ -118,13 +122,19 @@ def blurred_field(
     return blur.forward(sharp)[inside], family, truth, sharp[inside]
 
 
+def _blurred(
+    frame: FieldFrame, model: str
+) -> tuple[torch.Tensor, ZernikeField, torch.Tensor, torch.Tensor]:
+    return blurred_field(frame.path, frame.number, model, frame.strength)
+
+
 @lru_cache(maxsize=1)
 def identified_field(
     frame: FieldFrame, model: str
 ) -> tuple[ZernikeField, FieldSolution, torch.Tensor]:
     """Return the fitted family, the solution, and the newest frame."""
     pack = pack_of(model)
-    clean, family, _, _ = blurred_field(frame.path, frame.number, model)
+    clean, family, _, _ = _blurred(frame, model)
     fitted = ZernikeField(pack.family, family.view)
     errors = pack.manifest.error_model
     identifier = FieldIdentifier(fitted, errors, None, 5.0, pack.specimen)
@@ -137,7 +147,7 @@ def identified_field(
 
 def score(frame: FieldFrame, model: str) -> Row:
     """Return how well a field is identified; PSF SNR in dB over 7 × 7 places."""
-    clean, family, truth, _ = blurred_field(frame.path, frame.number, model)
+    clean, family, truth, _ = _blurred(frame, model)
     fitted, solution, _ = identified_field(frame, model)
     found, fit = solution.found, solution.fit
     assert solution.one is not None and found is not None and fit is not None
@@ -183,7 +193,7 @@ def deblurred(frame: FieldFrame, model: str) -> Row:
     those that were identified.
     """
     pack = pack_of(model)
-    _, family, truth, sharp = blurred_field(frame.path, frame.number, model)
+    _, family, truth, sharp = _blurred(frame, model)
     fitted, solution, observed = identified_field(frame, model)
     assert solution.one is not None
     single, estimate = solution.one.estimate, solution.estimate

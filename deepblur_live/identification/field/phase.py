@@ -185,9 +185,10 @@ def trust(slope: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
     """Return by what factor (C,) each cell's term counts more in a fit than in votes.
 
     At the right field a term's slope should be as large as its curvature lets expect: a
-    misfit of 1. Where it is larger, edges are not as sparse as the term takes them to
-    be, whatever the noise: the cell counts for less, as with errors of Student's
-    distribution (docs/decisions/0252-trust-in-a-cells-phases.md).
+    misfit of 1, with which the cell counts once. Where it is larger, edges are not as
+    sparse as the term takes them to be, whatever the noise: the cell counts for less,
+    as with errors of Student's distribution, and for up to twice as much where it is
+    smaller (docs/decisions/0252-trust-in-a-cells-phases.md).
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def trust(slope: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
     inverse = torch.linalg.pinv(curvature.double(), rtol=1e-3, hermitian=True)
     misfit = torch.einsum("cm,cmn,cn->c", slope.double(), inverse, slope.double())
     misfit /= _SHARE * slope.shape[1]
-    return (1 / _SHARE / (1 + misfit)).to(slope)
+    return (2 / _SHARE / (1 + misfit)).to(slope)
 
 
 def advantage(phases: Sequence[Phase], gamma: torch.Tensor) -> float:

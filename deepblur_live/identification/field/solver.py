@@ -117,7 +117,7 @@ class FieldSolver:
         scatter = torch.from_numpy(
             competing_scatter(family, minima, behind, self.errors.competing_temperature)
         )
-        fit, phases, oriented = self._with_phases(problem, found.fit, found.used)
+        fit, alone, phases, oriented = self._with_phases(problem, found.fit, found.used)
         field = found.used @ fit.coefficients
         stated = covariance(family, self.errors, model, fit, scatter)
         estimate = judge_field(family, self.errors, field, stated, fit.quality)
@@ -128,10 +128,10 @@ class FieldSolver:
         gain = found.gain
         if phases:
             single = torch.from_numpy(constants[0]).float()
-            better = over_one_psf(phases, model.at(field).float(), single)
-            # Phases may refute what the spectra say; they do not replace it
+            # Phases may refute what the spectra say; they do not replace it. The field
+            # that was fitted to them they would not refute
             # (docs/decisions/0250-evidence-of-phases.md).
-            gain += min(better, 0.0)
+            gain += min(over_one_psf(phases, alone, single), 0.0)
         certain = variation(family, field, stated) > _CERTAIN
         if gain < _EARNED or not certain:
             note = _ONE_PSF
@@ -159,16 +159,17 @@ class FieldSolver:
 
     def _with_phases(
         self, problem: FieldProblem, fit: FieldFit, used: torch.Tensor
-    ) -> tuple[FieldFit, list[Phase], bool]:
+    ) -> tuple[FieldFit, torch.Tensor, list[Phase], bool]:
         """Return a fit oriented and refined by the newest frame's phases.
 
-        With the cells' phase terms, and whether the orientation is known.
+        With the cells' γ (C, M) before it was refined, the cells' phase terms, and
+        whether the orientation is known.
         """
         family, cells, image = self.family, problem.cells, problem.image
         assert cells is not None and image is not None
-        if not (self.phases and _finite(image)):
-            return fit, [], True
         model = model_of_cells(family, cells.cells).within(used)
+        if not (self.phases and _finite(image)):
+            return fit, model.at(fit.coefficients).float(), [], True
         sigma, coefficients = problem.one.noise_sigma, fit.coefficients
         if problem.start is not None:
             field = used @ coefficients
@@ -184,6 +185,7 @@ class FieldSolver:
             coefficients = rotation.apply_rows(field[None])[0] @ used
             # |ĥ| is the same: only the terms' starting point changes.
             phases = terms_of.all(model.at(coefficients).float())
+        alone = model.at(coefficients).float()
         fitter = FieldFitter(self.refiner, cells.data)
         refined = replace(fit, coefficients=coefficients)
         for _ in range(_ROUNDS):
@@ -192,7 +194,7 @@ class FieldSolver:
             refined = fitter.fit(
                 model, coefficients, _PHASE_STEPS, terms, refined.nuisance
             )
-        return refined, phases, problem.orientation.resolved
+        return refined, alone, phases, problem.orientation.resolved
 
     def followed(self, problem: FieldProblem, tracked: Tracked) -> FieldSolution:
         """Return the field near the tracker's prediction.
