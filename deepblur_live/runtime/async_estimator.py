@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ _TIMEOUT_S = 30.0
 # Linux: how much lower the priority of the thread is, in steps of `nice`. See
 # docs/decisions/0163-identification-beside-the-frames.md
 _NICER = 5
+# Linux, where the frames use all cores: the thread computes while they do not, and at
+# least for this share of the time. See docs/decisions/0261-frames-on-all-cores.md
+_SHARE = 0.25
 
 
 class EstimatorThread:
@@ -39,7 +43,8 @@ class EstimatorThread:
     on_card
         Whether frames are deblurred on a card; the thread then uses it when no frame
         needs it. On a CPU the thread computes on one core only, with a lower priority,
-        as the frames need the cores as well.
+        as the frames need the cores as well. On Linux, if torch uses all cores, it
+        computes only while no frame does; `leave_time` then gives it a share.
     """
 
     def __init__(self, on_card: bool = False) -> None:
@@ -49,6 +54,9 @@ class EstimatorThread:
         # Number of problems not yet solved, including those no longer wanted.
         self._unsolved, self._lock = 0, threading.Lock()
         self._last: Future[Solution] | None = None
+        # Of the thread's own time, where it must be left time; and when it was last.
+        self._clock: int | None = None
+        self._left: tuple[float, float] | None = None
 
     @property
     def working(self) -> bool:
@@ -71,6 +79,22 @@ class EstimatorThread:
         if future.cancel():
             self._count_ended()
 
+    def leave_time(self) -> None:
+        """Wait until the thread has had its share of the time since the last call.
+
+        For each frame, before it is processed. It does not wait while the thread has
+        nothing to solve, or need not be left time.
+        """
+        if self._clock is None or self._last is None or self._last.done():
+            self._left = None
+            return
+        if self._left is not None:
+            elapsed = time.perf_counter() - self._left[0]
+            computed = time.clock_gettime(self._clock) - self._left[1]
+            if (lacking := _SHARE * elapsed - computed) > 0:
+                wait([self._last], lacking)
+        self._left = time.perf_counter(), time.clock_gettime(self._clock)
+
     def close(self) -> None:
         """End the thread, after the problem that it works on."""
         if self._thread is not None:
@@ -84,7 +108,7 @@ class EstimatorThread:
             self._stream = background_stream(torch.device("cuda"))
         else:
             count = torch.get_num_threads()
-            self._thread.submit(_give_way).result(_TIMEOUT_S)
+            self._clock = self._thread.submit(_give_way, count).result(_TIMEOUT_S)
             # The thread's setting has become torch's default for later threads: restore
             # it.
             torch.set_num_threads(count)
@@ -139,6 +163,10 @@ class AsyncEstimator:
             future.set_result(self._solve(problem))
         self._pending = time, future
 
+    def leave_time(self) -> None:
+        """As in `EstimatorThread`."""
+        self._thread.leave_time()
+
     def take(self, wait: bool) -> tuple[float, Solution] | None:
         """Return the time of the problem and its solution; None without a solution.
 
@@ -163,15 +191,25 @@ class AsyncEstimator:
         self._thread.close()
 
 
-def _give_way() -> None:
-    """Leave the cores to the other threads of this process, on the calling thread."""
+def _give_way(frames_threads: int) -> int | None:
+    """Leave the cores to the other threads of this process, on the calling thread.
+
+    Returns the clock of its own time if it must be left time by `frames_threads`
+    threads, which use all cores.
+    """
     # Without this, the thread's first operation would reset the number of its threads.
     torch.get_num_threads()
     torch.set_num_threads(1)
-    if sys.platform == "linux":
-        # Linux has a priority per thread; a process may always lower it.
-        thread = threading.get_native_id()
-        # Some containers forbid it.
+    if sys.platform != "linux":
+        return None
+    # Linux has a priority per thread; a process may always lower it. Some containers
+    # forbid it.
+    thread = threading.get_native_id()
+    if frames_threads >= len(os.sched_getaffinity(0)):
         with contextlib.suppress(OSError):
-            now = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, now + _NICER)
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+            return time.pthread_getcpuclockid(threading.get_ident())
+    with contextlib.suppress(OSError):
+        now = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, now + _NICER)
+    return None

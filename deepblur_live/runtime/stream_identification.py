@@ -140,6 +140,9 @@ class StreamIdentification:
         BadFrame
             It is the only frame so far and cannot be used.
         """
+        background = self._in_background(frame)
+        if background:
+            self.estimator.leave_time()
         if observe or not self.identifier.spectrum.frames:
             self.identifier.observe(scaled.image, frame.time)
         if not self.identifier.spectrum.frames:
@@ -148,7 +151,7 @@ class StreamIdentification:
         # The clock of a replay or after a restart may run backwards: identify at once.
         due = observe and not 0 <= frame.time - self.identified < self.every_s
         gap, self._before = frame.time - self._before, frame.time
-        stream, background = frame.source in _STREAMS, self._in_background(frame)
+        stream = frame.source in _STREAMS
         # A recording may be faster than its clock: wait for an overdue identification.
         # A picture of a camera never waits for one.
         estimate = self._take(wait=due and not stream)

@@ -4,6 +4,8 @@ import dataclasses
 import os
 import sys
 import threading
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -57,8 +59,8 @@ def pipeline(built):
     assert not any(name.startswith("identification") for name in names)
 
 
-def submitted(pipeline, number, time, source):
-    frame = Frame(SAMPLE.frame(time).pixels, number, time, source)
+def submitted(pipeline, number, seconds, source):
+    frame = Frame(SAMPLE.frame(seconds).pixels, number, seconds, source)
     return pipeline.submit(frame).result()
 
 
@@ -121,8 +123,8 @@ def test_frames_are_raw_while_a_first_blur_is_searched_for(pipeline):
     pipeline.let_through.release()
     first = submitted(pipeline, 0, 0.0, "live")
     assert first.reason == "the blur is not known yet: refused"
-    for i, time in enumerate((0.95, 1.1, 2.05)):
-        result = submitted(pipeline, i + 1, time, "live")
+    for i, seconds in enumerate((0.95, 1.1, 2.05)):
+        result = submitted(pipeline, i + 1, seconds, "live")
         assert result.state is FrameState.RAW_ONLY
     assert result.reason == "the blur is not known yet: it is being identified"
 
@@ -164,9 +166,22 @@ def test_frames_are_not_slow_because_one_has_waited(pipeline, monkeypatch):
     assert late.estimate is None
 
 
-def test_the_thread_leaves_the_cores_to_the_frames():
+@contextmanager
+def solved_beside(solve, threads):
+    """An estimator with a problem, begun while torch has a number of threads."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
+    estimator = AsyncEstimator(solve)
+    try:
+        estimator.start(0.0, "problem", background=True)
+        yield estimator
+    finally:
+        estimator.close()
+        torch.set_num_threads(before)
+
+
+def test_the_thread_leaves_the_cores_to_the_frames(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     found = {}
 
     def solve(problem):
@@ -174,11 +189,10 @@ def test_the_thread_leaves_the_cores_to_the_frames():
         if sys.platform == "linux":
             thread = threading.get_native_id()
             found["nice"] = os.getpriority(os.PRIO_PROCESS, thread)
+            found["policy"] = os.sched_getscheduler(thread)
         return problem
 
-    estimator = AsyncEstimator(solve)
-    try:
-        estimator.start(0.0, "problem", background=True)
+    with solved_beside(solve, 2) as estimator:
         assert estimator.take(wait=True) == (0.0, "problem")
         assert found["threads"] == 1
         assert torch.get_num_threads() == 2
@@ -189,9 +203,44 @@ def test_the_thread_leaves_the_cores_to_the_frames():
         later.start()
         later.join(10)
         assert found["later"] == 2
-        if sys.platform == "linux":
-            own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-            assert found["nice"] > own or own == 19
-    finally:
-        estimator.close()
-        torch.set_num_threads(before)
+    if sys.platform == "linux":
+        own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        assert found["nice"] > own or own == 19
+        assert found["policy"] == os.sched_getscheduler(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads so")
+def test_frames_on_all_cores_leave_the_thread_a_share():
+    release, policy = threading.Event(), []
+
+    def solve(problem):
+        policy.append(os.sched_getscheduler(threading.get_native_id()))
+        # Waiting is not computing: it has had nothing of its share.
+        assert release.wait(30)
+        return problem
+
+    with solved_beside(solve, len(os.sched_getaffinity(0))) as estimator:
+        estimator.leave_time()
+        time.sleep(0.4)
+        began = time.perf_counter()
+        estimator.leave_time()
+        assert time.perf_counter() - began > 0.08
+        release.set()
+        assert estimator.take(wait=True) == (0.0, "problem")
+        assert policy == [os.SCHED_IDLE]
+        # There is nothing to wait for now, however long ago the last call was.
+        time.sleep(0.4)
+        began = time.perf_counter()
+        estimator.leave_time()
+        assert time.perf_counter() - began < 0.08
+
+
+def test_each_frame_of_a_camera_leaves_the_identification_time(pipeline, monkeypatch):
+    left = []
+    monkeypatch.setattr(
+        pipeline._identification.estimator, "leave_time", lambda: left.append(1)
+    )
+    pipeline.let_through.release(9)
+    for number, source in enumerate(("live", "mda", "replay", "snap")):
+        submitted(pipeline, number, 0.1 * number, source)
+    assert len(left) == 2
