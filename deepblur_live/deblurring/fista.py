@@ -135,7 +135,7 @@ class UnrolledFista(nn.Module):
         for k in range(self.gradients, self.iterations):
             z = operator.prox_data(x, y, weight, NETWORK_ERROR)
             x = self.proximal(z[:, None], conditions[k], contrast)[:, 0].float()
-        return finish(x, y, operator, weight)
+        return finish(x, y, operator, weight, self.proximal.shrink)
 
 
 def _fista_momenta(iterations: int) -> list[float]:

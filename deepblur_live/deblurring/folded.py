@@ -143,7 +143,8 @@ class FoldedFista:
         for k in range(len(self._steps), self._network.iterations):
             z = operator.prox_data(x, y, self._data_weight, NETWORK_ERROR)
             x = self.proximal(z, k)
-        return finish(x, y, operator, self._data_weight)
+        fold = self._network.proximal.shrink
+        return finish(x, y, operator, self._data_weight, fold)
 
     @torch.no_grad()
     def proximal(self, z: torch.Tensor, iteration: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from deepblur_live.deblurring.data_step import (
     NETWORK_ERROR,
     data_weight,
     finish,
+    without_grid,
 )
 
 FAMILY = ZernikeFamily(pupil_samples=63)
@@ -38,6 +39,7 @@ def test_untrained_it_is_plain_accelerated_gradient_descent():
         z = new + (t - 1) / following * (new - x)
         x, t = new, following
     # And the last step, solved in Fourier space, with λ from a first estimate.
+    x = without_grid(x, 2)
     weight, rest = (0.01 / 0.018) ** 2, y - operator.forward(x)
     found = operator.wiener(rest, weight).square().mean((1, 2), keepdim=True)
     whole = torch.fft.fft2(operator.forward(torch.eye(64 * 64)[:1].view(1, 64, 64)))
@@ -64,7 +66,8 @@ def test_the_first_iterations_may_do_without_the_proximal_network():
     assert torch.equal(condition, network.conditions(sigma)[5])
 
 
-def test_the_last_iterations_take_proximal_data_steps():
+def test_the_last_iterations_take_proximal_data_steps(monkeypatch):
+    monkeypatch.setattr("deepblur_live.deblurring.data_step._FAINT", 1e-9)
     sharp, operator, y = scene()
     sigma = torch.full((2,), 0.001)
     with torch.no_grad():
@@ -97,9 +100,37 @@ def test_the_last_step_measures_the_networks_error():
         found = ratio.sqrt() * NETWORK_ERROR
         assert low < found.min() <= found.max() < high
         if sigma < 0.05 and error != 0.018:
-            ended = finish(guess, y + noise, operator, weight)
+            ended = finish(guess, y + noise, operator, weight, fold=2)
             fixed = operator.prox_data(guess, y + noise, weight)
             assert (ended - sharp).norm() < (fixed - sharp).norm()
+
+
+@pytest.mark.parametrize("fold", [2, 4])
+def test_a_faint_grid_is_removed(fold):
+    cell = torch.rand(fold, fold, generator=torch.Generator().manual_seed(0))
+    grid = 0.001 * (cell - cell.mean()).repeat(1, 96 // fold, 64 // fold)
+    assert without_grid(grid, fold).norm() < 0.1 * grid.norm()
+
+
+def test_coarser_faint_detail_stays():
+    rows, columns = torch.arange(96.0)[:, None], torch.arange(64.0)
+    detail = 0.001 * (
+        torch.cos(torch.pi / 2 * rows) + torch.sin(torch.pi / 2 * columns)
+    )
+    removed = detail - without_grid(detail[None], 2)[0]
+    assert removed.norm() < 0.01 * detail.norm()
+
+
+def test_detail_as_fine_as_the_grid_stays():
+    # A sharp point is a tenth as bright without its frequencies near the grid.
+    point = torch.zeros(1, 32, 48)
+    point[0, 10, 20] = 1.0
+    torch.testing.assert_close(without_grid(point, 2), point, atol=0.003, rtol=0)
+
+
+def test_a_network_of_single_pixels_has_no_grid():
+    image = torch.rand(1, 32, 48, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(without_grid(image, 1), image)
 
 
 def test_flux_is_conserved():
@@ -161,7 +192,7 @@ def test_the_last_step_reads_nothing_back_to_the_host(operations):
     _, operator, y = scene()
     weight = data_weight(torch.full((2,), 0.01))
     with operations:
-        finish(y, y, operator, weight)
+        finish(y, y, operator, weight, fold=2)
     assert "_fft_r2c" in operations.names
     assert not operations.names & {"_local_scalar_dense", "lift_fresh", "copy_"}
 
