@@ -50,9 +50,9 @@ def devices(profile: Profile) -> Iterator[Finding]:
     """Describe torch and the devices it finds."""
     import torch
 
-    from deepblur_live.runtime.device import why_no_card
+    from deepblur_live.runtime.device import usable_cores, why_no_card
 
-    threads = profile.model.threads or max(1, (os.cpu_count() or 2) - 1)
+    threads = profile.model.threads or max(1, usable_cores() - 1)
     yield Finding("torch", f"{torch.__version__}, threads on the CPU: {threads}")
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)

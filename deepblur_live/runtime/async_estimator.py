@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from deepblur_live.runtime.cuda_streams import background_stream
+from deepblur_live.runtime.device import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,7 +206,7 @@ def _give_way(frames_threads: int) -> int | None:
     # Linux has a priority per thread; a process may always lower it. Some containers
     # forbid it.
     thread = threading.get_native_id()
-    if frames_threads >= len(os.sched_getaffinity(0)):
+    if frames_threads >= usable_cores():
         with contextlib.suppress(OSError):
             os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
             return time.pthread_getcpuclockid(threading.get_ident())

@@ -24,6 +24,7 @@ __all__ = [
     "may_be_a_kernels_fault",
     "page_locked",
     "tune_process",
+    "usable_cores",
     "why_no_card",
 ]
 
@@ -148,13 +149,20 @@ def _fails_again() -> bool:
     return False
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use; a container may limit them."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def tune_process(threads: int | None = None) -> int:
     """Tune this process for inference on the CPU; return its number of threads.
 
     One core is left to the camera and the window. Large buffers are not returned to
     the system after each layer, which makes convolutions three times faster with glibc.
     """
-    count = threads or max(1, (os.cpu_count() or 2) - 1)
+    count = threads or max(1, usable_cores() - 1)
     torch.set_num_threads(count)
     if sys.platform == "linux":
         # M_TRIM_THRESHOLD = -1, M_MMAP_MAX = -4 (malloc.h); other C libraries lack it.

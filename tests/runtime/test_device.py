@@ -99,3 +99,18 @@ def test_a_missing_card_is_reported_with_the_reason(monkeypatch, built_with, why
     with pytest.raises(ValueError, match=f"model.device 'cuda': .*{why}"):
         choose_device("cuda")
     assert choose_device("cpu").why == "requested"
+
+
+def test_threads_are_counted_by_the_cores_that_a_container_leaves(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(
+        device.os, "sched_getaffinity", lambda pid: {3, 4, 9}, raising=False
+    )
+    try:
+        assert device.tune_process() == torch.get_num_threads() == 2
+        assert device.tune_process(5) == 5
+        monkeypatch.delattr(device.os, "sched_getaffinity")
+        assert device.usable_cores() == 64
+    finally:
+        torch.set_num_threads(before)

@@ -18,6 +18,7 @@ from deepblur_live.identification import Identifier, Problem, Solution
 from deepblur_live.profile import Profile
 from deepblur_live.runtime.async_estimator import AsyncEstimator
 from deepblur_live.runtime.build import build_pipeline
+from deepblur_live.runtime.device import usable_cores
 from deepblur_live.runtime.frame import Frame, FrameState
 from deepblur_live.runtime.pipeline import DeblurPipeline
 
@@ -181,7 +182,7 @@ def solved_beside(solve, threads):
 
 
 def test_the_thread_leaves_the_cores_to_the_frames(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    monkeypatch.setattr("deepblur_live.runtime.async_estimator.usable_cores", lambda: 3)
     found = {}
 
     def solve(problem):
@@ -219,7 +220,7 @@ def test_frames_on_all_cores_leave_the_thread_a_share():
         assert release.wait(30)
         return problem
 
-    with solved_beside(solve, len(os.sched_getaffinity(0))) as estimator:
+    with solved_beside(solve, usable_cores()) as estimator:
         estimator.leave_time()
         time.sleep(0.4)
         began = time.perf_counter()
