@@ -50,7 +50,9 @@ def one_line_errors(*, debug: bool) -> Iterator[Console]:
         if debug:
             raise
         text = str(error) or type(error).__name__
-        if not isinstance(error, OSError | ValueError | RuntimeError):
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
+        elif not isinstance(error, OSError | ValueError | RuntimeError):
             text = f"{type(error).__name__}: {text} (--debug shows where)"
         say(Console(stderr=True), f"deepblur-live: {text}")
         raise typer.Exit(2) from error

@@ -37,6 +37,9 @@ _CPU = torch.device("cpu")
 _FLUX, _FLUX_SIDE = 0.01, 512
 # The flux of a darker frame is compared with this share of its range.
 _DARK = 0.1
+# A border of one value is filled if less of the line beside it than this share has that
+# value: a dark specimen fades into such a background.
+_FILLED = 0.25
 
 
 class BadFrame(ValueError):
@@ -114,7 +117,7 @@ def scale(
     ------
     BadFrame
         When it is not a single-channel image, too small, constant or nearly so,
-        saturated, or not finite.
+        saturated, filled along its border, or not finite.
     """
     if pixels.ndim != 2:
         raise BadFrame(f"not a single-channel image (shape {pixels.shape})")
@@ -131,6 +134,9 @@ def scale(
     if native.dtype.kind == "f" and not np.isfinite(native).all():
         raise BadFrame("not finite (NaN or infinity)")
     low, high = _range(sample)
+    rows, columns = native[:, ::stride], native[::stride].T
+    if any(map(_is_filled, (rows, rows[::-1], columns, columns[::-1]))):
+        raise BadFrame("filled along its border with one value: crop it")
     if native.dtype.kind in "ui" and high - low < _FEWEST_VALUES - 1:
         raise BadFrame(
             f"fewer than {_FEWEST_VALUES} grey values: expose longer, or use a camera "
@@ -163,6 +169,19 @@ def scale(
     if wide and not bool(torch.isfinite(scaled).all()):
         raise BadFrame("its values are out of range")
     return Scaled(scaled, low, high - low, inner)
+
+
+def _is_filled(pixels: NDArray[Any]) -> bool:
+    """Return whether the first lines of a frame have one value, and the next ends it.
+
+    The blur of such a step is no PSF's: deblurred, it has bright lines beside it.
+    """
+    value, length = pixels[0, 0], pixels.shape[1]
+    if not (pixels[0] == value).all():
+        return False
+    counts = np.count_nonzero(pixels == value, axis=1)
+    others = counts[counts < length]
+    return bool(len(others) and others[0] < _FILLED * length)
 
 
 def _range(sample: NDArray[Any]) -> tuple[float, float]:

@@ -72,6 +72,13 @@ def test_all_that_useq_knows_is_accepted(tmp_path, text):
     assert len(list(load_sequence(file))) > 0
 
 
+def test_a_profile_in_a_folder_that_is_not_there(call, tmp_path):
+    file = tmp_path / "none" / "rig.toml"
+    ran = call("profile", file)
+    assert ran.exit_code == 2
+    assert ran.stderr == f"deepblur-live: {file}: No such file or directory\n"
+
+
 def test_a_recording_without_pixel_size(call, tmp_path):
     file = tmp_path / "series.tif"
     frames = np.random.default_rng(0).integers(100, 900, (3, 64, 80), np.uint16)

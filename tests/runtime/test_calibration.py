@@ -135,6 +135,21 @@ def test_bad_frames_are_named(pixels, reason):
         scale(pixels)
 
 
+@pytest.mark.parametrize("lines", [1, 8])
+@pytest.mark.parametrize("sides", [1, 4])
+def test_a_filled_border_is_refused(lines, sides):
+    pixels = texture(shape=(96, 96))
+    for quarter in range(sides):
+        np.rot90(pixels, quarter)[:lines] = 0
+    with pytest.raises(BadFrame, match="filled along its border"):
+        scale(pixels)
+
+
+def test_a_specimen_on_a_dark_background_has_no_filled_border():
+    y, x = np.indices((96, 96)) - 48
+    scale((3000 * np.exp(-(x**2 + y**2) / 100)).astype(np.uint16))
+
+
 def test_a_full_well_that_is_only_a_highlight_is_fine():
     pixels = texture()
     pixels[40:44, 40:44] = 4095

@@ -48,7 +48,9 @@ class RecordingCounts:
     parts
         Files of deblurred frames: a new one begins where the frames' size changes.
     written
-        Deblurred frames on the disk.
+        Frames of the deblurred series on the disk.
+    raw_only
+        Frames of that series that were passed on raw.
     waiting
         Frames that wait for the disk.
     dropped
@@ -65,6 +67,7 @@ class RecordingCounts:
     raw: Path | None
     parts: int = 0
     written: int = 0
+    raw_only: int = 0
     waiting: int = 0
     dropped: int = 0
     lost: int = 0
@@ -76,14 +79,15 @@ class RecordingCounts:
         """The counts as one line of text."""
         number = f" in {self.parts} files" if self.parts > 1 else ""
         raw = "" if self.raw is None else f", raw frames in {self.raw.name}"
-        missing = (
+        others = (
+            (self.raw_only, "passed on raw"),
             (self.dropped, "dropped (the disk is too slow)"),
             (self.lost, "lost (the disk refused them)"),
             (self.unfit, "not recorded (in colour, or of an unsupported type)"),
         )
         return (
             f"{self.written} deblurred frames{number} in {self.path}{raw}"
-            + "".join(f"; {count} {why}" for count, why in missing if count)
+            + "".join(f"; {count} {why}" for count, why in others if count)
             + (f"; {self.waiting} not written yet" if self.waiting else "")
         )
 
@@ -140,7 +144,7 @@ class Recording:
         # Only the thread changes these, replacing the whole tuple.
         self._stores: tuple[FrameStore, ...] = ()
         self._kind: object = None
-        self._parts = self._written = self._lost = self._unfit = 0
+        self._parts = self._written = self._raw_only = self._lost = self._unfit = 0
         self._error = ""
         self._retry_at = 0.0
         self._done = threading.Event()
@@ -188,6 +192,7 @@ class Recording:
             file_of_part(self._path, 1, raw=True) if self._raw else None,
             parts=self._parts,
             written=self._written + (stores[0].written if stores else 0),
+            raw_only=self._raw_only,
             waiting=waiting,
             dropped=dropped,
             lost=self._lost + sum(store.lost for store in stores),
@@ -286,6 +291,7 @@ class Recording:
         values = frame_values(result, self._family)
         image = raw if result.deblurred is None else result.deblurred
         images = (image.astype(np.float32, copy=False), raw)
+        self._raw_only += result.deblurred is None
         failure: OSError | None = None
         for store, pixels in zip(self._stores, images, strict=False):
             try:
