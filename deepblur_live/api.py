@@ -106,4 +106,8 @@ def deblur(
     # Identified, but the deblurred frame failed its checks.
     if estimate.trusted:
         estimate = replace(estimate, trusted=False, reason=result.reason)
-    return pixels.astype(np.float32), estimate
+    with np.errstate(over="ignore"):
+        raw = pixels.astype(np.float32)
+    if not np.isfinite(raw).all():
+        raise ValueError("the frame cannot be deblurred: its values exceed float32")
+    return raw, estimate

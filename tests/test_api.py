@@ -115,5 +115,8 @@ def test_what_cannot_be_deblurred_is_refused_with_the_reason(tmp_path: Path) -> 
         dbl.deblur(np.zeros((3, 64, 64)), profile)
     with pytest.raises(ValueError, match="cannot be deblurred: constant"):
         dbl.deblur(np.zeros((64, 64), np.uint8), profile)
+    noise = 1e39 * np.random.default_rng(0).random((64, 64))
+    with pytest.raises(ValueError, match="cannot be deblurred: its values"):
+        dbl.deblur(noise, profile)
     with pytest.raises(ProfileError, match=r"none\.toml: cannot be read"):
         dbl.deblur(np.zeros((64, 64)), tmp_path / "none.toml")

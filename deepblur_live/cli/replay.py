@@ -54,8 +54,8 @@ def replay_recording(
         rows, columns = source.shape
         say(
             options.console,
-            f"{source.path}: {len(source)} frames of {rows} × {columns}, pixels of "
-            f"{profile.optics.pixel_size_nm:g} nm",
+            f"{source.path}: {len(source)} frames of {rows} rows × {columns} columns, "
+            f"pixels of {profile.optics.pixel_size_nm:g} nm",
         )
         if source.planes > 1:
             say(

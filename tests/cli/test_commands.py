@@ -66,7 +66,7 @@ def test_every_frame_of_a_recording_is_processed(call, frames, tmp_path):
     tifffile.imwrite(file, frames, metadata={"axes": "TYX"})
     ran = call("replay", file, *FAST, "--pixel-size", 65, "--output", tmp_path)
     assert ran.exit_code == 0, ran.output
-    assert "12 frames of 64 × 80, pixels of 65 nm" in ran.stdout
+    assert "12 frames of 64 rows × 80 columns, pixels of 65 nm" in ran.stdout
     assert "12 captured, 12 processed, 0 dropped" in ran.stdout
     assert "focal planes" not in ran.stdout
 
