@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from deepblur_live.blur.family import BlurFamily
 
-__all__ = ["as_field", "local_family"]
+__all__ = ["as_field", "local_family", "of_mean"]
+
+# A tracked constant field varies by the rounding of the filter: 1e-19 waves.
+_ROUNDING = 1e-12
 
 
 def local_family(family: BlurFamily) -> BlurFamily:
@@ -40,8 +43,39 @@ def as_field(
     if not isinstance(family, ZernikeField):
         return coefficients, covariance
     into = family.constant(np.eye(family.local.n_coefficients)).T
-    varies = np.array([term.order > 0 for term in family.terms])
     return (
         family.constant(coefficients),
-        into @ covariance @ into.T + family.prior.covariance * varies,
+        into @ covariance @ into.T + family.prior.covariance * _varies(family),
     )
+
+
+def of_mean(
+    family: BlurFamily,
+    coefficients: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the covariance (P, P) of the frame's mean blur, to deblur with.
+
+    One PSF was fitted to all places of the frame at once: however the blur varies, what
+    that adds to the mean PSF is in it already. If terms that vary are uncertain, a
+    constant field expects that a second time (docs/decisions/0263-mean-blur.md).
+
+    Parameters
+    ----------
+    family
+        The rig's.
+    coefficients, covariance
+        (P,) and (P, P). Those of a field that varies, and of other families, are
+        returned as they are.
+    """
+    if not isinstance(family, ZernikeField):
+        return covariance
+    varies = _varies(family)
+    if np.abs(coefficients[varies]).max(initial=0.0) > _ROUNDING:
+        return covariance
+    return np.where(varies | varies[:, None], 0.0, covariance)
+
+
+def _varies(family: ZernikeField) -> NDArray[np.bool_]:
+    """Return (P,) True for terms that vary over the field."""
+    return np.array([term.order > 0 for term in family.terms])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from deepblur_live.blur.one_psf import of_mean
 from deepblur_live.runtime.calibration import BadFrame, Scaled, scale
 from deepblur_live.runtime.cuda_streams import CudaStreams
 from deepblur_live.runtime.device import (
@@ -59,7 +60,7 @@ class _Blur(NamedTuple):
     track
         It is of this track.
     gamma, uncertainty
-        γ (P,) and its covariance (P, P), on the CPU.
+        γ (P,) and its covariance (P, P), on the CPU; see `of_mean`.
     refusal
         Why no frame may be deblurred with it, or "".
     strength
@@ -290,7 +291,8 @@ class DeblurPipeline:
         """Return the blur of a track, computed once for each track."""
         if self._blur is None or self._blur.track is not track:
             gamma = torch.as_tensor(track.coefficients, dtype=torch.float32)
-            uncertainty = torch.as_tensor(track.covariance, dtype=torch.float32)
+            covariance = of_mean(self.family, track.coefficients, track.covariance)
+            uncertainty = torch.as_tensor(covariance, dtype=torch.float32)
             self._blur = _Blur(
                 track,
                 gamma,

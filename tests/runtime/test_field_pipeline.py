@@ -6,12 +6,14 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 from recording_rig import Recorder, RecordingRig
 
 from deepblur_live.acquisition.listener import DeblurListener
 from deepblur_live.acquisition.simulated_sample import SimulatedSample
 from deepblur_live.blur import Estimate
 from deepblur_live.blur.field_basis import FieldView
+from deepblur_live.blur.one_psf import as_field
 from deepblur_live.blur.zernike_field import ZernikeField
 from deepblur_live.cli.demo import demo_profile
 from deepblur_live.drift import Gaussian, TrackState
@@ -171,6 +173,36 @@ def test_real_frames_are_deblurred_as_a_field_and_with_one_psf(sample):
     assert found < 0.9 * raw
     for result in (field, small):
         assert result.track.coefficients.shape == (microscope.family.n_coefficients,)
+
+
+def test_the_mean_blur_of_tracked_frames_is_as_uncertain_as_one_psf(sample):
+    """What a field may be besides neither widens the PSF nor weakens the result."""
+    profile, microscope = sample
+    pipeline = build_field_pipeline(profile, False, LEAST)
+    field = ZernikeField(microscope.family.local, FieldView(256, 256))
+    inner = pipeline._make(field)
+    gamma, one = np.full(field.local.n_coefficients, 0.02), 1e-5
+    constant, may_vary = as_field(field, gamma, one * np.eye(len(gamma)))
+    varies = np.array([term.order > 0 for term in field.terms])
+    deviations = np.sqrt(np.diag(may_vary))
+    alike = varies == varies[:, None]
+    may_vary = 0.5 * may_vary + 0.5 * np.outer(deviations, deviations) * alike
+    # Several estimates: the filter's rounding makes a constant field vary.
+    for time in (0.0, 1.0, 2.0):
+        estimate = Estimate((1 + 0.01 * time) * constant, may_vary, 0.5)
+        track = inner.tracker.update(time, estimate)
+        assert track.accepted
+    blur = inner._blur_of(track)
+    inner.close()
+    assert track.coefficients[varies].any() and track.covariance[varies].any()
+    assert not blur.uncertainty[varies].any()
+    assert not blur.uncertainty[:, varies].any()
+    np.testing.assert_allclose(
+        blur.uncertainty[~varies][:, ~varies],
+        track.covariance[~varies][:, ~varies],
+        rtol=1e-5,
+    )
+    assert blur.strength > 0.9 > inner._guard.strength(torch.tensor(track.covariance))
 
 
 def test_in_a_worker_process(sample):

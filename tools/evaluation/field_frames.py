@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from deepblur_live.blur.field_basis import FieldView
+from deepblur_live.blur.one_psf import of_mean
 from deepblur_live.blur.product_convolution import ProductConvolution
 from deepblur_live.blur.symmetry import ResolvedBy, nearest, orbit
 from deepblur_live.blur.zernike import PAPER_MODES
@@ -204,7 +205,11 @@ def deblurred(frame: FieldFrame, model: str) -> Row:
             fitted.constant(single.coefficients),
             into @ single.covariance @ into.T,
         ),
-        "reported": (fitted, estimate.coefficients, estimate.covariance),
+        "reported": (
+            fitted,
+            estimate.coefficients,
+            of_mean(fitted, estimate.coefficients, estimate.covariance),
+        ),
         "true": (family, truth.numpy(), np.zeros((len(truth), len(truth)))),
     }
     noise = NoiseModel.white(solution.problem.one.noise_sigma)
