@@ -9,9 +9,10 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from deepblur_live.runtime.cuda_streams import background_stream
 from deepblur_live.runtime.device import usable_cores
@@ -29,9 +30,11 @@ _TIMEOUT_S = 30.0
 # Linux: how much lower the priority of the thread is, in steps of `nice`. See
 # docs/decisions/0163-identification-beside-the-frames.md
 _NICER = 5
-# Linux, where the frames use all cores: the thread computes while they do not, and at
-# least for this share of the time. See docs/decisions/0261-frames-on-all-cores.md
-_SHARE = 0.25
+# Where the frames use all cores, the thread is paused while one is computed, for so
+# many seconds at most, and has at least this share of the time. See
+# docs/decisions/0261-frames-on-all-cores.md
+_LONGEST_PAUSE_S, _SHARE = 1.0, 0.25
+_NO_PAUSES: AbstractContextManager[object] = contextlib.nullcontext()
 
 
 class EstimatorThread:
@@ -44,8 +47,8 @@ class EstimatorThread:
     on_card
         Whether frames are deblurred on a card; the thread then uses it when no frame
         needs it. On a CPU the thread computes on one core only, with a lower priority,
-        as the frames need the cores as well. On Linux, if torch uses all cores, it
-        computes only while no frame does; `leave_time` then gives it a share.
+        as the frames need the cores as well; if torch uses all cores, it is paused
+        between `begin_frame` and `end_frame`.
     """
 
     def __init__(self, on_card: bool = False) -> None:
@@ -55,9 +58,11 @@ class EstimatorThread:
         # Number of problems not yet solved, including those no longer wanted.
         self._unsolved, self._lock = 0, threading.Lock()
         self._last: Future[Solution] | None = None
-        # Of the thread's own time, where it must be left time; and when it was last.
-        self._clock: int | None = None
-        self._left: tuple[float, float] | None = None
+        # Whether the thread is paused for frames; set while it is not; and when the
+        # last frame began and ended.
+        self._pauses, self._resumed = False, threading.Event()
+        self._resumed.set()
+        self._began = self._ended = 0.0
 
     @property
     def working(self) -> bool:
@@ -80,24 +85,29 @@ class EstimatorThread:
         if future.cancel():
             self._count_ended()
 
-    def leave_time(self) -> None:
-        """Wait until the thread has had its share of the time since the last call.
+    def begin_frame(self) -> None:
+        """Pause the thread, if frames use all cores, when it has had its share.
 
-        For each frame, before it is processed. It does not wait while the thread has
-        nothing to solve, or need not be left time.
+        For a frame, before it is computed.
         """
-        if self._clock is None or self._last is None or self._last.done():
-            self._left = None
+        if not self._pauses:
             return
-        if self._left is not None:
-            elapsed = time.perf_counter() - self._left[0]
-            computed = time.clock_gettime(self._clock) - self._left[1]
-            if (lacking := _SHARE * elapsed - computed) > 0:
+        if self._last is not None:
+            now = time.perf_counter()
+            lacking = _SHARE * (now - self._began) - (now - self._ended)
+            if lacking > 0:
                 wait([self._last], lacking)
-        self._left = time.perf_counter(), time.clock_gettime(self._clock)
+        self._began = time.perf_counter()
+        self._resumed.clear()
+
+    def end_frame(self) -> None:
+        """Let the thread go on."""
+        self._ended = time.perf_counter()
+        self._resumed.set()
 
     def close(self) -> None:
         """End the thread, after the problem that it works on."""
+        self._resumed.set()
         if self._thread is not None:
             last = [] if self._last is None else [self._last]
             ended = not wait(last, _TIMEOUT_S).not_done
@@ -109,14 +119,16 @@ class EstimatorThread:
             self._stream = background_stream(torch.device("cuda"))
         else:
             count = torch.get_num_threads()
-            self._clock = self._thread.submit(_give_way, count).result(_TIMEOUT_S)
+            self._pauses = count >= usable_cores()
+            self._began = self._ended = time.perf_counter()
+            self._thread.submit(_give_way).result(_TIMEOUT_S)
             # The thread's setting has become torch's default for later threads: restore
             # it.
             torch.set_num_threads(count)
 
     def _solve(self, solve: Callable[[], Solution]) -> Solution:
         try:
-            with self._stream:
+            with self._stream, _Pauses(self._resumed) if self._pauses else _NO_PAUSES:
                 return solve()
         finally:
             self._count_ended()
@@ -164,9 +176,13 @@ class AsyncEstimator:
             future.set_result(self._solve(problem))
         self._pending = time, future
 
-    def leave_time(self) -> None:
+    def begin_frame(self) -> None:
         """As in `EstimatorThread`."""
-        self._thread.leave_time()
+        self._thread.begin_frame()
+
+    def end_frame(self) -> None:
+        """As in `EstimatorThread`."""
+        self._thread.end_frame()
 
     def take(self, wait: bool) -> tuple[float, Solution] | None:
         """Return the time of the problem and its solution; None without a solution.
@@ -179,6 +195,8 @@ class AsyncEstimator:
         if self._pending is None or not (wait or self._pending[1].done()):
             return None
         (time, future), self._pending = self._pending, None
+        if wait:
+            self._thread.end_frame()
         return time, future.result(_TIMEOUT_S)
 
     def cancel(self) -> None:
@@ -192,25 +210,33 @@ class AsyncEstimator:
         self._thread.close()
 
 
-def _give_way(frames_threads: int) -> int | None:
-    """Leave the cores to the other threads of this process, on the calling thread.
+class _Pauses(TorchFunctionMode):
+    """Pauses its thread before any of torch's functions, until an event is set."""
 
-    Returns the clock of its own time if it must be left time by `frames_threads`
-    threads, which use all cores.
-    """
+    def __init__(self, resumed: threading.Event) -> None:
+        super().__init__()
+        self._resumed = resumed
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self._resumed.wait(_LONGEST_PAUSE_S)
+        return func(*args, **(kwargs or {}))
+
+
+def _give_way() -> None:
+    """Leave the cores to the other threads of this process, on the calling thread."""
     # Without this, the thread's first operation would reset the number of its threads.
     torch.get_num_threads()
     torch.set_num_threads(1)
-    if sys.platform != "linux":
-        return None
-    # Linux has a priority per thread; a process may always lower it. Some containers
-    # forbid it.
-    thread = threading.get_native_id()
-    if frames_threads >= usable_cores():
+    if sys.platform == "linux":
+        # Linux has a priority per thread; a process may always lower it.
+        thread = threading.get_native_id()
+        # Some containers forbid it.
         with contextlib.suppress(OSError):
-            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
-            return time.pthread_getcpuclockid(threading.get_ident())
-    with contextlib.suppress(OSError):
-        now = os.getpriority(os.PRIO_PROCESS, thread)
-        os.setpriority(os.PRIO_PROCESS, thread, now + _NICER)
-    return None
+            now = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, now + _NICER)

@@ -209,7 +209,8 @@ class DeblurPipeline:
     def _steps(self, frame: Frame) -> Steps:
         """Process a frame; raise `DeviceLost` if the device fails meanwhile."""
         try:
-            return (yield from self._process(frame))
+            with self._identification.beside(frame):
+                return (yield from self._process(frame))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 reason = _out_of_memory(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from deepblur_live.runtime.async_estimator import AsyncEstimator, EstimatorThrea
 from deepblur_live.runtime.calibration import BadFrame, Scaled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from deepblur_live.blur import Estimate
     from deepblur_live.drift import Gaussian, Tracker, TrackState
     from deepblur_live.identification import Identifier, Noise
@@ -89,6 +92,18 @@ class StreamIdentification:
             return self._asynchronous
         return self.overlaps or (self._averaged and frame.source in _STREAMS)
 
+    @contextmanager
+    def beside(self, frame: Frame) -> Iterator[None]:
+        """Pause the identification in the background while a frame is computed."""
+        background = self._in_background(frame)
+        if background:
+            self.estimator.begin_frame()
+        try:
+            yield
+        finally:
+            if background:
+                self.estimator.end_frame()
+
     def reset(self) -> None:
         """Forget the frames so far, but not the track."""
         self.identifier.reset()
@@ -140,9 +155,6 @@ class StreamIdentification:
         BadFrame
             It is the only frame so far and cannot be used.
         """
-        background = self._in_background(frame)
-        if background:
-            self.estimator.leave_time()
         if observe or not self.identifier.spectrum.frames:
             self.identifier.observe(scaled.image, frame.time)
         if not self.identifier.spectrum.frames:
@@ -151,7 +163,7 @@ class StreamIdentification:
         # The clock of a replay or after a restart may run backwards: identify at once.
         due = observe and not 0 <= frame.time - self.identified < self.every_s
         gap, self._before = frame.time - self._before, frame.time
-        stream = frame.source in _STREAMS
+        stream, background = frame.source in _STREAMS, self._in_background(frame)
         # A recording may be faster than its clock: wait for an overdue identification.
         # A picture of a camera never waits for one.
         estimate = self._take(wait=due and not stream)

@@ -190,7 +190,6 @@ def test_the_thread_leaves_the_cores_to_the_frames(monkeypatch):
         if sys.platform == "linux":
             thread = threading.get_native_id()
             found["nice"] = os.getpriority(os.PRIO_PROCESS, thread)
-            found["policy"] = os.sched_getscheduler(thread)
         return problem
 
     with solved_beside(solve, 2) as estimator:
@@ -207,41 +206,64 @@ def test_the_thread_leaves_the_cores_to_the_frames(monkeypatch):
     if sys.platform == "linux":
         own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         assert found["nice"] > own or own == 19
-        assert found["policy"] == os.sched_getscheduler(0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads so")
-def test_frames_on_all_cores_leave_the_thread_a_share():
-    release, policy = threading.Event(), []
+def test_frames_on_all_cores_pause_the_thread():
+    steps, stop = [], threading.Event()
 
     def solve(problem):
-        policy.append(os.sched_getscheduler(threading.get_native_id()))
-        # Waiting is not computing: it has had nothing of its share.
-        assert release.wait(30)
+        while not stop.wait(0.001):
+            steps.append(torch.ones(1))
+        return problem
+
+    def moves_on():
+        before = len(steps)
+        return any(stop.wait(0.01) or len(steps) > before + 1 for _ in range(50))
+
+    with solved_beside(solve, usable_cores()) as estimator:
+        assert moves_on()
+        for _ in range(2):
+            estimator.begin_frame()
+            assert not moves_on()
+            estimator.end_frame()
+            assert moves_on()
+        # It has had no time since the last frame, which took a while.
+        estimator.begin_frame()
+        time.sleep(0.4)
+        estimator.end_frame()
+        began = time.perf_counter()
+        estimator.begin_frame()
+        assert time.perf_counter() - began > 0.08
+        assert not moves_on()
+        # Who needs the solution lets it go on.
+        stop.set()
+        assert estimator.take(wait=True) == (0.0, "problem")
+
+
+def test_a_pause_ends_by_itself(monkeypatch):
+    monkeypatch.setattr("deepblur_live.runtime.async_estimator._LONGEST_PAUSE_S", 0.01)
+    started = threading.Event()
+
+    def solve(problem):
+        assert started.wait(30)
+        torch.ones(1)
         return problem
 
     with solved_beside(solve, usable_cores()) as estimator:
-        estimator.leave_time()
-        time.sleep(0.4)
-        began = time.perf_counter()
-        estimator.leave_time()
-        assert time.perf_counter() - began > 0.08
-        release.set()
-        assert estimator.take(wait=True) == (0.0, "problem")
-        assert policy == [os.SCHED_IDLE]
-        # There is nothing to wait for now, however long ago the last call was.
-        time.sleep(0.4)
-        began = time.perf_counter()
-        estimator.leave_time()
-        assert time.perf_counter() - began < 0.08
+        estimator.begin_frame()
+        started.set()
+        estimator._pending[1].result(30)
 
 
-def test_each_frame_of_a_camera_leaves_the_identification_time(pipeline, monkeypatch):
-    left = []
-    monkeypatch.setattr(
-        pipeline._identification.estimator, "leave_time", lambda: left.append(1)
-    )
+def test_each_frame_of_a_camera_pauses_the_identification(pipeline, monkeypatch):
+    estimator, calls = pipeline._identification.estimator, []
+    monkeypatch.setattr(estimator, "begin_frame", lambda: calls.append("begin"))
+    monkeypatch.setattr(estimator, "end_frame", lambda: calls.append("end"))
     pipeline.let_through.release(9)
     for number, source in enumerate(("live", "mda", "replay", "snap")):
         submitted(pipeline, number, 0.1 * number, source)
-    assert len(left) == 2
+    assert calls == ["begin", "end"] * 2
+    # A frame that cannot be used, too.
+    frame = Frame(np.zeros((128, 128), np.uint16), 9, 9.0, "live")
+    assert pipeline.submit(frame).result().state is FrameState.RAW_ONLY
+    assert calls == ["begin", "end"] * 3
