@@ -64,6 +64,9 @@ GUARDED = {
     ("runtime/async_estimator.py", "os.getpriority"): 'if sys.platform == "linux"',
     ("runtime/async_estimator.py", "os.setpriority"): 'if sys.platform == "linux"',
     ("runtime/async_estimator.py", "os.PRIO_PROCESS"): 'if sys.platform == "linux"',
+    ("runtime/device.py", "os.sched_getaffinity"): (
+        'if hasattr(os, "sched_getaffinity")'
+    ),
     ("session/sinks/command.py", "os.killpg"): 'if sys.platform == "win32"',
     ("session/sinks/command.py", "signal.SIGKILL"): 'if sys.platform == "win32"',
 }

@@ -87,6 +87,12 @@ class _Idle:
 
     busy = True
 
+    def begin_frame(self) -> None:
+        pass
+
+    def end_frame(self) -> None:
+        pass
+
     def take(self, wait: bool) -> None:
         del wait
 
