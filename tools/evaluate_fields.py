@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from evaluation import field_realism, publish
-from evaluation.field_frames import FieldFrame, deblurred, field_pictures, score
+from evaluation.field_frames import (
+    DEBLURRED_COLUMNS,
+    FieldFrame,
+    deblurred,
+    field_pictures,
+    score,
+)
 from evaluation.field_micrographs import (
     micrograph_frames,
     micrographs_table,
@@ -66,11 +72,7 @@ COLUMNS = {
 DEBLURRED = {
     "frames": "{frames}",
     "σ": "{sigma:g}",
-    "raw": "{raw_psnr:.2f} / {raw_ssim:.3f}",
-    "one PSF": "{one_psnr:.2f} / {one_ssim:.3f}",
-    "**as reported**": "**{reported_psnr:.2f} / {reported_ssim:.3f}**",
-    "true field": "{true_psnr:.2f} / {true_ssim:.3f}",
-    "least against one PSF": "{worst:+.2f}",
+    **DEBLURRED_COLUMNS,
 }
 
 

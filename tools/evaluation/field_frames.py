@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from evaluation.table import Row
 
 __all__ = [
+    "DEBLURRED_COLUMNS",
     "FieldFrame",
     "blurred_field",
     "deblurred",
@@ -44,6 +45,15 @@ __all__ = [
     "side_of",
     "snr_of",
 ]
+
+# Of a table of deblurred frames: PSNR in dB and SSIM.
+DEBLURRED_COLUMNS = {
+    "raw": "{raw_psnr:.2f} / {raw_ssim:.3f}",
+    "one PSF": "{one_psnr:.2f} / {one_ssim:.3f}",
+    "**as reported**": "**{reported_psnr:.2f} / {reported_ssim:.3f}**",
+    "true field": "{true_psnr:.2f} / {true_ssim:.3f}",
+    "least against one PSF": "{worst:+.2f}",
+}
 
 # Range of every mode, waves rms; eigen-PSFs of the simulation; places, along each side,
 # at which PSFs are compared; sides of frames: a multiple of this, at most so large.

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from evaluation.field_frames import FieldFrame, deblurred, identified_field
+from evaluation.field_frames import (
+    DEBLURRED_COLUMNS,
+    FieldFrame,
+    deblurred,
+    identified_field,
+)
 from evaluation.held_out import held_out_pictures
 from evaluation.table import Section
 
@@ -32,11 +37,7 @@ _COLUMNS = {
     "frames": "{frames}",
     "test, validation": "{test}, {validation}",
     "σ": "{sigma:g}",
-    "raw": "{raw_psnr:.2f} / {raw_ssim:.3f}",
-    "one PSF": "{one_psnr:.2f} / {one_ssim:.3f}",
-    "**as reported**": "**{reported_psnr:.2f} / {reported_ssim:.3f}**",
-    "true field": "{true_psnr:.2f} / {true_ssim:.3f}",
-    "least against one PSF": "{worst:+.2f}",
+    **DEBLURRED_COLUMNS,
     "a field reported": "{field:.0%}",
     "answered": "{answered:.0%}",
 }
