@@ -57,8 +57,8 @@ def of_mean(
     """Return the covariance (P, P) of the frame's mean blur, to deblur with.
 
     One PSF was fitted to all places of the frame at once: however the blur varies, what
-    that adds to the mean PSF is in it already. If terms that vary are uncertain, a
-    constant field expects that a second time (docs/decisions/0263-mean-blur.md).
+    that adds to the mean PSF is in it already. The uncertainty of the terms that vary
+    would widen the PSF a second time (docs/decisions/0263-mean-blur.md).
 
     Parameters
     ----------

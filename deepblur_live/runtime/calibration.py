@@ -172,9 +172,9 @@ def scale(
 
 
 def _is_filled(pixels: NDArray[Any]) -> bool:
-    """Return whether the first lines of a frame have one value, and the next ends it.
+    """Return whether the first lines of a frame are filled with one value.
 
-    The blur of such a step is no PSF's: deblurred, it has bright lines beside it.
+    No PSF blurs such an edge: deblurring would draw bright lines beside it.
     """
     value, length = pixels[0, 0], pixels.shape[1]
     if not (pixels[0] == value).all():
